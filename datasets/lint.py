@@ -1,0 +1,31 @@
+"""Check shard sets to the last byte: hashes, schema, whole samples, pictures and audio that decode, unique ids.
+
+    python datasets/lint.py FOLDER [FOLDER ...]
+
+Prints one line for each problem. Exit code 0: none; 1: some; 2: a folder holds no shard set.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from mmpt.data.shards.lint import lint
+from mmpt.scripts import main_guard
+
+
+@main_guard
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="a set of document or token shards")
+    found = 0
+    for folder in parser.parse_args().folders:
+        problems = lint(folder)
+        for problem in problems:
+            print(f"{folder / problem.shard}: {'sample ' + problem.key + ': ' if problem.key else ''}{problem.reason}")
+        print(f"{folder}: {len(problems)} problem{'' if len(problems) == 1 else 's'}")
+        found += len(problems)
+    sys.exit(1 if found else 0)
+
+
+if __name__ == "__main__":
+    main()

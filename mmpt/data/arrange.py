@@ -1,0 +1,44 @@
+"""From a document to training sequences: which parts, in which order, and which of them are learned."""
+
+from typing import Literal
+
+import pydantic
+
+from mmpt.config import Schema
+from mmpt.document import Document, Image, Part, Speech, Text
+
+_TYPES = {"text": Text, "image": Image, "speech": Speech}
+
+
+class Arrangement(Schema):
+    """One training sequence made from a document: its first part of each modality in `order`.
+
+    `prompt` is text put in front, read but never learned; `weights` scale the loss of each part (1 by default).
+    """
+
+    order: tuple[Literal["text", "image", "speech"], ...] = pydantic.Field(min_length=1)
+    prompt: str = ""
+    weights: tuple[float, ...] = ()
+
+    @pydantic.model_validator(mode="after")
+    def _one_weight_for_each_part(self) -> "Arrangement":
+        if self.weights and len(self.weights) != len(self.order):
+            raise ValueError(f"{len(self.weights)} weights for {len(self.order)} parts")
+        return self
+
+
+def arrange(document: Document, arrangement: Arrangement) -> list[tuple[Part, float]] | None:
+    """(part, loss weight) in the arrangement's order, or None where the document has no part of a modality asked for."""
+    chosen: list[tuple[Part, float]] = [(Text(arrangement.prompt), 0.0)] if arrangement.prompt else []
+    weights = arrangement.weights or (1.0,) * len(arrangement.order)
+    for modality, weight in zip(arrangement.order, weights, strict=True):
+        part = next((part for part in document.parts if isinstance(part, _TYPES[modality])), None)
+        if part is None:
+            return None
+        chosen.append((part, part.weight * weight))
+    return chosen
+
+
+def as_it_stands(document: Document) -> list[tuple[Part, float]]:
+    """Every part in the document's own order, with its own weight."""
+    return [(part, part.weight) for part in document.parts]

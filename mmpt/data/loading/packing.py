@@ -1,0 +1,112 @@
+"""Packs: rows of whole documents under a token budget, planned from lengths alone, and the tensors made of them."""
+
+from bisect import bisect_left, bisect_right, insort
+from dataclasses import dataclass, fields
+from typing import NamedTuple, Self
+
+import numpy as np
+import torch
+
+from mmpt.data.shards.tokens import TokenDocument
+from mmpt.errors import DataError
+
+IGNORED = -100
+"""Target where nothing is predicted: the last token of each document."""
+_PLACE_BITS = 40
+
+
+class PackPlan(NamedTuple):
+    """`packs`: positions (int64) into the planned lengths, one array for each pack. `dropped`: positions that fit in no pack."""
+
+    packs: list[np.ndarray]
+    dropped: np.ndarray
+
+
+def plan_packs(lengths: np.ndarray, budget: int, window: int = 1024) -> PackPlan:
+    """Pack documents of `lengths` [documents] (tokens) into packs of at most `budget` tokens, whole documents only.
+
+    The next `window` documents in order are in view. A pack takes them in order until one does not fit, then is topped up
+    with the longest in view that fits, again and again. So packs keep the given order but for the top-ups, the oldest
+    document in view always goes next, and no pack reaches further ahead than the window. Every document lies in exactly one
+    pack, or is dropped: those longer than the budget, and those without a token. O(documents · log window).
+    """
+    if window < 1:
+        raise ValueError(f"window is {window}, expected 1 or more")
+    lengths = np.asarray(lengths, dtype=np.int64)
+    fits = (lengths <= budget) & (lengths > 0)
+    queue = np.flatnonzero(fits)
+    sizes = lengths[queue].tolist()
+    # The documents in view, sorted by length, of equal lengths the earliest last: one integer each, quick to compare.
+    last_place = (1 << _PLACE_BITS) - 1
+    keys = [(size << _PLACE_BITS) | (last_place - place) for place, size in enumerate(sizes)]
+    view: list[int] = []
+    taken = bytearray(len(sizes))
+    packs, head, seen = [], 0, 0
+    while head < len(sizes):
+        pack, space = [], budget
+        while True:
+            while head < len(sizes) and taken[head]:
+                head += 1
+            while seen < len(sizes) and len(view) < window:
+                insort(view, keys[seen])
+                seen += 1
+            if head == len(sizes):
+                break
+            if sizes[head] <= space:
+                at, place = bisect_left(view, keys[head]), head
+            else:
+                at = bisect_right(view, ((space + 1) << _PLACE_BITS) - 1) - 1
+                if at < 0:
+                    break
+                place = last_place - (view[at] & last_place)
+            del view[at]
+            taken[place] = 1
+            pack.append(place)
+            space -= sizes[place]
+        packs.append(queue[pack])
+    return PackPlan(packs, np.flatnonzero(~fits))
+
+
+@dataclass(frozen=True, eq=False)
+class PackedBatch:
+    """One row of whole documents, T tokens.
+
+    input_ids int64 [1, T]; targets int64 [1, T]: the next token of the same document, `IGNORED` at its last token;
+    weights float32 [1, T]: loss weight of predicting targets[t], 0 where it is ignored; position_ids int64 [1, T], from 0 in
+    each document; cu_seqlens int32 [documents + 1]: document d is the tokens cu_seqlens[d] … cu_seqlens[d + 1];
+    document_ids: one id for each document.
+    """
+
+    input_ids: torch.Tensor
+    targets: torch.Tensor
+    weights: torch.Tensor
+    position_ids: torch.Tensor
+    cu_seqlens: torch.Tensor
+    document_ids: tuple[str, ...]
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same batch with its tensors on `device`."""
+        values = (getattr(self, field.name) for field in fields(self))
+        return type(self)(*(value.to(device) if isinstance(value, torch.Tensor) else value for value in values))
+
+
+def pack(documents: list[TokenDocument]) -> PackedBatch:
+    """The tensors of one pack, on the CPU. Raises `DataError` where there is no document or one has no token."""
+    lengths = np.array([len(document.ids) for document in documents], dtype=np.int64)
+    if not len(lengths) or not lengths.all():
+        raise DataError("a pack needs at least one document, and each at least one token")
+    edges = np.concatenate([[0], np.cumsum(lengths)])
+    ids = np.concatenate([document.ids for document in documents]).astype(np.int64)
+    own = np.ones(len(ids), dtype=np.float32)
+    for document, start, end in zip(documents, edges[:-1], edges[1:], strict=True):
+        if document.weights is not None:
+            own[start:end] = document.weights
+    targets, weights = np.roll(ids, -1), np.roll(own, -1)
+    targets[edges[1:] - 1] = IGNORED
+    weights[edges[1:] - 1] = 0.0
+    positions = np.arange(len(ids)) - np.repeat(edges[:-1], lengths)
+    return PackedBatch(
+        *(torch.from_numpy(row[None]) for row in (ids, targets, weights, positions)),
+        torch.from_numpy(edges.astype(np.int32)),
+        tuple(document.id for document in documents),
+    )

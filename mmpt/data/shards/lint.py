@@ -1,0 +1,127 @@
+"""Every check of a shard set that opening it leaves out: hashes of all files, and each sample decoded to the last byte."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmpt.data.shards.index import Index
+from mmpt.data.shards.manifest import check_size, open_index, read_manifest
+from mmpt.data.shards.sample import decode_json, sample_key
+from mmpt.data.shards.tokens import check_counts, from_members
+from mmpt.document import Document, Image, Speech, Text, from_record
+from mmpt.errors import DataError, VocabularyError
+from mmpt.media import decode_image, decode_speech
+from mmpt.storage import MANIFEST, sha256
+from mmpt.vocabulary import Vocabulary
+
+DURATION_TOLERANCE = 0.1
+"""Seconds by which a recorded duration may differ from the decoded one: MP3 frames and encoder delay are not exact."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with a file of the set (`shard`, its name) or, where `key` is not empty, with one sample in it."""
+
+    shard: str
+    key: str
+    reason: str
+
+
+def lint(folder: Path) -> list[Problem]:
+    """Everything wrong with the shard set in `folder`; an empty list means that every byte and every sample is as promised.
+
+    Raises `DataError` only where there is no set to examine: no folder, or a manifest that is missing or of another format.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    problems = _check_files(folder, manifest)
+    vocabulary = None
+    if manifest["kind"] == "tokens":
+        try:
+            vocabulary = Vocabulary.load(folder)
+        except VocabularyError as problem:
+            return [*problems, Problem("vocabulary.json", "", str(problem))]
+        if vocabulary.fingerprint != manifest["vocabulary"]:
+            problems.append(Problem("vocabulary.json", "", "not the vocabulary that the manifest names"))
+    first, ids = 0, {}
+    for shard in manifest["shards"]:
+        problems += _check_shard(folder, manifest, shard, first, vocabulary, ids)
+        first += shard["documents"]
+    return problems
+
+
+def _check_files(folder: Path, manifest: dict) -> list[Problem]:
+    problems = []
+    hashes = {name: entry["sha256"] for name, entry in manifest["files"].items()}
+    for shard in manifest["shards"]:
+        if hashes.get(shard["name"]) != shard["sha256"]:
+            problems.append(Problem(shard["name"], "", f"the two hashes of it in {MANIFEST} differ"))
+    for name, expected in hashes.items():
+        path = folder / name
+        if path.is_symlink() or not path.is_file():
+            problems.append(Problem(name, "", "a link" if path.is_symlink() else "missing"))
+        elif sha256(path) != expected:
+            problems.append(Problem(name, "", f"differs from the hash in {MANIFEST}"))
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.is_file() and name != MANIFEST and name not in hashes:
+            problems.append(Problem(name, "", f"not in {MANIFEST}"))
+    return problems
+
+
+def _check_shard(
+    folder: Path, manifest: dict, shard: dict, first: int, vocabulary: Vocabulary | None, ids: dict[str, str]
+) -> list[Problem]:
+    """Problems of one shard whose first sample has the number `first`; `ids` maps each document id met so far to its key."""
+    name = shard["name"]
+    problems = []
+    try:
+        index = open_index(folder, manifest, shard)
+        check_size(folder, shard)
+    except DataError as problem:
+        return [Problem(name, "", f"its samples cannot be examined: {problem}")]
+    with open(folder / name, "rb") as file:
+        for number in range(len(index)):
+            key = sample_key(first + number)
+            data = file.read(int(index.offsets[number + 1] - index.offsets[number]))
+            try:
+                document_id = _check_sample(index, number, first + number, data, vocabulary)
+                if document_id in ids:
+                    raise DataError(f"document id {document_id!r} is also that of sample {ids[document_id]}")
+                ids[document_id] = key
+            except DataError as problem:
+                problems.append(Problem(name, key, str(problem)))
+    return problems
+
+
+def _check_sample(index: Index, number: int, key_number: int, data: bytes, vocabulary: Vocabulary | None) -> str:
+    """Decode a sample to the last byte and return its document id. Raises `DataError`."""
+    members = index.decode(number, key_number, data)
+    counts = index.counts[number]
+    if vocabulary is not None:
+        document = from_members(members, vocabulary)
+        check_counts(document, vocabulary, counts)
+        return document.id
+    document = from_record(decode_json(members.pop("json")), members)
+    found = [sum(isinstance(part, kind) for part in document.parts) for kind in (Text, Image, Speech)]
+    if found != counts.tolist():
+        raise DataError(f"{found} parts of text, image and speech, the index says {counts.tolist()}")
+    _check_media(document)
+    return document.id
+
+
+def _check_media(document: Document) -> None:
+    for place, part in enumerate(document.parts):
+        try:
+            if isinstance(part, Image):
+                size = decode_image(part.data).size
+                # A camera's orientation tag may turn the picture, so either order is right.
+                if sorted(size) != sorted((part.width, part.height)):
+                    raise DataError(f"a picture of {size[0]} x {size[1]} pixels, recorded as {part.width} x {part.height}")
+            elif isinstance(part, Speech):
+                if part.sample_rate <= 0:
+                    raise DataError(f"sample_rate is {part.sample_rate}")
+                seconds = len(decode_speech(part.data, part.sample_rate)) / part.sample_rate
+                if abs(seconds - part.duration) > DURATION_TOLERANCE:
+                    raise DataError(f"{seconds:.2f} s of audio, recorded as {part.duration:.2f} s")
+        except DataError as problem:
+            raise DataError(f"part {place}: {problem}") from None

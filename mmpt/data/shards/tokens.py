@@ -1,0 +1,111 @@
+"""A tokenized document and its members in a shard: `KEY.json`, `KEY.ids.npy` and, where not all are 1, `KEY.weights.npy`."""
+
+import io
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmpt.data.shards.sample import decode_json, encode_json
+from mmpt.errors import DataError, VocabularyError
+from mmpt.vocabulary import MODALITIES, Vocabulary
+
+FORMAT = "mmpt-tokens/1"
+_HEADER = re.compile(
+    rb"\x93NUMPY\x01\x00..\{'descr': '(<[uf][24])', 'fortran_order': False, 'shape': \((\d{1,15}),\), \} *\n", re.DOTALL
+)
+
+
+@dataclass(frozen=True, eq=False)
+class TokenDocument:
+    """One document as `ids` [tokens] (unsigned integers) with the loss `weights` float32 [tokens] of each; None: all are 1."""
+
+    id: str
+    source: str
+    ids: np.ndarray
+    weights: np.ndarray | None = None
+
+
+def id_type(vocabulary: Vocabulary) -> np.dtype:
+    """Type in which ids of this vocabulary are stored: uint16 where they fit, else uint32 (little-endian)."""
+    return np.dtype("<u2" if vocabulary.size <= 1 << 16 else "<u4")
+
+
+def to_members(document: TokenDocument, vocabulary: Vocabulary) -> tuple[dict[str, bytes], np.ndarray]:
+    """(members of the sample, tokens by modality int64 [4]).
+
+    Raises `DataError` on an empty or misshapen document and `VocabularyError` on an id out of range.
+    """
+    ids = np.asarray(document.ids)
+    if ids.ndim != 1 or not ids.size or ids.dtype.kind not in "iu":
+        raise DataError(f"ids of shape {ids.shape} and type {ids.dtype}, expected one row of integers, at least one")
+    counts = np.bincount(vocabulary.modality(ids), minlength=len(MODALITIES))
+    record = {
+        "format": FORMAT,
+        "id": document.id,
+        "source": document.source,
+        "length": len(ids),
+        "tokens": dict(zip(MODALITIES, counts.tolist(), strict=True)),
+    }
+    members = {"json": encode_json(record), "ids.npy": _npy(ids.astype(id_type(vocabulary)))}
+    if document.weights is not None:
+        weights = np.asarray(document.weights, dtype="<f4")
+        _check_weights(weights, len(ids))
+        if (weights != 1.0).any():
+            members["weights.npy"] = _npy(weights)
+    return members, counts
+
+
+def from_members(members: dict[str, bytes], vocabulary: Vocabulary) -> TokenDocument:
+    """The inverse of `to_members`. Raises `DataError` where the sample is not whole. Ids are not compared with the ranges."""
+    record = decode_json(members["json"])
+    if record.get("format") != FORMAT:
+        raise DataError(f"format is {record.get('format')!r}, expected {FORMAT!r}")
+    missing = [name for name in ("id", "source", "length") if name not in record]
+    if missing:
+        raise DataError(f"field {', '.join(missing)} is missing")
+    surplus = members.keys() - {"json", "ids.npy", "weights.npy"}
+    if surplus or "ids.npy" not in members:
+        raise DataError(f"member {', '.join(sorted(surplus))} does not belong here" if surplus else "member ids.npy is missing")
+    ids = _array(members["ids.npy"], "ids.npy")
+    if ids.dtype != id_type(vocabulary) or ids.shape != (record["length"],):
+        raise DataError(f"ids.npy: {ids.dtype} {ids.shape}, expected {id_type(vocabulary)} ({record['length']},)")
+    weights = None
+    if "weights.npy" in members:
+        weights = _array(members["weights.npy"], "weights.npy")
+        _check_weights(weights, len(ids))
+    return TokenDocument(str(record["id"]), str(record["source"]), ids, weights)
+
+
+def check_counts(document: TokenDocument, vocabulary: Vocabulary, counts: np.ndarray) -> None:
+    """Raise `DataError` where an id is out of range or the tokens of each modality are not `counts` int [4]."""
+    try:
+        found = np.bincount(vocabulary.modality(document.ids), minlength=len(MODALITIES))
+    except VocabularyError as problem:
+        raise DataError(str(problem)) from None
+    if not np.array_equal(found, counts):
+        raise DataError(f"{found.tolist()} tokens of {', '.join(MODALITIES)}, the index says {counts.tolist()}")
+
+
+def _npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, array, version=(1, 0), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _array(data: bytes, member: str) -> np.ndarray:
+    """The row in the bytes of a .npy file written by `_npy`, read-only, not copied. Nothing in the header is evaluated."""
+    header = _HEADER.match(data)
+    if header is None or header.end() != 10 + int.from_bytes(data[8:10], "little"):
+        raise DataError(f"{member}: not the header of a row of uint16, uint32 or float32 in the npy format 1.0")
+    dtype, length = np.dtype(header[1].decode()), int(header[2])
+    if len(data) != header.end() + length * dtype.itemsize:
+        raise DataError(f"{member}: {len(data) - header.end()} bytes, expected {length} x {dtype.itemsize}")
+    return np.frombuffer(data, dtype, offset=header.end())
+
+
+def _check_weights(weights: np.ndarray, length: int) -> None:
+    if weights.dtype != np.dtype("<f4") or weights.shape != (length,):
+        raise DataError(f"weights of {weights.dtype} {weights.shape}, expected float32 ({length},)")
+    if not (np.isfinite(weights).all() and (weights >= 0).all()):
+        raise DataError("weights must be finite and not negative")

@@ -1,0 +1,147 @@
+"""Writers of shard sets: documents or token sequences into numbered tars, published whole by one rename."""
+
+import hashlib
+import zlib
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from mmpt.data.shards.index import Index, write_index
+from mmpt.data.shards.manifest import COLUMNS, COUNTED, FORMAT
+from mmpt.data.shards.sample import END, encode_json, encode_sample, sample_key
+from mmpt.data.shards.tokens import TokenDocument, to_members
+from mmpt.document import Document, Image, Speech, Text, from_record, to_record
+from mmpt.errors import DataError, VocabularyError
+from mmpt.storage import published_folder
+from mmpt.vocabulary import Vocabulary
+
+MAX_BYTES = 256 << 20
+MAX_DOCUMENTS = 10_000
+
+
+class _Writer:
+    """Appends samples to numbered tars in a temporary folder; see `ShardWriter` for what a caller is promised."""
+
+    kind: str
+
+    def __init__(self, folder: Path, *, built: dict, max_bytes: int = MAX_BYTES, max_documents: int = MAX_DOCUMENTS) -> None:
+        try:
+            encode_json(built)
+        except (TypeError, ValueError) as problem:
+            raise DataError(f"{folder}: `built` cannot be written as JSON ({problem})") from None
+        self._folder = Path(folder)
+        self._max_bytes, self._max_documents = max_bytes, max_documents
+        self._manifest = {"format": FORMAT, "kind": self.kind, "documents": 0, COUNTED[self.kind]: {}, "built": built}
+        self._manifest["shards"] = []
+        self._seen: set[str] = set()
+        self._offsets, self._checksums, self._counts = [0], [], []
+
+    def __enter__(self) -> Self:
+        self._file = None
+        self._stack = ExitStack()
+        self._temporary = self._stack.enter_context(published_folder(self._folder, self._manifest))
+        self._stack.push(self._finish)
+        return self
+
+    def __exit__(self, *error) -> bool | None:
+        return self._stack.__exit__(*error)
+
+    def _append(self, document_id: str, members: dict[str, bytes], counts: np.ndarray | list[int]) -> None:
+        if document_id in self._seen:
+            raise DataError(f"{self._folder}: document id {document_id!r} was written before")
+        data = encode_sample(sample_key(len(self._seen)), members)
+        full = len(self._checksums) >= self._max_documents or self._offsets[-1] + len(data) + len(END) > self._max_bytes
+        if self._checksums and full:
+            self._close_shard()
+        if self._file is None:
+            self._path = self._temporary / f"shard-{len(self._manifest['shards']):05d}.tar"
+            self._file = open(self._path, "wb")  # noqa: SIM115
+            self._hash = hashlib.sha256()
+        self._put(data)
+        self._offsets.append(self._offsets[-1] + len(data))
+        self._checksums.append(zlib.crc32(data))
+        self._counts.append(counts)
+        self._seen.add(document_id)
+
+    def _put(self, data: bytes) -> None:
+        self._file.write(data)
+        self._hash.update(data)
+
+    def _close_shard(self) -> None:
+        self._put(END)
+        self._file.close()
+        self._file = None
+        counts = np.array(self._counts)
+        index = Index(np.array(self._offsets), np.array(self._checksums), counts)
+        write_index(self._path, index)
+        self._manifest["shards"].append({
+            "name": self._path.name,
+            "sha256": self._hash.hexdigest(),
+            "bytes": index.tar_bytes,
+            "documents": len(index),
+            COUNTED[self.kind]: dict(zip(COLUMNS[self.kind], counts.sum(axis=0).tolist(), strict=True)),
+        })  # fmt: skip
+        self._offsets, self._checksums, self._counts = [0], [], []
+
+    def _finish(self, error_type: type[BaseException] | None, *_: object) -> None:
+        if error_type is not None:
+            if self._file is not None:
+                self._file.close()
+            return
+        if self._checksums:
+            self._close_shard()
+        counted, shards = COUNTED[self.kind], self._manifest["shards"]
+        self._manifest["documents"] = len(self._seen)
+        self._manifest[counted] = {name: sum(shard[counted][name] for shard in shards) for name in COLUMNS[self.kind]}
+
+
+class ShardWriter(_Writer):
+    """Context manager that writes `Document`s as the shard set `folder` (an existing one is replaced).
+
+    A shard is closed before it would grow past `max_bytes` or `max_documents`. `built` (JSON values) says how the set was
+    made; equal documents and `built` give equal bytes in every file. The set appears under its name on a clean exit, whole;
+    after an error nothing does. A `write` that raises `DataError` has written nothing, and the writer may go on.
+    """
+
+    kind = "documents"
+
+    def write(self, document: Document) -> None:
+        """Append a document. Raises `DataError` where its id was written before or it could not be read back."""
+        try:
+            record, members = to_record(document)
+            from_record(record, members)
+            members = {"json": encode_json(record), **members}
+        except (DataError, TypeError, ValueError) as problem:
+            raise DataError(f"document {document.id!r}: {problem}") from None
+        counts = [sum(isinstance(part, kind) for part in document.parts) for kind in (Text, Image, Speech)]
+        self._append(document.id, members, counts)
+
+
+class TokenShardWriter(_Writer):
+    """Context manager that writes `TokenDocument`s of one vocabulary; `vocabulary.json` lies beside. Else as `ShardWriter`."""
+
+    kind = "tokens"
+
+    def __init__(
+        self, folder: Path, *, vocabulary: Vocabulary, built: dict, max_bytes: int = MAX_BYTES, max_documents: int = MAX_DOCUMENTS
+    ) -> None:
+        super().__init__(folder, built=built, max_bytes=max_bytes, max_documents=max_documents)
+        self._vocabulary = vocabulary
+        self._manifest["vocabulary"] = vocabulary.fingerprint
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self._vocabulary.save(self._temporary)
+        return self
+
+    def write(self, document: TokenDocument) -> None:
+        """Append a token sequence. Raises `DataError` (id written before, no token, bad weights) or `VocabularyError`."""
+        try:
+            members, counts = to_members(document, self._vocabulary)
+        except VocabularyError as problem:
+            raise VocabularyError(f"document {document.id!r}: {problem}") from None
+        except (DataError, TypeError, ValueError) as problem:
+            raise DataError(f"document {document.id!r}: {problem}") from None
+        self._append(document.id, members, counts)

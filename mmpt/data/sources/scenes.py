@@ -1,0 +1,164 @@
+"""Drawn scenes: two coloured shapes in a spatial relation on a background, with a caption; and the way back from pixels.
+
+Every caption determines its picture up to a few pixels of jitter, and every picture determines its caption up to which of the
+two shapes is named first, so that reading and drawing can be scored exactly and without any trained judge.
+"""
+
+import itertools
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw
+from scipy import ndimage
+
+COLORS = {"red": (220, 40, 40), "green": (40, 170, 60), "blue": (50, 80, 220), "yellow": (240, 210, 40), "purple": (150, 60, 180)}
+BACKGROUNDS = {"white": (250, 250, 250), "gray": (150, 150, 150), "black": (15, 15, 15)}
+SHAPES = ("circle", "square", "triangle")
+SIZES = {"small": 7, "large": 12}
+RELATIONS = {"left of": (-1, 0), "right of": (1, 0), "above": (0, -1), "below": (0, 1)}
+_OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
+_ITEM = f"a ({'|'.join(SIZES)}) ({'|'.join(COLORS)}) ({'|'.join(SHAPES)})"
+_CAPTION = re.compile(f"{_ITEM} ({'|'.join(RELATIONS)}) {_ITEM} on ({'|'.join(BACKGROUNDS)})")
+SIDE = 64
+_GAP = 14
+
+
+@dataclass(frozen=True)
+class Item:
+    """One shape of a scene."""
+
+    size: str
+    color: str
+    shape: str
+
+
+@dataclass(frozen=True)
+class Scene:
+    """`first` stands in `relation` to `second`: "left of", "right of", "above" or "below"."""
+
+    first: Item
+    relation: str
+    second: Item
+    background: str
+
+    def caption(self) -> str:
+        """The scene in words, such as "a small red circle above a large blue square on gray"."""
+        one, two = (f"a {item.size} {item.color} {item.shape}" for item in (self.first, self.second))
+        return f"{one} {self.relation} {two} on {self.background}"
+
+    def canonical(self) -> "Scene":
+        """The same picture said with "left of" or "above": two scenes look alike exactly if their canonical forms are equal."""
+        if self.relation in ("left of", "above"):
+            return self
+        return Scene(self.second, _OPPOSITE[self.relation], self.first, self.background)
+
+
+def all_scenes() -> list[Scene]:
+    """Every scene whose two shapes differ, in a fixed order."""
+    items = [Item(*values) for values in itertools.product(SIZES, COLORS, SHAPES)]
+    pairs = [(one, two) for one, two in itertools.product(items, items) if one != two]
+    rest = itertools.product(pairs, RELATIONS, BACKGROUNDS)
+    return [Scene(one, relation, two, background) for (one, two), relation, background in rest]
+
+
+def split_scenes(held_out: float, seed: int) -> tuple[list[Scene], list[Scene]]:
+    """All scenes as (training, held out), both shuffled. Scenes that look alike always fall on the same side."""
+    looks = sorted({scene.canonical() for scene in all_scenes()}, key=Scene.caption)
+    random = np.random.default_rng(seed)
+    random.shuffle(looks)
+    test = set(looks[: round(held_out * len(looks))])
+    scenes = all_scenes()
+    random.shuffle(scenes)
+    return [s for s in scenes if s.canonical() not in test], [s for s in scenes if s.canonical() in test]
+
+
+def draw(scene: Scene, seed: int) -> Image.Image:
+    """The scene as an RGB picture of `SIDE` × `SIDE` pixels; `seed` moves the shapes by up to 3 pixels."""
+    random = np.random.default_rng(seed)
+    scale = 4
+    picture = Image.new("RGB", (SIDE * scale, SIDE * scale), BACKGROUNDS[scene.background])
+    brush = ImageDraw.Draw(picture)
+    along = np.array(RELATIONS[scene.relation])
+    for item, side in ((scene.first, 1), (scene.second, -1)):
+        jitter = random.uniform(-1, 1, 2) * np.where(along != 0, 1, 3)
+        x, y = (SIDE / 2 + side * along * _GAP + jitter) * scale
+        r = SIZES[item.size] * scale
+        color = COLORS[item.color]
+        if item.shape == "circle":
+            brush.ellipse((x - r, y - r, x + r, y + r), fill=color)
+        elif item.shape == "square":
+            brush.rectangle((x - r, y - r, x + r, y + r), fill=color)
+        else:
+            brush.polygon([(x, y - r), (x - r, y + r), (x + r, y + r)], fill=color)
+    return picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+
+
+def read_caption(text: str) -> Scene | None:
+    """The scene that a caption describes, or None where it follows no caption's form."""
+    found = _CAPTION.fullmatch(" ".join(text.lower().split()))
+    if not found:
+        return None
+    groups = found.groups()
+    return Scene(Item(*groups[0:3]), groups[3], Item(*groups[4:7]), groups[7])
+
+
+def read_picture(picture: Image.Image) -> Scene | None:
+    """The scene in a picture by plain image analysis (nearest palette colour, connected components), or None.
+
+    Background: the palette colour nearest to the border's median. Shapes: the two largest components of pixels far from the
+    background. Colour: nearest to the component's median. Size and shape: the ideal outline, laid on the component's centre of
+    mass, that differs least from it.
+    """
+    pixels = np.asarray(picture.convert("RGB").resize((SIDE, SIDE)), dtype=np.float32)
+    border = np.ones((SIDE, SIDE), dtype=bool)
+    border[2:-2, 2:-2] = False
+    background = _nearest(np.median(pixels[border], axis=0), BACKGROUNDS)
+    if background is None:
+        return None
+    back = np.array(BACKGROUNDS[background], dtype=np.float32)
+    inside = np.linalg.norm(pixels - back, axis=-1) > 55
+    labels, count = ndimage.label(inside)
+    areas = ndimage.sum_labels(inside, labels, np.arange(1, count + 1))
+    if count < 2:
+        return None
+    found = []
+    for label in np.argsort(-areas)[:2] + 1:
+        mask = labels == label
+        core = ndimage.binary_erosion(mask, iterations=2)
+        median = np.median(pixels[core if core.any() else mask], axis=0)
+        step = median - back
+        coverage = ((pixels - back) @ step / (step @ step)).clip(0, 1) * ndimage.binary_dilation(mask, iterations=2)
+        if coverage.sum() < 40:
+            return None
+        color = _nearest(median, COLORS)
+        if color is None:
+            return None
+        center = np.array(ndimage.center_of_mass(coverage)[::-1])
+        size, shape = min(itertools.product(SIZES, SHAPES), key=lambda kind: np.square(_coverage(*kind, center) - coverage).sum())
+        found.append((Item(size, color, shape), center))
+    (one, at_one), (two, at_two) = found
+    offset = at_one - at_two
+    axis = int(abs(offset[1]) > abs(offset[0]))
+    direction = tuple(int(np.sign(offset[axis])) if i == axis else 0 for i in range(2))
+    relation = next((name for name, step in RELATIONS.items() if step == direction), None)
+    return Scene(one, relation, two, background).canonical() if relation else None
+
+
+def _coverage(size: str, shape: str, center: np.ndarray) -> np.ndarray:
+    """How much of each pixel an ideal shape covers, [SIDE, SIDE] in 0 … 1, its centre of mass at `center` (x, y)."""
+    r = SIZES[size]
+    y, x = np.mgrid[:SIDE, :SIDE] - center[::-1, None, None]
+    if shape == "circle":
+        distances = [r - np.hypot(x, y)]
+    elif shape == "square":
+        distances = [r - np.abs(x), r - np.abs(y)]
+    else:
+        middle = y + r / 3  # a triangle's centre of mass lies a third of r below the middle of its height
+        distances = [r - middle, (middle + r - 2 * np.abs(x)) / np.sqrt(5)]
+    return np.prod([(distance + 0.5).clip(0, 1) for distance in distances], axis=0)
+
+
+def _nearest(color: np.ndarray, palette: dict[str, tuple[int, int, int]], limit: float = 90.0) -> str | None:
+    name = min(palette, key=lambda candidate: np.linalg.norm(color - palette[candidate]))
+    return name if np.linalg.norm(color - palette[name]) < limit else None

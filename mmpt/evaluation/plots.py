@@ -1,0 +1,60 @@
+"""Curves and histograms as SVG."""
+
+import io
+import json
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+# What each training logs, and which of it is worth a curve: key prefix → label.
+_CURVES = {
+    "nll/text": "text",
+    "nll/image": "image",
+    "nll/speech": "speech",
+    "ce": "transcript (cross-entropy)",
+    "ctc": "transcript (CTC)",
+    "mel": "mel",
+    "pixel": "pixels",
+    "contrastive": "picture and text",
+    "commitment": "quantiser",
+}
+
+
+def training_plot(metrics: Path, title: str) -> bytes:
+    """Loss curves over steps from a JSON lines file, on a logarithmic axis."""
+    lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines() if line]
+    figure, axes = _axes(title)
+    for key, label in _CURVES.items():
+        points = [(line["step"], line[key]) for line in lines if line.get(key, 0) > 0]
+        if points:
+            axes.plot(*zip(*points, strict=True), label=label, linewidth=1.6)
+    axes.set_yscale("log")
+    axes.set_xlabel("step")
+    if axes.lines:
+        axes.legend(frameon=False)
+    return _svg(figure)
+
+
+def codebook_plot(counts: list[int], title: str) -> bytes:
+    """How often each code was used, most used first; the share of codes used at all in the title."""
+    used = sum(count > 0 for count in counts)
+    figure, axes = _axes(f"{title}: {used} of {len(counts)}")
+    axes.bar(range(len(counts)), sorted(counts, reverse=True), width=1.0, color="#3d6fb4")
+    axes.set_xlabel("code")
+    axes.set_ylabel("times used")
+    return _svg(figure)
+
+
+def _axes(title: str):
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(title, fontsize=12)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    return figure, axes
+
+
+def _svg(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg")
+    return buffer.getvalue()

@@ -1,0 +1,66 @@
+"""LoRA (arXiv:2106.09685) by peft on a frozen backbone."""
+
+from pathlib import Path
+
+import pydantic
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import PreTrainedModel
+
+from mmpt.config import Schema
+from mmpt.errors import CheckpointError, ConfigError
+
+
+class AdapterConfig(Schema):
+    """Rank, scale (`alpha` / `rank`), dropout, and the layers: names of linear layers, or `all-linear` (all but the head)."""
+
+    rank: int = pydantic.Field(default=16, ge=1)
+    alpha: float = pydantic.Field(default=32.0, gt=0)
+    dropout: float = pydantic.Field(default=0.0, ge=0, lt=1)
+    targets: str | list[str] = "all-linear"
+
+
+def add_adapter(model: PreTrainedModel, config: AdapterConfig, seed: int) -> PeftModel:
+    """Freeze `model` and put new adapters into it; they start as the identity. Only they require a gradient.
+
+    The start values are a pure function of `seed`. Raises `ConfigError` where the targets name no layer, or name the head or the
+    embeddings, whose weight the loss reads directly.
+    """
+    options = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=config.targets if isinstance(config.targets, str) else list(config.targets),
+    )
+    head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            adapted = get_peft_model(model, options)
+        except ValueError as problem:
+            raise ConfigError(f"adapter.targets: {problem}") from None
+    if model.get_output_embeddings() is not head or model.get_input_embeddings() is not embeddings:
+        raise ConfigError("adapter.targets: the head and the embeddings take no adapter")
+    return adapted
+
+
+def save_adapter(model: PeftModel, folder: Path) -> None:
+    """Write the adapters alone as a peft folder (safetensors and JSON)."""
+    model.peft_config["default"].base_model_name_or_path = "../backbone"
+    model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+
+
+def load_adapter(model: PreTrainedModel, folder: Path, trainable: bool = False) -> PeftModel:
+    """Put the adapters of a peft folder into `model`. Raises `CheckpointError` naming the folder where they do not fit."""
+    if not (Path(folder) / "adapter_model.safetensors").is_file():
+        raise CheckpointError(f"{folder}: adapter_model.safetensors is missing")
+    try:
+        return PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+    except (ValueError, RuntimeError, KeyError, TypeError) as problem:
+        raise CheckpointError(f"{folder}: these adapters do not fit the backbone: {problem}") from None
+
+
+def merge_adapter(model: PeftModel) -> PreTrainedModel:
+    """The backbone with the adapters added into its weights, as an ordinary Hugging Face model."""
+    return model.merge_and_unload(safe_merge=True)

@@ -1,0 +1,117 @@
+"""Any decoder language model that transformers loads, with one embedding row for each id of the vocabulary.
+
+The class and the names of the weights stay those of Hugging Face, so a saved backbone opens anywhere.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pydantic
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
+
+from mmpt.config import Schema
+from mmpt.errors import ConfigError
+from mmpt.model.packed_attention import NAME as PACKED_ATTENTION
+
+NOISE = 0.02  # of the old rows' standard deviation: enough to tell new rows apart, too little to leave the mean
+
+
+class BackboneConfig(Schema):
+    """Where the decoder comes from: exactly one of two.
+
+    `path`: a Hugging Face name or a folder, loaded with its weights. `config`: a mapping for a transformers configuration
+    (`model_type: qwen3`, `hidden_size: 256`, …), initialised at random; `vocab_size` is set by mmpt.
+    """
+
+    path: str | None = None
+    config: dict | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _exactly_one(self) -> "BackboneConfig":
+        if (self.path is None) == (self.config is None):
+            raise ValueError("expected exactly one of path and config")
+        if self.config is not None and "model_type" not in self.config:
+            raise ValueError("config: model_type is missing")
+        if self.config is not None and "vocab_size" in self.config:
+            raise ValueError("config: vocab_size is set from the vocabulary, leave it out")
+        return self
+
+
+def build_backbone(config: BackboneConfig, vocabulary_size: int, seed: int, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """The decoder with `vocabulary_size` embedding rows and packed attention, in training mode.
+
+    A pure function of its arguments: the caller's random state is neither used nor changed. Rows beyond those of pretrained
+    weights start at the mean of the old rows plus small noise (Hewitt 2021, "Initializing new word embeddings for pretrained
+    language models"). Raises `ConfigError` naming what cannot be loaded.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if config.path is None:
+            return _initialised(config.config, vocabulary_size, dtype)
+        model = load_backbone(Path(config.path) if Path(config.path).exists() else config.path, dtype)
+        _grow(model, vocabulary_size, torch.Generator().manual_seed(seed))
+    return model.train()
+
+
+def load_backbone(path: Path | str, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """A causal language model with its weights from a folder or a Hugging Face name. Raises `ConfigError` where that fails."""
+    try:
+        with no_progress_bars():
+            return AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation=PACKED_ATTENTION, use_safetensors=True)
+    except (OSError, ValueError, KeyError, ImportError) as problem:
+        raise ConfigError(f"backbone {path}: no causal language model can be loaded: {_first_line(problem)}") from None
+
+
+@contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """Keep transformers from drawing a bar for each file it reads or writes."""
+    shown = is_progress_bar_enabled()
+    disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            enable_progress_bar()
+
+
+def _initialised(content: dict, vocabulary_size: int, dtype: torch.dtype) -> PreTrainedModel:
+    options = dict(content)
+    try:
+        # Token ids of the model family's own tokenizer would point at wrong rows here.
+        tokens = {"pad_token_id": None, "bos_token_id": None, "eos_token_id": None}
+        settings = AutoConfig.for_model(options.pop("model_type"), **{**tokens, **options, "vocab_size": vocabulary_size})
+        unknown = [key for key in options if key not in type(settings)().to_dict()]
+        if unknown:
+            raise ValueError(f"{type(settings).__name__} has no {', '.join(unknown)}")
+        return AutoModelForCausalLM.from_config(settings, dtype=dtype, attn_implementation=PACKED_ATTENTION).train()
+    except (ValueError, TypeError, KeyError, RuntimeError) as problem:
+        raise ConfigError(f"backbone.config: no causal language model can be built: {_first_line(problem)}") from None
+
+
+def _grow(model: PreTrainedModel, size: int, generator: torch.Generator) -> None:
+    old = model.get_input_embeddings().weight.shape[0]
+    if size == old:
+        return
+    model.resize_token_embeddings(size, mean_resizing=False)
+    head = model.get_output_embeddings()
+    tables = {id(weight): weight for weight in (model.get_input_embeddings().weight, head.weight)}
+    for weight in tables.values():
+        _fill_new_rows(weight, old, generator)
+    if isinstance(head, nn.Linear) and head.bias is not None and size > old:
+        with torch.no_grad():
+            head.bias[old:] = head.bias[:old].mean()
+
+
+@torch.no_grad()
+def _fill_new_rows(weight: Tensor, old: int, generator: torch.Generator) -> None:
+    rows = weight[:old].float()
+    noise = torch.randn(max(0, len(weight) - old), weight.shape[1], generator=generator)
+    weight[old:] = (rows.mean(dim=0) + NOISE * rows.std() * noise).to(weight.dtype)
+
+
+def _first_line(problem: Exception) -> str:
+    return f"{type(problem).__name__}: {str(problem).strip().splitlines()[0] if str(problem).strip() else ''}"

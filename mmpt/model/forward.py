@@ -1,0 +1,99 @@
+"""From a pack to its weighted loss, through the decoder's last hidden states and without the matrix of all logits."""
+
+from typing import NamedTuple
+
+import torch
+from peft import PeftModel
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from mmpt.data.loading.packing import PackedBatch
+from mmpt.errors import ConfigError
+from mmpt.kernels.cross_entropy import weighted_linear_cross_entropy
+from mmpt.model.packed_attention import no_mask
+from mmpt.vocabulary import MODALITIES, Vocabulary
+
+HEAD_TOLERANCE = 1e-3
+
+
+class LossParts(NamedTuple):
+    """What adds up over packs and ranks. The loss of a step is Σ loss_sum / Σ weight_sum.
+
+    `loss_sum` Σ weight·nll in nats, differentiable; `weight_sum` Σ weight; `nll_sums` and `counts` [4] by modality of the target
+    (in the order of `vocabulary.MODALITIES`): the unweighted nll, and the number, of the targets whose weight is above 0.
+    """
+
+    loss_sum: Tensor
+    weight_sum: Tensor
+    nll_sums: Tensor
+    counts: Tensor
+
+
+def causal_lm(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
+    """The Hugging Face model itself, adapters still inside, where `model` is wrapped by peft."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+def head_weight(model: PreTrainedModel | PeftModel) -> Tensor:
+    """[V, H] weight of the output head. Raises `ConfigError` where the head has a bias or is no plain linear layer."""
+    head = causal_lm(model).get_output_embeddings()
+    if type(head) is not torch.nn.Linear or head.bias is not None:
+        raise ConfigError(f"backbone: its head is {head}, expected a linear layer without bias and without an adapter")
+    return head.weight
+
+
+def hidden_states(model: PreTrainedModel | PeftModel, input_ids: Tensor, position_ids: Tensor, cu_seqlens: Tensor) -> Tensor:
+    """Last hidden states [1, T, H] of a packed row: `input_ids` and `position_ids` [1, T], `cu_seqlens` [documents + 1]."""
+    output = causal_lm(model).base_model(
+        input_ids=input_ids,
+        position_ids=position_ids,
+        attention_mask=no_mask(input_ids.device),
+        use_cache=False,
+        document_lengths=tuple(cu_seqlens.diff().tolist()),
+    )
+    return output.last_hidden_state
+
+
+def packed_logits(model: PreTrainedModel | PeftModel, input_ids: Tensor, position_ids: Tensor, cu_seqlens: Tensor) -> Tensor:
+    """All logits [1, T, V] of a packed row; for checks and short inputs, since this is the matrix that the loss avoids."""
+    return torch.nn.functional.linear(hidden_states(model, input_ids, position_ids, cu_seqlens), head_weight(model))
+
+
+def target_modalities(targets: Tensor, vocabulary: Vocabulary) -> Tensor:
+    """Index into `MODALITIES` for each target, int64 of the same shape (text for the −100 of a document's end)."""
+    edges = [vocabulary.special_offset, vocabulary.image_offset, vocabulary.speech_offset]
+    return torch.bucketize(targets, torch.tensor(edges, device=targets.device), right=True)
+
+
+def target_weights(batch: PackedBatch, modality_weights: Tensor, vocabulary: Vocabulary) -> Tensor:
+    """[1, T] weight of each prediction: the document's own times that of the target's modality (`modality_weights` [4])."""
+    return batch.weights * modality_weights[target_modalities(batch.targets, vocabulary)]
+
+
+def weighted_loss(model: PreTrainedModel | PeftModel, batch: PackedBatch, modality_weights: Tensor, vocabulary: Vocabulary) -> LossParts:
+    """`LossParts` of one pack. `modality_weights` [4] float32 in the order of `MODALITIES`, on the pack's device."""
+    hidden = hidden_states(model, batch.input_ids, batch.position_ids, batch.cu_seqlens)[0]
+    head = head_weight(model)
+    weights, targets = target_weights(batch, modality_weights, vocabulary)[0], batch.targets[0]
+    loss_sum, nll = weighted_linear_cross_entropy(hidden, head.to(hidden.dtype), targets, weights)
+    members = target_modalities(targets, vocabulary) == torch.arange(len(MODALITIES), device=targets.device).unsqueeze(1)
+    members &= weights > 0
+    return LossParts(loss_sum, weights.sum(), (members * nll).sum(dim=1), members.sum(dim=1))
+
+
+@torch.no_grad()
+def check_head(model: PreTrainedModel | PeftModel) -> None:
+    """Raise `ConfigError` unless the model's own logits are head · last hidden state.
+
+    A backbone that scales or caps its logits after the head would train on another loss than it generates with.
+    """
+    was_training = model.training
+    model.eval()
+    length = min(8, len(head_weight(model)))
+    ids = torch.arange(length, device=head_weight(model).device).unsqueeze(0)
+    own = causal_lm(model)(input_ids=ids, use_cache=False).logits.float()
+    ours = packed_logits(model, ids, ids, torch.tensor([0, length])).float()
+    model.train(was_training)
+    difference = (own - ours).abs().max().item()
+    if not difference <= HEAD_TOLERANCE * max(1.0, own.abs().max().item()):
+        raise ConfigError(f"backbone: its logits differ by {difference:.3g} from head · hidden state (scaled or capped logits are not supported)")

@@ -1,0 +1,123 @@
+"""Files that are either whole under their final name or not there at all.
+
+Everything mmpt writes goes through here: a file is written beside its final name, flushed to disk and renamed; a folder is
+filled under a temporary name, gets a `manifest.json` with the SHA-256 of each file, and is published by one rename.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mmpt.errors import CheckpointError, DataError
+
+MANIFEST = "manifest.json"
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` under `path` atomically and durably."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write `value` as indented JSON under `path`, atomically. NaN and infinity are refused: they are not JSON."""
+    write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path, error: type[Exception] = DataError) -> dict:
+    """Read a JSON object. Raises `error`, naming the file, where it is missing or is not a JSON object."""
+    try:
+        value = json.loads(Path(path).read_bytes())
+    except FileNotFoundError:
+        raise error(f"{path}: no such file") from None
+    except ValueError as problem:
+        raise error(f"{path}: not valid JSON ({problem})") from None
+    if not isinstance(value, dict):
+        raise error(f"{path}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+@contextmanager
+def published_folder(final: Path, manifest: dict) -> Iterator[Path]:
+    """Yield a temporary folder; on a clean exit hash its files into `manifest.json` and rename it to `final`.
+
+    `manifest` holds whatever describes the folder (`format` first); `files` is added: path → {"sha256", "bytes"}.
+    An existing `final` is replaced. After an error nothing is left behind.
+    """
+    final = Path(final)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        files = {
+            str(path.relative_to(temporary)): {"sha256": sha256(path), "bytes": path.stat().st_size}
+            for path in sorted(temporary.rglob("*"))
+            if path.is_file()
+        }
+        write_json(temporary / MANIFEST, {**manifest, "files": files})
+        for path in temporary.rglob("*"):
+            _sync(path)
+        _sync(temporary)
+        if final.exists():
+            replaced = final.with_name(f".{final.name}.{os.getpid()}.old")
+            os.replace(final, replaced)
+            os.replace(temporary, final)
+            shutil.rmtree(replaced)
+        else:
+            os.replace(temporary, final)
+        _sync(final.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_folder(folder: Path, expected_format: str) -> dict:
+    """Return the manifest of a folder written by `published_folder` after checking every file against it.
+
+    Raises `CheckpointError` naming each file that is missing or differs, or the format found instead of `expected_format`.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: no such folder")
+    if not (folder / MANIFEST).is_file():
+        raise CheckpointError(f"{folder}: {MANIFEST} is missing, so this is no finished {expected_format} folder")
+    manifest = read_json(folder / MANIFEST, CheckpointError)
+    if manifest.get("format") != expected_format:
+        raise CheckpointError(f"{folder}/{MANIFEST}: format is {manifest.get('format')!r}, expected {expected_format!r}")
+    problems = []
+    for name, entry in manifest["files"].items():
+        path = folder / name
+        if not path.is_file():
+            problems.append(f"{name}: missing")
+        elif path.stat().st_size != entry["bytes"] or sha256(path) != entry["sha256"]:
+            problems.append(f"{name}: differs from the hash in {MANIFEST}")
+    if problems:
+        raise CheckpointError(f"{folder}: damaged\n  " + "\n  ".join(problems))
+    return manifest
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,85 @@
+"""Training batches of pictures and captions as a pure function of the step."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+
+from mmpt.errors import DataError
+from mmpt.tokenizers.image.captions import caption_ids
+from mmpt.tokenizers.image.config import ImageTokenizerConfig
+
+
+class ImageExample(NamedTuple):
+    """A picture and the text that goes with it."""
+
+    picture: Image.Image
+    text: str
+
+
+class ImageBatch(NamedTuple):
+    """`pixels` float32 [B, 3, side, side] in −1 … 1; `captions` int64 [B, L], 0 where a caption is shorter."""
+
+    pixels: torch.Tensor
+    captions: torch.Tensor
+
+
+class BatchPlan(Protocol):
+    """What `image_batches` reads of the training's configuration."""
+
+    @property
+    def batch_size(self) -> int: ...
+
+    @property
+    def seed(self) -> int: ...
+
+
+def picture_bytes(picture: Image.Image, side: int) -> np.ndarray:
+    """RGB uint8 [side, side, 3], squashed to a square as SEED does: nothing is cut off."""
+    return np.asarray(picture.convert("RGB").resize((side, side), Image.Resampling.BICUBIC))
+
+
+def to_pixels(pictures: np.ndarray) -> torch.Tensor:
+    """uint8 [B, side, side, 3] → float32 [B, 3, side, side] in −1 … 1."""
+    return torch.from_numpy(pictures.transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1)
+
+
+def image_batches(examples: Sequence[ImageExample], config: ImageTokenizerConfig, fit: BatchPlan) -> Callable[[int], ImageBatch]:
+    """Step → batch: epoch after epoch in a fresh order each, changed as `config.augment` says, all from `fit.seed` and the step.
+
+    Pictures are squashed once and kept as uint8. Raises `DataError` where there is no example.
+    """
+    if not examples:
+        raise DataError("no pictures to train the image tokenizer on")
+    pictures = np.stack([picture_bytes(example.picture, config.side) for example in examples])
+    rows = [caption_ids(example.text, config.captions) for example in examples]
+    captions = np.zeros((len(rows), max(1, *map(len, rows)) if len(rows) > 1 else max(1, len(rows[0]))), dtype=np.int64)
+    for row, ids in zip(captions, rows, strict=True):
+        row[: len(ids)] = ids
+    orders: dict[int, np.ndarray] = {}
+
+    def order(epoch: int) -> np.ndarray:
+        if epoch not in orders:
+            orders.clear()
+            orders[epoch] = np.random.default_rng((fit.seed, epoch)).permutation(len(examples))
+        return orders[epoch]
+
+    def batch(step: int) -> ImageBatch:
+        places = np.arange(step * fit.batch_size, (step + 1) * fit.batch_size)
+        chosen = np.array([order(int(place) // len(examples))[int(place) % len(examples)] for place in places])
+        random = np.random.default_rng((fit.seed, step, 1))
+        changed = np.stack([_augment(pictures[i], config, random) for i in chosen])
+        return ImageBatch(to_pixels(changed), torch.from_numpy(captions[chosen]))
+
+    return batch
+
+
+def _augment(picture: np.ndarray, config: ImageTokenizerConfig, random: np.random.Generator) -> np.ndarray:
+    shift = config.augment.shift
+    if shift:
+        x, y = random.integers(0, 2 * shift + 1, 2)
+        padded = np.pad(picture, ((shift, shift), (shift, shift), (0, 0)), mode="edge")
+        picture = padded[y : y + config.side, x : x + config.side]
+    return picture[:, ::-1] if config.augment.flip and random.random() < 0.5 else picture

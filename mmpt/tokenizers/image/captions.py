@@ -1,0 +1,44 @@
+"""Captions as hashed words and the small text tower that reads them while the image tokenizer is trained."""
+
+import re
+import zlib
+
+import torch
+from torch import nn
+
+from mmpt.tokenizers.image.config import CaptionConfig
+from mmpt.tokenizers.image.layers import blocks, table
+
+
+def caption_ids(text: str, config: CaptionConfig) -> list[int]:
+    """Ids 1 … buckets − 1 of the first `words` words, by CRC-32 (the hashing trick, Weinberger et al. 2009); 0 pads.
+
+    No vocabulary has to be built or stored; two words that meet in one bucket are read as the same word.
+    """
+    words = re.findall(r"\w+", text.lower())[: config.words]
+    return [zlib.crc32(word.encode()) % (config.buckets - 1) + 1 for word in words]
+
+
+class TextTower(nn.Module):
+    """Reads a caption into one vector to compare with pictures, and a prediction of what each image query will hold."""
+
+    def __init__(self, config: CaptionConfig, queries: int, code_dim: int):
+        super().__init__()
+        self.words = nn.Embedding(config.buckets, config.width, padding_idx=0)
+        nn.init.normal_(self.words.weight, std=0.02)
+        self.positions = table(config.words, config.width)
+        self.slots = table(1 + queries, config.width)
+        self.blocks = blocks(config.depth, config.width, config.heads)
+        self.norm = nn.LayerNorm(config.width)
+        self.summary = nn.Linear(config.width, config.dim)
+        self.prediction = nn.Linear(config.width, code_dim)
+
+    def forward(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """`ids` [B, L] (0: padding) → summary [B, dim] and predictions [B, queries, code_dim]."""
+        words = self.words(ids) + self.positions[: ids.shape[1]]
+        x = torch.cat([self.slots.expand(len(ids), -1, -1), words], dim=1)
+        seen = torch.cat([ids.new_ones(len(ids), len(self.slots), dtype=torch.bool), ids != 0], dim=1)[:, None, None, :]
+        for block in self.blocks:
+            x = block(x, seen)
+        x = self.norm(x[:, : len(self.slots)])
+        return self.summary(x[:, 0]), self.prediction(x[:, 1:])

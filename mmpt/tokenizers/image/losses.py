@@ -1,0 +1,35 @@
+"""The terms of the image tokenizer's training loss, beside that of the quantiser."""
+
+import torch
+from torch.nn import functional as F
+
+
+def edge_loss(drawn: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+    """Mean absolute difference of the horizontal and vertical pixel gradients of two pictures [B, 3, H, W]."""
+    difference = drawn - pixels
+    return (difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()) / 2
+
+
+def contrastive_loss(pictures: torch.Tensor, texts: torch.Tensor, ids: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """Symmetric cross-entropy of picture-text similarities [B, B] (CLIP, Radford et al. 2021) with label smoothing 0.1.
+
+    Pictures with the same caption (equal rows of `ids` [B, L]) are right answers for each other, each with an equal share
+    (UniCL, Yang et al. 2022, eq. 3): captions that are class names repeat within a batch.
+    """
+    logits = F.normalize(pictures.float(), dim=-1) @ F.normalize(texts.float(), dim=-1).t() * scale.clamp(max=4.6).exp()
+    same = (ids[:, None] == ids[None]).all(dim=-1).float()
+    targets = same / same.sum(dim=1, keepdim=True)
+    return (F.cross_entropy(logits, targets, label_smoothing=0.1) + F.cross_entropy(logits.t(), targets, label_smoothing=0.1)) / 2
+
+
+def prediction_loss(states: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
+    """Share of the variance of the states before quantisation that their prediction from the caption leaves open (1 − R²).
+
+    Both are [B, queries, D]. Gradient flows both ways: the states move to where a small text model can follow, in the spirit
+    of a prior learned along with the tokenizer (LARP, Wang et al. 2024). As a share of the batch's own variance it cannot be
+    lowered by making all states alike.
+    """
+    states, predicted = states.float(), predicted.float()
+    open_variance = (states - predicted).square().mean(dim=(0, 2))
+    variance = (states - states.mean(dim=0)).square().mean(dim=(0, 2))
+    return (open_variance / (variance + 1e-4)).mean()

@@ -1,0 +1,85 @@
+"""The three tokenizers as one: parts of a document to ids of the one vocabulary, and back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from mmpt.document import Image, Part, Speech, Text
+from mmpt.errors import DataError
+from mmpt.media import decode_image, decode_speech, encode_png, encode_wav
+from mmpt.tokenizers.image.tokenizer import ImageTokenizer
+from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
+from mmpt.tokenizers.text import decode_text, encode_text, load_text_tokenizer, text_fingerprint
+from mmpt.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class MultimodalTokenizer:
+    """A text tokenizer with a speech and a picture tokenizer, either of which may be absent, and the vocabulary over them."""
+
+    vocabulary: Vocabulary
+    text: PreTrainedTokenizerBase
+    speech: SpeechTokenizer | None
+    image: ImageTokenizer | None
+
+    @classmethod
+    def load(cls, text: Path | str, speech: Path | None, image: Path | None) -> "MultimodalTokenizer":
+        """Load each from its folder (`text` may be a Hugging Face name) and lay out the vocabulary over them."""
+        text_tokenizer = load_text_tokenizer(text)
+        speech_tokenizer = SpeechTokenizer.load(speech) if speech else None
+        image_tokenizer = ImageTokenizer.load(image) if image else None
+        vocabulary = Vocabulary(
+            text_size=len(text_tokenizer),
+            text_fingerprint=text_fingerprint(text_tokenizer),
+            image_codes=image_tokenizer.codes if image_tokenizer else 0,
+            codes_per_image=image_tokenizer.codes_per_image if image_tokenizer else 0,
+            speech_codes=speech_tokenizer.codes if speech_tokenizer else 0,
+            speech_rate=speech_tokenizer.rate if speech_tokenizer else 0.0,
+        )
+        return cls(vocabulary, text_tokenizer, speech_tokenizer, image_tokenizer)
+
+    def encode(self, sequences: Sequence[Sequence[Part]]) -> list[list[list[int]]]:
+        """Ids of each part of each sequence; the pictures and utterances of all sequences are encoded together.
+
+        Raises `DataError` where a part cannot be decoded or has no tokenizer here.
+        """
+        parts = [part for sequence in sequences for part in sequence]
+        pictures = [part for part in parts if isinstance(part, Image)]
+        utterances = [part for part in parts if isinstance(part, Speech)]
+        if pictures and self.image is None:
+            raise DataError("a picture, but no image tokenizer is configured")
+        if utterances and self.speech is None:
+            raise DataError("an utterance, but no speech tokenizer is configured")
+        picture_codes = iter(self.image.encode([decode_image(part.data) for part in pictures]) if pictures else ())
+        sounds = [decode_speech(part.data, self.speech.sample_rate) for part in utterances]
+        speech_codes = iter(self.speech.encode(sounds) if sounds else ())
+
+        def ids(part: Part) -> list[int]:
+            if isinstance(part, Text):
+                return encode_text(self.text, part.text)
+            if isinstance(part, Image):
+                return self.vocabulary.encode_image(next(picture_codes))
+            return self.vocabulary.encode_speech(next(speech_codes))
+
+        return [[ids(part) for part in sequence] for sequence in sequences]
+
+    def decode(self, ids: Sequence[int], voice: np.ndarray | None = None) -> tuple[Part, ...]:
+        """Parts that a sequence of ids stands for: text, PNG pictures and WAV utterances, in order.
+
+        Raises `VocabularyError` where the ids break the grammar of blocks.
+        """
+        parts: list[Part] = []
+        for modality, values in self.vocabulary.split(list(ids)):
+            if modality == "text":
+                parts.append(Text(decode_text(self.text, values.tolist())))
+            elif modality == "image":
+                (picture,) = self.image.decode(values[None])
+                parts.append(Image(encode_png(picture), "png", picture.width, picture.height))
+            elif len(values):
+                (samples,) = self.speech.decode([values], voice)
+                rate = self.speech.sample_rate
+                parts.append(Speech(encode_wav(samples, rate), "wav", rate, len(samples) / rate))
+        return tuple(parts)

@@ -1,0 +1,74 @@
+"""Between a 16 kHz waveform and its log-mel spectrogram, both ways.
+
+Analysis as Whisper's (Radford et al. 2022): Hann window of 25 ms every 10 ms, Slaney mel bands. The log has a fixed floor and a
+fixed scale, so that a frame depends on its own 25 ms alone and never on how the audio was cut or padded.
+"""
+
+import functools
+
+import torch
+import torchaudio
+from torch.nn import functional as F
+
+from mmpt.tokenizers.speech.config import HOP, SAMPLE_RATE
+
+WINDOW = 400
+FLOOR = 1e-5  # power of a mel band
+SILENCE = -1.5  # a log-mel value at the floor
+
+
+@functools.cache
+def mel_filters(mels: int) -> torch.Tensor:
+    """Slaney-style triangular filters of equal area, [WINDOW // 2 + 1, mels], as `librosa.filters.mel` has them."""
+    return torchaudio.functional.melscale_fbanks(WINDOW // 2 + 1, 0.0, SAMPLE_RATE / 2, mels, SAMPLE_RATE, "slaney", "slaney")
+
+
+def mel_power(samples: torch.Tensor, mels: int) -> torch.Tensor:
+    """Power in each mel band [samples // HOP + 1, mels] of `samples` [samples]; frame i is centred on sample i · HOP."""
+    spectrum = torch.stft(
+        samples, WINDOW, HOP, window=_window(), center=True, pad_mode="constant", return_complex=True
+    )
+    return spectrum.abs().square().t() @ mel_filters(mels)
+
+
+def log_mel(samples: torch.Tensor, mels: int, frames: int) -> torch.Tensor:
+    """The first `frames` frames of the log-mel spectrogram, [frames, mels], about −1.5 (silence) … 1.5 (loud).
+
+    `samples` [any length] is taken to go on in silence.
+    """
+    samples = F.pad(samples, (0, max(0, frames * HOP - len(samples))))
+    return compress(mel_power(samples, mels)[:frames])
+
+
+def compress(power: torch.Tensor) -> torch.Tensor:
+    """(log10 of the power, floored, + 2) ÷ 2."""
+    return (power.clamp_min(FLOOR).log10() + 2) / 2
+
+
+def expand(log: torch.Tensor) -> torch.Tensor:
+    """The power again: the inverse of `compress`."""
+    return 10 ** (log * 2 - 2)
+
+
+def waveform(log: torch.Tensor, iterations: int = 32) -> torch.Tensor:
+    """A waveform [frames · HOP] in −1 … 1 whose log-mel is near `log` [frames, mels].
+
+    Linear-frequency power by non-negative least squares (multiplicative updates of Lee and Seung 2001), phases by Griffin-Lim
+    with momentum (Perraudin et al. 2013) from zero phase: the same input gives the same samples.
+    """
+    filters = mel_filters(log.shape[1])
+    power = expand(log)
+    spectrum = (power @ torch.linalg.pinv(filters)).clamp_min(1e-8)
+    target, gram = power @ filters.t(), filters @ filters.t()
+    for _ in range(30):
+        spectrum = spectrum * target / (spectrum @ gram).clamp_min(1e-12)
+    magnitude = torch.cat([spectrum, spectrum[-1:]]).t().sqrt()
+    samples = torchaudio.functional.griffinlim(
+        magnitude[None], _window(), WINDOW, HOP, WINDOW, power=1.0, n_iter=iterations, momentum=0.99,
+        length=len(log) * HOP, rand_init=False,
+    )[0]
+    return samples / samples.abs().max().clamp_min(1.0)
+
+
+def _window() -> torch.Tensor:
+    return torch.hann_window(WINDOW)

@@ -1,0 +1,67 @@
+"""Transformer parts that the encoder and both decoders share: pre-norm, padding masked everywhere."""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+def sinusoids(length: int, dim: int) -> torch.Tensor:
+    """Position table [length, dim] (Vaswani et al. 2017): sines in the first half, cosines in the second."""
+    frequencies = torch.exp(-math.log(10_000) * torch.arange(dim // 2) / (dim // 2 - 1))
+    angles = torch.arange(length)[:, None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def length_mask(lengths: torch.Tensor, size: int) -> torch.Tensor:
+    """True where position < length: [B, size] from `lengths` [B]."""
+    return torch.arange(size, device=lengths.device) < lengths[:, None]
+
+
+def local_mask(mask: torch.Tensor, reach: int) -> torch.Tensor:
+    """[B, 1, T, T]: may a query see a key? If the key is valid in `mask` [B, T] and at most `reach` away, or is the query itself."""
+    place = torch.arange(mask.shape[1], device=mask.device)
+    distance = (place[:, None] - place).abs()
+    return ((distance <= reach) & mask[:, None, None, :]) | (distance == 0)
+
+
+class Attention(nn.Module):
+    """Multi-head attention of `x` [B, T, D] over `context` [B, S, C] (over itself by default); `mask` broadcasts to [B, 1, T, S]."""
+
+    def __init__(self, dim: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(dim, dim)
+        self.key_value = nn.Linear(dim, 2 * dim)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None, context: torch.Tensor | None = None) -> torch.Tensor:
+        query = self._split(self.query(x))
+        key, value = (self._split(part) for part in self.key_value(x if context is None else context).chunk(2, dim=-1))
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+    def _split(self, x: torch.Tensor) -> torch.Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class Layer(nn.Module):
+    """Pre-norm transformer layer; with `cross`, it also attends to a context of the same width."""
+
+    def __init__(self, dim: int, heads: int, dropout: float, cross: bool = False):
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.attention = Attention(dim, heads)
+        self.cross_norm = nn.LayerNorm(dim) if cross else None
+        self.cross = Attention(dim, heads) if cross else None
+        self.mlp = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, x: torch.Tensor, mask: torch.Tensor, context: torch.Tensor | None = None, context_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        x = x + self.dropout(self.attention(self.norm(x), mask))
+        if self.cross is not None:
+            x = x + self.dropout(self.cross(self.cross_norm(x), context_mask, context))
+        return x + self.dropout(self.mlp(x))

@@ -1,0 +1,47 @@
+"""Text tokenizers: any Hugging Face one by name or folder, or a byte-level BPE trained on a corpus."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from mmpt.errors import ConfigError
+
+
+def train_text_tokenizer(texts: Iterable[str], vocabulary_size: int) -> PreTrainedTokenizerFast:
+    """Byte-level BPE (as GPT-2's) of at most `vocabulary_size` ids; every string can be encoded, none gives an unknown id."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary_size, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False)
+
+
+def load_text_tokenizer(name_or_folder: str | Path) -> PreTrainedTokenizerBase:
+    """`AutoTokenizer` from a name or folder. Raises `ConfigError` where there is none."""
+    try:
+        return AutoTokenizer.from_pretrained(str(name_or_folder))
+    except (OSError, ValueError) as problem:
+        raise ConfigError(f"{name_or_folder}: no text tokenizer can be loaded ({problem})") from None
+
+
+def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Ids of `text` without any added token; a special token spelled out in `text` stays plain text."""
+    return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+
+
+def decode_text(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int]) -> str:
+    """The text of ids in the text range, without surrounding space."""
+    return tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False).strip()
+
+
+def text_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """SHA-256 over the (token, id) pairs, so that two tokenizers agree exactly if every id means the same string."""
+    pairs = sorted(tokenizer.get_vocab().items(), key=lambda pair: (pair[1], pair[0]))
+    return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()

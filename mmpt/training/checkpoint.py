@@ -1,0 +1,117 @@
+"""Checkpoints: RUN/checkpoints/step-00000400, whole or not there, checked by hash before use, without pickle.
+
+    manifest.json  vocabulary.json  recipe.yaml  backbone/  [adapter/]  [text_tokenizer/ speech_tokenizer/ image_tokenizer/]
+    training/optimizer.safetensors   training/state.json
+
+DeepSpeed's own checkpoints are not used: they are pickled, written in place, and bound to the number of ranks.
+"""
+
+import os
+import platform
+import shutil
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import yaml
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+
+from mmpt.errors import CheckpointError
+from mmpt.model.adapters import save_adapter
+from mmpt.model.backbone import no_progress_bars
+from mmpt.model.loading import FORMAT
+from mmpt.storage import check_folder, published_folder, read_json, write_bytes, write_json
+from mmpt.training.config import TrainingConfig
+from mmpt.training.distributed import World
+from mmpt.training.state import optimizer_tensors, restore_optimizer
+
+PACKAGES = ("mmpt", "torch", "transformers", "deepspeed", "peft", "safetensors")
+NONE, ALL_DAMAGED = -1, -2
+
+
+def save_checkpoint(engine, step: int, loader_state: dict, config: TrainingConfig, world: World, frozen: Path | None = None) -> Path:
+    """Publish the state after update `step`; every rank calls it, rank 0 writes. Older ones beyond `config.keep` are removed.
+
+    `frozen` is the folder of a backbone that was not trained, copied as it is; the model is then a peft model.
+    """
+    tensors = optimizer_tensors(engine)
+    final = _folder(config) / f"step-{step:08d}"
+    if world.rank == 0:
+        manifest = {"format": FORMAT, "step": step, "python": platform.python_version()}
+        manifest["packages"] = {name: version(name) for name in PACKAGES}
+        with published_folder(final, manifest) as folder:
+            _write_model(engine.module.model, folder, frozen)
+            engine.module.vocabulary.save(folder)
+            recipe = yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
+            write_bytes(folder / "recipe.yaml", recipe.encode())
+            for name, tokenizer in config.tokenizers.items():
+                shutil.copytree(tokenizer, folder / name)
+            (folder / "training").mkdir()
+            save_file(tensors, folder / "training" / "optimizer.safetensors")
+            state = {"step": step, "seed": config.seed, "world_size": world.size, "loader": loader_state}
+            write_json(folder / "training" / "state.json", state)
+        _prune(_folder(config), config.keep)
+    dist.barrier()
+    return final
+
+
+def newest_checkpoint(config: TrainingConfig, world: World) -> Path | None:
+    """The newest whole checkpoint of the run, None where there is none at all; every rank calls it and gets the same.
+
+    Damaged ones are skipped, each with its reason on stderr. Raises `CheckpointError` where all are damaged: a fresh start would
+    silently throw the run away.
+    """
+    found = torch.tensor([_newest_step(_folder(config)) if world.rank == 0 else 0], device=world.device)
+    dist.broadcast(found, src=0)
+    if found.item() == ALL_DAMAGED:
+        raise CheckpointError(f"{_folder(config)}: every checkpoint is damaged; to start over, remove this folder")
+    return None if found.item() == NONE else _folder(config) / f"step-{found.item():08d}"
+
+
+def restore_training(engine, checkpoint: Path) -> dict:
+    """Put the optimizer state of a checked checkpoint into `engine`; returns `step` and `loader` from its state.json."""
+    path = checkpoint / "training" / "optimizer.safetensors"
+    if not path.is_file():
+        raise CheckpointError(f"{path}: missing")
+    restore_optimizer(engine, load_file(path), str(path))
+    return read_json(checkpoint / "training" / "state.json", CheckpointError)
+
+
+def _folder(config: TrainingConfig) -> Path:
+    return config.output / "checkpoints"
+
+
+def _write_model(model, folder: Path, frozen: Path | None) -> None:
+    if isinstance(model, PeftModel):
+        shutil.copytree(frozen, folder / "backbone")
+        save_adapter(model, folder / "adapter")
+    else:
+        with no_progress_bars():
+            model.save_pretrained(folder / "backbone")
+
+
+def _newest_step(folder: Path) -> int:
+    for leftover in folder.glob(".step-*"):  # of a process that was killed while it wrote or removed one
+        shutil.rmtree(leftover)
+    existing = _existing(folder)
+    for checkpoint in reversed(existing):
+        try:
+            return int(check_folder(checkpoint, FORMAT)["step"])
+        except CheckpointError as problem:
+            print(f"checkpoint skipped: {problem}", file=sys.stderr)
+    return ALL_DAMAGED if existing else NONE
+
+
+def _existing(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("step-*") if path.is_dir())
+
+
+def _prune(folder: Path, keep: int) -> None:
+    for checkpoint in _existing(folder)[:-keep]:
+        # Renamed first: a removal that is interrupted leaves no half checkpoint under its name.
+        hidden = checkpoint.with_name(f".{checkpoint.name}.{os.getpid()}.old")
+        os.replace(checkpoint, hidden)
+        shutil.rmtree(hidden)

@@ -1,0 +1,129 @@
+"""The YAML files of the training recipes. Paths are relative to the directory in which the recipe is started."""
+
+from pathlib import Path
+from typing import Literal
+
+import pydantic
+
+from mmpt.config import Schema
+from mmpt.model.adapters import AdapterConfig
+from mmpt.model.backbone import BackboneConfig
+
+RESERVED = {
+    "train_batch_size": "packs_per_step",
+    "train_micro_batch_size_per_gpu": "packs_per_step",
+    "gradient_accumulation_steps": "packs_per_step",
+    "gradient_clipping": "gradient_clip",
+    "optimizer": "learning_rate, betas, weight_decay",
+    "scheduler": "schedule, warmup_steps",
+}
+STAGES = (0, 1, 2)
+
+
+class DataSource(Schema):
+    """A folder of token shards and how often an epoch passes over it (2.5: twice, and a random half once more)."""
+
+    path: Path
+    weight: float = pydantic.Field(default=1.0, gt=0)
+
+
+class ModalityWeights(Schema):
+    """Factor on the loss of each target by its modality; 0: read, never learned."""
+
+    text: float = pydantic.Field(default=1.0, ge=0)
+    special: float = pydantic.Field(default=1.0, ge=0)
+    image: float = pydantic.Field(default=1.0, ge=0)
+    speech: float = pydantic.Field(default=1.0, ge=0)
+
+
+class TrainingConfig(Schema):
+    """What both recipes share.
+
+    `output`: the run folder (checkpoints/, metrics.jsonl); a run that finds checkpoints there goes on from the newest whole one.
+    `text_tokenizer`, `speech_tokenizer`, `image_tokenizer`: folders copied into each checkpoint, so that it is self-contained.
+    A step is `packs_per_step` packs of at most `pack_tokens` tokens over all ranks. `min_learning_rate` is a fraction of
+    `learning_rate`; `decay_steps` is the length of the last phase of `schedule: wsd`. `deepspeed` goes to DeepSpeed as it is
+    (ZeRO stages 0, 1 and 2), but for the keys that mmpt sets.
+    """
+
+    output: Path
+    data: list[DataSource] = pydantic.Field(min_length=1)
+    text_tokenizer: Path | None = None
+    speech_tokenizer: Path | None = None
+    image_tokenizer: Path | None = None
+    pack_tokens: int = pydantic.Field(ge=2)
+    packs_per_step: int = pydantic.Field(ge=1)
+    steps: int = pydantic.Field(ge=1)
+    learning_rate: float = pydantic.Field(gt=0)
+    min_learning_rate: float = pydantic.Field(default=0.1, ge=0, le=1)
+    warmup_steps: int = pydantic.Field(default=0, ge=0)
+    decay_steps: int | None = pydantic.Field(default=None, ge=1)
+    schedule: Literal["cosine", "linear", "constant", "wsd"] = "cosine"
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = pydantic.Field(default=0.1, ge=0)
+    gradient_clip: float = pydantic.Field(default=1.0, ge=0)
+    modality_weights: ModalityWeights = ModalityWeights()
+    seed: int = pydantic.Field(default=0, ge=0)
+    save_every: int = pydantic.Field(default=1000, ge=1)
+    keep: int = pydantic.Field(default=2, ge=1)
+    log_every: int = pydantic.Field(default=10, ge=1)
+    deepspeed: dict = {}
+
+    @pydantic.field_validator("betas")
+    @classmethod
+    def _betas(cls, betas: tuple[float, float]) -> tuple[float, float]:
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError("expected two numbers of at least 0 and below 1")
+        return betas
+
+    @pydantic.field_validator("deepspeed")
+    @classmethod
+    def _deepspeed(cls, options: dict) -> dict:
+        problems = [f"{key} is set by mmpt from {source}" for key, source in RESERVED.items() if key in options]
+        zero = options.get("zero_optimization", {})
+        stage = zero.get("stage", 0)
+        if stage not in STAGES:
+            problems.append(f"ZeRO stage {stage} is not supported, expected one of {', '.join(map(str, STAGES))}")
+        problems += [f"zero_optimization.{key} is not supported" for key in ("offload_optimizer", "offload_param") if key in zero]
+        if options.get("fp16", {}).get("enabled"):
+            problems.append("fp16 is not supported, use bf16 or float32")
+        if options.get("bf16", {}).get("enabled") and stage == 0:
+            problems.append("bf16 needs ZeRO stage 1 or 2, which keep float32 master weights")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return options
+
+    @pydantic.model_validator(mode="after")
+    def _schedule(self) -> "TrainingConfig":
+        if self.warmup_steps >= self.steps and self.warmup_steps > 0:
+            raise ValueError(f"warmup_steps is {self.warmup_steps}, expected fewer than steps ({self.steps})")
+        if (self.decay_steps is not None) != (self.schedule == "wsd"):
+            raise ValueError("decay_steps goes with schedule: wsd, and only with it")
+        if self.decay_steps is not None and self.warmup_steps + self.decay_steps > self.steps:
+            raise ValueError("warmup_steps + decay_steps is more than steps")
+        return self
+
+    @property
+    def zero_stage(self) -> int:
+        return self.deepspeed.get("zero_optimization", {}).get("stage", 0)
+
+    @property
+    def tokenizers(self) -> dict[str, Path]:
+        """Name of the subfolder in a checkpoint → the folder to copy there."""
+        names = ("text_tokenizer", "speech_tokenizer", "image_tokenizer")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+
+class PretrainConfig(TrainingConfig):
+    """recipes/pretrain.py: every weight of `backbone` is trained."""
+
+    backbone: BackboneConfig
+
+
+class FinetuneConfig(TrainingConfig):
+    """recipes/finetune.py: adapters on the frozen backbone of the checkpoint `from`; tokenizers not given are taken from it."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    base: Path = pydantic.Field(alias="from")
+    adapter: AdapterConfig = AdapterConfig()

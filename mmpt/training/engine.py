@@ -1,0 +1,73 @@
+"""A model under DeepSpeed: the loss as its forward pass, torch's AdamW as its optimizer, nothing compiled."""
+
+import logging
+
+import torch
+from peft import PeftModel
+from torch import nn
+from transformers import PreTrainedModel
+
+from mmpt.data.loading.packing import PackedBatch
+from mmpt.errors import ConfigError
+from mmpt.model.forward import LossParts, weighted_loss
+from mmpt.training.config import TrainingConfig
+from mmpt.training.distributed import World
+from mmpt.vocabulary import MODALITIES, Vocabulary
+
+
+class PackedLoss(nn.Module):
+    """What DeepSpeed wraps: a pack in, its `LossParts` out. `model` keeps the Hugging Face names of its weights."""
+
+    def __init__(self, model: PreTrainedModel | PeftModel, modality_weights: torch.Tensor, vocabulary: Vocabulary) -> None:
+        super().__init__()
+        self.model = model
+        self.modality_weights = modality_weights
+        self.vocabulary = vocabulary
+
+    def forward(self, batch: PackedBatch) -> LossParts:
+        return weighted_loss(self.model, batch, self.modality_weights, self.vocabulary)
+
+
+def build_engine(model: PreTrainedModel | PeftModel, vocabulary: Vocabulary, config: TrainingConfig, world: World):
+    """The DeepSpeed engine around `PackedLoss(model)`. Raises `ConfigError` where DeepSpeed refuses the configuration."""
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    import deepspeed  # here, because it reads DS_ACCELERATOR, which `world` sets, as it is imported
+
+    # A shared-memory all-reduce for CPU inference, which DeepSpeed would compile for a minute at its first start.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    weights = torch.tensor([getattr(config.modality_weights, name) for name in MODALITIES], device=world.device)
+    module = PackedLoss(model.to(world.device).train(), weights, vocabulary)
+    optimizer = torch.optim.AdamW(
+        parameter_groups(model, config.weight_decay), lr=config.learning_rate, betas=config.betas, eps=1e-8, fused=True
+    )
+    try:
+        engine, *_ = deepspeed.initialize(
+            model=module, optimizer=optimizer, config=deepspeed_options(config, world.size), dist_init_required=False
+        )
+    except (ValueError, AssertionError, deepspeed.DeepSpeedConfigError) as problem:
+        raise ConfigError(f"deepspeed: {problem}") from None
+    return engine
+
+
+def deepspeed_options(config: TrainingConfig, world_size: int) -> dict:
+    """`config.deepspeed` with the keys that mmpt sets. At stage 0 `train_step` clips, since DeepSpeed reports no norm there."""
+    if config.packs_per_step % world_size:
+        raise ConfigError(f"packs_per_step is {config.packs_per_step}, expected a multiple of the {world_size} ranks")
+    return {
+        "steps_per_print": 2**62,
+        **config.deepspeed,
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": config.packs_per_step // world_size,
+        "gradient_clipping": config.gradient_clip if config.zero_stage else 0.0,
+    }
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+    """AdamW's groups: matrices of linear layers decay; embeddings (and a head tied to them), norms and biases do not."""
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    decayed = [parameter for parameter in trainable if parameter.ndim >= 2 and id(parameter) not in embeddings]
+    chosen = {id(parameter) for parameter in decayed}
+    others = [parameter for parameter in trainable if id(parameter) not in chosen]
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]

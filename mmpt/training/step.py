@@ -1,0 +1,100 @@
+"""One optimizer step over the packs of all ranks. The loss is Σ weight·nll / Σ weight, both sums over every pack of the step."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from mmpt.data.loading.packing import PackedBatch
+from mmpt.errors import DataError, MmptError
+from mmpt.model.forward import LossParts, target_weights
+from mmpt.training.config import TrainingConfig
+from mmpt.training.distributed import World
+from mmpt.training.schedules import learning_rate
+from mmpt.vocabulary import MODALITIES
+
+
+class NonFiniteError(MmptError):
+    """The loss or the gradient of a step is infinite or NaN; the weights are those before the step."""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """Of one step, over all ranks: `loss` in nats, mean `nll` by modality (those present), `tokens` read, `gradient_norm` before
+    clipping, and `stop`: the largest number that a rank asked to stop with, else 0."""
+
+    loss: float
+    nll: dict[str, float]
+    tokens: int
+    learning_rate: float
+    gradient_norm: float
+    stop: int
+
+
+def train_step(engine, batches: list[PackedBatch], step: int, config: TrainingConfig, world: World, stop: int = 0) -> StepResult:
+    """Train on this rank's `batches` of step `step` (counted from 1).
+
+    `stop` is a number of 0 or more, such as a signal; all ranks get the largest. Every random choice inside the step (dropout) is
+    a function of (seed, step, rank). Raises `NonFiniteError`, before the optimizer has changed a weight, and `DataError` where
+    no token of the step has a weight.
+    """
+    torch.manual_seed(int(np.random.SeedSequence((config.seed, step, world.rank)).generate_state(1, np.uint64)[0] >> 1))
+    rate = learning_rate(step, config)
+    for group in engine.optimizer.param_groups:
+        group["lr"] = rate
+    batches = [batch.to(world.device) for batch in batches]
+    module = engine.module
+    own = sum(target_weights(batch, module.modality_weights, module.vocabulary).sum(dtype=torch.float64) for batch in batches)
+    total = world.sum(own.reshape(1)).item()
+    if total == 0.0:
+        raise DataError(f"step {step}: no token has a weight above 0 (see modality_weights); documents {_names(batches)}")
+    parts = []
+    for number, batch in enumerate(batches, start=1):
+        part = engine(batch)
+        # DeepSpeed averages over ranks; `scale_wrt_gas=False` keeps it from dividing by the accumulation steps too.
+        engine.backward(part.loss_sum * (world.size / total), scale_wrt_gas=False)
+        parts.append(LossParts(*(value.detach() for value in part)))
+        if number < len(batches):
+            engine.step()
+    loss, nll, tokens, stop = _reduce(parts, batches, total, stop, world)
+    if not math.isfinite(loss):
+        guilty = [batch for batch, part in zip(batches, parts, strict=True) if not torch.isfinite(part.loss_sum)]
+        where = f"documents {_names(guilty)}" if guilty else "a pack of another rank"
+        raise NonFiniteError(f"step {step}: the loss is {loss} on rank {world.rank}, {where}; no weight was changed")
+    return StepResult(loss, nll, tokens, rate, _update(engine, batches, step, config, world), stop)
+
+
+def _reduce(parts: list[LossParts], batches: list[PackedBatch], total: float, stop: int, world: World):
+    """(loss, nll by modality, tokens, stop) over all ranks by one all-reduce of float64 sums."""
+    sums = torch.zeros(2 + 2 * len(MODALITIES) + world.size, dtype=torch.float64, device=world.device)
+    sums[0] = sum(part.loss_sum.double() for part in parts)
+    sums[1] = sum(batch.input_ids.numel() for batch in batches)
+    sums[2:6] = sum(part.nll_sums.double() for part in parts)
+    sums[6:10] = sum(part.counts for part in parts)
+    sums[10 + world.rank] = stop
+    loss, tokens, *rest = world.sum(sums).tolist()
+    nll = {name: rest[i] / rest[4 + i] for i, name in enumerate(MODALITIES) if rest[4 + i]}
+    return loss / total, nll, int(tokens), int(max(rest[8:]))
+
+
+def _update(engine, batches: list[PackedBatch], step: int, config: TrainingConfig, world: World) -> float:
+    """Clip, stop on a non-finite gradient, step. Returns the gradient's norm before clipping."""
+    if config.zero_stage == 0:
+        limit = config.gradient_clip or math.inf
+        trainable = [parameter for parameter in engine.module.parameters() if parameter.requires_grad]
+        norm = torch.nn.utils.clip_grad_norm_(trainable, limit).item()
+        applied = math.isfinite(norm)
+        if applied:
+            engine.step()
+    else:
+        engine.step()
+        applied = engine.was_step_applied()  # DeepSpeed skips the optimizer where the norm is not finite
+        norm = float(engine.get_global_grad_norm())
+    if not applied:
+        raise NonFiniteError(f"step {step}: the gradient is not finite; rank {world.rank} had documents {_names(batches)}; no weight was changed")
+    return norm
+
+
+def _names(batches: list[PackedBatch]) -> str:
+    return ", ".join(name for batch in batches for name in batch.document_ids)

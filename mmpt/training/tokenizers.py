@@ -1,0 +1,94 @@
+"""Training of a speech or an image tokenizer on document shards, from its specification to its folder."""
+
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pydantic
+import torch
+from rich.progress import Progress
+
+from mmpt.config import Schema
+from mmpt.data.shards.read import DocumentShards
+from mmpt.document import Image, Speech
+from mmpt.errors import DataError
+from mmpt.media import decode_image, decode_speech
+from mmpt.tokenizers.image.batches import ImageExample, image_batches
+from mmpt.tokenizers.image.config import ImageTokenizerConfig
+from mmpt.tokenizers.image.tokenizer import ImageTokenizer
+from mmpt.tokenizers.speech.batches import SpeechExample, speech_batches
+from mmpt.tokenizers.speech.config import SpeechConfig
+from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
+from mmpt.tokenizers.text import load_text_tokenizer
+from mmpt.training.fit import FitConfig, fit
+
+
+class _Spec(Schema):
+    data: tuple[Path, ...] = pydantic.Field(min_length=1)
+    fit: FitConfig
+    examples: int | None = None
+
+
+class SpeechSpec(_Spec):
+    """`data`: document shards, of which every utterance with a transcript is used (the first `examples`). `text_tokenizer`: a
+    folder or Hugging Face name, the units of the transcripts."""
+
+    kind: Literal["speech"]
+    text_tokenizer: str
+    tokenizer: SpeechConfig
+
+
+class ImageSpec(_Spec):
+    """`data`: document shards, of which every picture is used (the first `examples`), with its alternative text as caption."""
+
+    kind: Literal["image"]
+    tokenizer: ImageTokenizerConfig
+
+
+class TokenizerSpec(pydantic.RootModel):
+    """Either of the two, by `kind`."""
+
+    root: Annotated[SpeechSpec | ImageSpec, pydantic.Field(discriminator="kind")]
+
+
+def train_tokenizer(spec: SpeechSpec | ImageSpec, folder: Path, progress: Progress) -> None:
+    """Train by `spec` and write `folder`/tokenizer; `folder` also holds the state to go on from and metrics.jsonl.
+
+    Raises `DataError` where the shards hold nothing to train on.
+    """
+    torch.manual_seed(spec.fit.seed)
+    if isinstance(spec, SpeechSpec):
+        model = SpeechTokenizer(spec.tokenizer, load_text_tokenizer(spec.text_tokenizer))
+        examples = _utterances(spec.data, model.sample_rate, spec.examples)
+        batches = speech_batches(examples, spec.tokenizer, spec.fit)
+    else:
+        model = ImageTokenizer(spec.tokenizer)
+        examples = _pictures(spec.data, spec.examples)
+        batches = image_batches(examples, spec.tokenizer, spec.fit)
+    fit(model, batches, spec.fit, folder, progress, f"{spec.kind} tokenizer")
+    if isinstance(spec, SpeechSpec):
+        model.choose_default_voice(examples)
+    model.save(folder / "tokenizer")
+
+
+def _utterances(folders: Sequence[Path], sample_rate: int, limit: int | None) -> list[SpeechExample]:
+    parts = _parts(folders, Speech, limit)
+    found = [SpeechExample(decode_speech(part.data, sample_rate), part.text) for part in parts if part.text.strip()]
+    if not found:
+        raise DataError(f"no utterance with a transcript in {', '.join(map(str, folders))}")
+    return found
+
+
+def _pictures(folders: Sequence[Path], limit: int | None) -> list[ImageExample]:
+    found = [ImageExample(decode_image(part.data), part.alt) for part in _parts(folders, Image, limit)]
+    if not found:
+        raise DataError(f"no picture in {', '.join(map(str, folders))}")
+    return found
+
+
+def _parts(folders: Sequence[Path], kind: type, limit: int | None) -> list:
+    stream = (
+        part for folder in folders for document in DocumentShards(folder) for part in document.parts if isinstance(part, kind)
+    )
+    return [part for _, part in zip(range(limit), stream, strict=False)] if limit else list(stream)

@@ -1,0 +1,79 @@
+"""Train LoRA adapters on the frozen model of a checkpoint; go on from the run's newest checkpoint where there is one.
+
+    python recipes/finetune.py recipes/finetune.yaml
+    torchrun --nproc-per-node 2 recipes/finetune.py recipes/finetune.yaml from=runs/pretrain/checkpoints/step-00002000
+
+Paths in the YAML file are relative to the working directory. SIGTERM or Ctrl-C: the step ends, a checkpoint is saved, exit code
+143 or 130; the same command goes on from there.
+"""
+
+import argparse
+import sys
+
+from mmpt.config import load_config
+from mmpt.data.loading.loader import Loader
+from mmpt.model.forward import check_head
+from mmpt.model.leak import require_no_leak
+from mmpt.scripts import main_guard
+from mmpt.training.base import open_base
+from mmpt.training.checkpoint import newest_checkpoint, restore_training, save_checkpoint
+from mmpt.training.config import FinetuneConfig
+from mmpt.training.distributed import World, world
+from mmpt.training.engine import build_engine
+from mmpt.training.metrics import metrics
+from mmpt.training.signals import StopRequest
+from mmpt.training.sources import open_sources
+from mmpt.training.step import train_step
+from mmpt.vocabulary import check_same
+
+
+@main_guard
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", help="YAML file, see recipes/finetune.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="values that replace those of the file")
+    arguments = parser.parse_args()
+    config = load_config(arguments.config, FinetuneConfig, arguments.overrides)
+    with world() as ranks:
+        sys.exit(train(config, ranks))
+
+
+def train(config: FinetuneConfig, ranks: World) -> int:
+    """Run to the last step, or to the step in which a signal comes. Returns the exit code."""
+    stop = StopRequest()
+    sources, vocabulary = open_sources(config)
+    checkpoint = newest_checkpoint(config, ranks)
+    model, known, config = open_base(config, checkpoint)
+    check_same(vocabulary, str(config.data[0].path), known, str(config.base))
+    check_head(model)
+    require_no_leak(model)
+
+    engine = build_engine(model, vocabulary, config, ranks)
+    state = restore_training(engine, checkpoint) if checkpoint else {"step": 0, "loader": None}
+    loader = Loader(
+        sources,
+        mixture=[source.weight for source in config.data],
+        pack_tokens=config.pack_tokens,
+        packs_per_step=config.packs_per_step,
+        seed=config.seed,
+        rank=ranks.rank,
+        world_size=ranks.size,
+        state=state["loader"],
+    )
+    if ranks.rank == 0:
+        size = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+        print(f"{size / 1e6:.2f} M trained parameters, from step {state['step']}, data: {loader.describe()}", flush=True)
+
+    with metrics(config, ranks, state["step"]) as log:
+        for step, batches in zip(range(state["step"] + 1, config.steps + 1), loader, strict=False):
+            result = train_step(engine, batches, step, config, ranks, stop.number)
+            log.log(step, result)
+            if step % config.save_every == 0 or step == config.steps or result.stop:
+                save_checkpoint(engine, step, loader.state_dict(), config, ranks, frozen=config.base / "backbone")
+            if result.stop:
+                return 128 + result.stop
+    return 0
+
+
+if __name__ == "__main__":
+    main()

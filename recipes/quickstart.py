@@ -1,0 +1,188 @@
+"""From nothing to a model that reads and writes text, speech and pictures: python recipes/quickstart.py [CONFIG] [key=value ...]
+
+Builds shards, trains a speech and an image tokenizer, turns the shards into tokens, pretrains and finetunes a decoder LLM on
+two DeepSpeed ranks, evaluates it on held-out data and writes `report.html` and `metrics.json` into the run folder. Stages that
+are done are skipped; after Ctrl-C the same command goes on where it was.
+"""
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from rich.progress import Progress
+
+from mmpt.config import Schema, load_config
+from mmpt.data.arrange import Arrangement
+from mmpt.data.build import BuildConfig, build
+from mmpt.pipeline import Child, Pipeline, run_children
+from mmpt.progress import progress_bars
+from mmpt.scripts import main_guard
+from mmpt.storage import write_bytes, write_json
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Corpus(Schema):
+    """Held-out data is read only by the evaluation. `reader` says how a generated picture is read back."""
+
+    train: BuildConfig
+    test: BuildConfig
+    reader: Literal["scenes", "nearest_neighbour"]
+    text_vocabulary: int
+
+
+class LanguageModelStage(Schema):
+    """Sequences made of each document, and the settings of the recipe (see recipes/pretrain.yaml)."""
+
+    arrangements: tuple[Arrangement, ...]
+    settings: dict
+
+
+class Prompts(Schema):
+    """What is asked in the evaluation, in the words of the finetuning arrangements."""
+
+    speech_to_text: str
+    text_to_speech: str
+    image_to_text: str
+    text_to_image: str
+
+
+class QuickstartConfig(Schema):
+    """All that the quickstart does. `ranks` processes train the LLM; `speech` and `image` are specs of tokenizers/train.py."""
+
+    run: Path
+    ranks: int
+    corpus: Corpus
+    speech: dict
+    image: dict
+    pretrain: LanguageModelStage
+    finetune: LanguageModelStage
+    prompts: Prompts
+
+
+@main_guard
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", type=Path, nargs="?", default=ROOT / "recipes" / "quickstart.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    arguments = parser.parse_args()
+    config = load_config(arguments.config, QuickstartConfig, arguments.overrides)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    run = config.run
+    pipeline = Pipeline(run)
+    settings = config.model_dump(mode="json")
+    try:
+        with progress_bars() as progress:
+            pipeline.run("corpus", settings["corpus"], lambda: make_corpus(config, progress))
+            pipeline.run("tokenizers", [settings["speech"], settings["image"]], lambda: train_tokenizers(config, progress))
+            arranged = [settings["pretrain"]["arrangements"], settings["finetune"]["arrangements"]]
+            pipeline.run("tokens", arranged, lambda: make_tokens(config, progress))
+            pipeline.run("pretrain", settings["pretrain"], lambda: train_model(config, "pretrain", progress))
+            pipeline.run("finetune", settings["finetune"], lambda: train_model(config, "finetune", progress))
+            pipeline.run("evaluate", settings["prompts"], lambda: evaluate(config, progress))
+    except KeyboardInterrupt:
+        print(f"interrupted; the same command goes on where it was ({run})", file=sys.stderr)
+        sys.exit(130)
+    finish(config, pipeline)
+
+
+def make_corpus(config: QuickstartConfig, progress: Progress) -> None:
+    """Document shards of the training and the held-out side, and a text tokenizer trained on the former."""
+    from mmpt.data.shards.read import DocumentShards
+    from mmpt.document import Text
+    from mmpt.tokenizers.text import train_text_tokenizer
+
+    build(config.corpus.train, config.run / "shards" / "train", progress, "corpus: training side")
+    build(config.corpus.test, config.run / "shards" / "test", progress, "corpus: held-out side")
+    documents = DocumentShards(config.run / "shards" / "train")
+    texts = [part.text for document in documents for part in document.parts if isinstance(part, Text)]
+    prompts = list(config.prompts.model_dump().values())
+    # Prompts are rare beside captions: repeated, so that each of their words becomes a token too.
+    train_text_tokenizer(texts + prompts * 100, config.corpus.text_vocabulary).save_pretrained(config.run / "text_tokenizer")
+
+
+def train_tokenizers(config: QuickstartConfig, progress: Progress) -> None:
+    """Both modality tokenizers side by side, each on one core."""
+    shards = {"data": [str(config.run / "shards" / "train")]}
+    speech = {**config.speech, **shards, "text_tokenizer": str(config.run / "text_tokenizer")}
+    children = []
+    for name, spec in (("speech_tokenizer", speech), ("image_tokenizer", {**config.image, **shards})):
+        path = write_yaml(config.run / f"{name}.yaml", spec)
+        command = [sys.executable, ROOT / "tokenizers" / "train.py", path, config.run / name]
+        log = config.run / "logs" / f"{name}.log"
+        children.append(Child(name.replace("_", " "), command, config.run / name / "metrics.jsonl", spec["fit"]["steps"], log))
+    run_children(children, progress)
+
+
+def make_tokens(config: QuickstartConfig, progress: Progress) -> None:
+    """Token shards for both trainings: the same documents, arranged differently."""
+    from mmpt.data.to_tokens import ToTokensConfig, write_tokens
+
+    for name in ("pretrain", "finetune"):
+        settings = ToTokensConfig(
+            text=str(config.run / "text_tokenizer"),
+            speech=config.run / "speech_tokenizer" / "tokenizer",
+            image=config.run / "image_tokenizer" / "tokenizer",
+            arrangements=getattr(config, name).arrangements,
+        )
+        write_tokens(settings, [config.run / "shards" / "train"], config.run / "tokens" / name, progress, f"tokens: {name}")
+
+
+def train_model(config: QuickstartConfig, name: Literal["pretrain", "finetune"], progress: Progress) -> None:
+    """recipes/pretrain.py or recipes/finetune.py on `ranks` processes."""
+    settings = {
+        **getattr(config, name).settings,
+        "data": [{"path": str(config.run / "tokens" / name)}],
+        "text_tokenizer": str(config.run / "text_tokenizer"),
+        "speech_tokenizer": str(config.run / "speech_tokenizer" / "tokenizer"),
+        "image_tokenizer": str(config.run / "image_tokenizer" / "tokenizer"),
+        "output": str(config.run / name),
+    }
+    if name == "finetune":
+        settings["from"] = str(config.run / "pretrain" / "checkpoints" / f"step-{config.pretrain.settings['steps']:08d}")
+    path = write_yaml(config.run / f"{name}.yaml", settings)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={config.ranks}"]
+    command = [*launch, ROOT / "recipes" / f"{name}.py", path]
+    log = config.run / "logs" / f"{name}.log"
+    run_children([Child(name, command, config.run / name / "metrics.jsonl", settings["steps"], log)], progress)
+
+
+def evaluate(config: QuickstartConfig, progress: Progress) -> None:
+    """Figures and examples on the held-out side, kept in `evaluation/` for the report."""
+    from mmpt.data.shards.read import DocumentShards
+    from mmpt.evaluation.quickstart import evaluate_quickstart
+    from mmpt.inference.load import load
+
+    model = load(config.run / "finetune")
+    train, test = (DocumentShards(config.run / "shards" / side) for side in ("train", "test"))
+    evaluate_quickstart(
+        model, train, test, config.corpus.reader, config.prompts.model_dump(), config.run / "evaluation", progress
+    )
+
+
+def finish(config: QuickstartConfig, pipeline: Pipeline) -> None:
+    """`metrics.json` and `report.html` from what the stages left."""
+    from mmpt.evaluation.report import write_report
+    from mmpt.storage import read_json
+
+    figures = read_json(config.run / "evaluation" / "figures.json")
+    metrics = {"seconds": pipeline.seconds, "peak_rss_gib": pipeline.peak_rss_gib, **figures}
+    metrics["stages"] = {name: record["seconds"] for name, record in pipeline.records.items()}
+    write_json(config.run / "metrics.json", metrics)
+    write_report(config.run, metrics)
+    for name, value in metrics.items():
+        if not isinstance(value, dict):
+            print(f"{name:32} {value:.4g}")
+    print(f"report: {config.run / 'report.html'}")
+
+
+def write_yaml(path: Path, content: dict) -> Path:
+    write_bytes(path, yaml.safe_dump(content, sort_keys=False).encode())
+    return path
+
+
+if __name__ == "__main__":
+    main()

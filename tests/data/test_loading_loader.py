@@ -1,0 +1,192 @@
+"""The resume contract: what step n trains on depends on (data, mixture, seed) alone.
+
+Not on the number of ranks, not on when the run was killed, not on how many ranks it was resumed with. Every test here hashes
+or compares the packs themselves, put back into the order of the one global stream.
+"""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mmpt.data.loading.loader import Loader
+from mmpt.data.loading.packing import PackedBatch
+from mmpt.data.shards.read import TokenShards
+from mmpt.data.shards.tokens import TokenDocument
+from mmpt.data.shards.write import TokenShardWriter
+from mmpt.errors import ConfigError, DataError, VocabularyError
+from mmpt.vocabulary import Vocabulary
+
+VOCABULARY = Vocabulary(300, "test", image_codes=512, codes_per_image=16, speech_codes=256, speech_rate=12.5)
+SETTINGS = {"pack_tokens": 256, "packs_per_step": 12, "seed": 3}
+
+
+def write(folder: Path, name: str, count: int, low: int = 20, high: int = 80, vocabulary: Vocabulary = VOCABULARY) -> TokenShards:
+    generator = np.random.default_rng(count)
+    with TokenShardWriter(folder / name, vocabulary=vocabulary, built={}, max_documents=100) as writer:
+        for number in range(count):
+            length = int(generator.integers(low, high + 1))
+            weights = generator.integers(0, 2, length).astype(np.float32) if number % 2 else None
+            writer.write(TokenDocument(f"{name}-{number}", name, generator.integers(0, vocabulary.size, length), weights))
+    return TokenShards(folder / name)
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory) -> list[TokenShards]:
+    folder = tmp_path_factory.mktemp("sources")
+    return [write(folder, "first", 230), write(folder, "second", 91)]
+
+
+def digest(batch: PackedBatch) -> str:
+    tensors = (batch.input_ids, batch.targets, batch.weights, batch.position_ids, batch.cu_seqlens)
+    content = b"".join(tensor.numpy().tobytes() for tensor in tensors) + repr(batch.document_ids).encode()
+    return hashlib.sha256(content).hexdigest()
+
+
+def stream(
+    sources: list[TokenShards], steps: int, world_size: int = 1, state: dict | None = None, **changes
+) -> tuple[list[str], dict]:
+    """(digests of the packs of the next steps in the order of the global stream, state after them) as all ranks see them."""
+    loaders = [Loader(sources, **{**SETTINGS, **changes}, rank=r, world_size=world_size, state=state) for r in range(world_size)]
+    iterators = [iter(loader) for loader in loaders]
+    found = []
+    for _ in range(steps):
+        shares = [[digest(batch) for batch in next(iterator)] for iterator in iterators]
+        assert {len(share) for share in shares} == {SETTINGS["packs_per_step"] // world_size}
+        found += [one for group in zip(*shares, strict=True) for one in group]
+    states = [json.dumps(loader.state_dict()) for loader in loaders]
+    assert len(set(states)) == 1, "every rank saves the same state"
+    return found, json.loads(states[0])
+
+
+def test_the_stream_is_the_same_for_any_number_of_ranks(sources):
+    expected, state = stream(sources, steps=9)
+    assert state["epoch"] >= 1 and state["step"] == 9, "the stream crosses an epoch"
+    assert len(set(expected)) == len(expected)
+    for world_size in (2, 3, 4, 6, 12):
+        assert stream(sources, steps=9, world_size=world_size) == (expected, state)
+    assert stream(sources, steps=9, seed=4)[0] != expected
+
+
+@settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 12), st.sampled_from([1, 2, 3, 4, 6]), st.sampled_from([1, 2, 3, 4, 6]))
+def test_killed_at_any_step_and_resumed_on_any_number_of_ranks_it_goes_on_bit_for_bit(sources, killed_at, before, after):
+    expected, end = stream(sources, steps=15, mixture=[1.0, 1.5])
+    first, state = stream(sources, steps=killed_at, world_size=before, mixture=[1.0, 1.5])
+    then, end_too = stream(sources, steps=15 - killed_at, world_size=after, state=state, mixture=[1.0, 1.5])
+    assert first + then == expected and end_too == end
+
+
+def test_the_state_is_that_of_the_last_step_yielded_not_of_what_is_read_ahead(sources):
+    loader = Loader(sources, **SETTINGS)
+    assert loader.state_dict()["step"] == 0
+    for step, _ in zip(range(1, 4), loader, strict=False):
+        assert loader.state_dict()["step"] == step
+        assert loader.state_dict()["pack"] == step * SETTINGS["packs_per_step"]
+    assert len(json.dumps(loader.state_dict())) < 1000
+    # A second loop over the same loader goes on where the first was left.
+    next(iter(loader))
+    assert loader.state_dict()["step"] == 4
+
+
+def test_every_document_comes_exactly_once_in_each_epoch_at_weight_one(sources):
+    loader = Loader(sources, **SETTINGS, epochs=2)
+    figures = loader.describe()
+    packs = [batch for step in loader for batch in step]
+    assert len(packs) % SETTINGS["packs_per_step"] == 0
+    expected = sorted([f"first-{n}" for n in range(230)] + [f"second-{n}" for n in range(91)])
+    count = figures["packs"]
+    first = [name for batch in packs[:count] for name in batch.document_ids]
+    assert sorted(first) == expected and first != expected
+    # The second epoch has a plan of its own: it begins in the middle of a step, and so do the packs that fill its last one.
+    rest = [name for batch in packs[count:] for name in batch.document_ids]
+    assert sorted(rest[: len(expected)]) == expected and rest[: len(expected)] != first
+    assert len(packs) < 2 * count + 2 + SETTINGS["packs_per_step"]
+
+
+def test_tokens_and_weights_are_those_of_the_documents(sources):
+    by_id = {document.id: document for source in sources for document in source}
+    for batch in next(iter(Loader(sources, **SETTINGS))):
+        assert batch.input_ids.shape[1] <= SETTINGS["pack_tokens"]
+        for name, start, end in zip(batch.document_ids, batch.cu_seqlens[:-1], batch.cu_seqlens[1:], strict=True):
+            document = by_id[name]
+            assert batch.input_ids[0, start:end].tolist() == document.ids.tolist()
+            assert batch.targets[0, start:end].tolist() == [*document.ids[1:].tolist(), -100]
+            own = np.ones(len(document.ids)) if document.weights is None else document.weights
+            assert batch.weights[0, start:end].tolist() == [*own[1:].tolist(), 0.0]
+
+
+def test_figures_are_those_of_the_packs(tmp_path):
+    source = write(tmp_path, "long", 400, high=300)
+    loader = Loader([source], pack_tokens=256, packs_per_step=1, seed=0, epochs=1)
+    figures = loader.describe()
+    lengths = [batch.input_ids.shape[1] for step in loader for batch in step]
+    fitting = source.lengths[source.lengths <= 256]
+    assert figures["packs"] == figures["steps"] == len(lengths)
+    assert figures["tokens"] == sum(lengths) == fitting.sum()
+    assert figures["dropped_documents"] == 400 - len(fitting) > 0 and figures["documents"] == len(fitting)
+    assert figures["fill"] == pytest.approx(sum(lengths) / len(lengths) / 256)
+    short = Loader([write(tmp_path, "short", 3000)], pack_tokens=1024, packs_per_step=1, seed=0)
+    assert short.describe()["fill"] >= 0.97
+
+
+def test_a_state_of_other_data_or_settings_is_refused_with_what_differs(sources, tmp_path):
+    state = Loader(sources, **SETTINGS).state_dict()
+    for changes, reason in [
+        ({"seed": 4}, "seed: 3 then, 4 now"),
+        ({"pack_tokens": 128}, "pack_tokens: 256 then, 128 now"),
+        ({"packs_per_step": 6}, "packs_per_step: 12 then, 6 now"),
+        ({"mixture": [1.0, 2.0]}, r"mixture: \[1.0, 1.0\] then, \[1.0, 2.0\] now"),
+    ]:
+        with pytest.raises(DataError, match=reason):
+            Loader(sources, **{**SETTINGS, **changes}, state=state)
+    with pytest.raises(DataError, match="sources: "):
+        Loader([sources[0], write(tmp_path, "second", 90)], **SETTINGS, state=state)
+    for changes, reason in [
+        ({"format": "mmpt-loader/0"}, "expected 'mmpt-loader/1'"),
+        ({"pack": 10**6}, "has fewer"),
+        ({"pack": -1}, "expected whole numbers"),
+        ({"fingerprint": "0"}, "fingerprint"),
+    ]:
+        with pytest.raises(DataError, match=reason):
+            Loader(sources, **SETTINGS, state={**state, **changes})
+
+
+def test_the_same_data_elsewhere_is_the_same_stream(sources, tmp_path):
+    _, state = stream(sources, steps=2)
+    expected, _ = stream(sources, steps=3, state=state)
+    moved = [write(tmp_path, "first", 230), write(tmp_path, "second", 91)]
+    assert stream(moved, steps=3, state=state)[0] == expected
+
+
+def test_what_cannot_be_loaded_is_refused(sources, tmp_path):
+    for changes, reason in [
+        ({"world_size": 5}, "packs_per_step is 12, expected a multiple of the 5 ranks"),
+        ({"world_size": 2, "rank": 2}, "this is rank 2"),
+        ({"packs_per_step": 0}, "packs_per_step is 0"),
+        ({"mixture": [1.0]}, "1 weights for 2 sources"),
+    ]:
+        with pytest.raises(ConfigError, match=reason):
+            Loader(sources, **{**SETTINGS, **changes}).describe()
+    with pytest.raises(ConfigError, match="no source"):
+        Loader([], **SETTINGS)
+    with pytest.raises(DataError, match="no document fits a pack of 10 tokens: 321 of 321 dropped"):
+        next(iter(Loader(sources, pack_tokens=10, packs_per_step=1, seed=0)))
+    other = write(tmp_path, "other", 3, vocabulary=dataclasses.replace(VOCABULARY, text_size=301))
+    with pytest.raises(VocabularyError, match="text_size: 300 in .*first, 301 in .*other"):
+        Loader([sources[0], other], **SETTINGS)
+
+
+def test_a_damaged_sample_stops_the_loop_with_its_name(tmp_path):
+    source = write(tmp_path, "source", 30)
+    tar = tmp_path / "source" / "shard-00000.tar"
+    data = bytearray(tar.read_bytes())
+    data[700] ^= 1
+    tar.write_bytes(data)
+    with pytest.raises(DataError, match="shard-00000.tar: sample 000000000000"):
+        list(Loader([source], pack_tokens=256, packs_per_step=1, seed=0, epochs=1))

@@ -1,0 +1,60 @@
+"""A configuration reports every mistake at once, with file, key and what was expected."""
+
+import pytest
+
+from mmpt.config import Schema, load_config
+from mmpt.errors import ConfigError
+
+
+class Inner(Schema):
+    size: int
+    name: str = "x"
+
+
+class Outer(Schema):
+    rate: float
+    inner: Inner
+
+
+def write(tmp_path, text):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_values_and_overrides(tmp_path):
+    path = write(tmp_path, "rate: 1\ninner: {size: 2}\n")
+    assert load_config(path, Outer) == Outer(rate=1.0, inner=Inner(size=2))
+    assert load_config(path, Outer, ["inner.size=7", "rate=0.5"]) == Outer(rate=0.5, inner=Inner(size=7))
+
+
+def test_all_mistakes_come_at_once(tmp_path):
+    path = write(tmp_path, "rate: fast\ninner: {sise: 2}\nspeed: 1\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, Outer)
+    message = str(caught.value)
+    assert "config.yaml: 4 mistakes" in message
+    for expected in (
+        "rate: ",
+        "'fast'",
+        "inner.size: missing",
+        "inner.sise: unknown key (known here: name, size)",
+        "speed: unknown key",
+    ):
+        assert expected in message
+
+
+@pytest.mark.parametrize("text", ["- a\n", "a: [\n", ""])
+def test_no_mapping_is_an_error_naming_the_file(tmp_path, text):
+    with pytest.raises(ConfigError, match=r"config\.yaml"):
+        load_config(write(tmp_path, text), Outer)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(ConfigError, match=r"none\.yaml: no such file"):
+        load_config(tmp_path / "none.yaml", Outer)
+
+
+def test_yaml_cannot_build_python_objects(tmp_path):
+    with pytest.raises(ConfigError):
+        load_config(write(tmp_path, "rate: !!python/object/apply:os.getcwd []\n"), Outer)

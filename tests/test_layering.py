@@ -1,0 +1,96 @@
+"""Imports run downwards only, and the workbench folders shadow no library."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BASE = {"errors", "storage", "document", "vocabulary", "config", "media"}
+# What each room may import of mmpt besides itself.
+MAY_IMPORT = {
+    "errors": set(),
+    "storage": {"errors"},
+    "document": {"errors"},
+    "media": {"errors"},
+    "config": {"errors"},
+    "vocabulary": {"errors", "storage"},
+    "scripts": {"errors"},
+    "progress": set(),
+    "pipeline": BASE,
+    "kernels": set(),
+    "tokenizers": BASE | {"kernels"},
+    "data": BASE | {"tokenizers", "progress"},
+    "model": BASE | {"kernels", "data", "tokenizers"},
+    "training": BASE | {"kernels", "data", "tokenizers", "model", "progress"},
+    "inference": BASE | {"kernels", "data", "tokenizers", "model"},
+    "evaluation": BASE | {"kernels", "data", "tokenizers", "model", "inference", "progress"},
+    "cli": BASE | {"scripts", "inference"},
+}
+KERNELS_MAY_USE = {"torch", "triton"}
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def violations(path: Path, room: str) -> list[str]:
+    rooms = {name.split(".")[1] for name in imported(path) if name.startswith("mmpt.")} & set(MAY_IMPORT)
+    return [f"{path}: {room} must not import {other}" for other in sorted(rooms - {room} - MAY_IMPORT[room])]
+
+
+def test_imports_run_downwards():
+    found = []
+    for path in sorted((ROOT / "mmpt").rglob("*.py")):
+        room = path.relative_to(ROOT / "mmpt").parts[0].removesuffix(".py")
+        if room != "__init__":
+            assert room in MAY_IMPORT, f"{path}: say in this test what {room} may import"
+            found += violations(path, room)
+    assert not found, "\n".join(found)
+
+
+def test_an_import_upwards_would_be_found(tmp_path):
+    path = tmp_path / "x.py"
+    path.write_text("from mmpt.training import fit\nfrom mmpt.errors import DataError\n")
+    assert violations(path, "data") == [f"{path}: data must not import training"]
+
+
+def test_kernels_know_only_torch_and_triton():
+    for path in (ROOT / "mmpt" / "kernels").glob("*.py"):
+        outside = {name.split(".")[0] for name in imported(path)} - set(sys.stdlib_module_names) - {"mmpt"}
+        assert outside <= KERNELS_MAY_USE, path
+
+
+def test_files_stay_small():
+    for folder in ("mmpt", "datasets", "tokenizers", "kernels", "recipes", "tests"):
+        for path in (ROOT / folder).rglob("*.py"):
+            assert len(path.read_text(encoding="utf-8").splitlines()) <= 500, f"{path}: split it by what it does"
+
+
+def test_workbench_folders_are_no_packages():
+    for folder in ("datasets", "tokenizers", "kernels", "recipes"):
+        assert not list((ROOT / folder).rglob("__init__.py"))
+
+
+def test_libraries_import_from_the_repository_root():
+    """`import tokenizers` and `import datasets` in a library must find the library, not the folder of that name."""
+    code = "import transformers, peft, deepspeed, webdataset, tokenizers; assert 'site-packages' in tokenizers.__file__"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_no_pickle_no_eval_no_shell():
+    for path in (ROOT / "mmpt").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+                qualified = ast.unparse(node.func)
+                assert qualified not in ("torch.load", "torch.save", "os.system", "pickle.loads", "pickle.load"), path
+                assert not (isinstance(node.func, ast.Name) and name in ("eval", "exec")), path
+                assert not any(k.arg == "shell" for k in node.keywords), path
