@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "scripts": {"errors"},
     "progress": set(),
     "pipeline": BASE,
+    "results": {"storage"},
     "kernels": set(),
     "tokenizers": BASE | {"kernels"},
     "data": BASE | {"tokenizers", "progress"},

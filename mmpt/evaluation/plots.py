@@ -6,23 +6,22 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-# What each training logs, and which of it is worth a curve: key prefix → label.
+# What the trainings log, and which of it is worth a curve: key → label.
 _CURVES = {
-    "nll/text": "text",
-    "nll/image": "image",
-    "nll/speech": "speech",
-    "ce": "transcript (cross-entropy)",
+    "nll.text": "text",
+    "nll.image": "picture codes",
+    "nll.speech": "speech codes",
+    "reading": "transcript (cross-entropy)",
     "ctc": "transcript (CTC)",
     "mel": "mel",
-    "pixel": "pixels",
-    "contrastive": "picture and text",
-    "commitment": "quantiser",
+    "pixels": "pixels",
+    "contrast": "picture and text",
 }
 
 
 def training_plot(metrics: Path, title: str) -> bytes:
     """Loss curves over steps from a JSON lines file, on a logarithmic axis."""
-    lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines() if line]
+    lines = [_flat(json.loads(line)) for line in metrics.read_text(encoding="utf-8").splitlines() if line]
     figure, axes = _axes(title)
     for key, label in _CURVES.items():
         points = [(line["step"], line[key]) for line in lines if line.get(key, 0) > 0]
@@ -33,6 +32,12 @@ def training_plot(metrics: Path, title: str) -> bytes:
     if axes.lines:
         axes.legend(frameon=False)
     return _svg(figure)
+
+
+def _flat(line: dict) -> dict[str, float]:
+    """{"nll": {"text": 1.0}} → {"nll.text": 1.0}."""
+    nested = {f"{key}.{name}": number for key, value in line.items() if isinstance(value, dict) for name, number in value.items()}
+    return {**line, **nested}
 
 
 def codebook_plot(counts: list[int], title: str) -> bytes:

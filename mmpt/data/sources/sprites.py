@@ -22,8 +22,8 @@ class SpritesConfig(Schema):
     file: Path
     classes: tuple[str, ...]
     split: Literal["train", "test"]
-    tile: int = 30
-    margin: int = 1
+    tile: int
+    margin: int = 0
     rows_per_class: int = 3
     fold: int = 5
     language: str = "en"

@@ -1,0 +1,83 @@
+"""Measured figures against their bars: printed, and kept as JSON with all that is needed to measure them again."""
+
+import datetime
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from mmpt.storage import write_json
+
+PACKAGES = ("torch", "transformers", "deepspeed", "peft")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measured `value`; `bar` is the least (or, with `at_most`, the largest) value that will do, None: no bar."""
+
+    name: str
+    value: float
+    bar: float | None = None
+    at_most: bool = False
+
+    @property
+    def ok(self) -> bool:
+        if self.bar is None:
+            return True
+        return self.value <= self.bar if self.at_most else self.value >= self.bar
+
+
+def report(figures: Sequence[Figure], path: Path, packages: Sequence[str] = ()) -> bool:
+    """Print a line for each figure (name, value, bar, ok or short), write them to `path`; returns whether all are ok.
+
+    `packages` are named with their versions in the file, beside those that every result depends on.
+    """
+    for figure in figures:
+        sign = "<=" if figure.at_most else ">="
+        bar = "" if figure.bar is None else f"{sign} {figure.bar:g}"
+        print(f"{figure.name:40} {figure.value:12.4g}  {bar:12} {'ok' if figure.ok else 'short'}")
+    rows = [{"name": f.name, "value": f.value, "bar": f.bar, "at_most": f.at_most, "ok": f.ok} for f in figures]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"figures": rows, **environment([*PACKAGES, *packages])})
+    return all(figure.ok for figure in figures)
+
+
+def environment(packages: Sequence[str]) -> dict:
+    """Device, package versions, commit and date of a measurement."""
+    return {
+        "device": device(),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in packages},
+        "commit": commit(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    }
+
+
+def device() -> str:
+    """The GPU's name, else the CPU's with its number of cores."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        name = platform.processor() or platform.machine()
+    return f"{name}, {os.cpu_count()} cores"
+
+
+def commit() -> str | None:
+    """The commit that the package's source is at, with "+" where files differ from it; None outside a checkout."""
+    root = Path(__file__).resolve().parent.parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,120 @@
+"""The whole way at toy size: corpus, tokenizers, tokens, two trainings on two ranks, evaluation, report, generation."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mmpt.data.shards.read import TokenShards
+from mmpt.media import decode_image, decode_speech
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+FIGURES = (
+    "seconds",
+    "peak_rss_gib",
+    "speech_to_text_wer",
+    "text_to_speech_wer",
+    "image_to_text_accuracy",
+    "text_to_image_accuracy",
+    "speech_codebook_used",
+    "image_codebook_used",
+)
+
+
+def start(folder: Path) -> subprocess.Popen:
+    command = [sys.executable, ROOT / "recipes" / "quickstart.py", ROOT / "tests" / "end_to_end" / "tiny.yaml", f"run={folder}"]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(process: subprocess.Popen) -> str:
+    output, _ = process.communicate(timeout=400)
+    assert process.returncode == 0, output
+    return output
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A finished run that was interrupted in its pretraining and started again."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    process = start(folder)
+    while not (folder / "pretrain" / "metrics.jsonl").exists():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.1)
+    os.kill(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, output
+    assert json.loads((folder / "stages.json").read_text())["pretrain"]["done"] is False
+    finish(start(folder))
+    return folder
+
+
+def test_metrics_and_report(run):
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert set(FIGURES) <= set(metrics)
+    assert metrics["seconds"] == pytest.approx(sum(metrics["stages"].values()), abs=0.1)
+    page = (run / "report.html").read_text()
+    assert "<audio" in page and "data:image/png" in page and "data:image/svg+xml" in page
+    assert 'src="http' not in page and "href=" not in page  # self-contained
+
+
+def test_pretraining_went_on_where_it_was(run):
+    steps = [json.loads(line)["step"] for line in (run / "pretrain" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(set(steps)) and steps[-1] == 10
+
+
+def test_a_second_run_skips_what_is_done(run):
+    before = {path: path.stat().st_mtime_ns for path in (run / "finetune").rglob("*") if path.is_file()}
+    began = time.monotonic()
+    finish(start(run))
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert time.monotonic() - began < 60
+
+
+def test_tokens_decode_to_what_was_encoded(run):
+    tokens = TokenShards(run / "tokens" / "pretrain")
+    kinds = {tuple(kind for kind, _ in tokens.vocabulary.split(tokens[i].ids.tolist())) for i in range(4)}
+    assert kinds == {("text", "speech"), ("image", "text")}
+
+
+def generate(*arguments: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "mmpt.cli", "generate", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_generate_writes_pictures_and_sounds_and_reads_them(run, tmp_path):
+    model = run / "finetune"
+    done = generate(model, "--text", "draw a small red circle", "--to", "image", "--out", tmp_path, "--max-tokens", 12)
+    assert done.returncode == 0, done.stderr
+    assert decode_image((tmp_path / "answer-0.png").read_bytes()).size == (64, 64)
+    options = ("--to", "speech", "--max-tokens", 20, "--temperature", 1, "--seed", 3, "--out", tmp_path)
+    done = generate(model, "--text", "say", "--image", tmp_path / "answer-0.png", *options)
+    assert done.returncode == 0, done.stderr
+    sound = tmp_path / done.stdout.split("\n")[0].split("/")[-1]
+    assert len(decode_speech(sound.read_bytes())) > 0
+    done = generate(model, "--speech", sound, "--text", "transcribe", "--to", "text", "--max-tokens", 8)
+    assert done.returncode == 0 and done.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("RUN",), "the prompt is empty"),
+        (("RUN", "--image", "none.png"), "none.png: no such file"),
+        (("none", "--text", "x"), "none: no such folder"),
+        (("RUN/checkpoints", "--text", "x"), "neither a checkpoint"),
+    ],
+)
+def test_mistakes_give_exit_code_2_and_a_short_message(run, arguments, message):
+    done = generate(*(argument.replace("RUN", str(run / "finetune")) for argument in arguments))
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_an_unknown_key_is_named(run):
+    command = [sys.executable, ROOT / "recipes" / "quickstart.py", ROOT / "tests" / "end_to_end" / "tiny.yaml", "rnaks=2"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and "rnaks: unknown key" in done.stderr and "Traceback" not in done.stderr

@@ -1,0 +1,160 @@
+"""The fused loss against float64 arithmetic written out, its gradients, its memory promise and its determinism."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmpt.kernels import cross_entropy
+from mmpt.kernels.cross_entropy import chunk_tokens, reference, weighted_linear_cross_entropy
+
+
+def problem(tokens, vocabulary, width, seed, dtype=torch.float64, supervised=0.5):
+    draw = torch.Generator().manual_seed(seed)
+    hidden = torch.randn(tokens, width, generator=draw, dtype=torch.float64).to(dtype).requires_grad_()
+    head = torch.randn(vocabulary, width, generator=draw, dtype=torch.float64).to(dtype).requires_grad_()
+    kept = torch.rand(tokens, generator=draw) < supervised
+    targets = torch.where(kept, torch.randint(0, vocabulary, (tokens,), generator=draw), -100)
+    weights = torch.where(kept, 0.1 + 2 * torch.rand(tokens, generator=draw), 0.0)
+    return hidden, head, targets, weights
+
+
+def by_hand(hidden, head, targets, weights):
+    """loss, nll, d hidden, d head in float64, token by token, from the formulas."""
+    hidden, head = hidden.detach().double(), head.detach().double()
+    loss, nll = 0.0, torch.zeros(len(hidden), dtype=torch.float64)
+    grad_hidden, grad_head = torch.zeros_like(hidden), torch.zeros_like(head)
+    for t in range(len(hidden)):
+        if weights[t] == 0:
+            continue
+        probabilities = torch.softmax(head @ hidden[t], dim=0)
+        nll[t] = -probabilities[targets[t]].log()
+        loss += weights[t].double() * nll[t]
+        slope = probabilities.clone()
+        slope[targets[t]] -= 1.0
+        grad_hidden[t] = weights[t].double() * slope @ head
+        grad_head += weights[t].double() * torch.outer(slope, hidden[t])
+    return loss, nll, grad_hidden, grad_head
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(1, 40), st.integers(2, 30), st.integers(1, 9), st.integers(0, 99), st.sampled_from([0.0, 0.3, 1.0]))
+def test_equals_the_formulas_in_chunks_of_three(tokens, vocabulary, width, seed, supervised):
+    arguments = problem(tokens, vocabulary, width, seed, supervised=supervised)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cross_entropy, "chunk_tokens", lambda *_: 3)
+        loss, nll = weighted_linear_cross_entropy(*arguments)
+        (2.5 * loss).backward()
+    expected = by_hand(*arguments)
+    torch.testing.assert_close(loss.detach(), torch.as_tensor(expected[0], dtype=torch.float64), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(nll, expected[1], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(arguments[0].grad, 2.5 * expected[2], rtol=1e-11, atol=1e-12)
+    torch.testing.assert_close(arguments[1].grad, 2.5 * expected[3], rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 2e-6), (torch.bfloat16, 2e-2)])
+def test_precision_at_an_odd_shape(dtype, bound):
+    arguments = problem(131, 1009, 37, seed=1, dtype=dtype)
+    loss, nll = weighted_linear_cross_entropy(*arguments)
+    loss.backward()
+    expected = by_hand(*arguments)
+    assert loss.dtype == nll.dtype == torch.float32
+    for found, wanted in zip((nll, arguments[0].grad, arguments[1].grad), expected[1:], strict=True):
+        assert (found.double() - wanted).abs().max() <= bound * wanted.abs().max()
+
+
+def test_gradcheck_and_reference_agree():
+    hidden, head, targets, weights = problem(9, 7, 4, seed=2)
+    assert torch.autograd.gradcheck(lambda h, w: weighted_linear_cross_entropy(h, w, targets, weights)[0], (hidden, head))
+    fused, plain = weighted_linear_cross_entropy(hidden, head, targets, weights), reference(hidden, head, targets, weights)
+    for one, other in zip(fused, plain, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+def test_mixed_precision_gives_a_float32_gradient_of_a_float32_head():
+    hidden, head, targets, weights = problem(64, 50, 16, seed=3, dtype=torch.float32)
+    low = hidden.detach().bfloat16().requires_grad_()
+    weighted_linear_cross_entropy(low, head, targets, weights)[0].backward()
+    expected = by_hand(low, head, targets, weights)[3]
+    assert low.grad.dtype == torch.bfloat16 and head.grad.dtype == torch.float32
+    assert (head.grad.double() - expected).abs().max() <= 2e-2 * expected.abs().max()
+
+
+def test_same_input_gives_the_same_bits():
+    runs = []
+    for _ in range(2):
+        arguments = problem(300, 501, 33, seed=4, dtype=torch.float32)
+        loss, nll = weighted_linear_cross_entropy(*arguments)
+        loss.backward()
+        runs.append((loss.detach(), nll, arguments[0].grad, arguments[1].grad))
+    assert all(torch.equal(one, other) for one, other in zip(*runs, strict=True))
+
+
+def test_frozen_head_and_no_grad_compute_only_what_is_asked_for(monkeypatch):
+    hidden, head, targets, weights = problem(20, 11, 5, seed=5)
+    expected = by_hand(hidden, head, targets, weights)[2]
+    head.requires_grad_(False)
+    weighted_linear_cross_entropy(hidden, head, targets, weights)[0].backward()
+    assert head.grad is None
+    torch.testing.assert_close(hidden.grad, expected, rtol=1e-11, atol=1e-12)
+
+    head.requires_grad_(True)
+    monkeypatch.setattr(torch.Tensor, "scatter_add_", None)  # the first operation of the gradient
+    with torch.no_grad():
+        loss, _ = weighted_linear_cross_entropy(hidden, head, targets, weights)
+    assert not loss.requires_grad
+
+
+def test_ignored_tokens_never_reach_the_head(monkeypatch):
+    hidden, head, targets, weights = problem(200, 13, 5, seed=6, supervised=0.3)
+    hidden.data[weights == 0] = float("nan")
+    rows = []
+    linear = torch.nn.functional.linear
+    monkeypatch.setattr(cross_entropy.F, "linear", lambda x, w: (rows.append(len(x)), linear(x, w))[1])
+    loss, nll = weighted_linear_cross_entropy(hidden, head, targets, weights)
+    loss.backward()
+    assert sum(rows) == int((weights != 0).sum())
+    assert torch.isfinite(loss) and torch.isfinite(head.grad).all() and not hidden.grad[weights == 0].any()
+
+
+def test_chunks_keep_logits_within_the_promise():
+    assert chunk_tokens(32_000, 4) * 32_000 * 4 <= cross_entropy.CHUNK_BYTES
+    assert chunk_tokens(10**9, 4) == cross_entropy.MIN_CHUNK_TOKENS
+
+
+def test_wrong_shapes_are_refused():
+    hidden, head, targets, weights = problem(4, 5, 3, seed=7)
+    with pytest.raises(ValueError, match=r"expected \[N, H\] and \[V, H\]"):
+        weighted_linear_cross_entropy(hidden, head.T, targets, weights)
+    with pytest.raises(ValueError, match=r"expected \[4\]"):
+        weighted_linear_cross_entropy(hidden, head, targets[:3], weights)
+
+
+@pytest.fixture(scope="module")
+def check():
+    path = Path(__file__).parents[2] / "kernels" / "check.py"
+    specification = importlib.util.spec_from_file_location("kernel_check", path)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    module.CROSS_ENTROPY_SHAPES = [(57, 131, 17)]
+    return module
+
+
+def loses_a_token(hidden, head, targets, weights):
+    weights = weights.clone()
+    weights[int(weights.argmax())] = 0.0
+    return weighted_linear_cross_entropy(hidden, head, targets, weights)
+
+
+def forgets_the_weights(hidden, head, targets, weights):
+    return weighted_linear_cross_entropy(hidden, head, targets, (weights > 0).float())
+
+
+@pytest.mark.parametrize("bug", [loses_a_token, forgets_the_weights, None])
+def test_the_check_script_finds_planted_bugs_in_every_dtype(check, monkeypatch, bug):
+    monkeypatch.setattr(check, "weighted_linear_cross_entropy", bug or weighted_linear_cross_entropy)
+    failed = {name.split()[2] for name, value, tolerance in check.cross_entropy("cpu") if value > tolerance}
+    assert failed >= {"torch.float32", "torch.bfloat16"} if bug else not failed
