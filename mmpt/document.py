@@ -111,7 +111,7 @@ def _part(entry: dict, members: dict[str, bytes], unused: set[str]) -> Part:
         raise DataError(f"type is {kind!r}, expected text, image or speech")
     member = entry["member"]
     if not _MEMBER.fullmatch(member) or member.rsplit(".", 1)[1] not in suffixes:
-        raise DataError(f"member {member!r} is no name of a {kind} member ({', '.join(suffixes)})")
+        raise DataError(f"member {member!r} is no name of {kind} data ({', '.join(suffixes)})")
     if member not in members:
         raise DataError(f"member {member} is missing")
     unused.discard(member)

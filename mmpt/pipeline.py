@@ -17,7 +17,7 @@ from rich.progress import Progress
 from mmpt.errors import MmptError
 from mmpt.storage import read_json, write_json
 
-_POLL = 0.5  # seconds
+_POLL = 1.0  # seconds
 
 
 class Pipeline:

@@ -12,4 +12,5 @@ def progress_bars() -> Progress:
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
+        refresh_per_second=2,  # drawing costs CPU time that the work beside it needs
     )

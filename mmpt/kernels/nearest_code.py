@@ -6,10 +6,10 @@ CHUNK = 4096  # rows at a time: CHUNK × K distances stay in a CPU's cache for t
 
 
 def nearest_code(x: torch.Tensor, codebook: torch.Tensor) -> torch.Tensor:
-    """Index of the nearest entry of `codebook` [K, D] for each row of `x` [N, D], as int64 [N]; ties take the lowest index.
+    """Index of the nearest entry of `codebook` [K, D] for each row of `x` [N, D], as int64 [N].
 
     ‖x‖² does not change the argmin and is left out, so each chunk is one `addmm`. Computed in float32 whatever the inputs'
-    dtype: in bf16 near neighbours would collide.
+    dtype: in bf16 near neighbours would collide. Among exactly equal distances the lowest index wins; rounding may break a tie.
     """
     codebook = codebook.float()
     bias = codebook.square().sum(dim=1)

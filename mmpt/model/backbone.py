@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pydantic
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
@@ -41,7 +42,9 @@ class BackboneConfig(Schema):
         return self
 
 
-def build_backbone(config: BackboneConfig, vocabulary_size: int, seed: int, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+def build_backbone(
+    config: BackboneConfig, vocabulary_size: int, seed: int, dtype: torch.dtype = torch.float32
+) -> PreTrainedModel:
     """The decoder with `vocabulary_size` embedding rows and packed attention, in training mode.
 
     A pure function of its arguments: the caller's random state is neither used nor changed. Rows beyond those of pretrained
@@ -59,9 +62,10 @@ def build_backbone(config: BackboneConfig, vocabulary_size: int, seed: int, dtyp
 
 def load_backbone(path: Path | str, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
     """A causal language model with its weights from a folder or a Hugging Face name. Raises `ConfigError` where that fails."""
+    options = {"dtype": dtype, "attn_implementation": PACKED_ATTENTION, "use_safetensors": True}
     try:
         with no_progress_bars():
-            return AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation=PACKED_ATTENTION, use_safetensors=True)
+            return AutoModelForCausalLM.from_pretrained(path, **options)
     except (OSError, ValueError, KeyError, ImportError) as problem:
         raise ConfigError(f"backbone {path}: no causal language model can be loaded: {_first_line(problem)}") from None
 
@@ -88,7 +92,7 @@ def _initialised(content: dict, vocabulary_size: int, dtype: torch.dtype) -> Pre
         if unknown:
             raise ValueError(f"{type(settings).__name__} has no {', '.join(unknown)}")
         return AutoModelForCausalLM.from_config(settings, dtype=dtype, attn_implementation=PACKED_ATTENTION).train()
-    except (ValueError, TypeError, KeyError, RuntimeError) as problem:
+    except (ValueError, TypeError, KeyError, RuntimeError, StrictDataclassError) as problem:
         raise ConfigError(f"backbone.config: no causal language model can be built: {_first_line(problem)}") from None
 
 

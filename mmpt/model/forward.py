@@ -70,12 +70,16 @@ def target_weights(batch: PackedBatch, modality_weights: Tensor, vocabulary: Voc
     return batch.weights * modality_weights[target_modalities(batch.targets, vocabulary)]
 
 
-def weighted_loss(model: PreTrainedModel | PeftModel, batch: PackedBatch, modality_weights: Tensor, vocabulary: Vocabulary) -> LossParts:
+def weighted_loss(
+    model: PreTrainedModel | PeftModel, batch: PackedBatch, modality_weights: Tensor, vocabulary: Vocabulary
+) -> LossParts:
     """`LossParts` of one pack. `modality_weights` [4] float32 in the order of `MODALITIES`, on the pack's device."""
     hidden = hidden_states(model, batch.input_ids, batch.position_ids, batch.cu_seqlens)[0]
     head = head_weight(model)
     weights, targets = target_weights(batch, modality_weights, vocabulary)[0], batch.targets[0]
-    loss_sum, nll = weighted_linear_cross_entropy(hidden, head.to(hidden.dtype), targets, weights)
+    if torch.is_autocast_enabled(hidden.device.type):
+        hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
+    loss_sum, nll = weighted_linear_cross_entropy(hidden, head, targets, weights)
     members = target_modalities(targets, vocabulary) == torch.arange(len(MODALITIES), device=targets.device).unsqueeze(1)
     members &= weights > 0
     return LossParts(loss_sum, weights.sum(), (members * nll).sum(dim=1), members.sum(dim=1))
@@ -96,4 +100,4 @@ def check_head(model: PreTrainedModel | PeftModel) -> None:
     model.train(was_training)
     difference = (own - ours).abs().max().item()
     if not difference <= HEAD_TOLERANCE * max(1.0, own.abs().max().item()):
-        raise ConfigError(f"backbone: its logits differ by {difference:.3g} from head · hidden state (scaled or capped logits are not supported)")
+        raise ConfigError(f"backbone: its logits differ by {difference:.3g} from head · hidden state; it scales or caps them")

@@ -37,10 +37,10 @@ def leak_check(model: PreTrainedModel | PeftModel, lengths: tuple[int, ...] = LE
 
 
 def require_no_leak(model: PreTrainedModel | PeftModel) -> None:
-    """Raise `ConfigError` where `leak_check` finds that documents of a pack see each other, or the model takes no packs at all."""
+    """Raise `ConfigError` where `leak_check` finds that documents see each other, or the model takes no packed rows at all."""
     try:
         leak = leak_check(model)
     except (RuntimeError, TypeError) as problem:
         raise ConfigError(f"backbone: it does not take packed rows ({str(problem).splitlines()[0]})") from None
     if leak != 0.0:
-        raise ConfigError(f"backbone: documents in one pack see each other (logits change by {leak:.3g}); this model cannot be trained packed")
+        raise ConfigError(f"backbone: documents in one pack see each other (logits change by {leak:.3g})")

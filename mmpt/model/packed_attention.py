@@ -58,11 +58,15 @@ def packed_attention(
         raise ValueError(f"documents of {sum(document_lengths)} tokens in all, but the row is {tuple(query.shape)}")
     groups = query.shape[1] // key.shape[1]
     key, value = repeat_kv(key, groups), repeat_kv(value, groups)
-    if query.is_cuda and (kernel := _xformers()) is not None:
-        return kernel(query, key, value, document_lengths, sliding_window, dropout, scaling), None
-    rows = [part.split(document_lengths, dim=2) for part in (query, key, value)]
-    outputs = [_causal(q, k, v, sliding_window, dropout, scaling) for q, k, v in zip(*rows, strict=True)]
-    return torch.cat(outputs, dim=2).transpose(1, 2), None
+    # Under autocast, norms leave queries and keys in float32. On a CPU the many small products are fastest in float32.
+    dtype = value.dtype if query.is_cuda else torch.promote_types(value.dtype, torch.float32)
+    given, (query, key, value) = value.dtype, (part.to(dtype) for part in (query, key, value))
+    with torch.autocast(query.device.type, enabled=False):
+        if query.is_cuda and (kernel := _xformers()) is not None:
+            return kernel(query, key, value, document_lengths, sliding_window, dropout, scaling).to(given), None
+        rows = [part.split(document_lengths, dim=2) for part in (query, key, value)]
+        outputs = [_causal(q, k, v, sliding_window, dropout, scaling) for q, k, v in zip(*rows, strict=True)]
+    return torch.cat(outputs, dim=2).transpose(1, 2).to(given), None
 
 
 def _causal(query: Tensor, key: Tensor, value: Tensor, window: int | None, dropout: float, scaling: float | None) -> Tensor:

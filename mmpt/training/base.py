@@ -16,8 +16,8 @@ def open_base(config: FinetuneConfig, checkpoint: Path | None) -> tuple[PeftMode
     """The frozen model of `config.base` with new adapters, or with those of `checkpoint`; its vocabulary; and `config` with the
     base's tokenizers where it names none.
 
-    Raises `CheckpointError` where the base is damaged, or is not the one `checkpoint` was trained on; `ConfigError` where it holds
-    adapters itself.
+    Raises `CheckpointError` where the base is damaged, or is not the one `checkpoint` was trained on; `ConfigError` where it
+    holds adapters itself.
     """
     manifest = check_folder(config.base, FORMAT)
     if (config.base / "adapter").is_dir():

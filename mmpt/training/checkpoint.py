@@ -32,7 +32,9 @@ PACKAGES = ("mmpt", "torch", "transformers", "deepspeed", "peft", "safetensors")
 NONE, ALL_DAMAGED = -1, -2
 
 
-def save_checkpoint(engine, step: int, loader_state: dict, config: TrainingConfig, world: World, frozen: Path | None = None) -> Path:
+def save_checkpoint(
+    engine, step: int, loader_state: dict, config: TrainingConfig, world: World, frozen: Path | None = None
+) -> Path:
     """Publish the state after update `step`; every rank calls it, rank 0 writes. Older ones beyond `config.keep` are removed.
 
     `frozen` is the folder of a backbone that was not trained, copied as it is; the model is then a peft model.

@@ -42,8 +42,9 @@ class TrainingConfig(Schema):
     `output`: the run folder (checkpoints/, metrics.jsonl); a run that finds checkpoints there goes on from the newest whole one.
     `text_tokenizer`, `speech_tokenizer`, `image_tokenizer`: folders copied into each checkpoint, so that it is self-contained.
     A step is `packs_per_step` packs of at most `pack_tokens` tokens over all ranks. `min_learning_rate` is a fraction of
-    `learning_rate`; `decay_steps` is the length of the last phase of `schedule: wsd`. `deepspeed` goes to DeepSpeed as it is
-    (ZeRO stages 0, 1 and 2), but for the keys that mmpt sets.
+    `learning_rate`; `decay_steps` is the length of the last phase of `schedule: wsd`. `precision: bfloat16` takes matrix
+    products in bfloat16 (autocast) over float32 weights; `auto` does so where the device multiplies bfloat16 natively.
+    `deepspeed` goes to DeepSpeed as it is (ZeRO stages 0, 1 and 2), but for the keys that mmpt sets.
     """
 
     output: Path
@@ -63,6 +64,7 @@ class TrainingConfig(Schema):
     weight_decay: float = pydantic.Field(default=0.1, ge=0)
     gradient_clip: float = pydantic.Field(default=1.0, ge=0)
     modality_weights: ModalityWeights = ModalityWeights()
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     seed: int = pydantic.Field(default=0, ge=0)
     save_every: int = pydantic.Field(default=1000, ge=1)
     keep: int = pydantic.Field(default=2, ge=1)

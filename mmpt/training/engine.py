@@ -16,16 +16,23 @@ from mmpt.vocabulary import MODALITIES, Vocabulary
 
 
 class PackedLoss(nn.Module):
-    """What DeepSpeed wraps: a pack in, its `LossParts` out. `model` keeps the Hugging Face names of its weights."""
+    """What DeepSpeed wraps: a pack in, its `LossParts` out. `model` keeps the Hugging Face names of its weights.
 
-    def __init__(self, model: PreTrainedModel | PeftModel, modality_weights: torch.Tensor, vocabulary: Vocabulary) -> None:
+    `mixed`: matrix products in bfloat16 by autocast, weights as they are.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel | PeftModel, modality_weights: torch.Tensor, vocabulary: Vocabulary, mixed: bool = False
+    ) -> None:
         super().__init__()
         self.model = model
         self.modality_weights = modality_weights
         self.vocabulary = vocabulary
+        self.mixed = mixed
 
     def forward(self, batch: PackedBatch) -> LossParts:
-        return weighted_loss(self.model, batch, self.modality_weights, self.vocabulary)
+        with torch.autocast(batch.input_ids.device.type, dtype=torch.bfloat16, enabled=self.mixed):
+            return weighted_loss(self.model, batch, self.modality_weights, self.vocabulary)
 
 
 def build_engine(model: PreTrainedModel | PeftModel, vocabulary: Vocabulary, config: TrainingConfig, world: World):
@@ -36,7 +43,8 @@ def build_engine(model: PreTrainedModel | PeftModel, vocabulary: Vocabulary, con
     # A shared-memory all-reduce for CPU inference, which DeepSpeed would compile for a minute at its first start.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     weights = torch.tensor([getattr(config.modality_weights, name) for name in MODALITIES], device=world.device)
-    module = PackedLoss(model.to(world.device).train(), weights, vocabulary)
+    mixed = config.precision == "bfloat16" or (config.precision == "auto" and multiplies_bfloat16(world.device))
+    module = PackedLoss(model.to(world.device).train(), weights, vocabulary, mixed)
     optimizer = torch.optim.AdamW(
         parameter_groups(model, config.weight_decay), lr=config.learning_rate, betas=config.betas, eps=1e-8, fused=True
     )
@@ -47,6 +55,14 @@ def build_engine(model: PreTrainedModel | PeftModel, vocabulary: Vocabulary, con
     except (ValueError, AssertionError, deepspeed.DeepSpeedConfigError) as problem:
         raise ConfigError(f"deepspeed: {problem}") from None
     return engine
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether the device has instructions for bfloat16 products; without them, a CPU emulates them many times slower."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    features = torch.cpu.get_capabilities()
+    return bool(features.get("avx512_bf16") or features.get("amx_bf16"))
 
 
 def deepspeed_options(config: TrainingConfig, world_size: int) -> dict:

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress
 
+from mmpt.progress import progress_bars
 from mmpt.storage import write_bytes
 from mmpt.training.config import TrainingConfig
 from mmpt.training.distributed import World
@@ -58,11 +58,9 @@ class Metrics:
         with open(self._config.output / FILE, "a", encoding="utf-8") as file:
             file.write(json.dumps(line, allow_nan=False) + "\n")
         if self._progress is None:
-            left = (self._config.steps - step) * line["seconds"]
-            print(
-                f"step {step}/{self._config.steps}  {summary}  {line['tokens_per_second']:.0f} tokens/s  {math.ceil(left)} s left",
-                flush=True,
-            )
+            left = math.ceil((self._config.steps - step) * line["seconds"])
+            speed = f"{line['tokens_per_second']:.0f} tokens/s"
+            print(f"step {step}/{self._config.steps}  {summary}  {speed}  {left} s left", flush=True)
         self._tokens, self._steps, self._since = 0, 0, time.perf_counter()
 
 
@@ -72,8 +70,7 @@ def metrics(config: TrainingConfig, world: World, resumed_step: int) -> Iterator
     if world.rank or not sys.stdout.isatty():
         yield Metrics(config, world, resumed_step, None)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console()) as progress:
+    with progress_bars() as progress:
         yield Metrics(config, world, resumed_step, progress)
 
 

@@ -92,7 +92,8 @@ def _update(engine, batches: list[PackedBatch], step: int, config: TrainingConfi
         applied = engine.was_step_applied()  # DeepSpeed skips the optimizer where the norm is not finite
         norm = float(engine.get_global_grad_norm())
     if not applied:
-        raise NonFiniteError(f"step {step}: the gradient is not finite; rank {world.rank} had documents {_names(batches)}; no weight was changed")
+        had = f"rank {world.rank} had documents {_names(batches)}"
+        raise NonFiniteError(f"step {step}: the gradient is not finite, {had}; no weight was changed")
     return norm
 
 

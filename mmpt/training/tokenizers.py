@@ -1,7 +1,6 @@
 """Training of a speech or an image tokenizer on document shards, from its specification to its folder."""
 
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Annotated, Literal
 

@@ -116,7 +116,7 @@ def test_a_failed_run_leaves_nothing_and_an_earlier_set_as_it_was(tmp_path):
 def test_a_refused_document_leaves_no_trace(tmp_path):
     refused = [
         (Document("id-0", "test", (Text("again"),)), "id-0.* was written before"),
-        (Document("gif", "test", (Image(b"", "gif", 1, 1),)), "gif.*no name of a image member"),
+        (Document("gif", "test", (Image(b"", "gif", 1, 1),)), "gif.*no name of image data"),
         (Document("nan", "test", (), {"score": float("nan")}), "nan"),
         (Document("surrogate", "test", (Text("\ud800"),)), "surrogate"),
         (Document("weight", "test", (Text("", -1.0),)), "weight is -1.0"),

@@ -74,14 +74,14 @@ def split_scenes(held_out: float, seed: int) -> tuple[list[Scene], list[Scene]]:
 
 
 def draw(scene: Scene, seed: int) -> Image.Image:
-    """The scene as an RGB picture of `SIDE` × `SIDE` pixels; `seed` moves the shapes by up to 3 pixels."""
+    """The scene as an RGB picture of `SIDE` × `SIDE` pixels; `seed` moves each shape by up to 1 pixel."""
     random = np.random.default_rng(seed)
     scale = 4
     picture = Image.new("RGB", (SIDE * scale, SIDE * scale), BACKGROUNDS[scene.background])
     brush = ImageDraw.Draw(picture)
     along = np.array(RELATIONS[scene.relation])
     for item, side in ((scene.first, 1), (scene.second, -1)):
-        jitter = random.uniform(-1, 1, 2) * np.where(along != 0, 1, 3)
+        jitter = random.uniform(-1, 1, 2)
         x, y = (SIDE / 2 + side * along * _GAP + jitter) * scale
         r = SIZES[item.size] * scale
         color = COLORS[item.color]

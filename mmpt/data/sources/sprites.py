@@ -1,8 +1,10 @@
-"""Documents from a sprite sheet: one picture with many tiles, rows of tiles for each class."""
+"""Documents from a sprite sheet: one large picture of equal square tiles, a fixed number of rows of tiles for each class."""
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
+
+import pydantic
 
 from mmpt.config import Schema
 from mmpt.data.sources.paths import existing_file
@@ -12,41 +14,52 @@ from mmpt.media import decode_image, encode_png
 
 
 class SpritesConfig(Schema):
-    """A sheet of square tiles of `tile` pixels, of which `margin` on each side is frame, read row by row.
+    """A sheet of tiles of `tile` × `tile` pixels, of which `margin` pixels on each side are left out.
 
-    `classes` names the classes from top to bottom, each of `rows_per_class` rows of tiles. Every `fold`-th tile is held out:
-    `split` "test" takes those, "train" the others.
+    From the top, `rows_per_class` rows of tiles belong to each of `classes`. Every `held_out_every`-th tile of the sheet, from
+    the first on, is "test"; the others are "train".
     """
 
     kind: Literal["sprites"]
     file: Path
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] = pydantic.Field(min_length=1)
     split: Literal["train", "test"]
-    tile: int
-    margin: int = 0
-    rows_per_class: int = 3
-    fold: int = 5
-    language: str = "en"
+    tile: int = pydantic.Field(ge=1)
+    margin: int = pydantic.Field(0, ge=0)
+    rows_per_class: int = pydantic.Field(3, ge=1)
+    held_out_every: int = pydantic.Field(5, ge=2)
     license: str = ""
+
+    @pydantic.model_validator(mode="after")
+    def _something_is_left(self) -> "SpritesConfig":
+        if 2 * self.margin >= self.tile:
+            raise ValueError(f"margin {self.margin} leaves nothing of a tile of {self.tile} pixels")
+        return self
 
 
 def sprites(config: SpritesConfig) -> Iterator[Document]:
-    """One document for each tile: (image, text), the text being the name of its class."""
-    sheet = decode_image(existing_file(config.file).read_bytes())
+    """One document for each tile of the split, row by row: (image, its class as text).
+
+    Raises `ConfigError` where there is no such file, `DataError` where it is no picture or not of whole tiles of every class.
+    """
+    path = existing_file(config.file)
+    try:
+        sheet = decode_image(path.read_bytes())
+    except DataError as problem:
+        raise DataError(f"{path}: {problem}") from None
+    if sheet.width % config.tile or sheet.height % config.tile:
+        raise DataError(f"{path}: {sheet.width} x {sheet.height} pixels, expected multiples of the tile's {config.tile}")
     columns, rows = sheet.width // config.tile, sheet.height // config.tile
-    if rows < len(config.classes) * config.rows_per_class or not columns:
-        wanted = len(config.classes) * config.rows_per_class
-        raise DataError(
-            f"{config.file}: {rows} rows of {columns} tiles, expected {wanted} rows for {len(config.classes)} classes"
-        )
-    for number in range(len(config.classes) * config.rows_per_class * columns):
-        if (number % config.fold == 0) != (config.split == "test"):
+    expected = config.rows_per_class * len(config.classes)
+    if rows != expected:
+        raise DataError(f"{path}: {rows} rows of tiles, expected {expected} rows ({config.rows_per_class} for each class)")
+    for index in range(rows * columns):
+        if (index % config.held_out_every == 0) != (config.split == "test"):
             continue
-        row, column = divmod(number, columns)
-        left, top = column * config.tile + config.margin, row * config.tile + config.margin
-        side = config.tile - 2 * config.margin
-        picture = sheet.crop((left, top, left + side, top + side))
-        name = config.classes[row // config.rows_per_class]
-        parts = (Image(encode_png(picture), "png", side, side, alt=name), Text(name))
-        meta = {"language": config.language, "license": config.license}
-        yield Document(f"{config.split}-{number:06d}", config.file.name, parts, meta)
+        row, column = divmod(index, columns)
+        left, top = column * config.tile, row * config.tile
+        inner = config.tile - config.margin
+        picture = sheet.crop((left + config.margin, top + config.margin, left + inner, top + inner))
+        label = config.classes[row // config.rows_per_class]
+        parts = (Image(encode_png(picture), "png", picture.width, picture.height, alt=label), Text(label))
+        yield Document(f"{config.split}-{index:06d}", path.stem, parts, {"language": "en", "license": config.license})

@@ -1,0 +1,245 @@
+"""Scenarios of training on several ranks, each rank a process forked from this one, so that the libraries are imported once.
+
+python tests/training/ranks.py FOLDER     → FOLDER/results.json
+"""
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mmpt.config import parse_config
+from mmpt.data.loading.packing import pack
+from mmpt.data.shards.read import TokenShards
+from mmpt.data.shards.tokens import TokenDocument
+from mmpt.data.shards.write import TokenShardWriter
+from mmpt.errors import MmptError
+from mmpt.model.backbone import build_backbone
+from mmpt.training import checkpoint as checkpoints
+from mmpt.training.config import FinetuneConfig, PretrainConfig
+from mmpt.training.distributed import world
+from mmpt.training.engine import build_engine
+from mmpt.training.step import train_step
+from mmpt.vocabulary import Vocabulary
+
+ROOT = Path(__file__).resolve().parents[2]
+VOCABULARY = Vocabulary(40, "letters", image_codes=8, codes_per_image=2, speech_codes=10, speech_rate=25.0)
+BACKBONE = {"model_type": "qwen3", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2,
+            "num_key_value_heads": 1, "head_dim": 8, "tie_word_embeddings": True}  # fmt: skip
+
+
+def write_shards(folder: Path, documents: int = 60) -> None:
+    draw = np.random.default_rng(0)
+    with TokenShardWriter(folder, vocabulary=VOCABULARY, built={}) as writer:
+        for number in range(documents):
+            ids = draw.integers(0, VOCABULARY.size, draw.integers(3, 20)).astype(np.uint16)
+            weights = draw.choice([0.0, 1.0, 2.0], len(ids)).astype(np.float32)
+            writer.write(TokenDocument(f"document-{number}", "test", ids, weights))
+
+
+def settings(folder: Path, name: str, stage: int, **changes) -> dict:
+    return {
+        "output": str(folder / name), "data": [{"path": str(folder / "data")}], "pack_tokens": 48, "packs_per_step": 4,
+        "steps": 6, "learning_rate": 0.02, "warmup_steps": 2, "save_every": 2, "keep": 2, "log_every": 1, "precision": "float32",
+        "modality_weights": {"image": 0.5}, "deepspeed": {"zero_optimization": {"stage": stage}}, **changes,
+    }  # fmt: skip
+
+
+def pretrain(folder: Path, name: str, stage: int, **changes) -> PretrainConfig:
+    return parse_config({**settings(folder, name, stage, **changes), "backbone": {"config": BACKBONE}}, PretrainConfig, name)
+
+
+def recipe(name: str) -> Callable:
+    specification = importlib.util.spec_from_file_location(name, ROOT / "recipes" / f"{name}.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module.train
+
+
+def launch(size: int, work: Callable) -> list[int]:
+    """Run `work(ranks)` on `size` forked ranks; returns their exit codes, −N after signal N."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    children = []
+    for rank in range(size):
+        child = os.fork()
+        if child:
+            children.append(child)
+            continue
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size))
+        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+        code = 1
+        try:
+            with world() as ranks:
+                code = work(ranks) or 0
+        except MmptError as problem:
+            print(f"error: {problem}", file=sys.stderr)
+            code = 2
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+
+def killed_while_saving(step: int, train: Callable, config) -> Callable:
+    """Train, and kill each rank with SIGKILL: rank 0 as it writes the checkpoint of `step` (half of its files are there), the
+    others as they wait for it."""
+
+    def work(ranks) -> int:
+        write = checkpoints._write_model
+
+        def dying(model, folder, frozen) -> None:
+            write(model, folder, frozen)
+            if folder.name.startswith(f".step-{step:08d}"):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        checkpoints._write_model = dying
+        save = checkpoints.save_checkpoint
+
+        def dying_save(engine, at: int, *arguments, **options) -> Path:
+            if ranks.rank and at == step:
+                checkpoints.dist.barrier = lambda: os.kill(os.getpid(), signal.SIGKILL)
+            return save(engine, at, *arguments, **options)
+
+        train.__globals__["save_checkpoint"] = dying_save
+        return train(config, ranks)
+
+    return work
+
+
+def lines(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def facts(run: Path) -> list:
+    """What must not depend on an interruption: numbers of every step that do not measure time."""
+    return [[line[key] for key in ("step", "loss", "nll", "learning_rate", "gradient_norm", "fill")] for line in lines(run)]
+
+
+def resume(folder: Path, stage: int, **changes) -> dict:
+    """A straight run; one killed while it writes the checkpoint of step 4, then resumed."""
+    train = recipe("pretrain")
+    straight, broken = (pretrain(folder, f"{kind}-{stage}-{len(changes)}", stage, **changes) for kind in ("straight", "broken"))
+    codes = [launch(2, lambda ranks: train(straight, ranks))]
+    codes.append(launch(2, killed_while_saving(4, train, broken)))
+    left = sorted(path.name for path in (broken.output / "checkpoints").iterdir())
+    codes.append(launch(2, lambda ranks: train(broken, ranks)))
+    files = ("backbone/model.safetensors", "training/optimizer.safetensors", "training/state.json")
+    last = [config.output / "checkpoints" / "step-00000006" for config in (straight, broken)]
+    return {
+        "codes": codes, "left": left, "straight": facts(straight.output), "resumed": facts(broken.output),
+        "kept": sorted(path.name for path in (broken.output / "checkpoints").iterdir()),
+        "same_files": [(last[0] / name).read_bytes() == (last[1] / name).read_bytes() for name in files],
+    }  # fmt: skip
+
+
+def elastic(folder: Path) -> dict:
+    """The straight run of stage 1 on 2 ranks, from its checkpoint of step 4 on: again, but on 1 rank and under stage 0."""
+    train, config = recipe("pretrain"), pretrain(folder, "elastic", 0)
+    shutil.copytree(folder / "straight-1-0", config.output)
+    shutil.rmtree(config.output / "checkpoints" / "step-00000006")
+    return {"codes": launch(1, lambda ranks: train(config, ranks)), "facts": facts(config.output)}
+
+
+def documents(numbers: range) -> list[TokenDocument]:
+    draw = np.random.default_rng(1)
+    made = [draw.integers(0, VOCABULARY.size, 4 + 3 * number).astype(np.uint16) for number in range(8)]
+    weighted = [np.linspace(0, number, len(ids)).astype(np.float32) for number, ids in enumerate(made)]
+    return [TokenDocument(f"document-{number}", "test", made[number], weighted[number]) for number in numbers]
+
+
+def one_step(folder: Path, size: int, stage: int) -> dict:
+    """One step over two packs of very different weight, on one rank or two: loss, gradient norm, weights after it."""
+    config = pretrain(folder, "one-step", stage, packs_per_step=2, warmup_steps=0, gradient_clip=0.05)
+    packs = [pack(documents(range(0, 3))), pack(documents(range(3, 8)))]
+    result = folder / f"one-step-{size}-{stage}.json"
+
+    def work(ranks) -> None:
+        model = build_backbone(config.backbone, VOCABULARY.size, seed=5)
+        engine = build_engine(model, VOCABULARY, config, ranks)
+        mine = packs if ranks.size == 1 else [packs[ranks.rank]]
+        done = train_step(engine, mine, 1, config, ranks)
+        if ranks.rank == 0:
+            flat = torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+            result.write_text(json.dumps({"loss": done.loss, "norm": done.gradient_norm, "weights": flat.tolist()}))
+
+    return {"codes": launch(size, work), **json.loads(result.read_text())}
+
+
+def spoil_loss(_module, _inputs, output: torch.Tensor) -> torch.Tensor:
+    return output * float("nan")
+
+
+def spoil_gradient(_module, _inputs, output: torch.Tensor) -> None:
+    output.register_hook(lambda gradient: gradient * float("inf"))
+
+
+def stopped(folder: Path, stage: int, where: str) -> dict:
+    """A step whose loss (or gradient alone) is not finite on rank 1: exit codes, messages, and whether a weight changed."""
+    config = pretrain(folder, "stopped", stage, packs_per_step=2)
+    log = folder / f"stopped-{stage}-{where}"
+
+    def work(ranks) -> None:
+        model = build_backbone(config.backbone, VOCABULARY.size, seed=5)
+        engine = build_engine(model, VOCABULARY, config, ranks)
+        before = [parameter.detach().clone() for parameter in model.parameters()]
+        if ranks.rank == 1:
+            model.model.norm.register_forward_hook(spoil_loss if where == "loss" else spoil_gradient)
+        try:
+            train_step(engine, [pack(documents(range(ranks.rank * 3, ranks.rank * 3 + 2)))], 1, config, ranks)
+        except MmptError as problem:
+            unchanged = all(map(torch.equal, before, model.parameters()))
+            Path(f"{log}-{ranks.rank}").write_text(json.dumps({"message": str(problem), "unchanged": unchanged}))
+
+    codes = launch(2, work)
+    return {"codes": codes, "ranks": [json.loads(Path(f"{log}-{rank}").read_text()) for rank in range(2)]}
+
+
+def finetune(folder: Path) -> dict:
+    """Adapters with dropout, straight and interrupted, on the last checkpoint of the straight pretraining run."""
+    train = recipe("finetune")
+    base = str(folder / "straight-0-0" / "checkpoints" / "step-00000006")
+    runs = []
+    for name in ("adapters", "adapters-broken"):
+        content = settings(folder, name, 1, **{"from": base, "adapter": {"rank": 2, "dropout": 0.2}, "steps": 4})
+        runs.append(parse_config(content, FinetuneConfig, name))
+    codes = [launch(2, lambda ranks: train(runs[0], ranks)), launch(2, killed_while_saving(4, train, runs[1]))]
+    codes.append(launch(2, lambda ranks: train(runs[1], ranks)))
+    last = [run.output / "checkpoints" / "step-00000004" / "adapter" / "adapter_model.safetensors" for run in runs]
+    return {"codes": codes, "facts": [facts(run.output) for run in runs], "same": last[0].read_bytes() == last[1].read_bytes()}
+
+
+def import_once() -> None:
+    """Import here what a rank would import when it first needs it."""
+    os.environ["DS_ACCELERATOR"] = "cpu"
+    import deepspeed.runtime.zero.muon.muon_optimizer
+    import deepspeed.runtime.zero.stage_1_and_2
+    import deepspeed.utils.mixed_precision_linkage  # noqa: F401
+    import transformers.models.qwen3.modeling_qwen3  # noqa: F401
+
+
+def main(folder: Path) -> None:
+    write_shards(folder / "data")
+    import_once()
+    assert len(TokenShards(folder / "data")) == 60
+    results = {"resume-0": resume(folder, 0), "resume-1": resume(folder, 1)}
+    results["resume-bf16"] = resume(folder, 1, deepspeed={"zero_optimization": {"stage": 1}, "bf16": {"enabled": True}})
+    results["elastic"] = elastic(folder)
+    results["finetune"] = finetune(folder)
+    results |= {f"step-{size}-{stage}": one_step(folder, size, stage) for size in (1, 2) for stage in (0, 1, 2)}
+    results |= {f"stopped-{stage}-{where}": stopped(folder, stage, where) for stage in (0, 1) for where in ("loss", "gradient")}
+    (folder / "results.json").write_text(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

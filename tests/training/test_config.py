@@ -1,0 +1,145 @@
+"""Training configuration, learning-rate schedules, metrics and parameter groups: no process group needed."""
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmpt.config import load_config, parse_config
+from mmpt.errors import CheckpointError, ConfigError, VocabularyError
+from mmpt.model.backbone import BackboneConfig, build_backbone
+from mmpt.model.loading import FORMAT, load_model
+from mmpt.storage import published_folder
+from mmpt.training.config import FinetuneConfig, PretrainConfig
+from mmpt.training.engine import deepspeed_options, parameter_groups
+from mmpt.training.metrics import truncate
+from mmpt.training.schedules import learning_rate
+from mmpt.vocabulary import Vocabulary
+
+sys.path.insert(0, str(Path(__file__).parent))
+import ranks  # noqa: E402
+
+
+def config(**changes) -> PretrainConfig:
+    return ranks.pretrain(Path("x"), "run", 0, **changes)
+
+
+@pytest.mark.parametrize(("name", "schema"), [("pretrain", PretrainConfig), ("finetune", FinetuneConfig)])
+def test_documented_examples_are_valid_and_the_recipe_written_from_them_reads_back(name, schema, tmp_path):
+    loaded = load_config(ranks.ROOT / "recipes" / f"{name}.yaml", schema)
+    copy = tmp_path / "recipe.yaml"
+    copy.write_text(yaml.safe_dump(loaded.model_dump(mode="json", by_alias=True)))
+    assert load_config(copy, schema) == loaded
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"deepspeed": {"train_batch_size": 8, "optimizer": {}}}, "train_batch_size is set by mmpt from packs_per_step"),
+        ({"deepspeed": {"zero_optimization": {"stage": 3}}}, "ZeRO stage 3"),
+        ({"deepspeed": {"zero_optimization": {"stage": 1, "offload_optimizer": {"device": "cpu"}}}}, "offload_optimizer"),
+        ({"deepspeed": {"bf16": {"enabled": True}}}, "bf16 needs ZeRO stage 1"),
+        ({"deepspeed": {"fp16": {"enabled": True}}}, "fp16"),
+        ({"schedule": "wsd"}, "decay_steps"),
+        ({"warmup_steps": 6}, "warmup_steps is 6"),
+        ({"betas": [0.9, 1.0]}, "below 1"),
+        ({"modality_weights": {"speach": 1}}, "modality_weights.speach: unknown key"),
+    ],
+)
+def test_mistakes_are_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        config(**changes)
+
+
+def test_packs_that_do_not_divide_among_ranks():
+    with pytest.raises(ConfigError, match="packs_per_step is 4, expected a multiple of the 3 ranks"):
+        deepspeed_options(config(), 3)
+    assert deepspeed_options(config(), 2)["gradient_accumulation_steps"] == 2
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    schedule=st.sampled_from(["cosine", "linear", "constant", "wsd"]),
+    steps=st.integers(2, 300),
+    warmup=st.floats(0, 0.5),
+    least=st.floats(0, 1),
+)
+def test_schedules(schedule, steps, warmup, least):
+    warmup_steps = int(warmup * steps)
+    decay = {"decay_steps": max(1, steps // 4)} if schedule == "wsd" else {}
+    changes = {"steps": steps, "warmup_steps": warmup_steps, "learning_rate": 1.0, "min_learning_rate": least, **decay}
+    setting = config(schedule=schedule, **changes)
+    rates = [learning_rate(step, setting) for step in range(1, steps + 1)]
+    assert all(0 < rate <= 1.0 or least == 0.0 for rate in rates)
+    assert rates[:warmup_steps] == pytest.approx([(i + 1) / warmup_steps for i in range(warmup_steps)])
+    assert all(one >= other - 1e-12 for one, other in zip(rates[warmup_steps:], rates[warmup_steps + 1 :], strict=False))
+    assert rates[-1] == pytest.approx(1.0 if schedule == "constant" else least, abs=1e-12)
+    if schedule == "wsd" and warmup_steps < steps - decay["decay_steps"]:
+        assert rates[steps - decay["decay_steps"] - 1] == 1.0
+
+
+def test_cosine_golden_value():
+    setting = config(steps=110, warmup_steps=10, learning_rate=2.0, min_learning_rate=0.1)
+    assert learning_rate(35, setting) == pytest.approx(0.2 + 1.8 * (1 + math.sqrt(0.5)) / 2)
+
+
+def test_only_matrices_outside_embeddings_decay():
+    model = build_backbone(BackboneConfig(config=ranks.BACKBONE), 20, seed=0)
+    decayed, others = parameter_groups(model, 0.1)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    assert all("proj" in names[id(parameter)] for parameter in decayed["params"]) and decayed["weight_decay"] == 0.1
+    assert all("norm" in names[id(parameter)] or "embed" in names[id(parameter)] for parameter in others["params"])
+    assert len(decayed["params"]) + len(others["params"]) == len(names) and others["weight_decay"] == 0.0
+
+
+def test_metrics_are_cut_back_to_the_resumed_step(tmp_path):
+    log = tmp_path / "metrics.jsonl"
+    log.write_text("".join(json.dumps({"step": step}) + "\n" for step in range(1, 8)) + '{"step": 8, "lo')
+    truncate(log, 100)
+    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [1, 2, 3, 4, 5, 6, 7]
+    truncate(log, 5)
+    assert log.read_text().endswith('{"step": 5}\n')
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    def write(rows: int) -> Path:
+        vocabulary = Vocabulary(10, "letters", image_codes=4, codes_per_image=2, speech_codes=4, speech_rate=25.0)
+        with published_folder(tmp_path / "checkpoint", {"format": FORMAT, "step": 1}) as folder:
+            build_backbone(BackboneConfig(config=ranks.BACKBONE), rows, seed=0).save_pretrained(folder / "backbone")
+            vocabulary.save(folder)
+        return tmp_path / "checkpoint"
+
+    return write
+
+
+def test_loading_a_checkpoint_gives_the_same_weights(checkpoint):
+    model, vocabulary = load_model(checkpoint(24))
+    wanted = build_backbone(BackboneConfig(config=ranks.BACKBONE), 24, seed=0).state_dict()
+    assert vocabulary.size == 24 and not model.training
+    assert all(torch.equal(value, wanted[name]) for name, value in model.state_dict().items())
+
+
+def test_checkpoints_that_cannot_be_loaded(checkpoint, tmp_path):
+    with pytest.raises(VocabularyError, match="25 embedding rows, vocabulary.json has 24 ids"):
+        load_model(checkpoint(25))
+    whole = checkpoint(24)
+    (whole / "backbone" / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"backbone/model\.safetensors: missing"):
+        load_model(whole)
+    (whole / "manifest.json").unlink()
+    with pytest.raises(CheckpointError, match="manifest.json is missing"):
+        load_model(whole)
+    with pytest.raises(CheckpointError, match="no such folder"):
+        load_model(tmp_path / "nowhere")
+
+
+def test_a_yaml_file_is_a_mapping_of_known_keys(tmp_path):
+    with pytest.raises(ConfigError, match="from: missing"):
+        parse_config(ranks.settings(tmp_path, "run", 0), FinetuneConfig, "finetune.yaml")

@@ -1,0 +1,113 @@
+"""Training on two ranks: resume to the last bit, one global loss, stops before the optimizer. The scenarios run in ranks.py.
+
+The resume contract: kill every rank with SIGKILL while a checkpoint is half written, start the same command again on the same
+number of ranks, and every later loss, gradient norm, weight, optimizer state and loader state has the same bits as without that.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmpt.data.loading.packing import pack
+from mmpt.model.backbone import BackboneConfig, build_backbone
+from mmpt.vocabulary import Vocabulary
+
+sys.path.insert(0, str(Path(__file__).parent))
+import ranks  # noqa: E402
+
+STAGES = (0, 1, 2)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ranks")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(Path(__file__).with_name("ranks.py")), str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=folder)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return json.loads((folder / "results.json").read_text())
+
+
+@pytest.mark.parametrize("name", ["resume-0", "resume-1", "resume-bf16"])
+def test_killed_while_saving_and_resumed_has_the_same_bits(results, name):
+    run = results[name]
+    assert run["codes"] == [[0, 0], [-9, -9], [0, 0]]
+    assert [line[0] for line in run["straight"]] == [1, 2, 3, 4, 5, 6]
+    assert run["resumed"] == run["straight"]
+    assert run["same_files"] == [True, True, True]
+
+
+def test_half_a_checkpoint_never_has_a_final_name_and_old_ones_go(results):
+    left = results["resume-0"]["left"]
+    assert [name for name in left if not name.startswith(".")] == ["step-00000002"]
+    assert len([name for name in left if name.startswith(".step-00000004")]) == 1
+    assert results["resume-0"]["kept"] == ["step-00000004", "step-00000006"]
+
+
+def test_two_ranks_under_zero_1_go_on_as_one_under_zero_0(results):
+    assert results["elastic"]["codes"] == [0]
+    for found, wanted in zip(results["elastic"]["facts"], results["resume-1"]["straight"], strict=True):
+        assert found[1] == pytest.approx(wanted[1], abs=1e-6)
+
+
+def test_finetuning_with_dropout_resumes_with_the_same_bits(results):
+    run = results["finetune"]
+    assert run["codes"] == [[0, 0], [-9, -9], [0, 0]]
+    assert run["facts"][0] == run["facts"][1] and run["same"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_two_ranks_with_a_pack_each_equal_one_rank_with_both(results, stage):
+    one, two = results[f"step-1-{stage}"], results[f"step-2-{stage}"]
+    assert one["loss"] == pytest.approx(two["loss"], abs=1e-6)
+    assert one["norm"] == pytest.approx(two["norm"], rel=1e-6)
+    assert torch.tensor(one["weights"]).sub(torch.tensor(two["weights"])).abs().max() <= 1e-6
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_step_equals_a_hand_written_one(results, size, stage):
+    """Plain PyTorch: transformers' own logits of each document alone, sum of weight · nll over sum of weights, AdamW."""
+    vocabulary: Vocabulary = ranks.VOCABULARY
+    model = build_backbone(BackboneConfig(config=ranks.BACKBONE), vocabulary.size, seed=5)
+    image = range(*vocabulary.ranges()["image"])
+    loss_sum, weight_sum = 0.0, 0.0
+    for document in ranks.documents(range(8)):
+        batch = pack([document])
+        nll = -model(input_ids=batch.input_ids, use_cache=False).logits[0].log_softmax(dim=-1)
+        for position, target in enumerate(batch.targets[0, :-1].tolist()):
+            weight = document.weights[position + 1].item() * (0.5 if target in image else 1.0)
+            loss_sum = loss_sum + weight * nll[position, target]
+            weight_sum += weight
+    loss = loss_sum / weight_sum
+    loss.backward()
+    gradients = [parameter.grad for parameter in model.parameters()]
+    norm = torch.cat([gradient.flatten() for gradient in gradients]).norm().item()
+    matrices = [parameter for name, parameter in model.named_parameters() if "proj" in name]
+    others = [parameter for name, parameter in model.named_parameters() if "proj" not in name]
+    for gradient in gradients:
+        gradient.mul_(0.05 / norm)
+    groups = [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
+    rate = 0.02 * (0.1 + 0.9 * 0.5 * (1 + torch.cos(torch.tensor(torch.pi / 6)).item()))  # cosine, step 1 of 6, no warmup
+    torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.95)).step()
+
+    found = results[f"step-{size}-{stage}"]
+    assert found["loss"] == pytest.approx(loss.item(), abs=2e-6)
+    assert found["norm"] == pytest.approx(norm, rel=1e-5)
+    weights = torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+    difference = (torch.tensor(found["weights"]) - weights).abs()
+    assert difference.median() <= 1e-6 and difference.max() <= 2e-3  # Adam's first step is sign-like where a gradient is near 0
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+@pytest.mark.parametrize("stage", [0, 1])
+def test_non_finite_steps_stop_every_rank_before_the_optimizer(results, stage, where):
+    run = results[f"stopped-{stage}-{where}"]
+    assert run["codes"] == [0, 0]
+    assert all(rank["unchanged"] and "no weight was changed" in rank["message"] for rank in run["ranks"])
+    assert "document-3, document-4" in run["ranks"][1]["message"]

@@ -1,0 +1,105 @@
+"""The recipes as commands: any working directory, signals, damaged checkpoints, mistakes in the YAML file."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+sys.path.insert(0, str(Path(__file__).parent))
+import ranks  # noqa: E402
+
+ENVIRONMENT = {**{key: value for key, value in os.environ.items() if key != "RANK"}, "OMP_NUM_THREADS": "1"}
+
+
+def start(recipe: str, config: Path, *overrides: str, cwd: Path) -> subprocess.Popen:
+    command = [sys.executable, str(ranks.ROOT / "recipes" / f"{recipe}.py"), str(config), *overrides]
+    return subprocess.Popen(command, cwd=cwd, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory):
+    """A run of thousands of steps, from another directory with relative paths, that got SIGTERM after its third step."""
+    folder = tmp_path_factory.mktemp("recipes")
+    ranks.write_shards(folder / "data")
+    for name in ("text_tokenizer", "speech_tokenizer"):
+        (folder / name).mkdir()
+        (folder / name / "content.json").write_text("{}")
+    content = {
+        **ranks.settings(folder, "run", 0, steps=5000, save_every=5000), "backbone": {"config": ranks.BACKBONE}, "output": "run",
+        "data": [{"path": "data"}], "text_tokenizer": "text_tokenizer", "speech_tokenizer": "speech_tokenizer",
+    }  # fmt: skip
+    config = folder / "pretrain.yaml"
+    config.write_text(yaml.safe_dump(content))
+    process = start("pretrain", config, cwd=folder)
+    while not (log := folder / "run" / "metrics.jsonl").exists() or len(log.read_text().splitlines()) < 3:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    return folder, config, process.returncode
+
+
+def test_sigterm_saves_the_step_and_exits_with_143(interrupted):
+    folder, _, code = interrupted
+    assert code == 143
+    (checkpoint,) = (folder / "run" / "checkpoints").iterdir()
+    state = json.loads((checkpoint / "training" / "state.json").read_text())
+    last = json.loads((folder / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert checkpoint.name == f"step-{state['step']:08d}" and state["step"] == state["loader"]["step"] == last["step"]
+
+
+def test_a_checkpoint_is_self_contained(interrupted):
+    folder, *_ = interrupted
+    (checkpoint,) = (folder / "run" / "checkpoints").iterdir()
+    files = {str(path.relative_to(checkpoint)) for path in checkpoint.rglob("*") if path.is_file()}
+    assert files >= {"manifest.json", "vocabulary.json", "recipe.yaml", "backbone/config.json", "backbone/model.safetensors",
+                     "training/optimizer.safetensors", "training/state.json", "text_tokenizer/content.json",
+                     "speech_tokenizer/content.json"}  # fmt: skip
+    assert not [name for name in files if name.endswith((".pt", ".pth", ".bin", ".pkl"))]
+    assert yaml.safe_load((checkpoint / "recipe.yaml").read_text())["steps"] == 5000
+
+
+def test_a_damaged_newest_checkpoint_is_skipped_with_its_reason(interrupted):
+    folder, config, _ = interrupted
+    (checkpoint,) = (folder / "run" / "checkpoints").iterdir()
+    step = int(checkpoint.name[5:])
+    damaged = checkpoint.with_name("step-00004999")
+    shutil.copytree(checkpoint, damaged)
+    with open(damaged / "backbone" / "model.safetensors", "r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        last = file.read(1)
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([last[0] ^ 1]))
+    process = start("pretrain", config, f"steps={step + 1}", "schedule=constant", cwd=folder)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert "checkpoint skipped" in errors and "step-00004999" in errors and "backbone/model.safetensors: differs" in errors
+    assert f"from step {step}," in output
+
+
+def test_from_the_repository_root_libraries_are_not_shadowed_and_mistakes_are_named_at_once(tmp_path):
+    """The root holds folders named tokenizers, datasets and kernels; `python -c` puts it first on the path."""
+    config = tmp_path / "mistakes.yaml"
+    content = {**ranks.settings(tmp_path, "run", 3), "backbone": {"config": ranks.BACKBONE}}
+    config.write_text(yaml.safe_dump({**content, "lerning_rate": 1, "packs_per_step": 0}))
+    code = (
+        "import runpy, sys, tokenizers, transformers, peft, deepspeed\n"
+        "print(tokenizers.Tokenizer.__name__)\n"
+        f"sys.argv = ['pretrain.py', {str(config)!r}]\n"
+        "runpy.run_path('recipes/pretrain.py', run_name='__main__')"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ranks.ROOT, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.stdout.strip().endswith("Tokenizer"), done.stderr
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    for expected in ("mistakes.yaml: 3 mistakes", "lerning_rate: unknown key", "packs_per_step:", "ZeRO stage 3 is not"):
+        assert expected in done.stderr
+    workbenches = [ranks.ROOT / name for name in ("datasets", "tokenizers", "kernels", "recipes")]
+    assert not [path for path in workbenches if (path / "__init__.py").exists()]
