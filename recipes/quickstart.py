@@ -35,10 +35,11 @@ class Corpus(Schema):
 
 
 class LanguageModelStage(Schema):
-    """Sequences made of each document, and the settings of the recipe (see recipes/pretrain.yaml)."""
+    """Sequences made of each of the first `documents`, and the settings of the recipe (see recipes/pretrain.yaml)."""
 
     arrangements: tuple[Arrangement, ...]
     settings: dict
+    documents: int | None = None
 
 
 class Prompts(Schema):
@@ -70,7 +71,8 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
     arguments = parser.parse_args()
     config = load_config(arguments.config, QuickstartConfig, arguments.overrides)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where the shell started us with SIGINT ignored
+        signal.signal(number, interrupt)
     run = config.run
     pipeline = Pipeline(run)
     settings = config.model_dump(mode="json")
@@ -78,7 +80,7 @@ def main() -> None:
         with progress_bars() as progress:
             pipeline.run("corpus", settings["corpus"], lambda: make_corpus(config, progress))
             pipeline.run("tokenizers", [settings["speech"], settings["image"]], lambda: train_tokenizers(config, progress))
-            arranged = [settings["pretrain"]["arrangements"], settings["finetune"]["arrangements"]]
+            arranged = [[settings[name][key] for key in ("arrangements", "documents")] for name in ("pretrain", "finetune")]
             pipeline.run("tokens", arranged, lambda: make_tokens(config, progress))
             pipeline.run("pretrain", settings["pretrain"], lambda: train_model(config, "pretrain", progress))
             pipeline.run("finetune", settings["finetune"], lambda: train_model(config, "finetune", progress))
@@ -87,6 +89,10 @@ def main() -> None:
         print(f"interrupted; the same command goes on where it was ({run})", file=sys.stderr)
         sys.exit(130)
     finish(config, pipeline)
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def make_corpus(config: QuickstartConfig, progress: Progress) -> None:
@@ -119,14 +125,18 @@ def train_tokenizers(config: QuickstartConfig, progress: Progress) -> None:
 
 def make_tokens(config: QuickstartConfig, progress: Progress) -> None:
     """Token shards for both trainings: the same documents, arranged differently."""
+    import torch
+
     from mmpt.data.to_tokens import ToTokensConfig, write_tokens
 
-    for name in ("pretrain", "finetune"):
+    torch.set_num_threads(1)  # utterances and pictures are small: more threads only wait for each other
+    for name, stage in (("pretrain", config.pretrain), ("finetune", config.finetune)):
         settings = ToTokensConfig(
             text=str(config.run / "text_tokenizer"),
             speech=config.run / "speech_tokenizer" / "tokenizer",
             image=config.run / "image_tokenizer" / "tokenizer",
-            arrangements=getattr(config, name).arrangements,
+            arrangements=stage.arrangements,
+            documents=stage.documents,
         )
         write_tokens(settings, [config.run / "shards" / "train"], config.run / "tokens" / name, progress, f"tokens: {name}")
 
@@ -152,10 +162,13 @@ def train_model(config: QuickstartConfig, name: Literal["pretrain", "finetune"],
 
 def evaluate(config: QuickstartConfig, progress: Progress) -> None:
     """Figures and examples on the held-out side, kept in `evaluation/` for the report."""
+    import torch
+
     from mmpt.data.shards.read import DocumentShards
     from mmpt.evaluation.quickstart import evaluate_quickstart
     from mmpt.inference.load import load
 
+    torch.set_num_threads(1)
     model = load(config.run / "finetune")
     train, test = (DocumentShards(config.run / "shards" / side) for side in ("train", "test"))
     evaluate_quickstart(

@@ -20,19 +20,22 @@ BATCH = 256
 
 
 class ToTokensConfig(Schema):
-    """Folders of the tokenizers (`text` may be a Hugging Face name), and the sequences to make of each document."""
+    """Folders of the tokenizers (`text` may be a Hugging Face name), and the sequences to make of each document (of the
+    first `documents`, all by default)."""
 
     text: str
     speech: Path | None = None
     image: Path | None = None
     arrangements: tuple[Arrangement, ...] = ()
+    documents: int | None = None
 
 
 def write_tokens(config: ToTokensConfig, shards: Sequence[Path], folder: Path, progress: Progress, title: str) -> int:
     """Encode every document of the shard sets `shards` into the token shards `folder`; returns how many sequences."""
     tokenizer = MultimodalTokenizer.load(config.text, config.speech, config.image)
     sets = [DocumentShards(path) for path in shards]
-    read = progress.track(chain.from_iterable(sets), total=sum(map(len, sets)), description=title)
+    total = min(sum(map(len, sets)), config.documents or sum(map(len, sets)))
+    read = progress.track(islice(chain.from_iterable(sets), total), total=total, description=title)
     hashes = [entry["sha256"] for shard_set in sets for entry in shard_set.manifest["shards"]]
     built = {"spec": config.model_dump(mode="json"), "shards": hashes}
     count = 0

@@ -19,7 +19,7 @@ def read_scene(picture: Image.Image) -> str:
 def same_scene(one: str, other: str) -> bool:
     """Whether two captions describe the same picture, all attributes alike."""
     first, second = scenes.read_caption(one), scenes.read_caption(other)
-    return first is not None and second is not None and first.canonical() == second.canonical()
+    return first is not None and first == second
 
 
 def nearest_neighbour_reader(

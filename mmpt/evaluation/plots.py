@@ -16,6 +16,7 @@ _CURVES = {
     "mel": "mel",
     "pixels": "pixels",
     "contrast": "picture and text",
+    "describe": "caption read from the codes",
 }
 
 

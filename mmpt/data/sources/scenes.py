@@ -1,7 +1,7 @@
 """Drawn scenes: two coloured shapes in a spatial relation on a background, with a caption; and the way back from pixels.
 
-Every caption determines its picture up to a few pixels of jitter, and every picture determines its caption up to which of the
-two shapes is named first, so that reading and drawing can be scored exactly and without any trained judge.
+Every caption determines its picture up to a pixel of jitter, and every picture its caption (the left or upper shape is named
+first), so that reading and drawing can be scored exactly and without any trained judge.
 """
 
 import itertools
@@ -15,13 +15,12 @@ from scipy import ndimage
 COLORS = {"red": (220, 40, 40), "green": (40, 170, 60), "blue": (50, 80, 220), "yellow": (240, 210, 40), "purple": (150, 60, 180)}
 BACKGROUNDS = {"white": (250, 250, 250), "gray": (150, 150, 150), "black": (15, 15, 15)}
 SHAPES = ("circle", "square", "triangle")
-SIZES = {"small": 7, "large": 12}
-RELATIONS = {"left of": (-1, 0), "right of": (1, 0), "above": (0, -1), "below": (0, 1)}
-_OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
+SIZES = {"small": 9, "large": 13}
+RELATIONS = {"left of": (1, 0), "above": (0, 1)}  # the step from the first shape to the second
 _ITEM = f"a ({'|'.join(SIZES)}) ({'|'.join(COLORS)}) ({'|'.join(SHAPES)})"
 _CAPTION = re.compile(f"{_ITEM} ({'|'.join(RELATIONS)}) {_ITEM} on ({'|'.join(BACKGROUNDS)})")
 SIDE = 64
-_GAP = 14
+_GAP = 16
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Scene:
-    """`first` stands in `relation` to `second`: "left of", "right of", "above" or "below"."""
+    """`first` stands in `relation` to `second`: "left of" or "above"."""
 
     first: Item
     relation: str
@@ -47,12 +46,6 @@ class Scene:
         one, two = (f"a {item.size} {item.color} {item.shape}" for item in (self.first, self.second))
         return f"{one} {self.relation} {two} on {self.background}"
 
-    def canonical(self) -> "Scene":
-        """The same picture said with "left of" or "above": two scenes look alike exactly if their canonical forms are equal."""
-        if self.relation in ("left of", "above"):
-            return self
-        return Scene(self.second, _OPPOSITE[self.relation], self.first, self.background)
-
 
 def all_scenes() -> list[Scene]:
     """Every scene whose two shapes differ, in a fixed order."""
@@ -63,14 +56,11 @@ def all_scenes() -> list[Scene]:
 
 
 def split_scenes(held_out: float, seed: int) -> tuple[list[Scene], list[Scene]]:
-    """All scenes as (training, held out), both shuffled. Scenes that look alike always fall on the same side."""
-    looks = sorted({scene.canonical() for scene in all_scenes()}, key=Scene.caption)
-    random = np.random.default_rng(seed)
-    random.shuffle(looks)
-    test = set(looks[: round(held_out * len(looks))])
+    """All scenes, shuffled, as (training, held out)."""
     scenes = all_scenes()
-    random.shuffle(scenes)
-    return [s for s in scenes if s.canonical() not in test], [s for s in scenes if s.canonical() in test]
+    order = np.random.default_rng(seed).permutation(len(scenes))
+    test = round(held_out * len(scenes))
+    return [scenes[i] for i in order[test:]], [scenes[i] for i in order[:test]]
 
 
 def draw(scene: Scene, seed: int) -> Image.Image:
@@ -80,7 +70,7 @@ def draw(scene: Scene, seed: int) -> Image.Image:
     picture = Image.new("RGB", (SIDE * scale, SIDE * scale), BACKGROUNDS[scene.background])
     brush = ImageDraw.Draw(picture)
     along = np.array(RELATIONS[scene.relation])
-    for item, side in ((scene.first, 1), (scene.second, -1)):
+    for item, side in ((scene.first, -1), (scene.second, 1)):
         jitter = random.uniform(-1, 1, 2)
         x, y = (SIDE / 2 + side * along * _GAP + jitter) * scale
         r = SIZES[item.size] * scale
@@ -137,12 +127,10 @@ def read_picture(picture: Image.Image) -> Scene | None:
         center = np.array(ndimage.center_of_mass(coverage)[::-1])
         size, shape = min(itertools.product(SIZES, SHAPES), key=lambda kind: np.square(_coverage(*kind, center) - coverage).sum())
         found.append((Item(size, color, shape), center))
-    (one, at_one), (two, at_two) = found
-    offset = at_one - at_two
-    axis = int(abs(offset[1]) > abs(offset[0]))
-    direction = tuple(int(np.sign(offset[axis])) if i == axis else 0 for i in range(2))
-    relation = next((name for name, step in RELATIONS.items() if step == direction), None)
-    return Scene(one, relation, two, background).canonical() if relation else None
+    offset = found[1][1] - found[0][1]
+    relation = "left of" if abs(offset[0]) > abs(offset[1]) else "above"
+    first, second = (item for item, _ in sorted(found, key=lambda pair: pair[1] @ RELATIONS[relation]))
+    return Scene(first, relation, second, background)
 
 
 def _coverage(size: str, shape: str, center: np.ndarray) -> np.ndarray:

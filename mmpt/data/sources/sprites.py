@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pydantic
+from PIL import Image as Pillow
 
 from mmpt.config import Schema
 from mmpt.data.sources.paths import existing_file
@@ -17,7 +19,8 @@ class SpritesConfig(Schema):
     """A sheet of tiles of `tile` × `tile` pixels, of which `margin` pixels on each side are left out.
 
     From the top, `rows_per_class` rows of tiles belong to each of `classes`. Every `held_out_every`-th tile of the sheet, from
-    the first on, is "test"; the others are "train".
+    the first on, is "test"; the others are "train". Each tile gives `variants` documents: itself, and copies moved by up to
+    `shift` pixels (the border goes on) and mirrored half of the time, for data of which there is little.
     """
 
     kind: Literal["sprites"]
@@ -28,6 +31,9 @@ class SpritesConfig(Schema):
     margin: int = pydantic.Field(0, ge=0)
     rows_per_class: int = pydantic.Field(3, ge=1)
     held_out_every: int = pydantic.Field(5, ge=2)
+    variants: int = pydantic.Field(1, ge=1)
+    shift: int = pydantic.Field(2, ge=0)
+    seed: int = 0
     license: str = ""
 
     @pydantic.model_validator(mode="after")
@@ -38,7 +44,7 @@ class SpritesConfig(Schema):
 
 
 def sprites(config: SpritesConfig) -> Iterator[Document]:
-    """One document for each tile of the split, row by row: (image, its class as text).
+    """The documents of each tile of the split, row by row: (image, its class as text).
 
     Raises `ConfigError` where there is no such file, `DataError` where it is no picture or not of whole tiles of every class.
     """
@@ -61,5 +67,16 @@ def sprites(config: SpritesConfig) -> Iterator[Document]:
         inner = config.tile - config.margin
         picture = sheet.crop((left + config.margin, top + config.margin, left + inner, top + inner))
         label = config.classes[row // config.rows_per_class]
-        parts = (Image(encode_png(picture), "png", picture.width, picture.height, alt=label), Text(label))
-        yield Document(f"{config.split}-{index:06d}", path.stem, parts, {"language": "en", "license": config.license})
+        for variant in range(config.variants):
+            varied = _vary(picture, config.shift, (config.seed, index, variant)) if variant else picture
+            parts = (Image(encode_png(varied), "png", varied.width, varied.height, alt=label), Text(label))
+            meta = {"language": "en", "license": config.license}
+            yield Document(f"{config.split}-{index:06d}-{variant}", path.stem, parts, meta)
+
+
+def _vary(picture: Pillow.Image, shift: int, seed: tuple[int, ...]) -> Pillow.Image:
+    random = np.random.default_rng(seed)
+    top, left = random.integers(2 * shift + 1, size=2)
+    pixels = np.pad(np.asarray(picture), ((shift, shift), (shift, shift), (0, 0)), mode="edge")
+    pixels = pixels[top : top + picture.height, left : left + picture.width]
+    return Pillow.fromarray(np.ascontiguousarray(pixels[:, ::-1]) if random.random() < 0.5 else pixels)

@@ -1,10 +1,11 @@
-"""Captions as hashed words and the small text tower that reads them while the image tokenizer is trained."""
+"""Captions as hashed words, and the two small text models beside the image tokenizer while it is trained."""
 
 import re
 import zlib
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from mmpt.tokenizers.image.config import CaptionConfig
 from mmpt.tokenizers.image.layers import blocks, table
@@ -42,3 +43,30 @@ class TextTower(nn.Module):
             x = block(x, seen)
         x = self.norm(x[:, : len(self.slots)])
         return self.summary(x[:, 0]), self.prediction(x[:, 1:])
+
+
+class CaptionDecoder(nn.Module):
+    """Reads the code vectors of a picture and writes its caption, word by word (the captioning loss of BLIP, Li et al. 2022)."""
+
+    def __init__(self, config: CaptionConfig, queries: int, code_dim: int):
+        super().__init__()
+        self.codes = nn.Linear(code_dim, config.width)
+        self.words = nn.Embedding(config.buckets, config.width, padding_idx=0)
+        nn.init.normal_(self.words.weight, std=0.02)
+        self.positions = table(queries + config.words, config.width)
+        self.blocks = blocks(config.depth, config.width, config.heads)
+        self.out = nn.Sequential(nn.LayerNorm(config.width), nn.Linear(config.width, config.buckets))
+        mask = torch.ones(queries + config.words, queries + config.words, dtype=torch.bool).tril()
+        mask[:queries, :queries] = True
+        self.register_buffer("mask", mask, persistent=False)
+
+    def forward(self, vectors: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        """Mean cross-entropy of words `ids` [B, L] (0: padding) given `vectors` [B, queries, code_dim] and the words before."""
+        length = vectors.shape[1] + ids.shape[1] - 1
+        x = torch.cat([self.codes(vectors), self.words(ids[:, :-1])], dim=1) + self.positions[:length]
+        for block in self.blocks:
+            x = block(x, self.mask[:length, :length])
+        logits = self.out(x[:, vectors.shape[1] - 1 :]).float()
+        targets = ids.masked_fill(ids == 0, -100)
+        total = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-100, reduction="sum")
+        return total / (ids != 0).sum().clamp_min(1)

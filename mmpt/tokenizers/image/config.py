@@ -9,7 +9,8 @@ from mmpt.tokenizers.quantizers import FsqConfig, QuantizerConfig
 
 
 class VitConfig(Schema):
-    """A vision transformer trained from scratch on patches of `patch` × `patch` pixels."""
+    """A vision transformer trained from scratch: `patch` (a power of two) pixels square become one feature of `width` through
+    stride-2 convolutions, and `depth` blocks follow (0 is allowed: convolutions alone)."""
 
     patch: int
     width: int
@@ -25,16 +26,19 @@ class TimmConfig(Schema):
 
 
 class QformerConfig(Schema):
-    """The causal Q-Former: `queries` learned queries, one code each, in `depth` blocks."""
+    """The causal Q-Former: `queries` learned queries, one code each, in `depth` blocks. Cross-attention starts
+    with its logits `sharpness`² times their usual size, so that queries look at different places from the first step."""
 
     queries: int
     width: int
     depth: int
     heads: int
+    sharpness: float = 4.0
 
 
 class DecoderConfig(Schema):
-    """The way from codes back to pixels, drawn in patches of `patch` × `patch` pixels."""
+    """The way from codes back to pixels: one state of `width` for each `patch` × `patch` pixels (a power of two), `depth`
+    transformer blocks over them (0 is allowed), and one convolution for each doubling up to pixels."""
 
     patch: int
     width: int
@@ -57,14 +61,16 @@ class CaptionConfig(Schema):
 
 
 class LossConfig(Schema):
-    """Weights of the training loss. `pixels`: mean |difference| of pixels in −1 … 1; `edges`: the same of their gradients;
-    `contrast`: pictures against captions (SEED, Ge et al. 2023, section 3.1); `predict`: what each query holds against what
-    the text tower predicts from the caption alone, which keeps out of the codes what no caption could tell."""
+    """Weights of the training loss. `pixels`: differences of pixels in −1 … 1, where shapes may be off by up to `tolerance`
+    pixels; `contrast`: pictures against captions (SEED, Ge et al. 2023, section 3.1); `predict`: what each query holds against
+    what the text tower predicts from the caption alone, which keeps out of the codes what no caption could tell; `describe`:
+    the caption, written by a small decoder from the codes."""
 
-    pixels: float = 1.0
-    edges: float = 1.0
-    contrast: float = 0.1
-    predict: float = 0.1
+    pixels: float = 10.0
+    tolerance: int = pydantic.Field(0, ge=0)
+    contrast: float = 0.05
+    predict: float = 0.2
+    describe: float = 0.1
 
 
 class AugmentConfig(Schema):
@@ -94,13 +100,15 @@ class ImageTokenizerConfig(Schema):
     @pydantic.model_validator(mode="after")
     def _sizes_fit(self) -> "ImageTokenizerConfig":
         problems = []
-        for name, section in (("tower", self.tower), ("qformer", self.qformer), ("decoder", self.decoder), ("captions", self.captions)):
+        sections = {"tower": self.tower, "qformer": self.qformer, "decoder": self.decoder, "captions": self.captions}
+        for name, section in sections.items():
             if isinstance(section, TimmConfig):
                 continue
             if section.width % section.heads:
                 problems.append(f"{name}.width {section.width} is no multiple of {name}.heads {section.heads}")
-            if hasattr(section, "patch") and self.side % section.patch:
-                problems.append(f"side {self.side} is no multiple of {name}.patch {section.patch}")
+            patch = getattr(section, "patch", 1)
+            if patch < 1 or patch & (patch - 1) or self.side % patch:
+                problems.append(f"{name}.patch {patch} is no power of two that divides side {self.side}")
         if isinstance(self.quantizer, FsqConfig) and min(self.quantizer.levels, default=0) < 2:
             problems.append("quantizer.levels must be numbers of 2 or more")
         if problems:

@@ -9,18 +9,24 @@ from mmpt.tokenizers.image.layers import blocks, table
 
 
 class VisionTransformer(nn.Module):
-    """Patch features [B, patches, width] of pixels [B, 3, side, side]."""
+    """Features [B, patches, width] of pixels [B, 3, side, side]: stride-2 convolutions in place of one large patch projection
+    (Xiao et al. 2021, "Early convolutions help transformers see better"), then transformer blocks."""
 
     def __init__(self, side: int, config: VitConfig):
         super().__init__()
         self.width = config.width
-        self.patches = nn.Conv2d(3, config.width, config.patch, config.patch)
+        halvings = config.patch.bit_length() - 1
+        channels = [3, *(max(32, config.width >> (halvings - 1 - i)) for i in range(halvings - 1)), config.width]
+        layers: list[nn.Module] = []
+        for before, after in zip(channels[:-1], channels[1:], strict=True):
+            layers += [nn.Conv2d(before, after, 4, 2, 1), nn.GELU()]
+        self.stem = nn.Sequential(*layers[:-1])
         self.positions = table((side // config.patch) ** 2, config.width)
         self.blocks = blocks(config.depth, config.width, config.heads)
         self.norm = nn.LayerNorm(config.width)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        x = self.patches(pixels).flatten(2).transpose(1, 2) + self.positions
+        x = self.stem(pixels).flatten(2).transpose(1, 2) + self.positions
         for block in self.blocks:
             x = block(x)
         return self.norm(x)
@@ -49,7 +55,8 @@ class TimmTower(nn.Module):
         """`pixels` in −1 … 1; the model's own mean and deviation are applied here."""
         features = self.model.forward_features(((pixels + 1) / 2 - self.mean) / self.std)
         if features.ndim == 4:  # convolutional towers give B C H W, windowed transformers B H W C
-            features = features.flatten(1, 2) if features.shape[-1] == self.model.num_features else features.flatten(2).transpose(1, 2)
+            last = features.shape[-1] == self.model.num_features
+            features = features.flatten(1, 2) if last else features.flatten(2).transpose(1, 2)
         return features
 
 
@@ -61,6 +68,10 @@ class CausalQformer(nn.Module):
         super().__init__()
         self.queries = table(config.queries, config.width)
         self.blocks = blocks(config.depth, config.width, config.heads, feature_width)
+        with torch.no_grad():
+            for block in self.blocks:
+                block.cross.query.weight *= config.sharpness
+                block.cross.key_value.weight[: config.width] *= config.sharpness
         self.norm = nn.LayerNorm(config.width)
         self.register_buffer("mask", torch.ones(config.queries, config.queries, dtype=torch.bool).tril(), persistent=False)
 

@@ -47,5 +47,5 @@ def blocks(depth: int, width: int, heads: int, memory_width: int | None = None) 
 
 
 def table(*shape: int) -> nn.Parameter:
-    """A learned embedding (positions, queries), started small."""
-    return nn.Parameter(0.02 * torch.randn(*shape))
+    """A learned embedding (positions, queries), started large enough to be told apart from the first step."""
+    return nn.Parameter(0.5 * torch.randn(*shape))

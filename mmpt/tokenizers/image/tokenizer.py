@@ -17,11 +17,11 @@ from mmpt.config import parse_config
 from mmpt.errors import CheckpointError, DataError
 from mmpt.storage import check_folder, published_folder, read_json, write_json
 from mmpt.tokenizers.image.batches import ImageBatch, picture_bytes, to_pixels
-from mmpt.tokenizers.image.captions import TextTower
+from mmpt.tokenizers.image.captions import CaptionDecoder, TextTower
 from mmpt.tokenizers.image.config import ImageTokenizerConfig
 from mmpt.tokenizers.image.decoder import PixelDecoder
 from mmpt.tokenizers.image.encoder import CausalQformer, build_tower
-from mmpt.tokenizers.image.losses import contrastive_loss, edge_loss, prediction_loss
+from mmpt.tokenizers.image.losses import contrastive_loss, pixel_loss, prediction_loss
 from mmpt.tokenizers.quantizers import EmaConfig, Quantized, build_quantizer
 
 FORMAT = "mmpt-image-tokenizer/1"
@@ -42,10 +42,11 @@ class ImageTokenizer(nn.Module):
         self.tower = build_tower(config, pretrained)
         self.qformer = CausalQformer(config.qformer, self.tower.width)
         width = config.qformer.width
-        self.down = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, dim))
+        self.down = nn.Linear(width, dim)
         self.quantizer = build_quantizer(config.quantizer)
         self.decoder = PixelDecoder(config.side, config.qformer.queries, dim, config.decoder)
         self.text = TextTower(config.captions, config.qformer.queries, dim)
+        self.describer = CaptionDecoder(config.captions, config.qformer.queries, dim)
         self.summary = nn.Linear(width, config.captions.dim)
         self.scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
@@ -75,13 +76,14 @@ class ImageTokenizer(nn.Module):
         with torch.autocast(batch.pixels.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
             hidden, states = self.states(batch.pixels)
             quantized = self._quantize(states) if progress >= self.config.quantize_from else None
-            drawn = self.decoder(states if quantized is None else quantized.states).float()
+            vectors = states if quantized is None else quantized.states
+            drawn = self.decoder(vectors).float()
             summary, predicted = self.text(batch.captions)
             terms = {
-                "pixels": (drawn - batch.pixels).abs().mean(),
-                "edges": edge_loss(drawn, batch.pixels),
+                "pixels": pixel_loss(drawn, batch.pixels, self.config.losses.tolerance),
                 "contrast": contrastive_loss(self.summary(hidden[:, -1]), summary, batch.captions, self.scale),
                 "predict": prediction_loss(states, predicted),
+                "describe": self.describer(vectors, batch.captions),
             }
         loss = sum(getattr(self.config.losses, name) * term for name, term in terms.items())
         if quantized is not None:
@@ -102,10 +104,10 @@ class ImageTokenizer(nn.Module):
 
     @torch.inference_mode()
     def decode(self, codes: np.ndarray) -> list[Image.Image]:
-        """Pictures of side × side pixels of `codes` [n, codes_per_image]. Raises `DataError` on another shape or a code out of range."""
+        """Pictures of side × side pixels of `codes` [n, codes_per_image]. Raises `DataError` on another shape or range."""
         codes = np.asarray(codes)
         if codes.ndim != 2 or codes.shape[1] != self.codes_per_image or not np.issubdtype(codes.dtype, np.integer):
-            raise DataError(f"codes are {codes.dtype} {list(codes.shape)}, expected integers [pictures, {self.codes_per_image}]")
+            raise DataError(f"codes are {codes.dtype} {list(codes.shape)}, expected int [pictures, {self.codes_per_image}]")
         if codes.size and (codes.min() < 0 or codes.max() >= self.codes):
             raise DataError(f"codes run from {codes.min()} to {codes.max()}, expected 0 … {self.codes - 1}")
         pictures = []
@@ -127,7 +129,8 @@ class ImageTokenizer(nn.Module):
         """A saved tokenizer in eval mode. Raises `CheckpointError` where the folder is not whole or its files do not match."""
         folder = Path(folder)
         check_folder(folder, FORMAT)
-        config = parse_config(read_json(folder / "config.json", CheckpointError), ImageTokenizerConfig, str(folder / "config.json"))
+        path = folder / "config.json"
+        config = parse_config(read_json(path, CheckpointError), ImageTokenizerConfig, str(path))
         tokenizer = cls(config, pretrained=False)
         try:
             tokenizer.load_state_dict(load_file(folder / "model.safetensors"))

@@ -20,8 +20,10 @@ def warp(mel: torch.Tensor, speed: float, pitch: float, frames: int) -> torch.Te
     centers = mel_centers(mel.shape[1])
     bands = np.interp(centers / pitch, centers, np.arange(mel.shape[1]))
     times = np.arange(frames) * speed
-    grid = np.stack(np.broadcast_arrays(2 * bands / (mel.shape[1] - 1) - 1, (2 * times / max(1, len(mel) - 1) - 1)[:, None]), axis=-1)
-    grid = torch.from_numpy(grid.astype(np.float32))
+    grid = np.empty((frames, len(bands), 2), dtype=np.float32)  # −1 … 1 from the first to the last value of each axis
+    grid[..., 0] = 2 * bands / (len(bands) - 1) - 1
+    grid[..., 1] = 2 * times[:, None] / (len(mel) - 1) - 1
+    grid = torch.from_numpy(grid)
     warped = F.grid_sample(mel[None, None], grid[None], mode="bilinear", padding_mode="border", align_corners=True)[0, 0]
     warped[times > len(mel) - 1] = SILENCE
     return warped

@@ -26,13 +26,16 @@ class SpeechExample:
 
 @dataclass(frozen=True)
 class SpeechBatch:
-    """`mel` [B, T, M]: what is to be spoken; `heard` [B, T, M]: the same, disturbed; zero past the end.
+    """`spoken` [B, T, mels]: the log-mel to be spoken; `heard` [B, T, mels]: the same, disturbed; zero past the end.
     `lengths` [B] int64 in codes; `texts` one for each."""
 
-    mel: torch.Tensor
+    spoken: torch.Tensor
     heard: torch.Tensor
     lengths: torch.Tensor
     texts: tuple[str, ...]
+
+    def to(self, device: torch.device) -> "SpeechBatch":
+        return SpeechBatch(self.spoken.to(device), self.heard.to(device), self.lengths.to(device), self.texts)
 
 
 class Plan(Protocol):
@@ -82,8 +85,10 @@ def _check(examples: Sequence[SpeechExample], counts: list[int], config: SpeechC
         if samples.ndim != 1 or samples.dtype != np.float32 or not len(samples) or not np.isfinite(samples).all():
             problems.append(f"example {number}: expected finite float32 samples in one dimension")
         elif count > config.window:
-            seconds = len(samples) / 16000
-            problems.append(f"example {number}: {seconds:.1f} s, at most {config.window} codes of {config.samples_per_code} samples")
+            longest = config.window * config.samples_per_code
+            problems.append(
+                f"example {number}: {len(samples)} samples, at most {longest} fit the window of {config.window} codes"
+            )
         elif not example.text.strip():
             problems.append(f"example {number}: no text")
     if problems:
@@ -102,8 +107,8 @@ def _order(counts: np.ndarray, batch_size: int, batches: int, seed: int, epoch: 
 
 def _vary(mel: torch.Tensor, config: SpeechConfig, random: np.random.Generator) -> torch.Tensor:
     speed, pitch = (1 + random.uniform(-amount, amount) for amount in (config.augment.speed, config.augment.pitch))
-    codes = math.ceil(len(mel) / speed / config.frames_per_code)
-    return warp(mel, speed, pitch, min(codes, config.window) * config.frames_per_code)
+    speed = max(speed, len(mel) / (config.window * config.frames_per_code))
+    return warp(mel, speed, pitch, math.ceil(round(len(mel) / speed / config.frames_per_code, 6)) * config.frames_per_code)
 
 
 def _stack(mels: list[torch.Tensor]) -> torch.Tensor:

@@ -25,9 +25,7 @@ def mel_filters(mels: int) -> torch.Tensor:
 
 def mel_power(samples: torch.Tensor, mels: int) -> torch.Tensor:
     """Power in each mel band [samples // HOP + 1, mels] of `samples` [samples]; frame i is centred on sample i · HOP."""
-    spectrum = torch.stft(
-        samples, WINDOW, HOP, window=_window(), center=True, pad_mode="constant", return_complex=True
-    )
+    spectrum = torch.stft(samples, WINDOW, HOP, window=_window(), center=True, pad_mode="constant", return_complex=True)
     return spectrum.abs().square().t() @ mel_filters(mels)
 
 
@@ -64,8 +62,16 @@ def waveform(log: torch.Tensor, iterations: int = 32) -> torch.Tensor:
         spectrum = spectrum * target / (spectrum @ gram).clamp_min(1e-12)
     magnitude = torch.cat([spectrum, spectrum[-1:]]).t().sqrt()
     samples = torchaudio.functional.griffinlim(
-        magnitude[None], _window(), WINDOW, HOP, WINDOW, power=1.0, n_iter=iterations, momentum=0.99,
-        length=len(log) * HOP, rand_init=False,
+        magnitude[None],
+        _window(),
+        WINDOW,
+        HOP,
+        WINDOW,
+        power=1.0,
+        n_iter=iterations,
+        momentum=0.99,
+        length=len(log) * HOP,
+        rand_init=False,
     )[0]
     return samples / samples.abs().max().clamp_min(1.0)
 

@@ -1,4 +1,4 @@
-"""Transformer parts that the encoder and both decoders share: pre-norm, padding masked everywhere."""
+"""Layers that the encoder and both decoders share: pre-norm, padding masked everywhere."""
 
 import math
 
@@ -7,11 +7,11 @@ from torch import nn
 from torch.nn import functional as F
 
 
-def sinusoids(length: int, dim: int) -> torch.Tensor:
-    """Position table [length, dim] (Vaswani et al. 2017): sines in the first half, cosines in the second."""
-    frequencies = torch.exp(-math.log(10_000) * torch.arange(dim // 2) / (dim // 2 - 1))
-    angles = torch.arange(length)[:, None] * frequencies
-    return torch.cat([angles.sin(), angles.cos()], dim=1)
+def sinusoids(places: torch.Tensor, dim: int) -> torch.Tensor:
+    """Codes of `places` [...], which need not be whole numbers (Vaswani et al. 2017): [..., dim], first sines, then cosines."""
+    steps = torch.arange(dim // 2, device=places.device) / (dim // 2 - 1)
+    angles = places[..., None] * torch.exp(-math.log(10_000) * steps)
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
 def length_mask(lengths: torch.Tensor, size: int) -> torch.Tensor:
@@ -20,14 +20,14 @@ def length_mask(lengths: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def local_mask(mask: torch.Tensor, reach: int) -> torch.Tensor:
-    """[B, 1, T, T]: may a query see a key? If the key is valid in `mask` [B, T] and at most `reach` away, or is the query itself."""
+    """[B, 1, T, T], which key a query sees: those valid in `mask` [B, T] and at most `reach` away, and itself."""
     place = torch.arange(mask.shape[1], device=mask.device)
     distance = (place[:, None] - place).abs()
     return ((distance <= reach) & mask[:, None, None, :]) | (distance == 0)
 
 
 class Attention(nn.Module):
-    """Multi-head attention of `x` [B, T, D] over `context` [B, S, C] (over itself by default); `mask` broadcasts to [B, 1, T, S]."""
+    """Multi-head attention of `x` [B, T, D] over `context` [B, S, D], by default itself; `mask` broadcasts to [B, 1, T, S]."""
 
     def __init__(self, dim: int, heads: int):
         super().__init__()
@@ -65,3 +65,18 @@ class Layer(nn.Module):
         if self.cross is not None:
             x = x + self.dropout(self.cross(self.cross_norm(x), context_mask, context))
         return x + self.dropout(self.mlp(x))
+
+
+class ConvBlock(nn.Module):
+    """Depthwise convolution over time, then a pointwise MLP (ConvNeXt, Liu et al. 2022), on `x` [B, T, D].
+
+    `mask` [B, T, 1] is false past the end, so that nothing leaks in from there.
+    """
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.spread = nn.Conv1d(dim, dim, 7, padding=3, groups=dim)
+        self.mlp = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return x + self.mlp(self.spread((x * mask).transpose(1, 2)).transpose(1, 2))

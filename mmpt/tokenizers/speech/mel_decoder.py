@@ -4,24 +4,12 @@ import torch
 from torch import nn
 
 from mmpt.tokenizers.speech.config import STRIDE, SpeechConfig
-from mmpt.tokenizers.speech.layers import Layer, length_mask, local_mask, sinusoids
-
-
-class ConvBlock(nn.Module):
-    """Depthwise convolution over time and a pointwise MLP (ConvNeXt, Liu et al. 2022); `mask` [B, T, 1] is zero past the end."""
-
-    def __init__(self, dim: int):
-        super().__init__()
-        self.spread = nn.Conv1d(dim, dim, 7, padding=3, groups=dim)
-        self.mlp = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
-
-    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        return x + self.mlp(self.spread((x * mask).transpose(1, 2)).transpose(1, 2))
+from mmpt.tokenizers.speech.layers import ConvBlock, Layer, length_mask, local_mask, sinusoids
 
 
 class MelDecoder(nn.Module):
-    """The voice is a few numbers squeezed out of an utterance's mean and deviation over time in each mel band: it carries who
-    speaks and how loud, and is too narrow to carry what is said."""
+    """The voice is a few numbers squeezed out of the mean and the deviation of each mel band over time: they carry who speaks
+    and how loud, and are too few to carry what is said."""
 
     def __init__(self, config: SpeechConfig):
         super().__init__()
@@ -33,7 +21,7 @@ class MelDecoder(nn.Module):
         self.upsample = nn.Linear(config.dim, config.pool * config.dim)
         self.blocks = nn.ModuleList(ConvBlock(config.dim) for _ in range(config.mel_blocks))
         self.out = nn.Sequential(nn.LayerNorm(config.dim), nn.Linear(config.dim, STRIDE * config.mels))
-        self.register_buffer("positions", sinusoids(config.window, config.dim), persistent=False)
+        self.register_buffer("positions", 0.1 * sinusoids(torch.arange(config.window), config.dim), persistent=False)
 
     def forward(self, states: torch.Tensor, lengths: torch.Tensor, voice: torch.Tensor) -> torch.Tensor:
         """Log-mel [B, C · frames_per_code, mels] of quantised `states` [B, C, quantizer.dim] and `voice` [B, config.voice]."""
@@ -49,15 +37,13 @@ class MelDecoder(nn.Module):
             x = block(x, mask)
         return self.out(x).unflatten(-1, (STRIDE, -1)).flatten(1, 2)
 
-    def voice_of(self, mel: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Voice vectors [B, config.voice] of log-mels [B, frames, mels]; `lengths` [B] in codes."""
-        return self.voice(voice_statistics(mel, lengths * self.config.frames_per_code))
-
-    def loss(self, mel: torch.Tensor, target: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Mean absolute error over the valid frames, of the values and of their changes from frame to frame."""
-        valid = length_mask(lengths * self.config.frames_per_code, mel.shape[1])
-        error = (mel - target) * valid[..., None]
-        return (error.abs().mean() + error.diff(dim=1).abs().mean()) * (valid.numel() / valid.sum())
+    def loss(self, states: torch.Tensor, lengths: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Mean absolute error of the log-mel `target` [B, T, mels] spoken from `states` in its own voice, plus that of its
+        changes from frame to frame."""
+        frames = lengths * self.config.frames_per_code
+        mel = self(states, lengths, self.voice(voice_statistics(target, frames)))
+        error = (mel - target) * length_mask(frames, target.shape[1])[..., None]
+        return (error.abs().sum() + error.diff(dim=1).abs().sum()) / (frames.sum() * target.shape[2])
 
 
 def voice_statistics(mel: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:

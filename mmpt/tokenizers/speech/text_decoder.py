@@ -4,13 +4,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from mmpt.errors import DataError
 from mmpt.tokenizers.speech.layers import Layer, length_mask, sinusoids
 
 MAX_TOKENS = 512
 
 
 class TextDecoder(nn.Module):
-    """Over a text vocabulary of `size` ids; the id `size` itself stands for begin and end (and for CTC's blank)."""
+    """Over a text vocabulary of `size` ids; the id `size` itself stands for begin and end, and for CTC's blank."""
 
     def __init__(self, size: int, dim: int, heads: int, layers: int, dropout: float):
         super().__init__()
@@ -20,33 +21,40 @@ class TextDecoder(nn.Module):
         self.norm = nn.LayerNorm(dim)
         self.head = nn.Linear(dim, size + 1)
         self.ctc_head = nn.Linear(dim, size + 1)
-        nn.init.normal_(self.embedding.weight, std=dim**-0.5)
-        self.register_buffer("positions", sinusoids(MAX_TOKENS, dim), persistent=False)
 
     def forward(self, ids: torch.Tensor, states: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Logits of the next token [B, L, size + 1] after each of `ids` [B, L], given `states` [B, C, D] of `lengths` [B]."""
-        x = self.embedding(ids) * ids.new_tensor(self.embedding.embedding_dim).sqrt() + self.positions[: ids.shape[1]]
+        """Logits of the next token [B, L, size + 1] after each of `ids` [B, L], given `states` [B, C, dim] of `lengths` [B]."""
+        x = self.embedding(ids) + sinusoids(torch.arange(ids.shape[1], device=ids.device), self.embedding.embedding_dim)
         past = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device).tril()
         seen = length_mask(lengths, states.shape[1])[:, None, None]
         for layer in self.layers:
             x = layer(x, past, states, seen)
         return self.head(self.norm(x))
 
-    def losses(self, texts: list[list[int]], states: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean cross-entropy of each next token, and the CTC loss for each token of `texts` (Graves et al. 2006)."""
+    def losses(
+        self, texts: list[list[int]], states: torch.Tensor, alone: torch.Tensor, lengths: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean cross-entropy of each next token of `texts`, and the CTC loss for each token (Graves et al. 2006).
+
+        CTC reads `alone` [B, C, dim], what a single code says: from `states`, in context, it could guess the text by its grammar.
+        Raises `DataError` where a text has more than MAX_TOKENS − 1 tokens.
+        """
         sizes = torch.tensor([len(text) for text in texts], device=states.device)
+        if int(sizes.max()) >= MAX_TOKENS:
+            raise DataError(f"a transcript of {int(sizes.max())} tokens, at most {MAX_TOKENS - 1} are read")
         rows = torch.full((len(texts), int(sizes.max()) + 2), self.end, device=states.device)
         for row, text in zip(rows, texts, strict=True):
             row[1 : len(text) + 1] = torch.tensor(text)
-        logits = self(rows[:, :-1], states, lengths)
+        scores = self.ctc_head(alone).float().log_softmax(dim=-1)
+        logits = self(rows[:, :-1], self._numbered(states, scores), lengths)
         valid = length_mask(sizes + 1, logits.shape[1])
         reading = F.cross_entropy(logits[valid], rows[:, 1:][valid])
-        scores = self.ctc_head(states).float().log_softmax(dim=-1).transpose(0, 1)
-        ctc = F.ctc_loss(scores, rows[:, 1:], lengths, sizes, blank=self.end, reduction="sum", zero_infinity=True)
+        ctc = F.ctc_loss(scores.transpose(0, 1), rows[:, 1:], lengths, sizes, blank=self.end, reduction="sum", zero_infinity=True)
         return reading, ctc / sizes.sum().clamp_min(1)
 
-    def read(self, states: torch.Tensor, lengths: torch.Tensor) -> list[list[int]]:
-        """The most probable token at each step until the end token, at most two tokens for each code and four more."""
+    def read(self, states: torch.Tensor, alone: torch.Tensor, lengths: torch.Tensor) -> list[list[int]]:
+        """The most probable token at each step until the end token; at most two tokens for each code and four more."""
+        states = self._numbered(states, self.ctc_head(alone).float().log_softmax(dim=-1))
         limits = (2 * lengths + 4).clamp_max(MAX_TOKENS - 1)
         ids = torch.full((len(states), 1), self.end, device=states.device)
         running = torch.ones(len(states), dtype=torch.bool, device=states.device)
@@ -55,3 +63,12 @@ class TextDecoder(nn.Module):
             running = running & (following != self.end) & (ids.shape[1] <= limits)
             ids = torch.cat([ids, torch.where(running, following, self.end)[:, None]], dim=1)
         return [[i for i in row if i != self.end] for row in ids.tolist()]
+
+    def _numbered(self, states: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """`states` [B, C, dim] with the place in the text that each has come to: how many tokens CTC, by its `scores`
+        [B, C, size + 1], expects to have begun by then. Cross-attention finds the next word by it (compare CIF, Dong and Xu
+        2020); without, it learns to count only slowly."""
+        heard = scores.detach().exp()[..., : self.end]
+        before = F.pad(heard, (0, 0, 1, 0))[:, :-1]
+        place = (heard * (1 - before)).sum(dim=-1).cumsum(dim=1)
+        return states + sinusoids(place, states.shape[-1])

@@ -71,15 +71,14 @@ class SpeechTokenizer(nn.Module):
         """
         pieces, owners = self._pieces(codes)
         if voice is None:
-            voice_vector = self.speaker.voice(self.default_voice).detach()
+            vector = self.speaker.voice(self.default_voice).detach()
         else:
-            voice_vector = torch.from_numpy(np.asarray(voice, dtype=np.float32))
-            if voice_vector.shape != (self.config.voice,) or not voice_vector.isfinite().all():
-                raise DataError(f"voice: expected {self.config.voice} finite numbers, found shape {tuple(voice_vector.shape)}")
+            vector = torch.from_numpy(np.array(voice, dtype=np.float32))
+            if vector.shape != (self.config.voice,) or not vector.isfinite().all():
+                raise DataError(f"voice: expected {self.config.voice} finite numbers, found shape {tuple(vector.shape)}")
 
         def speak(batch: list[np.ndarray], lengths: torch.Tensor) -> list[np.ndarray]:
-            states = self.encoder.quantizer.decode(_stack(batch))
-            mels = self.speaker(states, lengths, voice_vector.expand(len(batch), -1))
+            mels = self.speaker(self._code_states(batch), lengths, vector.to(lengths.device).expand(len(batch), -1)).cpu()
             return [mel[: length * self.config.frames_per_code].numpy() for mel, length in zip(mels, lengths, strict=True)]
 
         mels = _joined(self._batched(pieces, [len(piece) for piece in pieces], speak), owners, len(codes))
@@ -90,8 +89,8 @@ class SpeechTokenizer(nn.Module):
         pieces, owners = self._pieces(codes)
 
         def read(batch: list[np.ndarray], lengths: torch.Tensor) -> list[list[int]]:
-            states = self.encoder.read(self.encoder.quantizer.decode(_stack(batch)), lengths)
-            return self.reader.read(states, lengths)
+            alone, context = self.encoder.read(self._code_states(batch), lengths)
+            return self.reader.read(context, alone, lengths)
 
         texts = self._batched(pieces, [len(piece) for piece in pieces], read)
         parts: list[list[str]] = [[] for _ in codes]
@@ -101,43 +100,41 @@ class SpeechTokenizer(nn.Module):
 
     def voice(self, samples: np.ndarray) -> np.ndarray:
         """The voice of a waveform (float32, 16 kHz): float32 [config.voice], to be given to `decode`."""
-        samples = _checked(samples, 0)
-        count = code_count(len(samples), self.config)
-        mel = log_mel(torch.from_numpy(samples), self.config.mels, count * self.config.frames_per_code)
         with torch.inference_mode():
-            return self.speaker.voice_of(mel[None], torch.tensor([count]))[0].numpy()
+            statistics = self._statistics(_checked(samples, 0)).to(self.default_voice.device)
+            return self.speaker.voice(statistics)[0].cpu().numpy()
 
     def choose_default_voice(self, examples: Sequence[SpeechExample]) -> None:
-        """Make the voice of the medoid of the first 1000 `examples` the default: call it once, before training."""
-        mels = [log_mel(torch.from_numpy(e.samples), self.config.mels, len(e.samples) // 160 + 1) for e in examples[:1000]]
-        statistics = torch.cat([voice_statistics(mel[None], torch.tensor([len(mel)])) for mel in mels])
+        """Make the voice of the medoid of the first 1000 `examples` the default."""
+        statistics = torch.cat([self._statistics(example.samples) for example in examples[:1000]])
         self.default_voice.copy_(statistics[torch.cdist(statistics, statistics).sum(dim=0).argmin()])
 
+    def _statistics(self, samples: np.ndarray) -> torch.Tensor:
+        """What a voice is made of, [1, 2 · mels]."""
+        frames = code_count(len(samples), self.config) * self.config.frames_per_code
+        return voice_statistics(log_mel(torch.from_numpy(samples), self.config.mels, frames)[None], torch.tensor([frames]))
+
     def training_step(self, batch: SpeechBatch, progress: float) -> tuple[torch.Tensor, dict[str, float]]:
-        """Recognition through the quantiser first; from `config.mel_from` on the encoder rests and the mel decoder learns."""
-        if progress < self.config.mel_from:
-            return self._recognition_step(batch, progress >= self.config.quantize_from)
-        return self._mel_step(batch)
-
-    def _recognition_step(self, batch: SpeechBatch, quantize: bool) -> tuple[torch.Tensor, dict[str, float]]:
+        """Everything together first; from `config.mel_from` on the encoder rests and the mel decoder alone learns."""
+        batch = batch.to(self.default_voice.device)
+        if progress >= self.config.mel_from:
+            self.encoder.eval()
+            with torch.no_grad():
+                states = self.encoder.quantize(self.encoder.states(batch.spoken, batch.lengths), batch.lengths).states
+            self.encoder.train(self.training)
+            loss = self.speaker.loss(states, batch.lengths, batch.spoken)
+            return loss, {"mel": float(loss.detach())}
         states = self.encoder.states(batch.heard, batch.lengths)
-        figures, commitment = {}, states.new_zeros(())
-        if quantize:
-            states, codes, commitment = self.encoder.quantize(states, batch.lengths)
-            figures = {"commitment": float(commitment.detach())}
+        commitment = states.new_zeros(())
+        if progress >= self.config.quantize_from:
+            states, _, commitment = self.encoder.quantize(states, batch.lengths)
         texts = [encode_text(self.text, text) for text in batch.texts]
-        reading, ctc = self.reader.losses(texts, self.encoder.read(states, batch.lengths), batch.lengths)
-        figures |= {"reading": float(reading.detach()), "ctc": float(ctc.detach())}
-        return reading + self.config.ctc_weight * ctc + commitment, figures
-
-    def _mel_step(self, batch: SpeechBatch) -> tuple[torch.Tensor, dict[str, float]]:
-        self.encoder.eval()
-        with torch.no_grad():
-            states = self.encoder.quantize(self.encoder.states(batch.mel, batch.lengths), batch.lengths).states
-        self.encoder.train(self.training)
-        voice = self.speaker.voice_of(batch.mel, batch.lengths)
-        loss = self.speaker.loss(self.speaker(states, batch.lengths, voice), batch.mel, batch.lengths)
-        return loss, {"mel": float(loss.detach())}
+        alone, context = self.encoder.read(states, batch.lengths)
+        reading, ctc = self.reader.losses(texts, context, alone, batch.lengths)
+        mel = self.speaker.loss(states, batch.lengths, batch.spoken)
+        loss = reading + self.config.ctc_weight * ctc + self.config.mel_weight * mel + commitment
+        figures = {"reading": reading, "ctc": ctc, "mel": mel, "commitment": commitment}
+        return loss, {name: float(value.detach()) for name, value in figures.items()}
 
     def save(self, folder: Path) -> None:
         """Write config, weights and text tokenizer to `folder`, atomically."""
@@ -164,9 +161,14 @@ class SpeechTokenizer(nn.Module):
             log_mel(torch.from_numpy(samples), self.config.mels, int(length) * self.config.frames_per_code)
             for samples, length in zip(batch, lengths, strict=True)
         ]
-        mel = torch.nn.utils.rnn.pad_sequence(mels, batch_first=True)
-        codes = self.encoder.quantize(self.encoder.states(mel, lengths), lengths).codes
+        mel = nn.utils.rnn.pad_sequence(mels, batch_first=True).to(lengths.device)
+        codes = self.encoder.quantize(self.encoder.states(mel, lengths), lengths).codes.cpu()
         return [row[:length].numpy() for row, length in zip(codes, lengths, strict=True)]
+
+    def _code_states(self, codes: list[np.ndarray]) -> torch.Tensor:
+        """Quantised vectors [B, C, quantizer.dim] of code sequences, filled up to the longest."""
+        rows = nn.utils.rnn.pad_sequence([torch.from_numpy(row) for row in codes], batch_first=True)
+        return self.encoder.quantizer.decode(rows.to(self.default_voice.device))
 
     def _pieces(self, codes: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[int]]:
         pieces, owners = [], []
@@ -190,7 +192,9 @@ class SpeechTokenizer(nn.Module):
         with torch.inference_mode():
             for start in range(0, len(order), _BATCH):
                 chosen = order[start : start + _BATCH]
-                found = function([items[i] for i in chosen], torch.tensor([lengths[i] for i in chosen]))
+                found = function(
+                    [items[i] for i in chosen], torch.tensor([lengths[i] for i in chosen], device=self.default_voice.device)
+                )
                 for i, result in zip(chosen, found, strict=True):
                     results[i] = result
         self.train(training)
@@ -213,7 +217,3 @@ def _joined(parts: list[np.ndarray], owners: list[int], count: int) -> list[np.n
     for owner, part in zip(owners, parts, strict=True):
         grouped[owner].append(part)
     return [np.concatenate(group) for group in grouped]
-
-
-def _stack(codes: list[np.ndarray]) -> torch.Tensor:
-    return torch.nn.utils.rnn.pad_sequence([torch.from_numpy(row) for row in codes], batch_first=True)

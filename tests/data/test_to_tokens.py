@@ -1,0 +1,80 @@
+"""Documents become sequences in the order asked for, each id with the loss weight of its part."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from mmpt.data.arrange import Arrangement, arrange
+from mmpt.data.to_tokens import token_documents
+from mmpt.document import Document, Image, Speech, Text
+from mmpt.vocabulary import Vocabulary
+
+VOCABULARY = Vocabulary(50, "f" * 64, image_codes=8, codes_per_image=2, speech_codes=9, speech_rate=12.5)
+BEGIN, END = VOCABULARY.special("<|begin|>"), VOCABULARY.special("<|end|>")
+IMAGE = [
+    VOCABULARY.special("<|image|>"),
+    VOCABULARY.image_offset + 3,
+    VOCABULARY.image_offset + 4,
+    VOCABULARY.special("<|/image|>"),
+]
+SPEECH = [VOCABULARY.special("<|speech|>"), VOCABULARY.speech_offset + 1, VOCABULARY.special("<|/speech|>")]
+
+
+def encode(sequences):
+    """Stands for `MultimodalTokenizer.encode`: a text is its letters' places in the alphabet, media are fixed codes."""
+    return [
+        [[ord(c) - 97 for c in p.text] if isinstance(p, Text) else IMAGE if isinstance(p, Image) else SPEECH for p in sequence]
+        for sequence in sequences
+    ]
+
+
+TOKENIZER = SimpleNamespace(vocabulary=VOCABULARY, encode=encode)
+WHOLE = Document("w", "s", (Image(b"", "png", 1, 1), Speech(b"", "flac", 16000, 1.0, weight=0.5), Text("ab")))
+TEXT_ONLY = Document("t", "s", (Text("cd"), Text("")))
+
+
+def sequences(documents, *arrangements):
+    return [(d.id, d.ids.tolist(), d.weights.tolist()) for d in token_documents(documents, TOKENIZER, arrangements)]
+
+
+def test_as_it_stands():
+    (whole, text) = sequences([WHOLE, TEXT_ONLY])
+    assert whole == ("w/0", [BEGIN, *IMAGE, *SPEECH, 0, 1, END], [0, 1, 1, 1, 1, 0.5, 0.5, 0.5, 1, 1, 1])
+    assert text == ("t/0", [BEGIN, 2, 3, END], [0, 1, 1, 1])
+
+
+def test_arrangements_order_weigh_and_prompt():
+    found = sequences(
+        [WHOLE, TEXT_ONLY],
+        Arrangement(order=("text", "image"), weights=(0.0, 2.0)),
+        Arrangement(order=("speech", "text"), prompt="ef", weights=(1.0, 3.0)),
+    )
+    assert found == [
+        ("w/0", [BEGIN, 0, 1, *IMAGE, END], [0, 0, 0, 2, 2, 2, 2, 2]),
+        ("w/1", [BEGIN, 4, 5, *SPEECH, 0, 1, END], [0, 0, 0, 0.5, 0.5, 0.5, 3, 3, 3]),
+    ]  # the text-only document fits neither
+
+
+def test_a_prompt_equal_to_the_text_keeps_its_own_weight():
+    (found,) = sequences([Document("x", "s", (Text("ab"),))], Arrangement(order=("text",), prompt="ab"))
+    assert found == ("x/0", [BEGIN, 0, 1, 0, 1, END], [0, 0, 0, 1, 1, 1])
+
+
+def test_many_documents_keep_their_order():
+    documents = [Document(str(i), "s", (Text(chr(97 + i % 26)),)) for i in range(600)]
+    found = list(token_documents(documents, TOKENIZER))
+    assert [d.id for d in found] == [f"{i}/0" for i in range(600)]
+    assert all(np.array_equal(d.ids, [BEGIN, i % 26, END]) for i, d in enumerate(found))
+
+
+def test_arrange_takes_the_first_of_each_kind():
+    document = Document("x", "s", (Text("a"), Text("b")))
+    assert arrange(document, Arrangement(order=("text",))) == [(Text("a"), 1.0)]
+    assert arrange(document, Arrangement(order=("text", "speech"))) is None
+
+
+def test_weights_must_fit_the_order():
+    with pytest.raises(ValidationError, match="1 weights for 2 parts"):
+        Arrangement(order=("text", "image"), weights=(1.0,))

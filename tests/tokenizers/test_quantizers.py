@@ -1,0 +1,178 @@
+"""Both quantisers, against golden values and a slow reference written from the papers' equations."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmpt.config import parse_config
+from mmpt.errors import ConfigError
+from mmpt.tokenizers.quantizers import EmaConfig, EmaQuantizer, FsqConfig, build_quantizer, codebook_use
+from mmpt.tokenizers.speech.config import SpeechConfig
+
+
+def ema(**changes) -> EmaQuantizer:
+    return EmaQuantizer(EmaConfig(**{"codes": 8, "dim": 3, **changes}))
+
+
+def blobs(count: int, rows: int, dim: int = 3) -> torch.Tensor:
+    centers = torch.eye(count, dim) * 10 if count <= dim else torch.randn(count, dim) * 10
+    return centers.repeat_interleave(rows, dim=0) + 0.1 * torch.randn(count * rows, dim)
+
+
+@pytest.mark.parametrize(
+    ("x", "code", "state"),
+    [
+        ((0.0, 0.0), 7, (0.0, 0.0)),  # the middle of 3 and of 5 levels: 1 + 2 · 3
+        ((9.0, 9.0), 14, (1.0, 1.0)),
+        ((-9.0, -9.0), 0, (-1.0, -1.0)),
+        ((9.0, -9.0), 2, (1.0, -1.0)),
+        ((-9.0, 0.6), 9, (-1.0, 0.5)),  # (tanh 0.6 + 1) ÷ 2 · 4 = 3.07, so 0 + 3 · 3
+        ((-0.6, -0.2), 6, (-1.0, 0.0)),  # (tanh −0.6 + 1) ÷ 2 · 2 = 0.46 and (tanh −0.2 + 1) ÷ 2 · 4 = 1.61, so 0 + 2 · 3
+    ],
+)
+def test_fsq_golden_values(x, code, state):
+    quantizer = build_quantizer(FsqConfig(levels=(3, 5)))
+    result = quantizer(torch.tensor([x]))
+    assert result.codes.tolist() == [code]
+    torch.testing.assert_close(result.states, torch.tensor([state]), atol=1e-6, rtol=0)
+
+
+@settings(deadline=None, max_examples=25)
+@given(levels=st.lists(st.integers(2, 9), min_size=1, max_size=4))
+def test_fsq_every_code_survives_the_round_trip(levels):
+    config = FsqConfig(levels=tuple(levels))
+    quantizer = build_quantizer(config)
+    codes = torch.arange(config.codes)
+    states = quantizer.decode(codes)
+    assert config.codes == int(np.prod(levels)) and states.shape == (config.codes, len(levels))
+    assert len(torch.unique(states, dim=0)) == config.codes
+    assert torch.equal(quantizer(torch.atanh(0.999 * states)).codes, codes)
+
+
+def test_fsq_passes_the_gradient_of_tanh():
+    x = torch.linspace(-1.5, 1.5, 12).reshape(6, 2).requires_grad_()
+    build_quantizer(FsqConfig(levels=(4, 7)))(x).states.sum().backward()
+    torch.testing.assert_close(x.grad, 1 - torch.tanh(x.detach()).square())
+
+
+def test_k_means_starts_one_code_in_each_cluster():
+    torch.manual_seed(0)
+    quantizer = ema(codes=24, dim=4).train()
+    x = blobs(4, 40, 4)
+    quantizer(x)
+    codes = quantizer.eval()(x).codes.reshape(4, 40)
+    groups = [set(row.tolist()) for row in codes]
+    assert all(not groups[i] & groups[j] for i in range(4) for j in range(i))
+    assert (quantizer(x).states - x).abs().max() < 1.0  # the clusters lie 14 apart
+
+
+def test_ema_follows_a_slow_reference():
+    torch.manual_seed(1)
+    quantizer = ema(decay=0.9, restart_every=1000).train()
+    quantizer(torch.randn(64, 3))
+    sums, counts = quantizer.sums.double().numpy().copy(), quantizer.counts.double().numpy().copy()
+    for _ in range(5):
+        entries = sums / counts[:, None]
+        x = torch.randn(37, 3)
+        rows = x.double().numpy()
+        nearest = [min(range(8), key=lambda k, row=row: float(((row - entries[k]) ** 2).sum())) for row in rows]
+        result = quantizer(x)
+        assert result.codes.tolist() == nearest
+        error = np.mean([(row - entries[k]) ** 2 for row, k in zip(rows, nearest, strict=True)])
+        assert float(result.loss) == pytest.approx(0.25 * error, rel=1e-4)
+        for k in range(8):
+            mine = [row for row, code in zip(rows, nearest, strict=True) if code == k]
+            counts[k] = 0.9 * counts[k] + 0.1 * len(mine) / 37 * 8
+            sums[k] = 0.9 * sums[k] + 0.1 * np.sum(mine, axis=0) / 37 * 8
+        torch.testing.assert_close(quantizer.codebook.double(), torch.from_numpy(sums / counts[:, None]), atol=1e-4, rtol=1e-4)
+
+
+def test_dead_codes_are_restarted_among_the_data():
+    torch.manual_seed(2)
+    quantizer = ema(decay=0.5, restart_every=10).train()
+    x = torch.randn(256, 3)
+    quantizer(x)
+    quantizer._set(torch.cat([quantizer.codebook[:4], torch.full((4, 3), 1000.0)]), torch.ones(8))
+    for _ in range(25):
+        quantizer(x)
+    assert quantizer.codebook.abs().max() < 10
+    assert codebook_use(quantizer.eval()(x).codes, 8)["used"] == 1.0
+
+
+def test_without_a_restart_dead_codes_stay_dead():
+    torch.manual_seed(2)
+    quantizer = ema(decay=0.5, restart_every=10_000).train()
+    x = torch.randn(256, 3)
+    quantizer(x)
+    quantizer._set(torch.cat([quantizer.codebook[:4], torch.full((4, 3), 1000.0)]), torch.ones(8))
+    for _ in range(25):
+        quantizer(x)
+    assert codebook_use(quantizer.eval()(x).codes, 8)["used"] == 0.5
+
+
+def test_masked_rows_teach_the_codebook_nothing():
+    x = torch.randn(4, 10, 3)
+    mask = torch.arange(10).expand(4, 10) < torch.tensor([10, 3, 7, 1])[:, None]
+    books = []
+    for filler in (0.0, 1e6):
+        torch.manual_seed(3)
+        quantizer = ema().train()
+        for _ in range(3):
+            result = quantizer(torch.where(mask[..., None], x, torch.full_like(x, filler)), mask)
+        books.append((quantizer.codebook.clone(), result.codes[mask], result.loss))
+    assert all(torch.equal(one, other) for one, other in zip(*books, strict=True))
+
+
+def test_ema_states_are_entries_with_the_gradient_passed_straight_through():
+    torch.manual_seed(4)
+    quantizer = ema(commitment=0.0).train()
+    quantizer(torch.randn(50, 3))
+    quantizer.eval()
+    before = {name: value.clone() for name, value in quantizer.state_dict().items()}
+    x = torch.randn(2, 5, 3, requires_grad=True)
+    result = quantizer(x)
+    torch.testing.assert_close(result.states.detach(), quantizer.decode(result.codes))
+    assert result.codes.shape == (2, 5) and result.codes.dtype == torch.int64 and float(result.loss) == 0
+    direction = torch.randn_like(x)
+    (result.states * direction).sum().backward()
+    torch.testing.assert_close(x.grad, direction)
+    assert all(torch.equal(before[name], value) for name, value in quantizer.state_dict().items())
+
+
+def test_ema_codes_survive_the_round_trip_through_their_entries():
+    torch.manual_seed(5)
+    quantizer = ema(codes=16).train()
+    for _ in range(3):
+        quantizer(torch.randn(400, 3))
+    quantizer.eval()
+    codes = torch.randint(16, (3, 7))
+    assert torch.equal(quantizer(quantizer.decode(codes)).codes, codes)
+
+
+def test_ema_goes_on_from_its_state_to_the_bit():
+    data = [torch.randn(50, 3, generator=torch.Generator().manual_seed(i)) for i in range(6)]
+    one, other = ema(restart_every=2).train(), ema(restart_every=2).train()
+    for step, x in enumerate(data):
+        torch.manual_seed(step)
+        one(x)
+        if step == 2:
+            other.load_state_dict(one.state_dict())
+    for step, x in list(enumerate(data))[3:]:
+        torch.manual_seed(step)
+        other(x)
+    assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
+
+
+def test_codebook_use_golden_values():
+    uniform = codebook_use(torch.arange(8).repeat(5), 8)
+    assert uniform == pytest.approx({"used": 1.0, "perplexity": 8.0, "entropy": 1.0})
+    assert codebook_use(torch.full((9,), 3), 8) == pytest.approx({"used": 0.125, "perplexity": 1.0, "entropy": 0.0})
+    assert codebook_use(torch.tensor([0, 0, 1, 1]), 4) == pytest.approx({"used": 0.5, "perplexity": 2.0, "entropy": 0.5})
+
+
+def test_the_kind_of_quantizer_is_chosen_by_name():
+    assert SpeechConfig(quantizer={"kind": "fsq", "levels": [4, 4]}).quantizer.codes == 16
+    with pytest.raises(ConfigError, match="lfq"):
+        parse_config({"quantizer": {"kind": "lfq", "codes": 4}}, SpeechConfig, "spec.yaml")

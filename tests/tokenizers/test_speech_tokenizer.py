@@ -1,0 +1,310 @@
+"""The speech tokenizer at toy size: counts, invariance, training, saving, bad input."""
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+from rich.progress import Progress
+
+from mmpt.errors import CheckpointError, DataError
+from mmpt.tokenizers.speech.batches import SpeechExample, speech_batches
+from mmpt.tokenizers.speech.config import SpeechConfig
+from mmpt.tokenizers.speech.text_decoder import TextDecoder
+from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
+from mmpt.tokenizers.text import train_text_tokenizer
+from mmpt.training.fit import FitConfig, fit
+
+WORDS = {"do": 300, "re": 700, "mi": 1500, "fa": 3200}
+STILL = {"speed": 0, "pitch": 0, "gain": 0, "noise": 0, "time_mask": 0, "mel_mask": 0}
+
+
+@dataclass(frozen=True)
+class Plan:
+    batch_size: int = 4
+    seed: int = 0
+
+
+def config(**changes) -> SpeechConfig:
+    small = {
+        "quantizer": {"kind": "ema", "codes": 16, "dim": 4, "restart_every": 5},
+        "mels": 32, "dim": 32, "heads": 2, "conv_blocks": 1, "layers_before": 1, "layers_pooled": 1, "layers_after": 1,
+        "text_layers": 1, "mel_layers": 1, "mel_blocks": 1, "window": 16, "augment": STILL,
+    }  # fmt: skip
+    return SpeechConfig(**{**small, **changes})
+
+
+def example(text: str, seed: int = 0) -> SpeechExample:
+    """A tone of 0.2 s for each word, silence between."""
+    time = np.arange(3200) / 16000
+    pieces = [np.concatenate([0.3 * np.sin(2 * np.pi * WORDS[word] * time), np.zeros(1600)]) for word in text.split()]
+    samples = np.concatenate(pieces) + np.random.default_rng(seed).normal(0, 0.003, 4800 * len(pieces))
+    return SpeechExample(samples.astype(np.float32), text)
+
+
+EXAMPLES = [example(text, seed) for seed, text in enumerate(("do re mi", "fa do", "mi mi re", "re fa do"))]
+
+
+def noise(samples: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, 0.1, samples).astype(np.float32)
+
+
+def build(**changes) -> SpeechTokenizer:
+    torch.manual_seed(0)
+    return SpeechTokenizer(config(**changes), train_text_tokenizer([e.text for e in EXAMPLES] * 4, 270))
+
+
+def train(model: SpeechTokenizer, steps: int, learning_rate: float = 3e-3) -> list[float]:
+    batches = speech_batches(EXAMPLES, model.config, Plan())
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.98))
+    losses = []
+    model.train()
+    for step in range(steps):
+        torch.manual_seed(step)
+        loss, figures = model.training_step(batches(step), step / steps)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        losses.append((float(loss.detach()), figures))
+    model.eval()
+    return losses
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[SpeechTokenizer, list]:
+    torch.set_num_threads(1)
+    model = build(mel_from=0.8)
+    losses = train(model, 240)
+    model.choose_default_voice(EXAMPLES)
+    return model, losses
+
+
+def test_four_utterances_are_learned_by_heart(trained):
+    model, losses = trained
+    assert losses[190][1]["reading"] < losses[0][1]["reading"] / 20
+    assert losses[-1][1]["mel"] < losses[0][1]["mel"] / 3
+    codes = model.encode([e.samples for e in EXAMPLES])
+    assert model.transcribe(codes) == [e.text for e in EXAMPLES]
+    assert len(np.unique(np.concatenate(codes))) >= 6
+
+
+def test_what_is_decoded_reads_the_same_again(trained):
+    model, _ = trained
+    codes = model.encode([e.samples for e in EXAMPLES])
+    for voice in (None, model.voice(EXAMPLES[0].samples)):
+        assert model.transcribe(model.encode(model.decode(codes, voice))) == [e.text for e in EXAMPLES]
+
+
+@settings(deadline=None, max_examples=15)
+@given(lengths=st.lists(st.integers(1, 45_000), min_size=1, max_size=5))
+def test_codes_count_the_samples_and_ignore_the_neighbours(trained, lengths):
+    model, _ = trained
+    waveforms = [noise(length, i) for i, length in enumerate(lengths)]
+    together = model.encode(waveforms)
+    assert [len(codes) for codes in together] == [-(-length // 1280) for length in lengths]
+    assert all(codes.dtype == np.int64 for codes in together)
+    for waveform, codes in zip(waveforms, together, strict=True):
+        assert np.array_equal(model.encode([waveform])[0], codes)
+
+
+@pytest.mark.parametrize("garbage", [100.0, -50.0])
+def test_nothing_past_the_end_reaches_a_state(trained, garbage):
+    model, _ = trained
+    mel, lengths = torch.randn(2, 12 * 8, 32), torch.tensor([5, 12])
+    padded = mel.clone()
+    padded[0, 40:] = garbage
+    with torch.inference_mode():
+        alone = model.encoder.states(mel[:1, :40], lengths[:1])
+        torch.testing.assert_close(model.encoder.states(padded, lengths)[:1, :5], alone, atol=1e-5, rtol=1e-5)
+        states = torch.randn(2, 12, 4)
+        rubbish = states.clone()
+        rubbish[0, 5:] = garbage
+        for part in (lambda s, n: model.encoder.read(s, n)[1], lambda s, n: model.speaker(s, n, torch.zeros(len(s), 8))):
+            short, long = part(states[:1, :5], lengths[:1]), part(rubbish, lengths)
+            torch.testing.assert_close(long[:1, : short.shape[1]], short, atol=1e-5, rtol=1e-5)
+
+
+def test_a_code_depends_on_its_surroundings_alone():
+    model = build(attention=2).eval()
+    mel = torch.randn(1, 16 * 8, 32)
+    changed = mel.clone()
+    changed[:, 12 * 8 :] += 3.0
+    with torch.inference_mode():
+        one, other = (model.encoder.states(m, torch.tensor([16])) for m in (mel, changed))
+    # two layers look 2 codes ahead each; stem and convolution less than one more
+    torch.testing.assert_close(one[:, :7], other[:, :7], atol=1e-6, rtol=0)
+    assert (one[:, 12:] - other[:, 12:]).abs().max() > 1e-2
+
+
+def test_long_audio_is_encoded_and_decoded_by_windows(trained):
+    model, _ = trained
+    window = model.config.window * 1280
+    long = noise(2 * window + 3000)
+    (codes,) = model.encode([long])
+    parts = model.encode([long[:window], long[window : 2 * window], long[2 * window :]])
+    assert np.array_equal(codes, np.concatenate(parts))
+    assert len(model.decode([codes])[0]) == len(codes) * 1280
+    assert model.transcribe([codes])[0].split() == " ".join(model.transcribe(parts)).split()
+
+
+def test_decoded_sound_is_sound(trained):
+    model, _ = trained
+    for codes, samples in zip(([0], [3, 3, 5, 9]), model.decode([np.array([0]), np.array([3, 3, 5, 9])]), strict=True):
+        assert samples.dtype == np.float32 and samples.shape == (len(codes) * 1280,)
+        assert np.isfinite(samples).all() and np.abs(samples).max() <= 1.0
+    first, second = (model.decode([np.array([3, 5])])[0] for _ in range(2))
+    assert np.array_equal(first, second)
+
+
+@pytest.mark.parametrize(
+    "samples", [np.zeros(320, np.float32), np.zeros(16_000, np.float32), noise(320), np.ones(5000, np.float32)]
+)
+def test_silence_and_a_blink_are_sound_too(trained, samples):
+    model, _ = trained
+    codes = model.encode([samples])
+    assert len(codes[0]) == -(-len(samples) // 1280)
+    assert isinstance(model.transcribe(codes)[0], str)
+    voice = model.voice(samples)
+    assert voice.shape == (8,) and voice.dtype == np.float32 and np.isfinite(voice).all()
+    assert np.isfinite(model.decode(codes, voice)[0]).all()
+
+
+@pytest.mark.parametrize(
+    ("waveform", "said"),
+    [
+        (np.array([0.1, np.nan], np.float32), "NaN"),
+        (np.array([np.inf], np.float32), "infinity"),
+        (np.zeros(0, np.float32), "not a single sample"),
+        (np.zeros((2, 800), np.float32), r"float32 \(2, 800\)"),
+        (np.zeros(800, np.float64), "float64"),
+        (np.zeros(800, np.int16), "int16"),
+        ([0.0] * 800, "list"),
+    ],
+)
+def test_what_is_no_sound_is_refused_by_number(trained, waveform, said):
+    model, _ = trained
+    with pytest.raises(DataError, match=f"waveform 1: .*{said}"):
+        model.encode([noise(800), waveform])
+    with pytest.raises(DataError, match=said):
+        model.voice(waveform)
+
+
+@pytest.mark.parametrize("codes", [np.array([], np.int64), np.array([0.5]), np.array([[1]]), np.array([16]), np.array([-1])])
+def test_what_is_no_code_is_refused_by_number(trained, codes):
+    model, _ = trained
+    for method in (model.decode, model.transcribe):
+        with pytest.raises(DataError, match="sequence 1"):
+            method([np.array([1, 2]), codes])
+    with pytest.raises(DataError, match="voice"):
+        model.decode([np.array([1])], voice=np.zeros(3))
+
+
+def test_no_items_are_no_results(trained):
+    model, _ = trained
+    assert model.encode([]) == model.decode([]) == model.transcribe([]) == []
+
+
+def test_reading_always_stops():
+    torch.manual_seed(0)
+    decoder = TextDecoder(20, 16, 2, 1, 0.0).eval()
+    with torch.inference_mode():
+        decoder.head.bias[7] = 100.0
+        texts = decoder.read(*torch.randn(2, 2, 5, 16), torch.tensor([2, 5]))
+        assert texts == [[7] * 8, [7] * 14]
+        decoder.head.bias[decoder.end] = 1000.0
+        assert decoder.read(*torch.randn(2, 2, 5, 16), torch.tensor([2, 5])) == [[], []]
+
+
+def test_training_step_is_deterministic_and_rests_the_encoder_at_the_end():
+    model = build()
+    batch = speech_batches(EXAMPLES, config(augment={}), Plan())(3)
+    train(model, 3)
+    model.train()
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    for progress, moving in (
+        (0.0, {"encoder", "reader", "speaker"}),
+        (0.5, {"encoder", "reader", "speaker"}),
+        (0.9, {"speaker"}),
+    ):
+        runs = []
+        for _ in range(2):
+            model.load_state_dict(start)
+            model.zero_grad(set_to_none=True)
+            torch.manual_seed(11)
+            loss, _ = model.training_step(batch, progress)
+            loss.backward()
+            runs.append((loss.detach(), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}))
+        assert torch.equal(runs[0][0], runs[1][0])
+        assert all(torch.equal(gradient, runs[1][1][name]) for name, gradient in runs[0][1].items())
+        assert {name.split(".")[0] for name in runs[0][1]} == moving
+        assert model.encoder.training
+    after = model.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in start.items())  # the last run was the resting encoder's
+
+
+def test_fit_goes_on_after_an_interruption_to_the_bit(tmp_path):
+    plan = FitConfig(steps=8, batch_size=2, learning_rate=1e-3, warmup_steps=2, save_every=3, log_every=4)
+    batches = speech_batches(EXAMPLES, config(augment={}), plan)
+
+    def broken(step: int):
+        if step == 5:
+            raise KeyboardInterrupt
+        return batches(step)
+
+    models = [build(), build()]
+    with Progress(console=Console(quiet=True)) as progress:
+        fit(models[0], batches, plan, tmp_path / "one", progress, "one")
+        with pytest.raises(KeyboardInterrupt):
+            fit(build(), broken, plan, tmp_path / "two", progress, "two")
+        fit(models[1], batches, plan, tmp_path / "two", progress, "two")
+    states = [model.state_dict() for model in models]
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+def test_a_saved_tokenizer_is_the_same_tokenizer(trained, tmp_path):
+    model, _ = trained
+    model.save(tmp_path / "tokenizer")
+    loaded = SpeechTokenizer.load(tmp_path / "tokenizer")
+    waveforms = [noise(9000), *(e.samples for e in EXAMPLES)]
+    codes = model.encode(waveforms)
+    assert all(np.array_equal(one, other) for one, other in zip(codes, loaded.encode(waveforms), strict=True))
+    assert loaded.transcribe(codes) == model.transcribe(codes)
+    assert np.array_equal(loaded.decode(codes[:1])[0], model.decode(codes[:1])[0])
+    assert (loaded.codes, loaded.rate, loaded.sample_rate, loaded.training) == (16, 12.5, 16_000, False)
+
+
+def test_a_damaged_folder_is_refused_by_file_name(trained, tmp_path):
+    model, _ = trained
+    for name in ("config.json", "model.safetensors", "text/tokenizer.json"):
+        folder = tmp_path / name.replace("/", "-")
+        model.save(folder)
+        content = bytearray((folder / name).read_bytes())
+        content[len(content) // 2] ^= 1
+        (folder / name).write_bytes(content)
+        with pytest.raises(CheckpointError, match=name):
+            SpeechTokenizer.load(folder)
+        (folder / "manifest.json").unlink()
+        with pytest.raises(CheckpointError, match="manifest.json is missing"):
+            SpeechTokenizer.load(folder)
+
+
+def test_another_kind_of_folder_is_refused(tmp_path):
+    (tmp_path / "manifest.json").write_text(json.dumps({"format": "mmpt-image-tokenizer/1", "files": {}}))
+    with pytest.raises(CheckpointError, match="mmpt-speech-tokenizer/1"):
+        SpeechTokenizer.load(tmp_path)
+
+
+def test_the_default_voice_is_the_most_central_one():
+    model = build()
+    quiet = [SpeechExample(0.2 * noise(8000, i), "do") for i in range(3)]
+    odd = SpeechExample(np.sin(np.arange(8000)).astype(np.float32), "do")
+    model.choose_default_voice([odd, *quiet])
+    vectors = [model.voice(e.samples) for e in (odd, *quiet)]
+    default = model.speaker.voice(model.default_voice).detach().numpy()
+    distances = [np.abs(vector - default).max() for vector in vectors]
+    assert min(distances) < 0.02 and np.argmin(distances) != 0 and distances[0] > 10 * min(distances)
