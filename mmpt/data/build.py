@@ -32,7 +32,8 @@ def documents(config: BuildConfig) -> Iterator[Document]:
 
 def build(config: BuildConfig, folder: Path, progress: Progress, title: str) -> int:
     """Write the shards of `config` into `folder`; returns how many documents. Nothing is left behind after an error."""
-    task = progress.add_task(title, total=sum(getattr(source, "count", 0) for source in config.sources) or None)
+    counts = [getattr(source, "count", None) for source in config.sources]  # a source without one is as long as its files are
+    task = progress.add_task(title, total=None if None in counts else sum(counts))
     count = 0
     with ShardWriter(folder, built={"spec": config.model_dump(mode="json")}) as writer:
         for document in documents(config):
