@@ -177,7 +177,7 @@ def evaluate(config: QuickstartConfig, progress: Progress) -> None:
 
 
 def finish(config: QuickstartConfig, pipeline: Pipeline) -> None:
-    """`metrics.json` and `report.html` from what the stages left."""
+    """`metrics.json` and `report.html` from what the stages left; `checkpoints` for `mmpt generate RUN`."""
     from mmpt.evaluation.report import write_report
     from mmpt.storage import read_json
 
@@ -186,6 +186,8 @@ def finish(config: QuickstartConfig, pipeline: Pipeline) -> None:
     metrics["stages"] = {name: record["seconds"] for name, record in pipeline.records.items()}
     write_json(config.run / "metrics.json", metrics)
     write_report(config.run, metrics)
+    if not (config.run / "checkpoints").exists():
+        (config.run / "checkpoints").symlink_to(Path("finetune") / "checkpoints")
     for name, value in metrics.items():
         if not isinstance(value, dict):
             print(f"{name:32} {value:.4g}")

@@ -120,9 +120,11 @@ class EmaQuantizer(nn.Module):
         self.counts.copy_(counts)
 
     def _assign(self, rows: torch.Tensor, codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Sum and number of the rows of each code, over all ranks. One-hot matmul: a fixed order of summation."""
-        one_hot = F.one_hot(codes, self.config.codes).to(rows.dtype)
-        sums, counts = one_hot.t() @ rows, one_hot.sum(dim=0)
+        """Sum and number of the rows of each code, over all ranks. One-hot matmul: a fixed order of summation; in float32
+        whatever autocast says, since a codebook follows by small steps."""
+        with torch.autocast(rows.device.type, enabled=False):
+            one_hot = F.one_hot(codes, self.config.codes).to(rows.dtype)
+            sums, counts = one_hot.t() @ rows, one_hot.sum(dim=0)
         if dist.is_initialized() and dist.get_world_size() > 1:
             dist.all_reduce(sums)
             dist.all_reduce(counts)

@@ -87,7 +87,7 @@ def generate(*arguments: object) -> subprocess.CompletedProcess:
 
 
 def test_generate_writes_pictures_and_sounds_and_reads_them(run, tmp_path):
-    model = run / "finetune"
+    model = run
     done = generate(model, "--text", "draw a small red circle", "--to", "image", "--out", tmp_path, "--max-tokens", 12)
     assert done.returncode == 0, done.stderr
     assert decode_image((tmp_path / "answer-0.png").read_bytes()).size == (64, 64)
@@ -106,11 +106,11 @@ def test_generate_writes_pictures_and_sounds_and_reads_them(run, tmp_path):
         (("RUN",), "the prompt is empty"),
         (("RUN", "--image", "none.png"), "none.png: no such file"),
         (("none", "--text", "x"), "none: no such folder"),
-        (("RUN/checkpoints", "--text", "x"), "neither a checkpoint"),
+        (("RUN/shards", "--text", "x"), "neither a checkpoint"),
     ],
 )
 def test_mistakes_give_exit_code_2_and_a_short_message(run, arguments, message):
-    done = generate(*(argument.replace("RUN", str(run / "finetune")) for argument in arguments))
+    done = generate(*(argument.replace("RUN", str(run)) for argument in arguments))
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
 
 

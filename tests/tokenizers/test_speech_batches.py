@@ -60,11 +60,24 @@ def test_a_batch_is_a_function_of_seed_and_step():
     for step in (4, 0, 11):
         a, b = one(step), other(step)
         assert a.texts == b.texts and torch.equal(a.spoken, b.spoken) and torch.equal(a.heard, b.heard)
-    assert not torch.equal(one(0).heard[:, :8], speech_batches(spoken, CONFIG, Plan(2, 8))(0).heard[:, :8])
+    alone = spoken[:1]
+    first, second = (speech_batches(alone, CONFIG, Plan(1, 7))(step).heard[:, :8] for step in (0, 1))
+    assert not torch.equal(first, second)
+    assert not torch.equal(first, speech_batches(alone, CONFIG, Plan(1, 8))(0).heard[:, :8])
+
+
+def test_every_epoch_and_every_seed_has_an_order_of_its_own():
+    spoken = examples([4000] * 12)
+    orders = [
+        tuple(text for step in range(3) for text in speech_batches(spoken, STILL, Plan(4, seed))(3 * epoch + step).texts)
+        for seed in range(2)
+        for epoch in range(3)
+    ]
+    assert len(set(orders)) == 6
 
 
 def test_without_augmentation_a_batch_holds_the_features_themselves():
-    (batch,) = [speech_batches(examples([9000]), STILL, Plan(1))(step) for step in (5,)]
+    batch = speech_batches(examples([9000]), STILL, Plan(1))(5)
     assert torch.equal(batch.spoken, batch.heard)
     assert batch.lengths.tolist() == [code_count(9000, STILL)] == [8]
 

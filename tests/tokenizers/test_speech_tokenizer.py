@@ -1,6 +1,7 @@
 """The speech tokenizer at toy size: counts, invariance, training, saving, bad input."""
 
 import json
+import shutil
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 from rich.progress import Progress
+from safetensors.torch import load_file, save_file
 
 from mmpt.errors import CheckpointError, DataError
+from mmpt.storage import published_folder
 from mmpt.tokenizers.speech.batches import SpeechExample, speech_batches
 from mmpt.tokenizers.speech.config import SpeechConfig
+from mmpt.tokenizers.speech.layers import sinusoids
 from mmpt.tokenizers.speech.text_decoder import TextDecoder
 from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
 from mmpt.tokenizers.text import train_text_tokenizer
@@ -209,6 +213,26 @@ def test_no_items_are_no_results(trained):
     assert model.encode([]) == model.decode([]) == model.transcribe([]) == []
 
 
+def test_the_text_decoder_sees_no_state_past_the_end():
+    torch.manual_seed(0)
+    decoder = TextDecoder(20, 16, 2, 1, 0.0).eval()
+    ids, states, lengths = torch.randint(20, (2, 4)), torch.randn(2, 6, 16), torch.tensor([3, 6])
+    with torch.inference_mode():
+        before = decoder(ids, states, lengths)
+        states[0, 3:] = 100.0
+        torch.testing.assert_close(decoder(ids, states, lengths), before)
+        later = decoder(torch.cat([ids[:, :2], ids[:, 2:] * 0], dim=1), states, lengths)
+    torch.testing.assert_close(later[:, :2], before[:, :2])  # nor a later token
+
+
+def test_states_are_numbered_by_the_tokens_begun():
+    decoder = TextDecoder(3, 16, 2, 1, 0.0)
+    heard = torch.tensor([[3, 0, 0, 3, 0, 1, 1, 2]])  # 3 is the blank: the tokens 0, 0, 1, 2 begin at 1, 4, 5, 7
+    scores = (torch.nn.functional.one_hot(heard, 4) * 100.0).log_softmax(dim=-1)
+    numbered = decoder._numbered(torch.zeros(1, 8, 16), scores)
+    torch.testing.assert_close(numbered[0], sinusoids(torch.tensor([0.0, 1, 1, 1, 2, 3, 3, 4]), 16))
+
+
 def test_reading_always_stops():
     torch.manual_seed(0)
     decoder = TextDecoder(20, 16, 2, 1, 0.0).eval()
@@ -291,6 +315,18 @@ def test_a_damaged_folder_is_refused_by_file_name(trained, tmp_path):
         (folder / "manifest.json").unlink()
         with pytest.raises(CheckpointError, match="manifest.json is missing"):
             SpeechTokenizer.load(folder)
+
+
+def test_weights_that_lack_a_tensor_are_refused(trained, tmp_path):
+    model, _ = trained
+    model.save(tmp_path / "whole")
+    with published_folder(tmp_path / "less", {"format": "mmpt-speech-tokenizer/1"}) as folder:
+        shutil.copytree(tmp_path / "whole", folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("manifest.json"))
+        weights = load_file(folder / "model.safetensors")
+        del weights["encoder.norm.weight"]
+        save_file(weights, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match="encoder.norm.weight"):
+        SpeechTokenizer.load(tmp_path / "less")
 
 
 def test_another_kind_of_folder_is_refused(tmp_path):

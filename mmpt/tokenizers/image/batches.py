@@ -55,7 +55,7 @@ def image_batches(examples: Sequence[ImageExample], config: ImageTokenizerConfig
         raise DataError("no pictures to train the image tokenizer on")
     pictures = np.stack([picture_bytes(example.picture, config.side) for example in examples])
     rows = [caption_ids(example.text, config.captions) for example in examples]
-    captions = np.zeros((len(rows), max(1, *map(len, rows)) if len(rows) > 1 else max(1, len(rows[0]))), dtype=np.int64)
+    captions = np.zeros((len(rows), max(1, max(map(len, rows)))), dtype=np.int64)
     for row, ids in zip(captions, rows, strict=True):
         row[: len(ids)] = ids
     orders: dict[int, np.ndarray] = {}

@@ -42,7 +42,7 @@ class SpeechEncoder(nn.Module):
         frames = length_mask(lengths * self.config.frames_per_code, mel.shape[1])
         mask = frames[:, ::STRIDE]
         x = (mel * frames[..., None]).transpose(1, 2)
-        x = F.gelu(self.stem[0](x)) * frames[:, None]
+        x = F.gelu(self.stem[0](x))  # past the end not zero, but the last valid state of the next, strided one ends before
         x = self.stem_norm(F.gelu(self.stem[1](x)).transpose(1, 2))
         for block in self.convs:
             x = block(x, mask[..., None])
