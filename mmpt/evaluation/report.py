@@ -44,6 +44,7 @@ th { text-align: left; font-weight: 600; font-size: 14px; color: var(--quiet); }
 td, th { padding: 8px 10px 8px 0; border-top: 1px solid var(--line); vertical-align: middle; overflow-wrap: anywhere; }
 td audio { width: 100%; max-width: 260px; height: 36px; display: block; }
 td img, .pairs img { width: 96px; height: 96px; border: 1px solid var(--line); border-radius: 4px; image-rendering: pixelated; }
+td img { vertical-align: middle; }
 .mark { width: 70px; } .right { color: var(--good); font-weight: 600; } .wrong { color: var(--bad); font-weight: 600; }
 .pairs { display: flex; flex-wrap: wrap; gap: 16px; } .pairs figure { margin: 0; }
 figcaption { font-size: 12px; color: var(--quiet); }
