@@ -16,7 +16,8 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 
 bench: $(READY)
-	$(BIN)/python kernels/bench.py
+	OMP_NUM_THREADS=1 $(BIN)/python kernels/bench.py
+	$(BIN)/python recipes/bench.py
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
