@@ -1,4 +1,7 @@
-"""The four directions between text and the other modalities, asked of a model on held-out documents and scored."""
+"""The four directions between text and the other modalities, asked of a model on held-out documents and scored.
+
+The model is free in what it answers with: a picture where speech was asked for is a wrong answer.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -38,7 +41,7 @@ class Result:
 def speech_to_text(model: MultimodalModel, documents: Sequence[Document], prompt: str) -> Result:
     """Word error rate of the text answered to (prompt, utterance)."""
     chosen = _having(documents, Speech, Text)
-    answers = _answers(model, [(Text(prompt), part) for _, part, _ in chosen], "text")
+    answers = _answers(model, [(Text(prompt), part) for _, part, _ in chosen])
     return _recognition("speech_to_text", chosen, [(Text(prompt), part) for _, part, _ in chosen], answers, map(_text, answers))
 
 
@@ -47,7 +50,7 @@ def text_to_speech(model: MultimodalModel, documents: Sequence[Document], prompt
     tokenizer's own text decoder."""
     chosen = _having(documents, Speech, Text)
     asked = [(Text(f"{prompt} {text.text}"),) for _, _, text in chosen]
-    answers = _answers(model, asked, "speech")
+    answers = _answers(model, asked)
     return _recognition("text_to_speech", chosen, asked, answers, _read_aloud(model, answers))
 
 
@@ -55,7 +58,7 @@ def image_to_text(model: MultimodalModel, documents: Sequence[Document], prompt:
     """Share of pictures whose text answer says all that the expected text says, by `same`."""
     chosen = _having(documents, Image, Text)
     asked = [(Text(prompt), part) for _, part, _ in chosen]
-    answers = _answers(model, asked, "text")
+    answers = _answers(model, asked)
     return _accuracy("image_to_text", chosen, asked, answers, map(_text, answers), same)
 
 
@@ -65,7 +68,7 @@ def text_to_image(
     """Share of texts whose picture answer shows all that the text says, as `read` from its pixels."""
     chosen = _having(documents, Image, Text)
     asked = [(Text(f"{prompt} {text.text}"),) for _, _, text in chosen]
-    answers = _answers(model, asked, "image")
+    answers = _answers(model, asked)
     pictures = [next((part for part in answer if isinstance(part, Image)), None) for answer in answers]
     return _accuracy("text_to_image", chosen, asked, answers, (read(decode_image(p.data)) if p else "" for p in pictures), same)
 
@@ -80,12 +83,9 @@ def _having(documents: Sequence[Document], kind: type, other: type) -> list[tupl
     return found
 
 
-def _answers(model: MultimodalModel, asked: Sequence[Sequence[Part]], output: str) -> list[tuple[Part, ...]]:
-    return [
-        answer.parts
-        for start in range(0, len(asked), BATCH)
-        for answer in model.answer(asked[start : start + BATCH], outputs={output})
-    ]
+def _answers(model: MultimodalModel, asked: Sequence[Sequence[Part]]) -> list[tuple[Part, ...]]:
+    batches = (asked[start : start + BATCH] for start in range(0, len(asked), BATCH))
+    return [answer.parts for batch in batches for answer in model.answer(batch)]
 
 
 def _text(answer: tuple[Part, ...]) -> str:
