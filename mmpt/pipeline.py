@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -34,8 +35,12 @@ class Pipeline:
         self.records: dict[str, dict] = read_json(self.path) if self.path.exists() else {}
         self.stale = False
 
-    def run(self, name: str, settings: object, work: Callable[[], None]) -> None:
-        """Do `work` unless it is done. `settings` (JSON values) are all that its result depends on besides earlier stages."""
+    def run(self, name: str, settings: object, work: Callable[[], None], outputs: Sequence[str] = ()) -> None:
+        """Do `work` unless it is done. `settings` (JSON values) are all that its result depends on besides earlier stages.
+
+        `outputs` are the subfolders that it fills and goes on from when it was interrupted; they are removed where it starts
+        anew, so that nothing made with other settings is taken for its own.
+        """
         fingerprint = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
         record = self.records.get(name, {})
         if record.get("settings") != fingerprint:
@@ -45,6 +50,8 @@ class Pipeline:
         if record.get("done") or not record:  # made from inputs that are no more, or never begun
             record = {"seconds": 0.0, "peak_rss_gib": 0.0}
             self.stale = True
+            for output in outputs:
+                shutil.rmtree(self.folder / output, ignore_errors=True)
         began = time.monotonic()
         with _MemoryWatch() as memory:
             try:

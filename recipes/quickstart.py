@@ -8,6 +8,7 @@ are done are skipped; after Ctrl-C the same command goes on where it was.
 import argparse
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -78,13 +79,22 @@ def main() -> None:
     settings = config.model_dump(mode="json")
     try:
         with progress_bars() as progress:
-            pipeline.run("corpus", settings["corpus"], lambda: make_corpus(config, progress))
-            pipeline.run("tokenizers", [settings["speech"], settings["image"]], lambda: train_tokenizers(config, progress))
             arranged = [[settings[name][key] for key in ("arrangements", "documents")] for name in ("pretrain", "finetune")]
-            pipeline.run("tokens", arranged, lambda: make_tokens(config, progress))
-            pipeline.run("pretrain", settings["pretrain"], lambda: train_model(config, "pretrain", progress))
-            pipeline.run("finetune", settings["finetune"], lambda: train_model(config, "finetune", progress))
-            pipeline.run("evaluate", settings["prompts"], lambda: evaluate(config, progress))
+            stages = (  # name, what it depends on, what it does, the folders it fills
+                ("corpus", settings["corpus"], make_corpus, ["shards", "text_tokenizer"]),
+                (
+                    "tokenizers",
+                    [settings["speech"], settings["image"]],
+                    train_tokenizers,
+                    ["speech_tokenizer", "image_tokenizer"],
+                ),
+                ("tokens", arranged, make_tokens, ["tokens"]),
+                ("pretrain", settings["pretrain"], partial(train_model, name="pretrain"), ["pretrain"]),
+                ("finetune", settings["finetune"], partial(train_model, name="finetune"), ["finetune"]),
+                ("evaluate", settings["prompts"], evaluate, ["evaluation"]),
+            )
+            for name, depends, work, outputs in stages:
+                pipeline.run(name, depends, partial(work, config, progress), outputs)
     except KeyboardInterrupt:
         print(f"interrupted; the same command goes on where it was ({run})", file=sys.stderr)
         sys.exit(130)
@@ -141,7 +151,7 @@ def make_tokens(config: QuickstartConfig, progress: Progress) -> None:
         write_tokens(settings, [config.run / "shards" / "train"], config.run / "tokens" / name, progress, f"tokens: {name}")
 
 
-def train_model(config: QuickstartConfig, name: Literal["pretrain", "finetune"], progress: Progress) -> None:
+def train_model(config: QuickstartConfig, progress: Progress, name: Literal["pretrain", "finetune"]) -> None:
     """recipes/pretrain.py or recipes/finetune.py on `ranks` processes."""
     settings = {
         **getattr(config, name).settings,

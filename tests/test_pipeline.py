@@ -37,6 +37,21 @@ def test_done_stages_are_skipped_and_a_change_reruns_what_follows(tmp_path):
     assert run(tmp_path, {"a": 1, "b": 2, "c": 1}) == []
 
 
+def test_outputs_of_other_settings_are_removed_but_an_interrupted_stage_keeps_its_own(tmp_path):
+    def work(mark: str, stop: bool = False):
+        (tmp_path / "out").mkdir(exist_ok=True)
+        (tmp_path / "out" / mark).touch()
+        if stop:
+            raise KeyboardInterrupt
+
+    Pipeline(tmp_path).run("a", 1, lambda: work("first"), ["out"])
+    with pytest.raises(KeyboardInterrupt):
+        Pipeline(tmp_path).run("a", 2, lambda: work("second", stop=True), ["out"])
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["second"]
+    Pipeline(tmp_path).run("a", 2, lambda: work("third"), ["out"])
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"second", "third"}
+
+
 def test_an_interrupted_stage_is_run_again_and_its_time_counts(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, {"a": 1, "b": 1, "c": 1}, failing="b")
