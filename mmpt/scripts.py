@@ -2,19 +2,22 @@
 
 import functools
 import sys
+import warnings
 from collections.abc import Callable
 
 from mmpt.errors import MmptError
 
 
 def main_guard(main: Callable[[], None]) -> Callable[[], None]:
-    """Wrap a `main()`: an `MmptError` is printed without traceback and exits with 2; `--debug` in argv keeps the traceback."""
+    """Wrap a `main()`: an `MmptError` is printed without traceback and exits with 2; `--debug` in argv keeps the traceback (and warnings)."""
 
     @functools.wraps(main)
     def guarded() -> None:
         debug = "--debug" in sys.argv
         if debug:
             sys.argv.remove("--debug")
+        else:
+            warnings.simplefilter("ignore", FutureWarning)  # what libraries tell each other's developers
         try:
             main()
         except MmptError as problem:
