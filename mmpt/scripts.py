@@ -9,7 +9,7 @@ from mmpt.errors import MmptError
 
 
 def main_guard(main: Callable[[], None]) -> Callable[[], None]:
-    """Wrap a `main()`: an `MmptError` is printed without traceback and exits with 2; `--debug` in argv keeps the traceback (and warnings)."""
+    """Wrap a `main()`: an `MmptError` is printed without traceback and exits with 2; `--debug` in argv keeps the traceback."""
 
     @functools.wraps(main)
     def guarded() -> None:
