@@ -37,7 +37,9 @@ _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 
 @dataclass(frozen=True)
 class Utterance:
-    """Mono float32 `samples` at `sample_rate` Hz, and the time of each word: (word, start s, end s)."""
+    """Mono float32 `samples` at `sample_rate` Hz, and the time of each word: (word, start s, end s).
+
+    Of words that espeak-ng runs together, such as "of a", only the first is listed."""
 
     samples: np.ndarray
     sample_rate: int
