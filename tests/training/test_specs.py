@@ -1,0 +1,22 @@
+"""The shipped specifications can be used, and are those that the quickstarts' figures were measured with."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mmpt.config import load_config
+from mmpt.training.tokenizers import TokenizerSpec
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+MEASURED_IN = {"scenes": "quickstart", "digits": "quickstart_real", "garments": "quickstart_real"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tokenizers").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_specification_is_the_measured_one(path):
+    spec = load_config(path, TokenizerSpec).root
+    recipe = yaml.safe_load((ROOT / "recipes" / f"{MEASURED_IN[path.stem.split('_')[1]]}.yaml").read_text(encoding="utf-8"))
+    extra = {"text_tokenizer": "x"} if spec.kind == "speech" else {}
+    measured = TokenizerSpec.model_validate({**recipe[spec.kind], "data": ["x"], **extra}).root
+    assert spec.tokenizer == measured.tokenizer
+    assert spec.fit.model_copy(update={"save_every": 0}) == measured.fit.model_copy(update={"save_every": 0})
