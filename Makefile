@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: quickstart test lint bench
+.PHONY: quickstart test lint bench bench-data
 
 quickstart: $(READY)
 	$(BIN)/python recipes/quickstart.py
@@ -19,8 +19,11 @@ bench: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python kernels/bench.py
 	$(BIN)/python recipes/bench.py
 
+bench-data: $(READY)
+	@for bench in datasets/benches/*.py; do echo "== $$bench"; OMP_NUM_THREADS=1 $(BIN)/python $$bench || short=1; done; test -z "$$short"
+
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable ".[test,quickstart]"
+	$(BIN)/python -m pip install --quiet --editable ".[test,quickstart,data]"
 	touch $(READY)

@@ -15,6 +15,11 @@ MAX_PIXELS = 64_000_000
 MAX_SECONDS = 4 * 3600.0
 
 
+def reason(problem: Exception) -> str:
+    """What a library says, without the address of an object in it: the same from run to run."""
+    return re.sub(r" <_io\.BytesIO[^>]*>", "", str(problem))
+
+
 def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode PNG, JPEG or WebP bytes to an RGB picture, upright by EXIF, transparency laid on white.
 
@@ -35,8 +40,7 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
             return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
         return picture.convert("RGB")
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as problem:
-        reason = re.sub(r" <_io\.BytesIO[^>]*>", "", str(problem))  # an address would differ from run to run
-        raise DataError(f"no picture that can be decoded ({reason})") from None
+        raise DataError(f"no picture that can be decoded ({reason(problem)})") from None
 
 
 def encode_png(picture: Image.Image) -> bytes:
@@ -58,7 +62,7 @@ def decode_speech(data: bytes, sample_rate: int = 16_000, max_seconds: float = M
             frames, rate = file.frames, file.samplerate
             samples = file.read(dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError) as problem:
-        raise DataError(f"no audio that can be decoded ({problem})") from None
+        raise DataError(f"no audio that can be decoded ({reason(problem)})") from None
     if len(samples) < frames:
         raise DataError(f"audio cut short: {len(samples)} of {frames} samples")
     samples = samples.mean(axis=1)

@@ -143,6 +143,7 @@ class Vocabulary:
         return [*SPECIAL, *images, *(f"<|speech_{i:05d}|>" for i in range(self.speech_codes))]
 
     def save(self, folder: Path) -> None:
+        """Write `vocabulary.json` into `folder`."""
         ranges = {name: list(span) for name, span in self.ranges().items()}
         write_json(
             Path(folder) / FILE,

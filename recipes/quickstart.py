@@ -6,6 +6,7 @@ are done are skipped; after Ctrl-C the same command goes on where it was.
 """
 
 import argparse
+import os
 import signal
 import sys
 from functools import partial
@@ -18,6 +19,7 @@ from rich.progress import Progress
 from mmpt.config import Schema, load_config
 from mmpt.data.arrange import Arrangement
 from mmpt.data.build import BuildConfig, build
+from mmpt.data.engine.run import RunConfig
 from mmpt.pipeline import Child, Pipeline, run_children
 from mmpt.progress import progress_bars
 from mmpt.scripts import main_guard
@@ -111,8 +113,9 @@ def make_corpus(config: QuickstartConfig, progress: Progress) -> None:
     from mmpt.document import Text
     from mmpt.tokenizers.text import train_text_tokenizer
 
-    build(config.corpus.train, config.run / "shards" / "train", progress, "corpus: training side")
-    build(config.corpus.test, config.run / "shards" / "test", progress, "corpus: held-out side")
+    processes = RunConfig(processes=os.cpu_count())
+    build(config.corpus.train, config.run / "shards" / "train", processes, progress, "corpus: training side")
+    build(config.corpus.test, config.run / "shards" / "test", processes, progress, "corpus: held-out side")
     documents = DocumentShards(config.run / "shards" / "train")
     texts = [part.text for document in documents for part in document.parts if isinstance(part, Text)]
     prompts = list(config.prompts.model_dump().values())

@@ -1,21 +1,15 @@
-"""From a specification to document shards: the sources by name, and the loop that writes them."""
+"""From a specification to document shards."""
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
 
 import pydantic
 from rich.progress import Progress
 
 from mmpt.config import Schema
-from mmpt.data.shards.write import ShardWriter
-from mmpt.data.sources.recordings import RecordingsConfig, recordings
-from mmpt.data.sources.spoken_scenes import SpokenScenesConfig, spoken_scenes
-from mmpt.data.sources.sprites import SpritesConfig, sprites
-from mmpt.document import Document
-
-SourceConfig = Annotated[SpokenScenesConfig | RecordingsConfig | SpritesConfig, pydantic.Field(discriminator="kind")]
-_SOURCES = {"spoken_scenes": spoken_scenes, "recordings": recordings, "sprites": sprites}
+from mmpt.data.engine.run import RunConfig, Summary, write_set
+from mmpt.data.lost import Documents
+from mmpt.data.sources.base import Unit
+from mmpt.data.sources.registry import MODULES, SourceConfig
 
 
 class BuildConfig(Schema):
@@ -24,21 +18,43 @@ class BuildConfig(Schema):
     sources: tuple[SourceConfig, ...] = pydantic.Field(min_length=1)
 
 
-def documents(config: BuildConfig) -> Iterator[Document]:
-    """Every document of every source, in order."""
-    for source in config.sources:
-        yield from _SOURCES[source.kind](source)
+def units(config: BuildConfig) -> list[Unit]:
+    """The units of every source, in order; `what` is [number of the source, the source's own]."""
+    return [
+        Unit([number, unit.what], unit.size)
+        for number, source in enumerate(config.sources)
+        for unit in MODULES[source.kind].units(source)
+    ]
 
 
-def build(config: BuildConfig, folder: Path, progress: Progress, title: str) -> int:
-    """Write the shards of `config` into `folder`; returns how many documents. Nothing is left behind after an error."""
-    counts = [getattr(source, "count", None) for source in config.sources]  # a source without one is as long as its files are
-    task = progress.add_task(title, total=None if None in counts else sum(counts))
-    count = 0
-    with ShardWriter(folder, built={"spec": config.model_dump(mode="json")}) as writer:
-        for document in documents(config):
-            writer.write(document)
-            progress.advance(task)
-            count += 1
-    progress.update(task, total=count, completed=count)
-    return count
+def read(config: BuildConfig, unit: Unit) -> Documents:
+    """The documents of one unit."""
+    number, what = unit.what
+    source = config.sources[number]
+    return MODULES[source.kind].read(source, Unit(what, unit.size))
+
+
+def documents(config: BuildConfig) -> Documents:
+    """Every document of every source in order, read in this process, and between them what was lost."""
+    for unit in units(config):
+        yield from read(config, unit)
+
+
+def build(
+    config: BuildConfig,
+    out: str | Path,
+    run: RunConfig = RunConfig(),  # noqa: B008 (frozen)
+    progress: Progress | None = None,
+    title: str = "",
+) -> Summary:
+    """Write the shards of `config` as the set `out`; see `write_set` for what is promised."""
+    return write_set(
+        out,
+        read=read,
+        config=config,
+        units=units(config),
+        built={"spec": config.model_dump(mode="json")},
+        run=run,
+        progress=progress,
+        title=title,
+    )

@@ -188,5 +188,5 @@ def test_a_damaged_sample_stops_the_loop_with_its_name(tmp_path):
     data = bytearray(tar.read_bytes())
     data[700] ^= 1
     tar.write_bytes(data)
-    with pytest.raises(DataError, match="shard-00000.tar: sample 000000000000"):
+    with pytest.raises(DataError, match="shard-00000.tar: sample 00000-000000"):
         list(Loader([source], pack_tokens=256, packs_per_step=1, seed=0, epochs=1))

@@ -79,15 +79,15 @@ def test_tar_and_manifest_are_what_other_programs_expect(tmp_path):
     folder = write(tmp_path / "set", some(3))
     with tarfile.open(folder / "shard-00000.tar") as tar:
         members = tar.getmembers()
-        key = "000000000001"
+        key = "00000-000001"
         assert [member.name for member in members] == [
-            "000000000000.json", f"{key}.json", f"{key}.1.png", "000000000002.json", "000000000002.1.png",
+            "00000-000000.json", f"{key}.json", f"{key}.1.png", "00000-000002.json", "00000-000002.1.png",
         ]  # fmt: skip
         assert {(member.mtime, member.uid, member.gid, member.mode, member.uname) for member in members} == {(0, 0, 0, 0o644, "")}
         record = json.load(tar.extractfile(f"{key}.json"))
     assert record["format"] == "mmpt-document/1" and record["parts"][1]["member"] == "1.png"
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert (manifest["format"], manifest["kind"], manifest["built"]) == ("mmpt-shards/1", "documents", {"by": "a test"})
+    assert (manifest["format"], manifest["kind"], manifest["built"]) == ("mmpt-shards/2", "documents", {"by": "a test"})
     assert manifest["shards"][0]["parts"] == {"text": 4, "image": 2, "speech": 0}
 
 
@@ -96,7 +96,7 @@ def test_plain_webdataset_reads_the_tars(tmp_path):
     folder = write(tmp_path / "set", content, max_documents=3)
     urls = [str(path) for path in sorted(folder.glob("*.tar"))]
     samples = list(webdataset.WebDataset(urls, shardshuffle=False))
-    assert [sample["__key__"] for sample in samples] == [f"{number:012d}" for number in range(5)]
+    assert [sample["__key__"] for sample in samples] == [f"0000{number // 3}-00000{number % 3}" for number in range(5)]
     assert [json.loads(sample["json"])["id"] for sample in samples] == [document.id for document in content]
     assert samples[3]["1.png"] == content[3].parts[1].data and samples[3]["3.flac"] == content[3].parts[3].data
     assert "1.png" not in samples[0]
@@ -147,7 +147,7 @@ def test_opening_refuses_what_is_not_finished_or_not_whole(tmp_path):
     tar.write_bytes(whole)
 
     for old, new, reason in [
-        ("mmpt-shards/1", "mmpt-shards/2", "format is 'mmpt-shards/2', expected 'mmpt-shards/1'"),
+        ("mmpt-shards/2", "mmpt-shards/1", "format is 'mmpt-shards/1', expected 'mmpt-shards/2'"),
         ('"kind": "documents"', '"kind": "tokens"', "kind is 'tokens', expected 'documents'"),
         ("shard-00001.tar", "../shard-00001.tar", "shards.1.name"),
         ('"documents": 6', '"documents": 7', "do not add up"),
@@ -176,13 +176,13 @@ def test_any_flipped_bit_is_noticed_when_its_sample_is_read_and_only_there(tmp_p
     folder = write(tmp_path / "set", content)
     tar = folder / "shard-00000.tar"
     with tarfile.open(tar) as file:
-        owners = [(member.offset, int(member.name.split(".")[0])) for member in file.getmembers()]
+        owners = [(member.offset, int(member.name.partition(".")[0][6:])) for member in file.getmembers()]
     samples_end = tar.stat().st_size - 1024
     for place in np.random.default_rng(0).integers(0, samples_end, 60).tolist():
         owner = [number for offset, number in owners if offset <= place][-1]
         flip(tar, place)
         shards = DocumentShards(folder)
-        with pytest.raises(DataError, match=f"shard-00000.tar: sample {owner:012d}"):
+        with pytest.raises(DataError, match=f"shard-00000.tar: sample 00000-{owner:06d}"):
             shards[owner]
         assert [shards[number] for number in range(6) if number != owner] == [d for n, d in enumerate(content) if n != owner]
         flip(tar, place)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -13,8 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 
-from mmpt.data.shards.index import index_path, read_index, write_index
+from mmpt.data.shards.index import decode_index, encode_index, id_hash
 from mmpt.data.shards.lint import Problem, lint
+from mmpt.data.shards.manifest import index_name
 from mmpt.data.shards.read import DocumentShards, TokenShards
 from mmpt.data.shards.tokens import TokenDocument
 from mmpt.data.shards.write import ShardWriter, TokenShardWriter
@@ -46,13 +48,22 @@ def reseal(folder: Path) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     for shard in manifest["shards"]:
         tar = folder / shard["name"]
-        index, data = read_index(tar, 3), tar.read_bytes()
+        path = folder / index_name(tar.name)
+        index, data = decode_index(path.read_bytes(), 3, ""), tar.read_bytes()
         spans = zip(index.offsets, index.offsets[1:], strict=False)
-        write_index(tar, dataclasses.replace(index, checksums=np.array([zlib.crc32(data[a:b]) for a, b in spans])))
+        checksums = np.array([zlib.crc32(data[a:b]) for a, b in spans])
+        ids = np.array([id_hash(record_id(data[a:b])) for a, b in zip(index.offsets, index.offsets[1:], strict=False)], np.uint64)
+        path.write_bytes(encode_index(dataclasses.replace(index, checksums=checksums, ids=ids)))
         shard["sha256"] = sha256(tar)
-        for path in (tar, index_path(tar)):
-            manifest["files"][path.name] = {"sha256": sha256(path), "bytes": path.stat().st_size}
+        for file in (tar, path):
+            manifest["files"][file.name] = {"sha256": sha256(file), "bytes": file.stat().st_size}
     write_json(folder / "manifest.json", manifest)
+
+
+def record_id(sample: bytes) -> str:
+    """The document id in a sample's bytes, "" where none can be found."""
+    found = re.search(rb'"id":"([^"]*)"', sample)
+    return found[1].decode() if found else ""
 
 
 def replace_header(tar: Path, member: str, changes: dict) -> None:
@@ -79,7 +90,7 @@ def test_a_flipped_bit_is_found_and_its_sample_named(tmp_path):
     tar.write_bytes(data)
     assert lint(folder) == [
         Problem("shard-00001.tar", "", "differs from the hash in manifest.json"),
-        Problem("shard-00001.tar", "000000000003", "its bytes do not match the checksum in the index"),
+        Problem("shard-00001.tar", "00001-000001", "its bytes do not match the checksum in the index"),
     ]
 
 
@@ -107,28 +118,28 @@ def test_files_missing_added_linked_or_cut_short_are_found(tmp_path):
 @pytest.mark.parametrize(
     ("member", "changes", "reason"),
     [
-        ("1.png", {"name": "000000000001.4.png"}, "part 1: member 1.png is missing"),
-        ("1.png", {"name": "000000000001.2.flac"}, "is there twice"),
-        ("1.png", {"name": "000000000000.1.png"}, "is no name of a member of sample 000000000001"),
-        ("1.png", {"name": "000000000001.../../evil.png"}, "is no name of a member"),
+        ("1.png", {"name": "00000-000001.4.png"}, "part 1: member 1.png is missing"),
+        ("1.png", {"name": "00000-000001.2.flac"}, "is there twice"),
+        ("1.png", {"name": "00000-000000.1.png"}, "is no name of a member of sample 00000-000001"),
+        ("1.png", {"name": "00000-000001.../../evil.png"}, "is no name of a member"),
         ("1.png", {"name": "/etc/passwd"}, "is no name of a member"),
         ("1.png", {"type": tarfile.SYMTYPE, "linkname": "/etc/passwd"}, "no regular file"),
         ("1.png", {"type": tarfile.LNKTYPE}, "no regular file"),
         ("1.png", {"type": tarfile.DIRTYPE}, "no regular file"),
         ("1.png", {"size": 1 << 30}, "is cut short"),
         ("1.png", {"size": 600}, "a damaged tar header"),
-        ("json", {"name": "000000000001.txt"}, "member json is missing"),
-        ("json", {"name": "000000000000.json"}, "is no name of a member of sample 000000000001"),
+        ("json", {"name": "00000-000001.txt"}, "member json is missing"),
+        ("json", {"name": "00000-000000.json"}, "is no name of a member of sample 00000-000001"),
     ],
 )
 def test_a_sample_that_is_not_whole_or_reaches_out_is_refused_by_lint_and_reader(tmp_path, member, changes, reason):
     folder = write(tmp_path / "set", [document(f"{n}") for n in range(3)], max_documents=9)
-    replace_header(folder / "shard-00000.tar", f"000000000001.{member}", changes)
+    replace_header(folder / "shard-00000.tar", f"00000-000001.{member}", changes)
     reseal(folder)
     (problem,) = lint(folder)
-    assert (problem.shard, problem.key) == ("shard-00000.tar", "000000000001") and reason in problem.reason
+    assert (problem.shard, problem.key) == ("shard-00000.tar", "00000-000001") and reason in problem.reason
     shards = DocumentShards(folder)
-    with pytest.raises(DataError, match="shard-00000.tar: sample 000000000001: "):
+    with pytest.raises(DataError, match="shard-00000.tar: sample 00000-000001: "):
         shards[1]
     assert (shards[0].id, shards[2].id) == ("0", "2")
 
@@ -146,7 +157,7 @@ def test_a_sample_that_is_not_whole_or_reaches_out_is_refused_by_lint_and_reader
 def test_media_that_do_not_decode_to_what_is_recorded_are_found(tmp_path, part, reason):
     folder = write(tmp_path / "set", [document("good"), document("bad", Text("a"), part)])
     (problem,) = lint(folder)
-    assert problem.key == "000000000001" and problem.reason.startswith("part 1: ") and reason in problem.reason
+    assert problem.key == "00000-000001" and problem.reason.startswith("part 1: ") and reason in problem.reason
 
 
 def test_a_document_id_used_twice_is_found(tmp_path):
@@ -155,7 +166,7 @@ def test_a_document_id_used_twice_is_found(tmp_path):
     tar.write_bytes(tar.read_bytes().replace(b'"id":"two"', b'"id":"one"'))
     reseal(folder)
     (problem,) = lint(folder)
-    assert problem.key == "000000000001" and problem.reason == "document id 'one' is also that of sample 000000000000"
+    assert problem.key == "00000-000001" and problem.reason == "document id 'one' is also that of sample 00000-000000"
 
 
 def test_token_sets_are_held_against_vocabulary_and_index(tmp_path):
@@ -165,19 +176,21 @@ def test_token_sets_are_held_against_vocabulary_and_index(tmp_path):
             writer.write(TokenDocument(f"{number}", "test", np.array([number, 299])))
     assert lint(folder) == []
     tar = folder / "shard-00000.tar"
-    index = read_index(tar, 4)
+    path = folder / index_name(tar.name)
+    index = decode_index(path.read_bytes(), 4, "")
     data = tar.read_bytes()
     old, new = np.array([[1, 299], [1, 300]], dtype="<u2")
     start = data.index(old.tobytes())
     data = data[:start] + new.tobytes() + data[start + 4 :]
     tar.write_bytes(data)
     spans = zip(index.offsets, index.offsets[1:], strict=False)
-    write_index(tar, dataclasses.replace(index, checksums=np.array([zlib.crc32(data[a:b]) for a, b in spans])))
+    checksums = np.array([zlib.crc32(data[a:b]) for a, b in spans])
+    path.write_bytes(encode_index(dataclasses.replace(index, checksums=checksums)))
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["files"][index_path(tar).name]["sha256"] = sha256(index_path(tar))
+    manifest["files"][path.name]["sha256"] = sha256(path)
     write_json(folder / "manifest.json", manifest)
     problems = [problem for problem in lint(folder) if problem.key]
-    assert [problem.key for problem in problems] == ["000000000001"]
+    assert [problem.key for problem in problems] == ["00000-000001"]
     assert "[1, 1, 0, 0] tokens of text, special, image, speech, the index says [2, 0, 0, 0]" in problems[0].reason
     assert TokenShards(folder)[1].ids.tolist() == [1, 300]
 

@@ -72,7 +72,7 @@ def test_sequences_come_back_and_lengths_come_without_reading_a_tar(tmp_path_fac
 def test_members_are_plain_numpy_files_and_the_vocabulary_lies_beside(tmp_path):
     folder = write(tmp_path / "set", some(2))
     with tarfile.open(folder / "shard-00000.tar") as tar:
-        names = [f"00000000000{name}" for name in ("0.json", "0.ids.npy", "1.json", "1.ids.npy", "1.weights.npy")]
+        names = [f"00000-00000{name}" for name in ("0.json", "0.ids.npy", "1.json", "1.ids.npy", "1.weights.npy")]
         assert tar.getnames() == names
         tar.extractall(tmp_path, filter="data")
     assert np.load(tmp_path / names[3], allow_pickle=False).tolist() == [0, 1]
@@ -134,7 +134,7 @@ def test_a_refused_sequence_is_named_and_leaves_no_trace(tmp_path, ids, weights,
 @settings(deadline=None, max_examples=150)
 @given(st.sampled_from(["json", "ids.npy", "weights.npy"]), st.data())
 def test_damaged_members_raise_only_data_errors(member, data):
-    members, _ = to_members(some(6)[5], VOCABULARY)
+    members, _, _ = to_members(some(6)[5], VOCABULARY)
     content = bytearray(members[member])
     for _ in range(data.draw(st.integers(1, 3))):
         content[data.draw(st.integers(0, min(len(content), 80) - 1))] = data.draw(st.integers(0, 255))
@@ -147,14 +147,14 @@ def test_damaged_members_raise_only_data_errors(member, data):
 
 
 def test_objects_in_a_numpy_member_are_never_unpickled(tmp_path):
-    members, _ = to_members(some(1)[0], VOCABULARY)
+    members, _, _ = to_members(some(1)[0], VOCABULARY)
     np.save(tmp_path / "evil.npy", np.array([print], dtype=object), allow_pickle=True)
     with pytest.raises(DataError, match="ids.npy"):
         from_members({**members, "ids.npy": (tmp_path / "evil.npy").read_bytes()}, VOCABULARY)
 
 
 def test_a_missing_surplus_or_cut_member_is_an_error():
-    members, _ = to_members(some(1)[0], VOCABULARY)
+    members, _, _ = to_members(some(1)[0], VOCABULARY)
     with pytest.raises(DataError, match="ids.npy is missing"):
         from_members({"json": members["json"]}, VOCABULARY)
     with pytest.raises(DataError, match="1.png does not belong here"):

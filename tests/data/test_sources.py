@@ -8,12 +8,23 @@ import pytest
 from PIL import Image as Pillow
 from PIL import ImageFilter
 
+from mmpt.data.lost import Lost
+from mmpt.data.sources import recordings as recordings_source
 from mmpt.data.sources import scenes
-from mmpt.data.sources.recordings import RecordingsConfig, recordings
-from mmpt.data.sources.sprites import SpritesConfig, sprites
+from mmpt.data.sources import sprites as sprites_source
+from mmpt.data.sources.recordings import RecordingsConfig
+from mmpt.data.sources.sprites import SpritesConfig
 from mmpt.document import Image, Speech, Text
 from mmpt.errors import ConfigError, DataError
 from mmpt.media import decode_image, decode_speech, encode_png, encode_wav
+
+
+def recordings(config: RecordingsConfig) -> list:
+    return [one for unit in recordings_source.units(config) for one in recordings_source.read(config, unit)]
+
+
+def sprites(config: SpritesConfig) -> list:
+    return [one for unit in sprites_source.units(config) for one in sprites_source.read(config, unit)]
 
 
 def test_every_sixth_scene_is_read_back_from_its_pixels():
@@ -94,11 +105,30 @@ def test_recordings_say_what_is_wrong(folder):
         list(recordings(config(folder / "none")))
     with pytest.raises(ConfigError, match="pattern"):
         list(recordings(config(folder, pattern="{label}.wav")))
-    with pytest.raises(DataError, match="no file named like"):
+    with pytest.raises(ConfigError, match="no file named like"):
         list(recordings(config(folder, indices=(90, 99))))
-    (folder / "1_ann_2.wav").write_bytes(b"not audio")
-    with pytest.raises(DataError, match=r"1_ann_2\.wav"):
-        list(recordings(config(folder)))
+    sound = recordings(config(folder))
+    (folder / "1_ann_2.wav").write_bytes(b"")
+    found = recordings(config(folder))
+    lost = [one for one in found if isinstance(one, Lost)]
+    assert 0 < len(lost) < len(found) == len(sound)
+    assert all(one.item.endswith("1_ann_2.wav") and "no audio" in one.reason and "0x" not in one.reason for one in lost)
+    kept = {document.id: document for document in found if document not in lost}
+    assert kept.keys() | {one.document for one in lost} == {document.id for document in sound}
+    assert all(kept[document.id] == document for document in sound if document.id in kept)
+
+
+def test_without_a_count_every_recording_comes_once_as_it_is(folder):
+    (folder / "1_ann_3.wav").write_bytes(b"not audio")
+    found = recordings(config(folder, count=None))
+    assert [one.id for one in found[:5]] == ["0_ann_1", "0_ann_2", "0_ann_3", "1_ann_1", "1_ann_2"] and isinstance(found[5], Lost)
+    assert found[4].parts[0].data == (folder / "1_ann_2.wav").read_bytes() and found[4].parts[1] == Text("one")
+
+
+def test_a_run_of_strings_does_not_depend_on_the_others(folder, monkeypatch):
+    monkeypatch.setattr(recordings_source, "UNIT", 5)
+    units = recordings_source.units(config(folder))
+    assert list(recordings_source.read(config(folder), units[1])) == recordings(config(folder))[5:10]
 
 
 def test_sprites_hold_out_every_fifth_tile(tmp_path):

@@ -3,7 +3,8 @@
 import pytest
 
 from mmpt.data.sources import scenes
-from mmpt.data.sources.spoken_scenes import SpokenScenesConfig, spoken_scenes
+from mmpt.data.sources import spoken_scenes as source
+from mmpt.data.sources.spoken_scenes import SpokenScenesConfig
 from mmpt.document import Image, Speech, Text
 from mmpt.errors import ConfigError
 from mmpt.media import decode_image, decode_speech
@@ -13,6 +14,10 @@ pytest.importorskip("espeakng_loader", reason="the extra `quickstart` is not ins
 
 def config(**changes) -> SpokenScenesConfig:
     return SpokenScenesConfig(**{"kind": "spoken_scenes", "split": "test", "count": 6, **changes})
+
+
+def spoken_scenes(config: SpokenScenesConfig) -> list:
+    return [document for unit in source.units(config) for document in source.read(config, unit)]
 
 
 def test_the_parts_of_a_document_agree():
@@ -40,3 +45,11 @@ def test_voices_take_turns_and_an_unknown_one_is_named():
     assert [document.meta["voice"] for document in found] == ["en-us", "en-gb-scotland"] * 3
     with pytest.raises(ConfigError, match="no-such"):
         list(spoken_scenes(config(voices=("no-such",))))
+
+
+def test_a_unit_is_the_same_whatever_was_read_before(monkeypatch):
+    monkeypatch.setattr(source, "UNIT", 4)
+    units = source.units(config(count=10))
+    assert [unit.what for unit in units] == [[0, 4], [4, 8], [8, 10]]
+    alone = list(source.read(config(), units[1]))
+    assert spoken_scenes(config(count=10))[4:8] == alone and len(alone) == 4

@@ -4,9 +4,10 @@ A safetensors file, so that opening ten thousand samples is one read and no pars
 so one span of bytes holds all members of a sample.
 """
 
+import hashlib
+import json
 import zlib
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import safetensors
@@ -14,19 +15,24 @@ import safetensors.numpy
 
 from mmpt.data.shards.sample import END, decode_sample, sample_key
 from mmpt.errors import DataError
-from mmpt.storage import write_bytes
 
-FORMAT = "mmpt-index/1"
+FORMAT = "mmpt-index/2"
 
 
 @dataclass(frozen=True, eq=False)
 class Index:
     """`offsets` int64 [n + 1]: sample i is the bytes offsets[i] … offsets[i + 1] of its tar. `checksums` uint32 [n]: CRC-32 of
-    those bytes. `counts` int32 [n, columns]: parts by type, or tokens by modality (see `mmpt.data.shards.manifest`)."""
+    those bytes. `ids` uint64 [n]: `id_hash` of each document's id. `counts` int32 [n, columns]: parts by type, or tokens by
+    modality (see `mmpt.data.shards.manifest`). `part_starts` int64 [n + 1] and `part_lengths` int32 [parts], token sets only:
+    document i consists of parts of part_lengths[part_starts[i] : part_starts[i + 1]] tokens, so that a long one can be split
+    between parts before anything is read."""
 
     offsets: np.ndarray
     checksums: np.ndarray
+    ids: np.ndarray
     counts: np.ndarray
+    part_starts: np.ndarray
+    part_lengths: np.ndarray
 
     def __len__(self) -> int:
         return len(self.checksums)
@@ -36,50 +42,58 @@ class Index:
         """Size of the tar that belongs to this index."""
         return int(self.offsets[-1]) + len(END)
 
-    def decode(self, number: int, key_number: int, data: bytes) -> dict[str, bytes]:
-        """Members of sample `number` from the bytes of its span, after comparing the checksum. Raises `DataError`."""
+    def decode(self, shard: str, number: int, data: bytes) -> dict[str, bytes]:
+        """Members of sample `number` of `shard` from the bytes of its span, after comparing the checksum. Raises `DataError`."""
         expected = int(self.offsets[number + 1] - self.offsets[number])
         if len(data) != expected:
             raise DataError(f"cut short: {len(data)} of {expected} bytes")
-        members = decode_sample(data, sample_key(key_number))
+        members = decode_sample(data, sample_key(shard, number))
         if zlib.crc32(data) != self.checksums[number]:
             raise DataError("its bytes do not match the checksum in the index")
         return members
 
 
-def index_path(tar: Path) -> Path:
-    """`shard-00000.tar` → `shard-00000.index.safetensors`."""
-    return tar.with_suffix(".index.safetensors")
+def id_hash(document_id: str) -> int:
+    """64 bits of a document's id by which it is found, and met again, without reading it (BLAKE2b)."""
+    return int.from_bytes(hashlib.blake2b(document_id.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
-def write_index(tar: Path, index: Index) -> None:
-    """Write the index of `tar` beside it, atomically."""
-    arrays = {
-        "offsets": index.offsets.astype(np.int64),
-        "checksums": index.checksums.astype(np.uint32),
-        "counts": index.counts.astype(np.int32),
-    }
-    write_bytes(index_path(tar), safetensors.numpy.save(arrays, metadata={"format": FORMAT}))
+_TYPES = {
+    "offsets": np.int64,
+    "checksums": np.uint32,
+    "ids": np.uint64,
+    "counts": np.int32,
+    "part_starts": np.int64,
+    "part_lengths": np.int32,
+}
 
 
-def read_index(tar: Path, columns: int) -> Index:
-    """Read and check the index of `tar`, whose counts have so many columns. Raises `DataError` naming the index file."""
-    path = index_path(tar)
+def encode_index(index: Index) -> bytes:
+    """The bytes of an index file."""
+    arrays = {name: np.ascontiguousarray(getattr(index, name), dtype=dtype) for name, dtype in _TYPES.items()}
+    return safetensors.numpy.save(arrays, metadata={"format": FORMAT})
+
+
+def decode_index(data: bytes, columns: int, name: str) -> Index:
+    """The inverse of `encode_index`, checked; its counts have so many columns. Raises `DataError` beginning with `name`."""
     try:
-        with safetensors.safe_open(path, "numpy") as file:
-            found = (file.metadata() or {}).get("format")
-            if found != FORMAT:
-                raise DataError(f"{path}: format is {found!r}, expected {FORMAT!r}")
-            index = Index(*(file.get_tensor(name) for name in ("offsets", "checksums", "counts")))
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except (OSError, safetensors.SafetensorError) as problem:
-        raise DataError(f"{path}: no index that can be read ({problem})") from None
-    documents = len(index.checksums)
-    types = tuple(array.dtype for array in (index.offsets, index.checksums, index.counts))
-    shapes = (index.offsets.shape, index.checksums.shape, index.counts.shape)
-    if types != (np.int64, np.uint32, np.int32) or shapes != ((documents + 1,), (documents,), (documents, columns)):
-        raise DataError(f"{path}: arrays of {types} and {shapes} are no index of {columns} columns")
+        # The header is a length of eight bytes and as much JSON; safetensors' own reader of bytes leaves the metadata out.
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        found = header.get("__metadata__", {}).get("format")
+        if found != FORMAT:
+            raise DataError(f"{name}: format is {found!r}, expected {FORMAT!r}")
+        arrays = safetensors.numpy.load(data)
+        index = Index(**{field: arrays[field] for field in _TYPES})
+    except (ValueError, AttributeError, KeyError, safetensors.SafetensorError) as problem:
+        raise DataError(f"{name}: no index that can be read ({problem})") from None
+    documents, parts = len(index.checksums), len(index.part_lengths)
+    types = {field: getattr(index, field).dtype for field in _TYPES}
+    shapes = (index.offsets.shape, index.ids.shape, index.counts.shape, index.part_starts.shape, index.part_lengths.shape)
+    if types != _TYPES or shapes != ((documents + 1,), (documents,), (documents, columns), (documents + 1,), (parts,)):
+        raise DataError(f"{name}: arrays of {shapes} are no index of {columns} columns")
     if index.offsets[0] != 0 or (np.diff(index.offsets) <= 0).any() or (index.counts < 0).any():
-        raise DataError(f"{path}: offsets must grow from 0 and counts must not be negative")
+        raise DataError(f"{name}: offsets must grow from 0 and counts must not be negative")
+    starts = index.part_starts
+    if starts[0] != 0 or starts[-1] != parts or (np.diff(starts) < 0).any() or (index.part_lengths < 0).any():
+        raise DataError(f"{name}: part_starts must grow from 0 to the number of parts")
     return index

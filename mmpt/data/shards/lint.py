@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmpt.data.shards.index import Index
+from mmpt.data.shards.index import Index, id_hash
 from mmpt.data.shards.manifest import check_size, open_index, read_manifest
 from mmpt.data.shards.sample import decode_json, sample_key
 from mmpt.data.shards.tokens import check_counts, from_members
@@ -42,10 +42,9 @@ def lint(folder: Path) -> list[Problem]:
             return [*problems, Problem("vocabulary.json", "", str(problem))]
         if vocabulary.fingerprint != manifest["vocabulary"]:
             problems.append(Problem("vocabulary.json", "", "not the vocabulary that the manifest names"))
-    first, ids = 0, {}
+    ids: dict[str, str] = {}
     for shard in manifest["shards"]:
-        problems += _check_shard(folder, manifest, shard, first, vocabulary, ids)
-        first += shard["documents"]
+        problems += _check_shard(folder, manifest, shard, vocabulary, ids)
     return problems
 
 
@@ -68,10 +67,8 @@ def _check_files(folder: Path, manifest: dict) -> list[Problem]:
     return problems
 
 
-def _check_shard(
-    folder: Path, manifest: dict, shard: dict, first: int, vocabulary: Vocabulary | None, ids: dict[str, str]
-) -> list[Problem]:
-    """Problems of one shard whose first sample has the number `first`; `ids` maps each document id met so far to its key."""
+def _check_shard(folder: Path, manifest: dict, shard: dict, vocabulary: Vocabulary | None, ids: dict[str, str]) -> list[Problem]:
+    """Problems of one shard; `ids` maps each document id met so far to its key."""
     name = shard["name"]
     problems = []
     try:
@@ -81,10 +78,12 @@ def _check_shard(
         return [Problem(name, "", f"its samples cannot be examined: {problem}")]
     with open(folder / name, "rb") as file:
         for number in range(len(index)):
-            key = sample_key(first + number)
+            key = sample_key(name, number)
             data = file.read(int(index.offsets[number + 1] - index.offsets[number]))
             try:
-                document_id = _check_sample(index, number, first + number, data, vocabulary)
+                document_id = _check_sample(index, name, number, data, vocabulary)
+                if id_hash(document_id) != index.ids[number]:
+                    raise DataError(f"document id {document_id!r} does not match the hash in the index")
                 if document_id in ids:
                     raise DataError(f"document id {document_id!r} is also that of sample {ids[document_id]}")
                 ids[document_id] = key
@@ -93,13 +92,14 @@ def _check_shard(
     return problems
 
 
-def _check_sample(index: Index, number: int, key_number: int, data: bytes, vocabulary: Vocabulary | None) -> str:
+def _check_sample(index: Index, shard: str, number: int, data: bytes, vocabulary: Vocabulary | None) -> str:
     """Decode a sample to the last byte and return its document id. Raises `DataError`."""
-    members = index.decode(number, key_number, data)
+    members = index.decode(shard, number, data)
     counts = index.counts[number]
     if vocabulary is not None:
         document = from_members(members, vocabulary)
-        check_counts(document, vocabulary, counts)
+        parts = index.part_lengths[index.part_starts[number] : index.part_starts[number + 1]]
+        check_counts(document, vocabulary, counts, parts)
         return document.id
     document = from_record(decode_json(members.pop("json")), members)
     found = [sum(isinstance(part, kind) for part in document.parts) for kind in (Text, Image, Speech)]

@@ -3,18 +3,20 @@
 It is written last, so a folder without one is no finished set.
 """
 
+import hashlib
 from pathlib import Path
 from typing import Annotated, Literal
 
 import pydantic
 
 from mmpt.config import parse_config
-from mmpt.data.shards.index import Index, index_path, read_index
+from mmpt.data.shards.index import Index, decode_index
+from mmpt.data.shards.sample import decode_json
 from mmpt.errors import ConfigError, DataError
-from mmpt.storage import MANIFEST, read_json, sha256
+from mmpt.storage import MANIFEST
 from mmpt.vocabulary import MODALITIES
 
-FORMAT = "mmpt-shards/1"
+FORMAT = "mmpt-shards/2"
 COLUMNS = {"documents": ("text", "image", "speech"), "tokens": MODALITIES}
 """Kind of a set → what its index counts for each document."""
 COUNTED = {"documents": "parts", "tokens": "tokens"}
@@ -30,7 +32,7 @@ class _Entry(pydantic.BaseModel):
 
 
 class _Shard(_Entry):
-    name: Annotated[str, pydantic.Field(pattern=r"^shard-\d{5,}\.tar$")]
+    name: Annotated[str, pydantic.Field(pattern=r"^shard(-\d{5,}){1,2}\.tar$")]
     documents: _Count
 
 
@@ -68,32 +70,55 @@ def read_manifest(folder: Path, kind: str | None = None) -> dict:
     path = folder / MANIFEST
     if not path.is_file():
         raise DataError(f"{folder}: {MANIFEST} is missing, so this is no finished set of shards")
-    manifest = read_json(path)
+    return parse_manifest(path.read_bytes(), str(path), kind)
+
+
+def parse_manifest(data: bytes, name: str, kind: str | None = None) -> dict:
+    """The manifest in the bytes of its file `name`. Raises `DataError` as `read_manifest` does."""
+    try:
+        manifest = decode_json(data)
+    except DataError as problem:
+        raise DataError(f"{name}: {problem}") from None
     if manifest.get("format") != FORMAT:
-        raise DataError(f"{path}: format is {manifest.get('format')!r}, expected {FORMAT!r}")
+        raise DataError(f"{name}: format is {manifest.get('format')!r}, expected {FORMAT!r}")
     found, expected = manifest.get("kind"), (kind,) if kind else tuple(COLUMNS)
     if found not in expected:
-        raise DataError(f"{path}: kind is {found!r}, expected {' or '.join(map(repr, expected))}")
+        raise DataError(f"{name}: kind is {found!r}, expected {' or '.join(map(repr, expected))}")
     try:
-        parse_config(manifest, {"documents": _DocumentManifest, "tokens": _TokenManifest}[found], str(path))
+        parse_config(manifest, {"documents": _DocumentManifest, "tokens": _TokenManifest}[found], name)
     except ConfigError as problem:
         raise DataError(str(problem)) from None
     if manifest["documents"] != sum(shard["documents"] for shard in manifest["shards"]):
-        raise DataError(f"{path}: documents is {manifest['documents']}, but the shards' do not add up to it")
+        raise DataError(f"{name}: documents is {manifest['documents']}, but the shards' do not add up to it")
     return manifest
 
 
-def open_index(folder: Path, manifest: dict, shard: dict) -> Index:
-    """Index of one shard of the set, after comparing it with the manifest. Raises `DataError` naming the file that differs."""
-    tar = Path(folder) / shard["name"]
-    path = index_path(tar)
-    index = read_index(tar, len(COLUMNS[manifest["kind"]]))
-    if sha256(path) != manifest["files"].get(path.name, {}).get("sha256"):
-        raise DataError(f"{path}: differs from the hash in {MANIFEST}")
+def index_name(shard: str) -> str:
+    """`shard-00000.tar` → `shard-00000.index.safetensors`."""
+    return shard.removesuffix(".tar") + ".index.safetensors"
+
+
+def check_index(data: bytes, manifest: dict, shard: dict, name: str) -> Index:
+    """The index of one shard of the set from the bytes of its file, after comparing it with the manifest.
+
+    Raises `DataError`, beginning with `name`, where anything differs.
+    """
+    if hashlib.sha256(data).hexdigest() != manifest["files"].get(index_name(shard["name"]), {}).get("sha256"):
+        raise DataError(f"{name}: differs from the hash in {MANIFEST}")
+    index = decode_index(data, len(COLUMNS[manifest["kind"]]), name)
     if len(index) != shard["documents"] or index.tar_bytes != shard["bytes"]:
-        raise DataError(f"{path}: an index of {len(index)} documents in {index.tar_bytes} bytes, but {MANIFEST} says "
+        raise DataError(f"{name}: an index of {len(index)} documents in {index.tar_bytes} bytes, but {MANIFEST} says "
                         f"{shard['documents']} in {shard['bytes']}")  # fmt: skip
     return index
+
+
+def open_index(folder: Path, manifest: dict, shard: dict) -> Index:
+    """Index of one shard of the set in `folder`. Raises `DataError` naming the file that is missing or differs."""
+    path = Path(folder) / index_name(shard["name"])
+    try:
+        return check_index(path.read_bytes(), manifest, shard, str(path))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
 
 
 def check_size(folder: Path, shard: dict) -> None:

@@ -52,11 +52,12 @@ class _Shards:
         number = range(len(self))[number]
         shard = int(np.searchsorted(self._starts, number, side="right")) - 1
         index, within = self._indices[shard], number - int(self._starts[shard])
-        where = f"{self.folder / self.manifest['shards'][shard]['name']}: sample {sample_key(number)}"
+        name = self.manifest["shards"][shard]["name"]
+        where = f"{self.folder / name}: sample {sample_key(name, within)}"
         start, end = index.offsets[within : within + 2].tolist()
         try:
             data = os.pread(self._tar(shard).descriptor, end - start, start)
-            return index.decode(within, number, data), where
+            return index.decode(name, within, data), where
         except (OSError, DataError) as problem:
             raise DataError(f"{where}: {problem}") from None
 

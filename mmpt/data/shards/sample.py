@@ -14,9 +14,17 @@ END = bytes(2 * BLOCK)
 _SUFFIX = re.compile(r"[a-z0-9]+(\.[a-z0-9]+)?")
 
 
-def sample_key(number: int) -> str:
-    """Key of the sample with this running number in its dataset: twelve digits, so that names sort in the order of writing."""
-    return f"{number:012d}"
+def shard_name(*numbers: int) -> str:
+    """`shard-00000.tar`, or `shard-00012-00000.tar` for a shard of a numbered task: names sort in the order of writing."""
+    return f"shard-{'-'.join(f'{number:05d}' for number in numbers)}.tar"
+
+
+def sample_key(shard: str, number: int) -> str:
+    """Key of a sample by its shard's file name and its number in there: unique in the set, and no shard passes for another.
+
+    `shard-00012.tar`, 34 → `00012-000034`.
+    """
+    return f"{shard.removeprefix('shard-').removesuffix('.tar')}-{number:06d}"
 
 
 def encode_sample(key: str, members: dict[str, bytes]) -> bytes:

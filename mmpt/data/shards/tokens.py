@@ -31,8 +31,21 @@ def id_type(vocabulary: Vocabulary) -> np.dtype:
     return np.dtype("<u2" if vocabulary.size <= 1 << 16 else "<u4")
 
 
-def to_members(document: TokenDocument, vocabulary: Vocabulary) -> tuple[dict[str, bytes], np.ndarray]:
-    """(members of the sample, tokens by modality int64 [4]).
+def part_lengths(ids: np.ndarray, vocabulary: Vocabulary) -> list[int]:
+    """Tokens of each part of a document: every picture and utterance with its two marks, and each run of text between them.
+
+    `<|begin|>` counts with the first part and `<|end|>` with the last.
+    """
+    opening = np.isin(ids, [vocabulary.special("<|image|>"), vocabulary.special("<|speech|>")])
+    closing = np.isin(ids, [vocabulary.special("<|/image|>"), vocabulary.special("<|/speech|>")])
+    first = int(ids[0] == vocabulary.special("<|begin|>"))
+    last = len(ids) - int(ids[-1] == vocabulary.special("<|end|>"))
+    edges = np.unique(np.concatenate([np.flatnonzero(opening), np.flatnonzero(closing) + 1]))
+    return np.diff([0, *edges[(edges > first) & (edges < last)], len(ids)]).tolist()
+
+
+def to_members(document: TokenDocument, vocabulary: Vocabulary) -> tuple[dict[str, bytes], np.ndarray, list[int]]:
+    """(members of the sample, tokens by modality int64 [4], tokens of each part).
 
     Raises `DataError` on an empty or misshapen document and `VocabularyError` on an id out of range.
     """
@@ -53,7 +66,7 @@ def to_members(document: TokenDocument, vocabulary: Vocabulary) -> tuple[dict[st
         _check_weights(weights, len(ids))
         if (weights != 1.0).any():
             members["weights.npy"] = _npy(weights)
-    return members, counts
+    return members, counts, part_lengths(ids, vocabulary)
 
 
 def from_members(members: dict[str, bytes], vocabulary: Vocabulary) -> TokenDocument:
@@ -77,14 +90,17 @@ def from_members(members: dict[str, bytes], vocabulary: Vocabulary) -> TokenDocu
     return TokenDocument(str(record["id"]), str(record["source"]), ids, weights)
 
 
-def check_counts(document: TokenDocument, vocabulary: Vocabulary, counts: np.ndarray) -> None:
-    """Raise `DataError` where an id is out of range or the tokens of each modality are not `counts` int [4]."""
+def check_counts(document: TokenDocument, vocabulary: Vocabulary, counts: np.ndarray, parts: np.ndarray) -> None:
+    """Raise `DataError` where an id is out of range, or the tokens of each modality int [4] or of each part are not these."""
     try:
         found = np.bincount(vocabulary.modality(document.ids), minlength=len(MODALITIES))
     except VocabularyError as problem:
         raise DataError(str(problem)) from None
     if not np.array_equal(found, counts):
         raise DataError(f"{found.tolist()} tokens of {', '.join(MODALITIES)}, the index says {counts.tolist()}")
+    found = part_lengths(document.ids, vocabulary)
+    if found != parts.tolist():
+        raise DataError(f"parts of {found} tokens, the index says {parts.tolist()}")
 
 
 def _npy(array: np.ndarray) -> bytes:

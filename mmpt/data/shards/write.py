@@ -8,13 +8,13 @@ from typing import Self
 
 import numpy as np
 
-from mmpt.data.shards.index import Index, write_index
-from mmpt.data.shards.manifest import COLUMNS, COUNTED, FORMAT
-from mmpt.data.shards.sample import END, encode_json, encode_sample, sample_key
+from mmpt.data.shards.index import Index, encode_index, id_hash
+from mmpt.data.shards.manifest import COLUMNS, COUNTED, FORMAT, index_name
+from mmpt.data.shards.sample import END, encode_json, encode_sample, sample_key, shard_name
 from mmpt.data.shards.tokens import TokenDocument, to_members
 from mmpt.document import Document, Image, Speech, Text, from_record, to_record
 from mmpt.errors import DataError, VocabularyError
-from mmpt.storage import published_folder
+from mmpt.storage import published_folder, write_bytes
 from mmpt.vocabulary import Vocabulary
 
 MAX_BYTES = 256 << 20
@@ -26,7 +26,15 @@ class _Writer:
 
     kind: str
 
-    def __init__(self, folder: Path, *, built: dict, max_bytes: int = MAX_BYTES, max_documents: int = MAX_DOCUMENTS) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        built: dict,
+        max_bytes: int = MAX_BYTES,
+        max_documents: int = MAX_DOCUMENTS,
+        task: int | None = None,
+    ) -> None:
         try:
             encode_json(built)
         except (TypeError, ValueError) as problem:
@@ -36,7 +44,8 @@ class _Writer:
         self._manifest = {"format": FORMAT, "kind": self.kind, "documents": 0, COUNTED[self.kind]: {}, "built": built}
         self._manifest["shards"] = []
         self._seen: set[str] = set()
-        self._offsets, self._checksums, self._counts = [0], [], []
+        self._task = () if task is None else (task,)
+        self._begin_shard()
 
     def __enter__(self) -> Self:
         self._file = None
@@ -48,21 +57,29 @@ class _Writer:
     def __exit__(self, *error) -> bool | None:
         return self._stack.__exit__(*error)
 
-    def _append(self, document_id: str, members: dict[str, bytes], counts: np.ndarray | list[int]) -> None:
+    def _begin_shard(self) -> None:
+        self._name = shard_name(*self._task, len(self._manifest["shards"]))
+        self._offsets, self._checksums, self._ids, self._counts, self._parts = [0], [], [], [], []
+
+    def _append(self, document_id: str, members: dict[str, bytes], counts: np.ndarray | list[int], parts: list[int]) -> None:
+        """Append a sample; `parts` are the tokens of each part of a token document, empty for another."""
         if document_id in self._seen:
             raise DataError(f"{self._folder}: document id {document_id!r} was written before")
-        data = encode_sample(sample_key(len(self._seen)), members)
+        key = sample_key(self._name, len(self._checksums))
+        data = encode_sample(key, members)
         full = len(self._checksums) >= self._max_documents or self._offsets[-1] + len(data) + len(END) > self._max_bytes
         if self._checksums and full:
             self._close_shard()
+            data = encode_sample(sample_key(self._name, 0), members)
         if self._file is None:
-            self._path = self._temporary / f"shard-{len(self._manifest['shards']):05d}.tar"
-            self._file = open(self._path, "wb")  # noqa: SIM115
+            self._file = open(self._temporary / self._name, "wb")  # noqa: SIM115
             self._hash = hashlib.sha256()
         self._put(data)
         self._offsets.append(self._offsets[-1] + len(data))
         self._checksums.append(zlib.crc32(data))
+        self._ids.append(id_hash(document_id))
         self._counts.append(counts)
+        self._parts.append(parts)
         self._seen.add(document_id)
 
     def _put(self, data: bytes) -> None:
@@ -74,16 +91,23 @@ class _Writer:
         self._file.close()
         self._file = None
         counts = np.array(self._counts)
-        index = Index(np.array(self._offsets), np.array(self._checksums), counts)
-        write_index(self._path, index)
+        index = Index(
+            np.array(self._offsets),
+            np.array(self._checksums, dtype=np.uint32),
+            np.array(self._ids, dtype=np.uint64),
+            counts,
+            np.cumsum([0, *map(len, self._parts)]),
+            np.array([length for parts in self._parts for length in parts]),
+        )
+        write_bytes(self._temporary / index_name(self._name), encode_index(index))
         self._manifest["shards"].append({
-            "name": self._path.name,
+            "name": self._name,
             "sha256": self._hash.hexdigest(),
             "bytes": index.tar_bytes,
             "documents": len(index),
             COUNTED[self.kind]: dict(zip(COLUMNS[self.kind], counts.sum(axis=0).tolist(), strict=True)),
         })  # fmt: skip
-        self._offsets, self._checksums, self._counts = [0], [], []
+        self._begin_shard()
 
     def _finish(self, error_type: type[BaseException] | None, *_: object) -> None:
         if error_type is not None:
@@ -102,7 +126,8 @@ class ShardWriter(_Writer):
 
     A shard is closed before it would grow past `max_bytes` or `max_documents`. `built` (JSON values) says how the set was
     made; equal documents and `built` give equal bytes in every file. The set appears under its name on a clean exit, whole;
-    after an error nothing does. A `write` that raises `DataError` has written nothing, and the writer may go on.
+    after an error nothing does. A `write` that raises `DataError` has written nothing, and the writer may go on. `task`
+    numbers one of several writers whose shards will lie together: it enters the shards' names.
     """
 
     kind = "documents"
@@ -116,7 +141,7 @@ class ShardWriter(_Writer):
         except (DataError, TypeError, ValueError) as problem:
             raise DataError(f"document {document.id!r}: {problem}") from None
         counts = [sum(isinstance(part, kind) for part in document.parts) for kind in (Text, Image, Speech)]
-        self._append(document.id, members, counts)
+        self._append(document.id, members, counts, [])
 
 
 class TokenShardWriter(_Writer):
@@ -124,10 +149,8 @@ class TokenShardWriter(_Writer):
 
     kind = "tokens"
 
-    def __init__(
-        self, folder: Path, *, vocabulary: Vocabulary, built: dict, max_bytes: int = MAX_BYTES, max_documents: int = MAX_DOCUMENTS
-    ) -> None:
-        super().__init__(folder, built=built, max_bytes=max_bytes, max_documents=max_documents)
+    def __init__(self, folder: Path, *, vocabulary: Vocabulary, built: dict, **limits: int | None) -> None:
+        super().__init__(folder, built=built, **limits)
         self._vocabulary = vocabulary
         self._manifest["vocabulary"] = vocabulary.fingerprint
 
@@ -139,9 +162,9 @@ class TokenShardWriter(_Writer):
     def write(self, document: TokenDocument) -> None:
         """Append a token sequence. Raises `DataError` (id written before, no token, bad weights) or `VocabularyError`."""
         try:
-            members, counts = to_members(document, self._vocabulary)
+            members, counts, parts = to_members(document, self._vocabulary)
         except VocabularyError as problem:
             raise VocabularyError(f"document {document.id!r}: {problem}") from None
         except (DataError, TypeError, ValueError) as problem:
             raise DataError(f"document {document.id!r}: {problem}") from None
-        self._append(document.id, members, counts)
+        self._append(document.id, members, counts, parts)

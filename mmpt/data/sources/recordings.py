@@ -1,33 +1,41 @@
-"""Documents from a folder of short recordings whose file names say what is spoken, joined to longer strings."""
+"""Documents from a folder of short recordings whose file names say what is spoken, joined to longer strings.
+
+sources: [{kind: recordings, folder: spoken_digits/recordings, indices: [5, 49], count: 1000, words: {"0": zero}}]
+"""
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pydantic
 
 from mmpt.config import Schema
+from mmpt.data.lost import Documents, Lost
+from mmpt.data.parts import speech_part
+from mmpt.data.sources.base import Unit, grouped
 from mmpt.data.sources.paths import existing_folder
 from mmpt.document import Document, Speech, Text
 from mmpt.errors import ConfigError, DataError
 from mmpt.media import decode_speech, encode_flac
 
 SAMPLE_RATE = 16_000
+UNIT = 250
 _FIELDS = {"label": r"(?P<label>[^_/]+)", "speaker": r"(?P<speaker>[^_/]+)", "index": r"(?P<index>\d+)"}
 
 
 class RecordingsConfig(Schema):
-    """`count` strings, each of 1 to `longest` recordings of one speaker with `silence` seconds (from, to) between them.
+    """`count` strings, each of 1 to `longest` recordings of one speaker with `silence` seconds (from, to) between them; without
+    a count, every recording once.
 
     `pattern` is the form of a file name with `{label}`, `{speaker}` and `{index}`; `words` maps a label to what is said; only
     recordings whose index lies in `indices` (first, last) are used, which is how training and test are kept apart.
     """
 
-    kind: Literal["recordings"]
+    kind: Literal["recordings"] = "recordings"
     folder: Path
-    count: int
+    count: int | None = pydantic.Field(None, ge=1)
     indices: tuple[int, int]
     pattern: str = "{label}_{speaker}_{index}.wav"
     words: dict[str, str] = {}
@@ -38,34 +46,81 @@ class RecordingsConfig(Schema):
     seed: int = 0
 
 
-def recordings(config: RecordingsConfig) -> Iterator[Document]:
-    """One document for each string: (speech, text). Each recording is used about equally often."""
+def units(config: RecordingsConfig) -> list[Unit]:
+    """Runs of strings: [first, one past the last]; without a `count`, runs of file names.
+
+    Raises `ConfigError` where there is no such folder or file, or the pattern is none.
+    """
+    found = _recordings_by_speaker(config)
+    if config.count is None:
+        paths = sorted(path for recordings in found.values() for _, path in recordings)
+        return grouped((path.name, path.stat().st_size) for path in paths)
+    size = sum(path.stat().st_size for recordings in found.values() for _, path in recordings)
+    each = 2 * size * config.longest // sum(map(len, found.values()))
+    edges = [*range(0, config.count, UNIT), config.count]
+    return [Unit([first, last], (last - first) * each) for first, last in zip(edges, edges[1:], strict=False)]
+
+
+def read(config: RecordingsConfig, unit: Unit) -> Documents:
+    """One document for each string, or each recording: (speech, text). A recording that cannot be decoded is listed."""
+    if config.count is None:
+        yield from _single(config, unit.what)
+    else:
+        yield from _strings(config, *unit.what)
+
+
+def _single(config: RecordingsConfig, names: list[str]) -> Documents:
+    labels = {
+        path.name: (config.words.get(label, label), speaker)
+        for speaker, recordings in _recordings_by_speaker(config).items()
+        for label, path in recordings
+    }
+    for name in names:
+        text, speaker = labels[name]
+        try:
+            speech = speech_part((config.folder / name).read_bytes(), text)
+        except DataError as problem:
+            yield Lost(str(config.folder / name), str(problem))
+            continue
+        meta = {"language": config.language, "voice": speaker, "license": config.license}
+        yield Document(name.rpartition(".")[0], config.folder.name, (speech, Text(text)), meta)
+
+
+def _strings(config: RecordingsConfig, first: int, last: int) -> Documents:
+    """Within a run, each recording is used about equally often."""
     by_speaker = _recordings_by_speaker(config)
     speakers = sorted(by_speaker)
-    random = np.random.default_rng(config.seed)
-    decoded: dict[Path, np.ndarray] = {}
+    random = np.random.default_rng((config.seed, first))
+    decoded: dict[Path, np.ndarray | str] = {}
     queues: dict[str, list[tuple[str, Path]]] = {speaker: [] for speaker in speakers}
-    for number in range(config.count):
+    for number in range(first, last):
+        name = f"{config.indices[0]}-{config.indices[1]}-{number:06d}"
         speaker = speakers[number % len(speakers)]
-        pieces, words, position = [], [], 0
+        pieces, words, position, bad = [], [], 0, None
         for place in range(int(random.integers(1, config.longest + 1))):
             if not queues[speaker]:
                 queues[speaker] = [by_speaker[speaker][i] for i in random.permutation(len(by_speaker[speaker]))]
             label, path = queues[speaker].pop()
             if path not in decoded:
                 decoded[path] = _decode(path)
-            if place:
-                pieces.append(np.zeros(int(random.uniform(*config.silence) * SAMPLE_RATE), dtype=np.float32))
-                position += len(pieces[-1])
+            silence = int(random.uniform(*config.silence) * SAMPLE_RATE) if place else 0
+            if isinstance(decoded[path], str):
+                bad = bad or Lost(str(path), decoded[path], name)
+                continue
+            pieces.append(np.zeros(silence, dtype=np.float32))
+            position += silence
             pieces.append(decoded[path])
             end = position + len(pieces[-1])
             words.append((config.words.get(label, label), position / SAMPLE_RATE, end / SAMPLE_RATE))
             position = end
+        if bad:
+            yield bad
+            continue
         text = " ".join(word for word, _, _ in words)
         samples = np.concatenate(pieces)
         speech = Speech(encode_flac(samples, SAMPLE_RATE), "flac", SAMPLE_RATE, len(samples) / SAMPLE_RATE, text, tuple(words))
         meta = {"language": config.language, "voice": speaker, "license": config.license}
-        yield Document(f"{config.indices[0]}-{config.indices[1]}-{number:06d}", config.folder.name, (speech, Text(text)), meta)
+        yield Document(name, config.folder.name, (speech, Text(text)), meta)
 
 
 def _recordings_by_speaker(config: RecordingsConfig) -> dict[str, list[tuple[str, Path]]]:
@@ -80,12 +135,13 @@ def _recordings_by_speaker(config: RecordingsConfig) -> dict[str, list[tuple[str
         if match and config.indices[0] <= int(match["index"]) <= config.indices[1]:
             found[match["speaker"]].append((match["label"], path))
     if not found:
-        raise DataError(f"{config.folder}: no file named like {config.pattern!r} with an index in {list(config.indices)}")
+        raise ConfigError(f"{config.folder}: no file named like {config.pattern!r} with an index in {list(config.indices)}")
     return found
 
 
-def _decode(path: Path) -> np.ndarray:
+def _decode(path: Path) -> np.ndarray | str:
+    """Samples at `SAMPLE_RATE`, or why there are none."""
     try:
         return decode_speech(path.read_bytes(), SAMPLE_RATE)
     except DataError as problem:
-        raise DataError(f"{path}: {problem}") from None
+        return str(problem)

@@ -1,6 +1,8 @@
-"""Documents from a sprite sheet: one large picture of equal square tiles, a fixed number of rows of tiles for each class."""
+"""Documents from a sprite sheet: one large picture of equal square tiles, a fixed number of rows of tiles for each class.
 
-from collections.abc import Iterator
+sources: [{kind: sprites, file: sheet.png, classes: [cat, dog], split: train, tile: 28}]
+"""
+
 from pathlib import Path
 from typing import Literal
 
@@ -9,6 +11,8 @@ import pydantic
 from PIL import Image as Pillow
 
 from mmpt.config import Schema
+from mmpt.data.lost import Documents
+from mmpt.data.sources.base import Unit
 from mmpt.data.sources.paths import existing_file
 from mmpt.document import Document, Image, Text
 from mmpt.errors import DataError
@@ -23,7 +27,7 @@ class SpritesConfig(Schema):
     `shift` pixels (the border goes on) and mirrored half of the time, for data of which there is little.
     """
 
-    kind: Literal["sprites"]
+    kind: Literal["sprites"] = "sprites"
     file: Path
     classes: tuple[str, ...] = pydantic.Field(min_length=1)
     split: Literal["train", "test"]
@@ -43,12 +47,17 @@ class SpritesConfig(Schema):
         return self
 
 
-def sprites(config: SpritesConfig) -> Iterator[Document]:
+def units(config: SpritesConfig) -> list[Unit]:
+    """The whole sheet. Raises `ConfigError` where there is no such file."""
+    return [Unit(str(config.file), existing_file(config.file).stat().st_size * config.variants)]
+
+
+def read(config: SpritesConfig, unit: Unit) -> Documents:
     """The documents of each tile of the split, row by row: (image, its class as text).
 
-    Raises `ConfigError` where there is no such file, `DataError` where it is no picture or not of whole tiles of every class.
+    Raises `DataError` where the file is no picture or not of whole tiles of every class.
     """
-    path = existing_file(config.file)
+    path = Path(unit.what)
     try:
         sheet = decode_image(path.read_bytes())
     except DataError as problem:

@@ -1,0 +1,106 @@
+"""One task: some units read, written as shards of their own, and recorded. Done twice, it gives the same bytes."""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmpt.config import Schema
+from mmpt.data.lost import Documents, Lost, to_lines
+from mmpt.data.shards.write import ShardWriter, TokenShardWriter
+from mmpt.data.sources.base import Unit
+from mmpt.data.store import Store
+from mmpt.errors import DataError, MmptError
+from mmpt.storage import MANIFEST, read_json
+from mmpt.vocabulary import Vocabulary
+
+RECORDS = "tasks"
+"""Folder of the records of finished tasks in a set that is being built."""
+WORK = ".work-"
+"""What names of temporary folders in such a set begin with."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is the same for every task: `read` (a function of a module) turns `config` and a unit into documents."""
+
+    out: str
+    read: Callable[[Schema, Unit], Documents]
+    config: Schema
+    max_bytes: int
+    vocabulary: Vocabulary | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """The units that become the shards number `number`; documents whose id is in `skip` were written by an earlier task."""
+
+    number: int
+    units: tuple[Unit, ...]
+    skip: frozenset[str] = frozenset()
+
+    @property
+    def size(self) -> int:
+        return sum(unit.size for unit in self.units)
+
+
+def record_name(number: int) -> str:
+    """Name of the record that says that a task is done."""
+    return f"{RECORDS}/{number:05d}.json"
+
+
+def lost_name(number: int) -> str:
+    """Name of the list of what a task lost."""
+    return f"{RECORDS}/{number:05d}.lost.jsonl"
+
+
+def run_task(job: Job, task: Task) -> dict:
+    """Write the shards of a task, then its record, which is returned.
+
+    Raises `DataError` where something cannot be written, and what `read` raises besides `DataError`: that is bad data, listed.
+    """
+    store = Store(job.out)
+    lost: list[Lost] = []
+    with tempfile.TemporaryDirectory(prefix=WORK, dir=job.out if store.is_local else None) as folder:
+        try:
+            made = Path(folder) / "set"
+            with _writer(job, task, made) as writer:
+                for one in _documents(job, task):
+                    if isinstance(one, Lost):
+                        lost.append(one)
+                        continue
+                    try:
+                        if one.id in task.skip:
+                            raise DataError(f"document id {one.id!r} was written by an earlier task")
+                        writer.write(one)
+                    except MmptError as problem:
+                        lost.append(Lost(one.id, str(problem).removeprefix(f"{made}: "), document=one.id))
+        except OSError as problem:
+            raise DataError(f"{job.out}: cannot be written ({problem.strerror or problem})") from None
+        manifest = read_json(made / MANIFEST)
+        for name in manifest["files"]:
+            store.put(name, made / name)
+    record = {
+        "documents": manifest["documents"],
+        "shards": manifest["shards"],
+        "files": manifest["files"],
+        "bad": sum(one.bad for one in lost),
+    }
+    store.write(lost_name(task.number), to_lines(lost))
+    store.write(record_name(task.number), json.dumps(record).encode())
+    return record
+
+
+def _writer(job: Job, task: Task, folder: Path) -> ShardWriter | TokenShardWriter:
+    if job.vocabulary is None:
+        return ShardWriter(folder, built={}, max_bytes=job.max_bytes, task=task.number)
+    return TokenShardWriter(folder, vocabulary=job.vocabulary, built={}, max_bytes=job.max_bytes, task=task.number)
+
+
+def _documents(job: Job, task: Task) -> Iterator:
+    for unit in task.units:
+        try:
+            yield from job.read(job.config, unit)
+        except DataError as problem:
+            yield Lost(json.dumps(unit.what, ensure_ascii=False)[:300], str(problem))

@@ -1,0 +1,50 @@
+"""What did not get through a step of the data's way: listed one by one, never dropped silently."""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from mmpt.document import Document
+from mmpt.errors import DataError
+
+LOST_FILE = "lost.jsonl"
+"""Name of the list in a shard set."""
+BAD_DATA = "bad data"
+"""What stands for the empty rule where losses are counted by rule."""
+
+
+@dataclass(frozen=True)
+class Lost:
+    """One thing that is not in the result: `item` says where it lay (file and line, member, shard and key), `reason` why.
+
+    `document` is the id of the document it was or belonged to, "" where it had none yet. `whole`: the whole document is gone;
+    else only a part of it, and the rest went on. `rule` names the rule that dropped it on purpose; "" means bad data.
+    """
+
+    item: str
+    reason: str
+    document: str = ""
+    whole: bool = True
+    rule: str = ""
+
+    @property
+    def bad(self) -> bool:
+        """A whole document lost to bad data: what a limit on the share of bad documents counts."""
+        return self.whole and not self.rule
+
+
+Documents = Iterator[Document | Lost]
+"""What every source and every step yields: documents in order, and between them what was lost."""
+
+
+def to_lines(lost: Iterable[Lost]) -> bytes:
+    """JSON lines, one for each."""
+    return b"".join(json.dumps(vars(one), ensure_ascii=False, sort_keys=True).encode() + b"\n" for one in lost)
+
+
+def from_lines(data: bytes) -> list[Lost]:
+    """The inverse of `to_lines`. Raises `DataError`."""
+    try:
+        return [Lost(**json.loads(line)) for line in data.splitlines()]
+    except (TypeError, ValueError) as problem:
+        raise DataError(f"no list of what was lost ({problem})") from None

@@ -1,0 +1,140 @@
+"""One folder of files, on this machine or anywhere fsspec reaches (`s3://…`, `gs://…`): read, written, listed, with retries."""
+
+import errno
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
+
+import fsspec
+
+from mmpt.errors import DataError
+from mmpt.storage import write_bytes
+
+ATTEMPTS = 16
+"""Times that an operation on a remote store is tried: where half of all requests fail, one operation in 65,536 does."""
+LONGEST_WAIT = 2.0
+"""Seconds at most between two attempts; the first wait is a fortieth of it, and doubles."""
+_FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+_FINAL_NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+T = TypeVar("T")
+
+
+class Store:
+    """A folder at `location`, a path or a URL that fsspec knows. Names are relative, with "/", and never lead out of it.
+
+    Every operation raises `DataError`, naming the file, where it cannot be done; a remote one is tried `ATTEMPTS` times first.
+    """
+
+    def __init__(self, location: str | Path) -> None:
+        try:
+            self._files, root = fsspec.core.url_to_fs(str(location))
+        except (ImportError, ValueError) as problem:
+            raise DataError(f"{location}: cannot be opened ({problem})") from None
+        self.is_local = isinstance(self._files, fsspec.implementations.local.LocalFileSystem)
+        self.location = str(Path(root)) if self.is_local else str(location).rstrip("/")
+        self._root = root.rstrip("/")
+
+    def __repr__(self) -> str:
+        return f"Store({self.location!r})"
+
+    def path(self, name: str) -> str:
+        """Full path or URL of a file, for messages."""
+        return f"{self.location}/{name}"
+
+    def files(self) -> dict[str, int]:
+        """Name → bytes of every file in the folder and those below it, sorted by name. Links that lead out are left out."""
+        if self.is_local:
+            root = Path(self._root)
+            if not root.is_dir():
+                raise DataError(f"{self.location}: no such folder")
+            found = (path for path in root.rglob("*") if path.is_file() and self._inside(path))
+            return dict(sorted((path.relative_to(root).as_posix(), path.stat().st_size) for path in found))
+        listed = self._try(self.location, lambda: self._files.find(self._root, detail=True))
+        if not listed:
+            raise DataError(f"{self.location}: no such folder, or nothing in it")
+        return dict(sorted((name[len(self._root) :].lstrip("/"), int(entry["size"] or 0)) for name, entry in listed.items()))
+
+    def exists(self, name: str) -> bool:
+        full = self._full(name)
+        return self._try(self.path(name), lambda: self._files.isfile(full))
+
+    def size(self, name: str) -> int:
+        """Bytes of a file."""
+        full = self._full(name)
+        return int(self._try(self.path(name), lambda: self._files.size(full)))
+
+    def read(self, name: str) -> bytes:
+        """The whole content of a file."""
+        full = self._full(name)
+        return self._try(self.path(name), lambda: self._files.cat_file(full))
+
+    def read_range(self, name: str, start: int, end: int) -> bytes:
+        """The bytes from `start` up to `end` of a file; fewer where it is shorter."""
+        full = self._full(name)
+        return self._try(self.path(name), lambda: self._files.cat_file(full, start, end))
+
+    def download(self, name: str, target: Path) -> None:
+        """Copy a file to `target` on this machine."""
+        full = self._full(name)
+        self._try(self.path(name), lambda: self._files.get_file(full, str(target)))
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file whole, or not at all."""
+        full = self._full(name)
+        if self.is_local:
+            Path(full).parent.mkdir(parents=True, exist_ok=True)
+            self._try(self.path(name), lambda: write_bytes(Path(full), data))
+        else:
+            self._try(self.path(name), lambda: self._files.pipe_file(full, data))
+
+    def put(self, name: str, source: Path) -> None:
+        """Move the file `source` of this machine to `name`, whole or not at all; on this machine both are on one disk."""
+        full = self._full(name)
+        if self.is_local:
+            Path(full).parent.mkdir(parents=True, exist_ok=True)
+            self._try(self.path(name), lambda: os.replace(source, full))
+        else:
+            self._try(self.path(name), lambda: self._files.put_file(str(source), full))
+            source.unlink()
+
+    def remove(self, name: str) -> None:
+        """Remove a file or a folder, where there is one."""
+        full = self._full(name)
+        if self.is_local:
+            path = Path(full)
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        elif self._try(self.path(name), lambda: self._files.exists(full)):
+            self._try(self.path(name), lambda: self._files.rm(full, recursive=True))
+
+    def _full(self, name: str) -> str:
+        pure = PurePosixPath(name)
+        if not name or pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name:
+            raise DataError(f"{name!r}: no name of a file in {self.location}")
+        full = f"{self._root}/{pure}"
+        if self.is_local and not self._inside(Path(full)):
+            raise DataError(f"{self.path(name)}: leads out of the folder")
+        return full
+
+    def _inside(self, path: Path) -> bool:
+        return path.resolve().is_relative_to(Path(self._root).resolve())
+
+    def _try(self, what: str, operation: Callable[[], T]) -> T:
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return operation()
+            except OSError as problem:
+                final = isinstance(problem, _FINAL) or problem.errno in _FINAL_NUMBERS
+                if self.is_local or final or attempt == ATTEMPTS:
+                    after = f" after {attempt} attempts" if attempt > 1 else ""
+                    raise DataError(f"{what}: {_reason(problem)}{after}") from None
+            time.sleep(min(LONGEST_WAIT, LONGEST_WAIT / 40 * 2 ** (attempt - 1)))
+        raise AssertionError("unreachable")
+
+
+def _reason(problem: OSError) -> str:
+    if isinstance(problem, FileNotFoundError):
+        return "no such file"
+    return problem.strerror or f"{type(problem).__name__}: {problem}"

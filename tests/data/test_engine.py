@@ -1,0 +1,255 @@
+"""What every tool that writes shards promises: the same bytes for any number of processes, after any kill, on any store.
+
+The tests copy a set of shards by way of the engine, which reads, decodes and writes every document anew.
+"""
+
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from PIL import Image as Picture
+
+from mmpt.data import store as stores
+from mmpt.data.engine import run as engine
+from mmpt.data.engine.run import RunConfig, Summary, write_set
+from mmpt.data.lost import from_lines
+from mmpt.data.shards.lint import lint
+from mmpt.data.shards.read import DocumentShards
+from mmpt.data.shards.write import ShardWriter
+from mmpt.data.sources import shards
+from mmpt.data.store import Store
+from mmpt.document import Document, Image, Text
+from mmpt.errors import ConfigError, DataError
+from mmpt.media import encode_png
+
+ROOT = Path(__file__).parents[2]
+
+
+def documents(count: int) -> list[Document]:
+    pixels = np.random.default_rng(0).integers(0, 256, (count, 12, 12, 3), dtype=np.uint8)
+    pictures = [encode_png(Picture.fromarray(one)) for one in pixels]
+    return [
+        Document(f"id-{number}", "test", (Text(f"text {number}"), Image(data, "png", 12, 12)), {"number": number})
+        for number, data in enumerate(pictures)
+    ]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("source") / "set"
+    with ShardWriter(folder, built={}, max_documents=7) as writer:
+        for document in documents(120):
+            writer.write(document)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def small_tasks(monkeypatch):
+    monkeypatch.setattr(engine, "LEAST_TASK_BYTES", 20_000)
+
+
+def copy(source: Path, out: Path | str, times: int = 1, **options) -> Summary:
+    config = shards.ShardsConfig(folder=str(source))
+    units = shards.units(config) * times
+    return write_set(out, read=shards.read, config=config, units=units, built={"by": "a test"}, run=RunConfig(**options))
+
+
+def content(folder: Path | str) -> dict[str, bytes]:
+    store = Store(folder)
+    return {name: store.read(name) for name in store.files()}
+
+
+def damage(folder: Path, share: float) -> None:
+    draw = random.Random(0)
+    for path in sorted(folder.glob("*.tar")):
+        data = bytearray(path.read_bytes())
+        for place in range(0, len(data) - 1024, 1024):
+            if draw.random() < share:
+                data[place + 600] ^= 1
+        path.write_bytes(data)
+
+
+def test_processes_and_this_process_give_the_same_bytes(source, tmp_path):
+    one = copy(source, tmp_path / "one")
+    two = copy(source, tmp_path / "two", processes=2)
+    assert content(tmp_path / "one") == content(tmp_path / "two")
+    assert one.documents == two.documents == 120 and one.lost == {}
+    assert list(DocumentShards(tmp_path / "one")) == documents(120)
+    names = [name for name in content(tmp_path / "one") if name.endswith(".tar")]
+    assert len(names) > 4 and "shard-00000-00000.tar" in names
+    assert lint(tmp_path / "one") == []
+
+
+def test_killed_at_any_moment_and_run_again_it_ends_with_the_same_bytes(source, tmp_path):
+    copy(source, tmp_path / "whole", max_bytes=30_000)
+    # The process kills itself in the middle of its n-th change of the folder: a file written in part, or just before or after.
+    code = (
+        "import os, signal, sys; from mmpt.data.engine import run; from mmpt.data.sources import shards\n"
+        "from mmpt.data.store import Store\n"
+        "run.LEAST_TASK_BYTES = 20_000; left = int(sys.argv[3])\n"
+        "def change(function):\n"
+        "    def changed(*arguments):\n"
+        "        global left; left -= 1\n"
+        "        if left == 0 and sys.argv[4] == 'before': os.kill(os.getpid(), signal.SIGKILL)\n"
+        "        function(*arguments)\n"
+        "        if left == 0: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return changed\n"
+        "for name in ('put', 'write', 'remove'): setattr(Store, name, change(getattr(Store, name)))\n"
+        "os.fsync = change(os.fsync)\n"
+        "c = shards.ShardsConfig(folder=sys.argv[1])\n"
+        "run.write_set(sys.argv[2], read=shards.read, config=c, units=shards.units(c), built={'by': 'a test'},\n"
+        "              run=run.RunConfig(max_bytes=30_000))"
+    )
+    out = tmp_path / "out"
+    draw = random.Random(1)
+    kills = 0
+    while True:
+        arguments = [str(draw.randint(4, 25)), draw.choice(["before", "after"])]
+        process = subprocess.run([sys.executable, "-c", code, str(source), str(out), *arguments], cwd=ROOT, capture_output=True)
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, process.stderr
+        kills += 1
+    assert kills >= 3
+    assert content(out) == content(tmp_path / "whole")
+
+
+def test_what_is_finished_is_not_built_again_and_nothing_else_is_overwritten(source, tmp_path):
+    out = tmp_path / "out"
+    copy(source, out)
+    before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert copy(source, out).documents == 120
+    assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == before
+    with pytest.raises(ConfigError, match="finished set that was built otherwise"):
+        copy(source, out, max_bytes=50_000)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="is not empty"):
+        copy(source, other)
+    with pytest.raises(ConfigError, match="nothing to read"):
+        copy(source, tmp_path / "none", times=0)
+
+
+def test_of_two_documents_with_one_id_the_first_is_kept_and_the_other_listed(source, tmp_path):
+    summary = copy(source, tmp_path / "twice", times=2, max_lost=1.0)
+    assert summary.documents == 120 and summary.lost == {"bad data": 120}
+    assert list(DocumentShards(tmp_path / "twice")) == documents(120)
+    assert lint(tmp_path / "twice") == []
+    copy(source, tmp_path / "again", times=2, max_lost=1.0, processes=2)
+    assert content(tmp_path / "again") == content(tmp_path / "twice")
+    lost = from_lines((tmp_path / "twice" / "lost.jsonl").read_bytes())
+    assert [one.document for one in lost] == [f"id-{number}" for number in range(120)]
+
+
+def test_bad_data_is_listed_and_too_much_of_it_stops_the_run(source, tmp_path):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    for path in source.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    damage(folder, 0.02)
+    summary = copy(folder, tmp_path / "some", max_lost=0.5)
+    lost = from_lines((tmp_path / "some" / "lost.jsonl").read_bytes())
+    assert 0 < len(lost) == summary.lost["bad data"] == 120 - summary.documents
+    kept = {document.id: document for document in DocumentShards(tmp_path / "some")}
+    assert all(kept[document.id] == document for document in documents(120) if document.id in kept)
+    with pytest.raises(DataError, match="documents are bad, more than max_lost 0.01 allows"):
+        copy(folder, tmp_path / "few", max_lost=0.01)
+    assert not (tmp_path / "few" / "manifest.json").exists()
+    damage(folder, 1.0)
+    damage(folder, 0.5)
+    with pytest.raises(DataError, match="are bad|not one of"):
+        copy(folder, tmp_path / "none", max_lost=0.05, processes=2)
+
+
+def test_a_full_disk_is_a_clear_error_and_the_run_goes_on_after_it(source, tmp_path):
+    code = (
+        "import resource, sys; from mmpt.data.sources import shards; from mmpt.data.engine import run\n"
+        "from mmpt.scripts import main_guard\n"
+        "run.LEAST_TASK_BYTES = 20_000\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (15_000, 15_000))\n"
+        "c = shards.ShardsConfig(folder=sys.argv[1])\n"
+        "main_guard(lambda: run.write_set(sys.argv[2], read=shards.read, config=c, units=shards.units(c),"
+        " built={'by': 'a test'}))()"
+    )
+    out = tmp_path / "out"
+    command = [sys.executable, "-c", code, str(source), str(out)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 2 and "cannot be written (File too large)" in result.stderr, result.stderr
+    assert "Traceback" not in result.stderr and not (out / "manifest.json").exists()
+    copy(source, out)
+    copy(source, tmp_path / "whole")
+    assert content(out) == content(tmp_path / "whole")
+
+
+class Unreliable(MemoryFileSystem):
+    """A remote of which every second request, at random, fails: before it is done, or after."""
+
+    protocol = "unreliable"
+    store: dict = {}
+    pseudo_dirs = [""]
+    draw = random.Random(0)
+    failures = 0
+
+    @classmethod
+    def _perhaps(cls) -> None:
+        if cls.draw.random() < 0.5:
+            cls.failures += 1
+            raise ConnectionResetError("connection reset by peer")
+
+    def cat_file(self, *arguments, **options):
+        self._perhaps()
+        return super().cat_file(*arguments, **options)
+
+    def pipe_file(self, *arguments, **options):
+        super().pipe_file(*arguments, **options)
+        self._perhaps()
+
+    def put_file(self, *arguments, **options):
+        self._perhaps()
+        return super().put_file(*arguments, **options)
+
+    def find(self, *arguments, **options):
+        self._perhaps()
+        return super().find(*arguments, **options)
+
+    def rm(self, *arguments, **options):
+        self._perhaps()
+        return super().rm(*arguments, **options)
+
+
+def test_a_remote_that_fails_half_of_the_time_loses_nothing(source, tmp_path, monkeypatch):
+    fsspec.register_implementation("unreliable", Unreliable, clobber=True)
+    monkeypatch.setattr(stores, "LONGEST_WAIT", 1e-3)
+    copy(source, tmp_path / "local")
+    copy(source, "unreliable://bucket/set")
+    expected = content(tmp_path / "local")
+    assert Unreliable.failures > 20
+    assert content("unreliable://bucket/set") == expected
+    copy("unreliable://bucket/set", tmp_path / "back", max_bytes=10_000_000)
+    assert list(DocumentShards(tmp_path / "back")) == documents(120)
+
+
+def test_a_ray_cluster_gives_the_same_bytes(source, tmp_path):
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    copy(source, tmp_path / "local")
+    quiet = {"include_dashboard": False, "object_store_memory": 80 << 20}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **quiet})
+    try:
+        for _ in range(2):
+            cluster.add_node(num_cpus=1, object_store_memory=80 << 20)
+        cluster.wait_for_nodes()
+        copy(source, tmp_path / "cluster", ray=cluster.address)
+    finally:
+        cluster.shutdown()
+    assert content(tmp_path / "cluster") == content(tmp_path / "local")
+    with pytest.raises(ConfigError, match="no cluster at"):
+        copy(source, tmp_path / "nowhere", ray="127.0.0.1:1")
