@@ -1,4 +1,6 @@
-"""Encode document shards with the three tokenizers: python datasets/to_tokens.py SPEC.yaml SHARDS OUT
+"""Encode document shards with the three tokenizers; stopped at any moment, the same command goes on.
+
+    python datasets/to_tokens.py SPEC.yaml SHARDS OUT [key=value ...] [--processes N] [--ray ADDRESS]
 
 (Not `tokenize.py`: a script's own folder comes first on the import path, and that name is the standard library's.)
 """
@@ -7,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from mmpt.config import load_config
+from mmpt.data.engine.options import add_run_options, run_config
 from mmpt.data.to_tokens import ToTokensConfig, write_tokens
 from mmpt.progress import progress_bars
 from mmpt.scripts import main_guard
@@ -14,16 +17,17 @@ from mmpt.scripts import main_guard
 
 @main_guard
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Encode document shards with the three tokenizers.")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("spec", type=Path)
-    parser.add_argument("shards", type=Path)
-    parser.add_argument("out", type=Path)
+    parser.add_argument("shards")
+    parser.add_argument("out")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    add_run_options(parser)
     arguments = parser.parse_args()
     config = load_config(arguments.spec, ToTokensConfig, arguments.overrides)
     with progress_bars() as progress:
-        count = write_tokens(config, [arguments.shards], arguments.out, progress, f"encoding {arguments.shards}")
-    print(f"{arguments.out}: {count} sequences")
+        summary = write_tokens(config, [arguments.shards], arguments.out, progress, "encoding", run_config(arguments))
+    print(f"{arguments.out}: {summary}")
 
 
 if __name__ == "__main__":

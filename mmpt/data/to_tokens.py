@@ -1,7 +1,8 @@
 """Document shards to token shards: each document through the tokenizers, as one or several arranged sequences."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, islice
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,13 @@ from rich.progress import Progress
 
 from mmpt.config import Schema
 from mmpt.data.arrange import Arrangement, arrange, as_it_stands
-from mmpt.data.shards.read import DocumentShards
+from mmpt.data.engine.run import RunConfig, Summary, write_set
+from mmpt.data.lost import Lost
 from mmpt.data.shards.tokens import TokenDocument
-from mmpt.data.shards.write import TokenShardWriter
+from mmpt.data.sources import shards
+from mmpt.data.sources.base import Unit
 from mmpt.document import Document, Text
+from mmpt.errors import DataError
 from mmpt.tokenizers.multimodal import MultimodalTokenizer
 from mmpt.vocabulary import Vocabulary
 
@@ -30,20 +34,69 @@ class ToTokensConfig(Schema):
     documents: int | None = None
 
 
-def write_tokens(config: ToTokensConfig, shards: Sequence[Path], folder: Path, progress: Progress, title: str) -> int:
-    """Encode every document of the shard sets `shards` into the token shards `folder`; returns how many sequences."""
-    tokenizer = MultimodalTokenizer.load(config.text, config.speech, config.image)
-    sets = [DocumentShards(path) for path in shards]
-    total = min(sum(map(len, sets)), config.documents or sum(map(len, sets)))
-    read = progress.track(islice(chain.from_iterable(sets), total), total=total, description=title)
-    hashes = [entry["sha256"] for shard_set in sets for entry in shard_set.manifest["shards"]]
-    built = {"spec": config.model_dump(mode="json"), "shards": hashes}
-    count = 0
-    with TokenShardWriter(folder, vocabulary=tokenizer.vocabulary, built=built) as writer:
-        for document in token_documents(read, tokenizer, config.arrangements):
-            writer.write(document)
-            count += 1
-    return count
+class _Job(Schema):
+    spec: ToTokensConfig
+    folders: tuple[str, ...]
+
+
+def write_tokens(
+    config: ToTokensConfig,
+    folders: Sequence[Path | str],
+    out: Path | str,
+    progress: Progress,
+    title: str,
+    run: RunConfig = RunConfig(),  # noqa: B008 (frozen)
+) -> Summary:
+    """Encode every document of the shard sets `folders` into the token shards `out`; see `write_set` for what is promised."""
+    job = _Job(spec=config, folders=tuple(map(str, folders)))
+    return write_set(
+        out,
+        read=read,
+        config=job,
+        units=units(job),
+        built={"spec": config.model_dump(mode="json"), "shards": [one for folder in folders for one in shards.hashes(folder)]},
+        run=run,
+        progress=progress,
+        title=title,
+        vocabulary=_tokenizer(config).vocabulary,
+    )
+
+
+def units(job: _Job) -> list[Unit]:
+    """One for each shard that is needed: [number of the set, the shard, how many of its documents]."""
+    left = job.spec.documents
+    found = []
+    for number, folder in enumerate(job.folders):
+        for unit in shards.units(shards.ShardsConfig(folder=folder)):
+            count = unit.what["documents"] if left is None else min(left, unit.what["documents"])
+            if count:
+                found.append(Unit([number, unit.what, count], unit.size))
+                left = None if left is None else left - count
+    return found
+
+
+def read(job: _Job, unit: Unit) -> Iterator[TokenDocument | Lost]:
+    """The sequences of the documents of a shard."""
+    number, shard, count = unit.what
+    stream = islice(shards.read(shards.ShardsConfig(folder=job.folders[number]), Unit(shard, unit.size)), count)
+    tokenizer, arrangements = _tokenizer(job.spec), job.spec.arrangements
+    while batch := list(islice(stream, BATCH)):
+        yield from (one for one in batch if isinstance(one, Lost))
+        documents = [one for one in batch if isinstance(one, Document)]
+        try:
+            yield from list(token_documents(documents, tokenizer, arrangements))
+        except DataError:  # one of them: which?
+            for document in documents:
+                try:
+                    yield from list(token_documents([document], tokenizer, arrangements))
+                except DataError as problem:
+                    yield Lost(f"{shard['name']}: {document.id}", str(problem), document.id)
+
+
+@lru_cache(maxsize=1)
+def _tokenizer(config: ToTokensConfig) -> MultimodalTokenizer:
+    """Loaded once in each process."""
+    return MultimodalTokenizer.load(config.text, config.speech, config.image)
 
 
 def token_documents(
