@@ -7,6 +7,7 @@ or compares the packs themselves, put back into the order of the one global stre
 import dataclasses
 import hashlib
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -148,7 +149,7 @@ def test_a_state_of_other_data_or_settings_is_refused_with_what_differs(sources,
     with pytest.raises(DataError, match="sources: "):
         Loader([sources[0], write(tmp_path, "second", 90)], **SETTINGS, state=state)
     for changes, reason in [
-        ({"format": "mmpt-loader/0"}, "expected 'mmpt-loader/1'"),
+        ({"format": "mmpt-loader/0"}, "expected 'mmpt-loader/2'"),
         ({"pack": 10**6}, "has fewer"),
         ({"pack": -1}, "expected whole numbers"),
         ({"fingerprint": "0"}, "fingerprint"),
@@ -182,11 +183,146 @@ def test_what_cannot_be_loaded_is_refused(sources, tmp_path):
         Loader([sources[0], other], **SETTINGS)
 
 
-def test_a_damaged_sample_stops_the_loop_with_its_name(tmp_path):
-    source = write(tmp_path, "source", 30)
-    tar = tmp_path / "source" / "shard-00000.tar"
-    data = bytearray(tar.read_bytes())
-    data[700] ^= 1
-    tar.write_bytes(data)
-    with pytest.raises(DataError, match="shard-00000.tar: sample 00000-000000"):
-        list(Loader([source], pack_tokens=256, packs_per_step=1, seed=0, epochs=1))
+def damage(folder: Path, numbers: list[int]) -> None:
+    """Flip a bit in these documents, counted over all shards."""
+    shards = TokenShards(folder)
+    for number in numbers:
+        shard, within = divmod(number, 100)
+        path = shards.shard_path(shard)
+        data = bytearray(path.read_bytes())
+        data[int(shards.index(shard).offsets[within]) + 700] ^= 1
+        path.write_bytes(data)
+
+
+def test_a_damaged_document_is_left_out_and_listed_the_same_on_any_number_of_ranks(tmp_path):
+    write(tmp_path, "source", 300)
+    whole = Loader([TokenShards(tmp_path / "source")], pack_tokens=256, packs_per_step=4, seed=0, epochs=1)
+    expected = [name for step in whole for batch in step for name in batch.document_ids]
+    damage(tmp_path / "source", [5, 123])
+    source = TokenShards(tmp_path / "source")
+    for world_size in (1, 2, 4):
+        options = {"pack_tokens": 256, "packs_per_step": 4, "seed": 0, "epochs": 1, "world_size": world_size}
+        loaders = [Loader([source], **options, rank=rank) for rank in range(world_size)]
+        steps = [list(loader) for loader in loaders]
+        packs = [batch for ranks in zip(*steps, strict=True) for group in zip(*ranks, strict=True) for batch in group]
+        found = [name for batch in packs for name in batch.document_ids]
+        assert [name for name in expected if name not in ("source-5", "source-123")] == [name for name in found if name][
+            : len(expected) - expected.count("source-5") - expected.count("source-123")
+        ]
+        items = {lost.item.rpartition(" ")[2] for loader in loaders for lost in loader.lost}
+        assert items == {"00000-000005", "00001-000023"}
+        assert all(lost.reason == "its bytes do not match the checksum in the index" for one in loaders for lost in one.lost)
+
+
+def test_a_pack_of_which_nothing_is_left_weighs_nothing(tmp_path):
+    write(tmp_path, "source", 3, low=200, high=256)
+    damage(tmp_path / "source", [1])
+    loader = Loader([TokenShards(tmp_path / "source")], pack_tokens=256, packs_per_step=3, seed=0, epochs=1, max_lost=0.5)
+    (step,) = loader
+    assert len(step) == 3 and len(loader.lost) == 1
+    (empty,) = [batch for batch in step if batch.document_ids == ("",)]
+    assert empty.input_ids.tolist() == [[VOCABULARY.special("<|end|>")]] and empty.weights.sum() == 0
+
+
+def test_too_much_damage_stops_the_loop_with_what_was_last(tmp_path):
+    write(tmp_path, "source", 300)
+    damage(tmp_path / "source", list(range(0, 300, 20)))
+    loader = Loader([TokenShards(tmp_path / "source")], pack_tokens=256, packs_per_step=1, seed=0, epochs=1)
+    with pytest.raises(
+        DataError, match=r"of 1\d\d documents could not be read, more than max_lost 0.01.*shard-0000\d.tar: sample"
+    ):
+        list(loader)
+    (tmp_path / "source" / "shard-00001.index.safetensors").write_bytes(b"")
+    with pytest.raises(DataError, match="shard-00001.index.safetensors: differs from the hash"):
+        next(iter(Loader([TokenShards(tmp_path / "source")], pack_tokens=256, packs_per_step=1, seed=0)))
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_blocks_and_workers_change_nothing_but_where_the_work_is_done(sources, workers):
+    changes = {"mixture": [1.0, 1.5], "block_documents": 90, "workers": workers}
+    expected, end = stream(sources, steps=15, **{**changes, "workers": 1})
+    assert end["epoch"] >= 2
+    assert stream(sources, steps=15, world_size=3, **changes) == (expected, end)
+    first, state = stream(sources, steps=4, world_size=2, **changes)
+    assert state["block"] > 0
+    then, end_too = stream(sources, steps=11, world_size=4, state=state, **changes)
+    assert first + then == expected and end_too == end
+
+
+def test_every_document_comes_once_an_epoch_over_all_blocks(sources):
+    loader = Loader(sources, **{**SETTINGS, "packs_per_step": 1}, block_documents=50, epochs=1)
+    assert loader.describe()["blocks"] == 7
+    names = [name for step in loader for batch in step for name in batch.document_ids]
+    assert sorted(names) == sorted([f"first-{n}" for n in range(230)] + [f"second-{n}" for n in range(91)])
+
+
+def test_only_the_indices_of_the_block_are_read(tmp_path, monkeypatch):
+    source = write(tmp_path, "source", 1000)
+    read = []
+    monkeypatch.setattr(source, "index", lambda shard, index=source.index: (read.append(shard), index(shard))[1])
+    next(iter(Loader([source], pack_tokens=256, packs_per_step=1, seed=0, block_documents=100, workers=0)))
+    assert len(set(read)) == 1
+
+
+def test_long_documents_are_split_between_their_parts(tmp_path):
+    def block(kind: str, count: int) -> list[int]:
+        first = {"image": VOCABULARY.image_offset, "speech": VOCABULARY.speech_offset}[kind]
+        codes = [first + n for n in range(count)]
+        return [VOCABULARY.special(f"<|{kind}|>"), *codes, VOCABULARY.special(f"<|/{kind}|>")]
+
+    begin, end = VOCABULARY.special("<|begin|>"), VOCABULARY.special("<|end|>")
+    parts = [[begin, *range(10)], block("image", 16), list(range(30, 40)), block("speech", 50), [*range(5), end]]
+    ids = [token for part in parts for token in part]
+    with TokenShardWriter(tmp_path / "set", vocabulary=VOCABULARY, built={}) as writer:
+        writer.write(TokenDocument("long", "test", np.array(ids), np.arange(len(ids), dtype=np.float32)))
+        writer.write(TokenDocument("short", "test", np.array([begin, 1, end])))
+    source = TokenShards(tmp_path / "set")
+    assert source.index(0).part_lengths.tolist() == [11, 18, 10, 52, 6, 3]
+
+    def pieces(pack_tokens: int, **changes) -> tuple[list, int]:
+        loader = Loader([source], pack_tokens=pack_tokens, packs_per_step=1, seed=0, epochs=1, **changes)
+        dropped = loader.describe()["dropped_documents"]
+        found = []
+        for (batch,) in loader:
+            edges = batch.cu_seqlens.tolist()
+            spans = zip(batch.document_ids, edges, edges[1:], strict=False)
+            found += [(name, batch.input_ids[0, a:b].tolist()) for name, a, b in spans]
+        return sorted(found), dropped
+
+    assert pieces(60) == ([("short", [begin, 1, end])], 1)
+    split = pieces(60, long_documents="split")
+    assert split == ([("long#0", ids[:39]), ("long#39", ids[39:]), ("short", [begin, 1, end])], 0)
+    # A part that fits nowhere is dropped and counted; what is before and after it stays whole.
+    assert pieces(40, long_documents="split") == ([("long#0", ids[:39]), ("long#91", ids[91:]), ("short", [begin, 1, end])], 1)
+    assert pieces(100, long_documents="split")[0][0] == ("long", ids)
+
+
+def test_a_pack_holds_no_more_pictures_than_allowed(tmp_path):
+    draw = np.random.default_rng(0)
+    begin, end = VOCABULARY.special("<|begin|>"), VOCABULARY.special("<|end|>")
+    picture = [VOCABULARY.special("<|image|>"), *[VOCABULARY.image_offset] * 16, VOCABULARY.special("<|/image|>")]
+    with TokenShardWriter(tmp_path / "set", vocabulary=VOCABULARY, built={}) as writer:
+        for number in range(200):
+            ids = [begin, *picture * int(draw.integers(0, 4)), *range(int(draw.integers(1, 30))), end]
+            writer.write(TokenDocument(f"{number}", "test", np.array(ids)))
+    source = TokenShards(tmp_path / "set")
+    for limit in (3, 5):
+        loader = Loader([source], pack_tokens=512, packs_per_step=1, seed=0, epochs=1, max_images=limit)
+        counts, names = [], []
+        for (batch,) in loader:
+            counts.append(int((batch.input_ids == VOCABULARY.special("<|image|>")).sum()))
+            names += batch.document_ids
+        assert max(counts) == limit and len(set(names)) == 200
+    with pytest.raises(DataError, match="no document fits"):
+        only = Loader([source], pack_tokens=1, packs_per_step=1, seed=0, max_images=1)
+        next(iter(only))
+
+
+def test_a_stalled_read_ends_the_loop_and_says_where(sources, monkeypatch):
+    waiting = threading.Event()
+    read = sources[0].read
+    monkeypatch.setattr(sources[0], "read", lambda *place: (waiting.wait(20), read(*place))[1])
+    loader = Loader(sources, **SETTINGS, workers=2, timeout=0.2)
+    with pytest.raises(DataError, match=r"nothing was loaded for 0.2 s: step 1 reads from .*shard-0000"):
+        next(iter(loader))
+    waiting.set()

@@ -1,4 +1,4 @@
-"""The canonical order: each source as often as its weight says, a pure function of seed and epoch."""
+"""The canonical order: each source as often as its weight says, every block mixed as the whole, nothing by chance."""
 
 import hashlib
 
@@ -7,57 +7,88 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmpt.data.loading.order import document_order
+from mmpt.data.loading.order import block_count, block_order, epoch_documents
 from mmpt.errors import ConfigError
 
 
-@settings(deadline=None, max_examples=100)
+def epoch_order(shards: list, weights: list[float], seed: int, epoch: int, block_documents: int = 1000) -> list[np.ndarray]:
+    documents = epoch_documents(shards, weights)
+    blocks = block_count(documents, block_documents)
+    return [block_order(shards, documents, seed, epoch, block, blocks) for block in range(blocks)]
+
+
+shard_sizes = st.lists(st.integers(0, 12), min_size=0, max_size=5).map(lambda sizes: np.array(sizes, dtype=np.int64))
+
+
+@settings(deadline=None, max_examples=150)
 @given(
-    st.lists(st.tuples(st.integers(0, 30), st.sampled_from([0.0, 0.5, 1.0, 1.25, 2.5])), min_size=1, max_size=4),
+    st.lists(st.tuples(shard_sizes, st.sampled_from([0.0, 0.5, 1.0, 1.25, 2.5])), min_size=1, max_size=4),
     st.integers(0, 2**40),
     st.integers(0, 9),
+    st.integers(1, 40),
 )
-def test_each_document_comes_as_often_as_its_weight_says(sources, seed, epoch):
-    sizes, weights = map(list, zip(*sources, strict=True))
-    order = document_order(sizes, weights, seed, epoch)
-    assert order.dtype == np.int64 and order.shape[1] == 2
-    assert np.array_equal(order, document_order(sizes, weights, seed, epoch))
-    for source, (size, weight) in enumerate(sources):
-        counts = np.bincount(order[order[:, 0] == source, 1], minlength=size)
-        assert len(counts) == size and abs(counts.sum() - size * weight) <= 0.5
-        assert set(counts.tolist()) <= {int(weight), int(weight) + (weight % 1 > 0)}
+def test_each_document_comes_as_often_as_its_weight_says(sources, seed, epoch, block_documents):
+    shards, weights = map(list, zip(*sources, strict=True))
+    blocks = epoch_order(shards, weights, seed, epoch, block_documents)
+    again = epoch_order(shards, weights, seed, epoch, block_documents)
+    assert all(np.array_equal(one, other) for one, other in zip(blocks, again, strict=True))
+    assert len(blocks) == max(1, -(-sum(map(len, blocks)) // block_documents))
+    order = np.concatenate(blocks)
+    assert order.dtype == np.int64 and order.shape[1] == 3
+    for source, (sizes, weight) in enumerate(sources):
+        own = order[order[:, 0] == source]
+        assert abs(len(own) - sizes.sum() * weight) <= 0.5
+        seen = {}
+        for shard, number in own[:, 1:].tolist():
+            assert 0 <= number < sizes[shard]
+            seen[shard, number] = seen.get((shard, number), 0) + 1
+        expected = {int(weight), int(weight) + (weight % 1 > 0)}
+        assert set(seen.values()) <= expected and (int(weight) == 0 or len(seen) == sizes.sum())
+        # Every block holds its share of every source, to a document.
+        for block in blocks:
+            assert abs((block[:, 0] == source).sum() - len(own) / len(blocks)) < 1
 
 
 def test_epochs_and_seeds_give_unlike_orders_and_halves():
-    orders = [document_order([400], [0.5], seed, epoch) for seed, epoch in ((0, 0), (0, 1), (1, 0))]
+    orders = [np.concatenate(epoch_order([np.array([400])], [0.5], *key)) for key in ((0, 0), (0, 1), (1, 0))]
     for one, other in ((0, 1), (0, 2), (1, 2)):
-        common = set(orders[one][:, 1].tolist()) & set(orders[other][:, 1].tolist())
+        common = set(orders[one][:, 2].tolist()) & set(orders[other][:, 2].tolist())
         assert 60 < len(common) < 140, "two random halves share about half"
 
 
-def test_the_order_is_well_mixed():
-    order = document_order([3000, 3000], [1.0, 1.0], 7, 0)
-    shares = order[:, 0].reshape(20, 300).mean(axis=1)
-    assert (abs(shares - 0.5) < 0.15).all()
-    own = order[order[:, 0] == 0, 1]
-    assert abs(np.corrcoef(own, np.arange(3000))[0, 1]) < 0.08
+def test_a_block_is_well_mixed_and_touches_few_shards():
+    shards = [np.full(300, 10), np.array([3000])]
+    blocks = epoch_order(shards, [1.0, 1.0], 7, 0, 1500)
+    assert len(blocks) == 4
+    for block in blocks:
+        shares = block[:, 0].reshape(5, 300).mean(axis=1)
+        assert (abs(shares - 0.5) < 0.15).all()
+        assert len(set(block[block[:, 0] == 0, 1].tolist())) == 75, "a quarter of the shards, each whole"
+        own = block[block[:, 0] == 1, 2]
+        assert abs(np.corrcoef(own, np.arange(len(own)))[0, 1]) < 0.12
 
 
 def test_the_order_never_changes():
     """A run resumed years later must meet the same documents. Changing this golden value breaks every saved loader state."""
-    order = document_order([5, 3], [1.0, 2.0], 1, 2)
-    raw = np.random.PCG64(np.random.SeedSequence((1, 2))).random_raw(5 + 3 + 11)[8:]
-    rows = [(0, n) for n in range(5)] + [(1, n) for n in range(3)] * 2
-    assert order.tolist() == [list(rows[place]) for place in sorted(range(11), key=lambda place: raw[place])]
-    assert (
-        hashlib.sha256(order.astype("<i8").tobytes()).hexdigest()
-        == "840dea3b84d5a23d1c364ef9f5e091b6fe723050bb87c6ae12837906e2161da0"
-    )
+
+    def permutation(*key: int) -> list[int]:
+        size = key[-1]
+        raw = np.random.PCG64(np.random.SeedSequence(key[:-1])).random_raw(size)
+        return sorted(range(size), key=lambda place: raw[place])
+
+    order = epoch_order([np.array([2, 3]), np.array([3])], [1.0, 2.0], 1, 2)
+    rows = [[0, shard, n] for shard in permutation(1, 2, 1, 0, 0, 2) for n in permutation(1, 2, 2, 0, 0, shard, [2, 3][shard])]
+    rows += [[1, 0, n] for turn in (0, 1) for n in permutation(1, 2, 2, 1, turn, 0, 3)]
+    assert len(order) == 1 and order[0].tolist() == [rows[place] for place in permutation(1, 2, 0, 0, 11)]
+    assert hashlib.sha256(order[0].astype("<i8").tobytes()).hexdigest() == GOLDEN
+
+
+GOLDEN = "4221c22aad821297e3c2fb249206ba64cffb11a39db2879b4c38419ef60a127c"
 
 
 @pytest.mark.parametrize("weights", [[1.0], [1.0, -1.0], [1.0, float("nan")], [1.0, float("inf")]])
 def test_weights_that_do_not_fit_are_refused(weights):
     with pytest.raises(ConfigError, match="mixture"):
-        document_order([3, 3], weights, 0, 0)
+        epoch_documents([np.array([3]), np.array([3])], weights)
     with pytest.raises(ConfigError, match="seed is -1"):
-        document_order([3], [1.0], -1, 0)
+        block_order([np.array([3])], [3], -1, 0, 0, 1)

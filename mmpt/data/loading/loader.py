@@ -3,55 +3,65 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
-from mmpt.data.loading.order import document_order
-from mmpt.data.loading.packing import PackedBatch, pack, plan_packs
+from mmpt.data.loading.order import BLOCK_DOCUMENTS, block_count, block_order, epoch_documents
+from mmpt.data.loading.packing import PackedBatch, pack
+from mmpt.data.loading.plan import BlockPlan, LongDocuments, plan_block
+from mmpt.data.loading.prefetch import prefetch
+from mmpt.data.lost import Lost
 from mmpt.data.shards.read import TokenShards
+from mmpt.data.shards.tokens import TokenDocument
 from mmpt.errors import ConfigError, DataError
 from mmpt.vocabulary import check_same
 
-FORMAT = "mmpt-loader/1"
+FORMAT = "mmpt-loader/2"
 WINDOW = 1024
-"""Documents in view while packs are planned; part of the canonical order, so changing it is a change of `FORMAT`."""
-
-
-@dataclass(frozen=True)
-class EpochPlan:
-    """One epoch: the `order` of documents, `packs` of positions in it, the `tokens` in all packs, and the documents `dropped`."""
-
-    order: np.ndarray
-    packs: list[np.ndarray]
-    tokens: int
-    dropped: int
+"""Documents in view while packs are planned; part of the canonical order."""
+ENOUGH = 100
+"""Documents read before their share of bad ones can stop the loop."""
 
 
 @dataclass(frozen=True)
 class Position:
-    """Where the stream stands: global steps done, and the next pack as (epoch, number within the epoch)."""
+    """Where the stream stands: global steps done, and the next pack as (epoch, block, number in the block)."""
 
     step: int = 0
     epoch: int = 0
+    block: int = 0
     pack: int = 0
+
+
+@dataclass(frozen=True)
+class _Step:
+    """This rank's packs of a step, each as (plan of its block, number in it), and the position after it."""
+
+    packs: list[tuple[BlockPlan, int]]
+    following: Position
 
 
 class Loader:
     """Iterates over global steps; each yields this rank's packs, `packs_per_step // world_size` of them.
 
-    The packs of all epochs form one endless stream, a pure function of (sources, mixture, pack_tokens, seed); step n is packs
-    n · packs_per_step … of it, and rank r of W takes every W-th of them from the r-th. So what a step trains on depends
-    neither on the number of ranks nor on when the run was interrupted. The last step of an epoch is filled from the next one.
+    The packs of all epochs form one endless stream, a pure function of (sources, mixture, seed, and the settings of packing);
+    step n is packs n · packs_per_step … of it, and rank r of W takes every W-th of them from the r-th. So what a step trains on
+    depends on neither the number of ranks nor that of workers, nor on when the run was interrupted. The last step of an epoch
+    is filled from the next one. An epoch is planned in blocks of about `block_documents`, when they are reached.
 
-    `mixture` holds a weight for each source (see `document_order`), None: each once an epoch. `epochs` ends the iteration
-    after the step that holds the last pack of so many epochs; None: never. `state` is what `state_dict` returned, on
-    any number of ranks.
+    `mixture` holds a weight for each source (see `epoch_documents`), None: each once an epoch. A pack holds whole documents of
+    at most `pack_tokens` tokens and, where it is given, `max_images` pictures; `long_documents` says whether longer ones are
+    dropped or split between their parts. `epochs` ends the iteration after the step that holds the last pack of so many
+    epochs; None: never. `workers` threads read ahead (0: none), and where nothing comes for `timeout` seconds the loop ends
+    with an error. `state` is what `state_dict` returned, on any number of ranks.
+
+    A document that cannot be read is left out and listed in `lost`; more than a share of `max_lost` of them ends the loop. A
+    pack of which nothing is left becomes one weightless `<|end|>`, so that all ranks stay in step.
 
     Raises `ConfigError` (mixture, packs_per_step and ranks that do not fit), `VocabularyError` (sources that disagree) and
-    `DataError` (a state of other data or settings; no document that fits a pack).
+    `DataError` (a state of other data or settings; no document that fits a pack; a damaged index; too much lost).
     """
 
     def __init__(
@@ -62,10 +72,16 @@ class Loader:
         pack_tokens: int,
         packs_per_step: int,
         seed: int,
+        max_images: int | None = None,
+        long_documents: LongDocuments = "drop",
+        block_documents: int = BLOCK_DOCUMENTS,
         rank: int = 0,
         world_size: int = 1,
         state: dict | None = None,
         epochs: int | None = None,
+        workers: int = 1,
+        timeout: float | None = 300.0,
+        max_lost: float = 0.01,
     ) -> None:
         if not sources:
             raise ConfigError("data: no source to load from")
@@ -81,70 +97,119 @@ class Loader:
             "mixture": [1.0] * len(sources) if mixture is None else [float(weight) for weight in mixture],
             "pack_tokens": pack_tokens,
             "packs_per_step": packs_per_step,
+            "max_images": max_images,
+            "long_documents": long_documents,
+            "block_documents": block_documents,
             "seed": seed,
             "window": WINDOW,
         }
         self._rank, self._world_size, self._epochs = rank, world_size, epochs
-        self._lengths = np.concatenate([source.lengths for source in sources])
-        self._starts = np.cumsum([0, *map(len, sources)])
+        self._workers, self._timeout, self._max_lost = workers, timeout, max_lost
+        self._shards = [source.shard_documents for source in sources]
+        self._documents = epoch_documents(self._shards, self._settings["mixture"])
+        self._blocks = block_count(self._documents, block_documents)
         self._plan = lru_cache(maxsize=2)(self._make_plan)
+        self.lost: list[Lost] = []
+        self._read_documents = 0
         self._position = Position() if state is None else self._restore(state)
 
     def __iter__(self) -> Iterator[list[PackedBatch]]:
-        """Yield the remaining steps. While one is being used, the next is read in a thread."""
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="mmpt-loader") as thread:
-            ahead = thread.submit(self._read, self._position)
-            while True:
-                step = ahead.result()
-                if step is None:
-                    return
-                batches, following = step
-                ahead = thread.submit(self._read, following)
-                self._position = following
-                yield batches
+        """Yield the remaining steps."""
+        steps = self._steps(self._position)
+        for step, (batches, documents, lost) in prefetch(steps, self._read, self._workers, self._timeout, self._describe_step):
+            self._position = step.following
+            self._count(documents, lost)
+            yield batches
 
     def state_dict(self) -> dict:
         """JSON values from which a loader on any number of ranks goes on after the last step that was yielded."""
         return {"format": FORMAT, **vars(self._position), "settings": self._settings, "fingerprint": _fingerprint(self._settings)}
 
     def describe(self) -> dict[str, float]:
-        """Figures of the current epoch: documents, dropped_documents, packs, tokens, and fill (mean tokens / pack_tokens)."""
-        plan = self._plan(self._position.epoch)
+        """Where the stream stands, and figures of the current block: documents, dropped_documents (pieces of documents too),
+        packs, tokens, steps, and fill (mean tokens / pack_tokens)."""
+        plan = self._plan(self._position.epoch, self._position.block)
         return {
             "epoch": self._position.epoch,
-            "documents": len(plan.order) - plan.dropped,
+            "block": self._position.block,
+            "blocks": self._blocks,
+            "documents": len(plan.pieces) - plan.dropped,
             "dropped_documents": plan.dropped,
             "packs": len(plan.packs),
             "tokens": plan.tokens,
             "steps": len(plan.packs) / self._settings["packs_per_step"],
-            "fill": plan.tokens / (len(plan.packs) * self._settings["pack_tokens"]),
+            "fill": plan.tokens / max(1, len(plan.packs) * self._settings["pack_tokens"]),
         }
 
-    def _make_plan(self, epoch: int) -> EpochPlan:
-        sizes, settings = [len(source) for source in self._sources], self._settings
-        order = document_order(sizes, settings["mixture"], settings["seed"], epoch)
-        lengths = self._lengths[self._starts[order[:, 0]] + order[:, 1]]
-        packs, dropped = plan_packs(lengths, settings["pack_tokens"], settings["window"])
-        if not packs:
-            raise DataError(
-                f"no document fits a pack of {settings['pack_tokens']} tokens: {len(dropped)} of {len(order)} dropped"
-            )
-        return EpochPlan(order, packs, int(lengths.sum() - lengths[dropped].sum()), len(dropped))
+    def _make_plan(self, epoch: int, block: int) -> BlockPlan:
+        settings = self._settings
+        rows = block_order(self._shards, self._documents, settings["seed"], epoch, block, self._blocks)
+        return plan_block(
+            self._sources, rows, settings["pack_tokens"], WINDOW, settings["max_images"], settings["long_documents"]
+        )
 
-    def _read(self, position: Position) -> tuple[list[PackedBatch], Position] | None:
-        """(this rank's packs of the step at `position`, the position after it), None after the last step."""
-        if self._epochs is not None and position.epoch >= self._epochs:
-            return None
-        batches, epoch, number = [], position.epoch, position.pack
-        for place in range(self._settings["packs_per_step"]):
-            plan = self._plan(epoch)
-            if place % self._world_size == self._rank:
-                rows = plan.order[plan.packs[number]].tolist()
-                batches.append(pack([self._sources[source][index] for source, index in rows]))
-            number += 1
-            if number == len(plan.packs):
-                epoch, number = epoch + 1, 0
-        return batches, Position(position.step + 1, epoch, number)
+    def _steps(self, position: Position) -> Iterator[_Step]:
+        """The steps from `position` on, planned but not read."""
+        step, epoch, block, number = position.step, position.epoch, position.block, position.pack
+        empty = 0
+        while self._epochs is None or epoch < self._epochs:
+            packs = []
+            for place in range(self._settings["packs_per_step"]):
+                while not self._plan(epoch, block).packs:
+                    empty += 1
+                    if empty > self._blocks:
+                        plan = self._plan(epoch, block)
+                        raise DataError(
+                            f"no document fits a pack of {self._settings['pack_tokens']} tokens: {plan.dropped} of "
+                            f"{len(plan.rows)} dropped"
+                        )
+                    epoch, block = (epoch, block + 1) if block + 1 < self._blocks else (epoch + 1, 0)
+                empty = 0
+                plan = self._plan(epoch, block)
+                if place % self._world_size == self._rank:
+                    packs.append((plan, number))
+                number += 1
+                if number == len(plan.packs):
+                    epoch, block, number = (epoch, block + 1, 0) if block + 1 < self._blocks else (epoch + 1, 0, 0)
+            step += 1
+            yield _Step(packs, Position(step, epoch, block, number))
+
+    def _read(self, step: _Step) -> tuple[list[PackedBatch], int, list[Lost]]:
+        """(the packs, documents asked for, those of them that could not be read)."""
+        batches, asked, lost = [], 0, []
+        for plan, number in step.packs:
+            found = []
+            for row, start, end in plan.pieces[plan.packs[number]].tolist():
+                source, shard, place = plan.rows[row].tolist()
+                asked += 1
+                try:
+                    document = self._sources[source].read(shard, place)
+                except DataError as problem:
+                    where, _, reason = str(problem).rpartition(": ")
+                    lost.append(Lost(where, reason))
+                    continue
+                found.append(document if end - start == len(document.ids) else _piece(document, start, end))
+            batches.append(pack(found or [self._nothing()]))
+        return batches, asked, lost
+
+    def _nothing(self) -> TokenDocument:
+        end = self._sources[0].vocabulary.special("<|end|>")
+        return TokenDocument("", "", np.array([end]), np.zeros(1, dtype=np.float32))
+
+    def _count(self, documents: int, lost: list[Lost]) -> None:
+        self._read_documents += documents
+        self.lost += lost
+        bad = len(self.lost)
+        if bad > self._max_lost * self._read_documents and (self._read_documents >= ENOUGH or bad == self._read_documents):
+            raise DataError(
+                f"{bad} of {self._read_documents} documents could not be read, more than max_lost {self._max_lost:g} allows; "
+                f"the last: {self.lost[-1].item}: {self.lost[-1].reason}"
+            )
+
+    def _describe_step(self, step: _Step) -> str:
+        rows = np.concatenate([plan.rows[plan.pieces[plan.packs[number], 0]] for plan, number in step.packs])
+        paths = dict.fromkeys(str(self._sources[source].shard_path(shard)) for source, shard in rows[:, :2].tolist())
+        return f"step {step.following.step} reads from {', '.join(list(paths)[:3])}" + (" …" if len(paths) > 3 else "")
 
     def _restore(self, state: dict) -> Position:
         if state.get("format") != FORMAT:
@@ -157,13 +222,20 @@ class Loader:
                 if saved.get(name) != value
             ]
             raise DataError("loader state: of other data or settings:\n" + "\n".join(differences or ["  fingerprint"]))
-        numbers = [state.get(name) for name in ("step", "epoch", "pack")]
+        numbers = [state.get(name) for name in ("step", "epoch", "block", "pack")]
         if any(type(number) is not int or number < 0 for number in numbers):
-            raise DataError(f"loader state: step, epoch and pack are {numbers}, expected whole numbers of 0 or more")
+            raise DataError(f"loader state: step, epoch, block and pack are {numbers}, expected whole numbers of 0 or more")
         position = Position(*numbers)
-        if position.pack >= len(self._plan(position.epoch).packs):
-            raise DataError(f"loader state: pack is {position.pack}, but epoch {position.epoch} has fewer")
+        if position.block >= self._blocks:
+            raise DataError(f"loader state: block is {position.block}, but an epoch has {self._blocks}")
+        if position.pack >= max(1, len(self._plan(position.epoch, position.block).packs)):
+            raise DataError(f"loader state: pack is {position.pack}, but block {position.block} has fewer")
         return position
+
+
+def _piece(document: TokenDocument, start: int, end: int) -> TokenDocument:
+    weights = None if document.weights is None else document.weights[start:end]
+    return TokenDocument(f"{document.id}#{start}", document.source, document.ids[start:end], weights)
 
 
 def _content(source: TokenShards) -> str:

@@ -1,35 +1,80 @@
-"""The one canonical order of documents in an epoch: a pure function of (sizes, mixture weights, seed, epoch)."""
+"""The one canonical order of documents: a pure function of (documents in each shard, weights, seed, epoch, block).
+
+An epoch is cut into blocks, so that nobody ever orders more than one block, however large the data. Block b of B holds the
+b-th of B equal shares of every source, so each block is mixed as the whole; its documents come from a run of shards, which is
+what a cache of remote shards needs; and they are shuffled together.
+"""
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
 from mmpt.errors import ConfigError
 
+BLOCK_DOCUMENTS = 1 << 18
+"""Documents in a block, about; part of the canonical order."""
 
-def document_order(sizes: list[int], weights: list[float], seed: int, epoch: int) -> np.ndarray:
-    """Shuffled rows (source, index within the source), int64 [documents, 2].
 
-    `weights[s]` says how many times source s is passed over in the epoch: 1.0 once; 2.5 twice, and a half of it, drawn anew
-    each epoch, a third time; 0 never. Raises `ConfigError` where the weights do not fit the sources.
+def epoch_documents(shards: list[np.ndarray], weights: list[float]) -> list[int]:
+    """Documents that each source gives to an epoch. `shards[s]` are the documents in each shard of source s.
+
+    `weights[s]` says how many times source s is passed over: 1.0 once; 2.5 twice, and a half of it, drawn anew each epoch,
+    a third time; 0 never. Raises `ConfigError` where the weights do not fit the sources.
     """
-    if len(weights) != len(sizes):
-        raise ConfigError(f"mixture: {len(weights)} weights for {len(sizes)} sources")
+    if len(weights) != len(shards):
+        raise ConfigError(f"mixture: {len(weights)} weights for {len(shards)} sources")
     if not all(math.isfinite(weight) and weight >= 0 for weight in weights):
         raise ConfigError(f"mixture: weights are {list(weights)}, expected numbers of 0 or more")
+    sizes = [int(np.sum(one)) for one in shards]
+    return [math.floor(w) * size + round((w - math.floor(w)) * size) for size, w in zip(sizes, weights, strict=True)]
+
+
+def block_count(documents: list[int], block_documents: int = BLOCK_DOCUMENTS) -> int:
+    """Blocks of an epoch to which each source gives so many documents; at least one."""
+    return max(1, math.ceil(sum(documents) / block_documents))
+
+
+def block_order(shards: list[np.ndarray], documents: list[int], seed: int, epoch: int, block: int, blocks: int) -> np.ndarray:
+    """The documents of a block in order: rows (source, shard, number in the shard), int64 [n, 3].
+
+    `documents` is what `epoch_documents` gave. Raises `ConfigError` on a negative seed.
+    """
     if seed < 0:
         raise ConfigError(f"seed is {seed}, expected 0 or more")
-    bits = np.random.PCG64(np.random.SeedSequence((seed, epoch)))
-    parts = [np.zeros((0, 2), dtype=np.int64)]
-    for source, (size, weight) in enumerate(zip(sizes, weights, strict=True)):
-        passes = math.floor(weight)
-        drawn = _permutation(bits, size)[: round((weight - passes) * size)]
-        indices = np.concatenate([np.tile(np.arange(size), passes), drawn])
-        parts.append(np.stack([np.full(len(indices), source), indices], axis=1))
+    parts = [np.zeros((0, 3), dtype=np.int64)]
+    for source, (sizes, count) in enumerate(zip(shards, documents, strict=True)):
+        first, last = count * block // blocks, count * (block + 1) // blocks
+        parts += _stretch(sizes, source, first, last, seed, epoch)
     rows = np.concatenate(parts)
-    return rows[_permutation(bits, len(rows))]
+    return rows[_permutation((seed, epoch, 0, block), len(rows))]
 
 
-def _permutation(bits: np.random.PCG64, size: int) -> np.ndarray:
+def _stretch(sizes: np.ndarray, source: int, first: int, last: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """Rows `first` … `last` of a source's passes in an epoch: shards in random order, the documents of each in random order."""
+    found, size = [], int(np.sum(sizes))
+    while first < last:
+        turn, start = divmod(first, size)
+        stop = min(size, start + last - first)
+        order, ends = _shard_order(tuple(np.asarray(sizes).tolist()), (seed, epoch, 1, source, turn))
+        at = int(np.searchsorted(ends, start, side="right"))
+        while start < stop:
+            shard, end = int(order[at]), int(ends[at])
+            begin = end - int(sizes[shard])
+            numbers = _permutation((seed, epoch, 2, source, turn, shard), int(sizes[shard]))[start - begin : stop - begin]
+            found.append(np.stack([np.full(len(numbers), source), np.full(len(numbers), shard), numbers], axis=1))
+            first += len(numbers)
+            start, at = end, at + 1
+    return found
+
+
+@lru_cache(maxsize=8)
+def _shard_order(sizes: tuple[int, ...], key: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """(shards in random order, documents up to the end of each in that order)."""
+    order = _permutation(key, len(sizes))
+    return order, np.cumsum(np.array(sizes, dtype=np.int64)[order])
+
+
+def _permutation(key: tuple[int, ...], size: int) -> np.ndarray:
     """A random order of 0 … size − 1. Made of raw bits, which numpy never changes; `Generator.permutation` it may."""
-    return np.argsort(bits.random_raw(size), kind="stable")
+    return np.argsort(np.random.PCG64(np.random.SeedSequence(key)).random_raw(size), kind="stable")

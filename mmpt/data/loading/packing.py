@@ -22,20 +22,27 @@ class PackPlan(NamedTuple):
     dropped: np.ndarray
 
 
-def plan_packs(lengths: np.ndarray, budget: int, window: int = 1024) -> PackPlan:
+def plan_packs(
+    lengths: np.ndarray, budget: int, window: int = 1024, images: np.ndarray | None = None, max_images: int | None = None
+) -> PackPlan:
     """Pack documents of `lengths` [documents] (tokens) into packs of at most `budget` tokens, whole documents only.
 
+    With `max_images`, a pack holds at most so many pictures too; `images` [documents] says how many each document has.
     The next `window` documents in order are in view. A pack takes them in order until one does not fit, then is topped up
     with the longest in view that fits, again and again. So packs keep the given order but for the top-ups, the oldest
     document in view always goes next, and no pack reaches further ahead than the window. Every document lies in exactly one
-    pack, or is dropped: those longer than the budget, and those without a token. O(documents · log window).
+    pack, or is dropped: those over a budget on their own, and those without a token. O(documents · log window), with pictures
+    O(documents · window) at worst.
     """
     if window < 1:
         raise ValueError(f"window is {window}, expected 1 or more")
     lengths = np.asarray(lengths, dtype=np.int64)
     fits = (lengths <= budget) & (lengths > 0)
+    if max_images is not None:
+        fits &= np.asarray(images) <= max_images
     queue = np.flatnonzero(fits)
     sizes = lengths[queue].tolist()
+    counts = np.asarray(images)[queue].tolist() if max_images is not None else None
     # The documents in view, sorted by length, of equal lengths the earliest last: one integer each, quick to compare.
     last_place = (1 << _PLACE_BITS) - 1
     keys = [(size << _PLACE_BITS) | (last_place - place) for place, size in enumerate(sizes)]
@@ -43,7 +50,7 @@ def plan_packs(lengths: np.ndarray, budget: int, window: int = 1024) -> PackPlan
     taken = bytearray(len(sizes))
     packs, head, seen = [], 0, 0
     while head < len(sizes):
-        pack, space = [], budget
+        pack, space, room = [], budget, max_images
         while True:
             while head < len(sizes) and taken[head]:
                 head += 1
@@ -52,10 +59,13 @@ def plan_packs(lengths: np.ndarray, budget: int, window: int = 1024) -> PackPlan
                 seen += 1
             if head == len(sizes):
                 break
-            if sizes[head] <= space:
+            if sizes[head] <= space and (counts is None or counts[head] <= room):
                 at, place = bisect_left(view, keys[head]), head
             else:
                 at = bisect_right(view, ((space + 1) << _PLACE_BITS) - 1) - 1
+                if counts is not None:
+                    while at >= 0 and counts[last_place - (view[at] & last_place)] > room:
+                        at -= 1
                 if at < 0:
                     break
                 place = last_place - (view[at] & last_place)
@@ -63,6 +73,8 @@ def plan_packs(lengths: np.ndarray, budget: int, window: int = 1024) -> PackPlan
             taken[place] = 1
             pack.append(place)
             space -= sizes[place]
+            if counts is not None:
+                room -= counts[place]
         packs.append(queue[pack])
     return PackPlan(packs, np.flatnonzero(~fits))
 

@@ -2,18 +2,22 @@
 
 import os
 from collections.abc import Iterator
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
 
+from mmpt.data.shards.index import Index
 from mmpt.data.shards.manifest import check_size, open_index, read_manifest
 from mmpt.data.shards.sample import decode_json, sample_key
 from mmpt.data.shards.tokens import TokenDocument, from_members
 from mmpt.document import Document, from_record
 from mmpt.errors import DataError, VocabularyError
-from mmpt.vocabulary import Vocabulary, check_same
+from mmpt.vocabulary import MODALITIES, Vocabulary, check_same
 
 MAX_OPEN = 64
+MAX_INDICES = 256
+"""Indices kept in memory, of about half a megabyte each."""
 
 
 class _OpenTar:
@@ -28,63 +32,91 @@ class _OpenTar:
 
 
 class _Shards:
-    """What both readers share: the manifest, the indices, and the members of sample i by one positioned read."""
+    """What both readers share: the manifest, the indices, and the members of sample i by one positioned read.
+
+    Opening reads the manifest alone; an index is read when its shard is first needed.
+    """
 
     kind: str
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
         self.manifest = read_manifest(self.folder, self.kind)
-        for shard in self.manifest["shards"]:
-            check_size(self.folder, shard)
-        self._indices = [open_index(self.folder, self.manifest, shard) for shard in self.manifest["shards"]]
-        self._starts = np.cumsum([0, *map(len, self._indices)])
+        self.shard_documents = np.array([shard["documents"] for shard in self.manifest["shards"]], dtype=np.int64)
+        """int64 [shards]: documents in each."""
+        self._starts = np.cumsum([0, *self.shard_documents])
+        self._begin()
+
+    def _begin(self) -> None:
         self._tars: dict[int, _OpenTar] = {}
+        self.index = lru_cache(maxsize=MAX_INDICES)(self._read_index)
 
     def __len__(self) -> int:
         return int(self._starts[-1])
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_tars": {}}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_tars", "index")}
 
-    def _members(self, number: int) -> tuple[dict[str, bytes], str]:
-        """(members of sample `number`, where it lies, for messages). Raises IndexError and `DataError`."""
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        self._begin()
+
+    def shard_path(self, shard: int) -> Path:
+        """The tar of shard number `shard`."""
+        return self.folder / self.manifest["shards"][shard]["name"]
+
+    def _read_index(self, shard: int) -> Index:
+        return open_index(self.folder, self.manifest, self.manifest["shards"][shard])
+
+    def _place(self, number: int) -> tuple[int, int]:
+        """(shard, number in the shard) of sample `number`. Raises IndexError."""
         number = range(len(self))[number]
         shard = int(np.searchsorted(self._starts, number, side="right")) - 1
-        index, within = self._indices[shard], number - int(self._starts[shard])
-        name = self.manifest["shards"][shard]["name"]
-        where = f"{self.folder / name}: sample {sample_key(name, within)}"
-        start, end = index.offsets[within : within + 2].tolist()
+        return shard, number - int(self._starts[shard])
+
+    def _members(self, shard: int, number: int) -> dict[str, bytes]:
+        """Members of a sample. Raises `DataError` naming shard and key."""
         try:
+            index = self.index(shard)
+            start, end = index.offsets[number : number + 2].tolist()
             data = os.pread(self._tar(shard).descriptor, end - start, start)
-            return index.decode(name, within, data), where
+            return index.decode(self.manifest["shards"][shard]["name"], number, data)
         except (OSError, DataError) as problem:
-            raise DataError(f"{where}: {problem}") from None
+            raise DataError(f"{self._where(shard, number)}: {problem}") from None
+
+    def _where(self, shard: int, number: int) -> str:
+        path = self.shard_path(shard)
+        return f"{path}: sample {sample_key(path.name, number)}"
 
     def _tar(self, shard: int) -> _OpenTar:
         tar = self._tars.get(shard)
         if tar is None:
+            check_size(self.folder, self.manifest["shards"][shard])
             while len(self._tars) >= MAX_OPEN:
                 self._tars.pop(next(iter(self._tars)), None)
-            tar = self._tars[shard] = _OpenTar(self.folder / self.manifest["shards"][shard]["name"])
+            tar = self._tars[shard] = _OpenTar(self.shard_path(shard))
         return tar
 
 
 class DocumentShards(_Shards):
     """The documents of a set written by `ShardWriter`: `len`, `[i]` in one read, iteration, and the `manifest`.
 
-    Opening raises `DataError` where the manifest is missing or of another format, an index is damaged, or a tar has not the
-    size in the manifest. `[i]` raises `DataError`, naming shard and key, where the sample is damaged.
+    Opening raises `DataError` where the manifest is missing or of another format. `[i]` raises `DataError`, naming shard and
+    key, where the index or the sample is damaged or the tar has not the size in the manifest.
     """
 
     kind = "documents"
 
     def __getitem__(self, number: int) -> Document:
-        members, where = self._members(number)
+        return self.read(*self._place(number))
+
+    def read(self, shard: int, number: int) -> Document:
+        """Document `number` of shard `shard`."""
+        members = self._members(shard, number)
         try:
             return from_record(decode_json(members.pop("json")), members)
         except DataError as problem:
-            raise DataError(f"{where}: {problem}") from None
+            raise DataError(f"{self._where(shard, number)}: {problem}") from None
 
     def __iter__(self) -> Iterator[Document]:
         return (self[number] for number in range(len(self)))
@@ -94,7 +126,6 @@ class TokenShards(_Shards):
     """The token sequences of a set written by `TokenShardWriter`; raises as `DocumentShards` does.
 
     `vocabulary` is the one the set was written with; where one is given and differs, `VocabularyError` names both sides.
-    `modality_counts` int64 [documents, 4] and `lengths` int64 [documents], both in tokens, come from the indices alone.
     """
 
     kind = "tokens"
@@ -106,16 +137,29 @@ class TokenShards(_Shards):
             raise VocabularyError(f"{self.folder}: vocabulary.json is not the vocabulary that the manifest names")
         if vocabulary is not None:
             check_same(self.vocabulary, str(self.folder), vocabulary, "the vocabulary it is to be read with")
-        counts = [np.zeros((0, 4), dtype=np.int64), *(index.counts for index in self._indices)]
-        self.modality_counts = np.concatenate(counts).astype(np.int64)
-        self.lengths = self.modality_counts.sum(axis=1)
+
+    @cached_property
+    def modality_counts(self) -> np.ndarray:
+        """int64 [documents, 4]: tokens by modality; reads every index."""
+        indices = (self.index(shard) for shard in range(len(self.shard_documents)))
+        counts = [np.zeros((0, len(MODALITIES)), dtype=np.int64), *(index.counts for index in indices)]
+        return np.concatenate(counts).astype(np.int64)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64 [documents]: tokens of each; reads every index."""
+        return self.modality_counts.sum(axis=1)
 
     def __getitem__(self, number: int) -> TokenDocument:
-        members, where = self._members(number)
+        return self.read(*self._place(number))
+
+    def read(self, shard: int, number: int) -> TokenDocument:
+        """Document `number` of shard `shard`."""
+        members = self._members(shard, number)
         try:
             return from_members(members, self.vocabulary)
         except DataError as problem:
-            raise DataError(f"{where}: {problem}") from None
+            raise DataError(f"{self._where(shard, number)}: {problem}") from None
 
     def __iter__(self) -> Iterator[TokenDocument]:
         return (self[number] for number in range(len(self)))
