@@ -11,7 +11,6 @@ import argparse
 import sys
 
 from mmpt.config import load_config
-from mmpt.data.loading.loader import Loader
 from mmpt.model.forward import check_head
 from mmpt.model.leak import require_no_leak
 from mmpt.scripts import main_guard
@@ -22,7 +21,7 @@ from mmpt.training.distributed import World, world
 from mmpt.training.engine import build_engine
 from mmpt.training.metrics import metrics
 from mmpt.training.signals import StopRequest
-from mmpt.training.sources import open_sources
+from mmpt.training.sources import open_loader, open_sources
 from mmpt.training.step import train_step
 from mmpt.vocabulary import check_same
 
@@ -50,16 +49,7 @@ def train(config: FinetuneConfig, ranks: World) -> int:
 
     engine = build_engine(model, vocabulary, config, ranks)
     state = restore_training(engine, checkpoint) if checkpoint else {"step": 0, "loader": None}
-    loader = Loader(
-        sources,
-        mixture=[source.weight for source in config.data],
-        pack_tokens=config.pack_tokens,
-        packs_per_step=config.packs_per_step,
-        seed=config.seed,
-        rank=ranks.rank,
-        world_size=ranks.size,
-        state=state["loader"],
-    )
+    loader = open_loader(config, sources, rank=ranks.rank, world_size=ranks.size, state=state["loader"])
     if ranks.rank == 0:
         size = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         print(f"{size / 1e6:.2f} M trained parameters, from step {state['step']}, data: {loader.describe()}", flush=True)

@@ -6,6 +6,7 @@ from typing import Literal
 import pydantic
 
 from mmpt.config import Schema
+from mmpt.data.loading.plan import LongDocuments
 from mmpt.model.adapters import AdapterConfig
 from mmpt.model.backbone import BackboneConfig
 
@@ -25,6 +26,20 @@ class DataSource(Schema):
 
     path: Path
     weight: float = pydantic.Field(default=1.0, gt=0)
+
+
+class LoadingConfig(Schema):
+    """How the loader packs and reads; see `mmpt.data.loading.loader.Loader`.
+
+    `budgets`: tokens of each modality in an epoch; the weights of the sources then only say where to stay near.
+    """
+
+    budgets: dict[str, float] = {}
+    max_images: int | None = pydantic.Field(default=None, ge=1)
+    long_documents: LongDocuments = "drop"
+    workers: int = pydantic.Field(default=1, ge=0)
+    timeout: float | None = pydantic.Field(default=300.0, gt=0)
+    max_lost: float = pydantic.Field(default=0.01, ge=0, le=1)
 
 
 class ModalityWeights(Schema):
@@ -52,6 +67,7 @@ class TrainingConfig(Schema):
     text_tokenizer: Path | None = None
     speech_tokenizer: Path | None = None
     image_tokenizer: Path | None = None
+    loading: LoadingConfig = LoadingConfig()
     pack_tokens: int = pydantic.Field(ge=2)
     packs_per_step: int = pydantic.Field(ge=1)
     steps: int = pydantic.Field(ge=1)

@@ -1,9 +1,13 @@
-"""The token shards of a training configuration, all of one vocabulary."""
+"""The token shards of a training configuration, all of one vocabulary, and the loader over them."""
 
+import numpy as np
+
+from mmpt.data.loading.loader import Loader
+from mmpt.data.loading.mixture import mixture_weights
 from mmpt.data.shards.read import TokenShards
 from mmpt.errors import ConfigError
 from mmpt.training.config import TrainingConfig
-from mmpt.vocabulary import Vocabulary, check_same
+from mmpt.vocabulary import MODALITIES, Vocabulary, check_same
 
 
 def open_sources(config: TrainingConfig) -> tuple[list[TokenShards], Vocabulary]:
@@ -18,3 +22,28 @@ def open_sources(config: TrainingConfig) -> tuple[list[TokenShards], Vocabulary]
     for source in sources[1:]:
         check_same(sources[0].vocabulary, str(sources[0].folder), source.vocabulary, str(source.folder))
     return sources, sources[0].vocabulary
+
+
+def open_loader(
+    config: TrainingConfig, sources: list[TokenShards], *, rank: int = 0, world_size: int = 1, state: dict | None = None
+) -> Loader:
+    """The loader of a run; `state` is that of a checkpoint. Raises as `Loader` does, and `ConfigError` on budgets."""
+    loading, mixture = config.loading, [source.weight for source in config.data]
+    if loading.budgets:
+        tokens = np.array([[source.manifest["tokens"][name] for name in MODALITIES] for source in sources])
+        mixture = mixture_weights(tokens, loading.budgets, mixture)
+    return Loader(
+        sources,
+        mixture=mixture,
+        pack_tokens=config.pack_tokens,
+        packs_per_step=config.packs_per_step,
+        max_images=loading.max_images,
+        long_documents=loading.long_documents,
+        seed=config.seed,
+        rank=rank,
+        world_size=world_size,
+        state=state,
+        workers=loading.workers,
+        timeout=loading.timeout,
+        max_lost=loading.max_lost,
+    )

@@ -1,5 +1,6 @@
 """Work done ahead in threads, its results in the order of the tasks, with a watch on how long the next one takes."""
 
+import atexit
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -9,6 +10,8 @@ from mmpt.errors import DataError
 
 AHEAD = 2
 """Tasks for each worker that are under way or waiting to be taken."""
+PATIENCE = 2.0
+"""Seconds that the end of a loop waits for each thread; one that is stalled is left behind."""
 _END = object()
 T, R = TypeVar("T"), TypeVar("R")
 
@@ -55,8 +58,19 @@ def prefetch(
             finally:
                 slot.done.set()
 
-    for number in range(workers):
-        threading.Thread(target=run, daemon=True, name=f"mmpt-loader-{number}").start()
+    threads = [threading.Thread(target=run, daemon=True, name=f"mmpt-loader-{number}") for number in range(workers)]
+
+    def end() -> None:
+        stop.set()
+        for _ in threads:
+            room.release()
+        for thread in threads:
+            thread.join(PATIENCE)
+
+    # A daemon thread that is in the middle of torch's code when the interpreter ends takes the process down with it.
+    atexit.register(end)
+    for thread in threads:
+        thread.start()
     try:
         while True:
             try:
@@ -73,6 +87,6 @@ def prefetch(
             yield slot.task, slot.result
             room.release()
     finally:
-        stop.set()
-        for _ in range(workers):
-            room.release()
+        end()
+        if not any(thread.is_alive() for thread in threads):
+            atexit.unregister(end)
