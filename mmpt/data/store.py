@@ -34,7 +34,7 @@ class Store:
         except (ImportError, ValueError) as problem:
             raise DataError(f"{location}: cannot be opened ({problem})") from None
         self.is_local = isinstance(self._files, fsspec.implementations.local.LocalFileSystem)
-        self.location = str(Path(root)) if self.is_local else str(location).rstrip("/")
+        self.location = str(location).rstrip("/") or "/"
         self._root = root.rstrip("/")
 
     def __repr__(self) -> str:

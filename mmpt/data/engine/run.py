@@ -89,7 +89,7 @@ def write_set(
     plan = {"built": built, "kind": "tokens" if vocabulary else "documents", "tasks": len(tasks), "units": _fingerprint(tasks)}
     if vocabulary:
         plan["vocabulary"] = vocabulary.fingerprint
-    job = Job(store.location, read, config, run.max_bytes, vocabulary)
+    job = Job(str(Path(out).absolute()) if store.is_local else store.location, read, config, run.max_bytes, vocabulary)
     if not _begin(store, plan):
         records = _run(job, tasks, run, store, progress, title)
         while repeated := repeated_ids(store, records):

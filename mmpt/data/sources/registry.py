@@ -5,6 +5,7 @@ from typing import Annotated
 import pydantic
 
 from mmpt.data.sources import (
+    markdown,
     recordings,
     shards,
     spoken_scenes,
@@ -12,6 +13,7 @@ from mmpt.data.sources import (
 )
 
 MODULES = {
+    "markdown": markdown,
     "recordings": recordings,
     "shards": shards,
     "spoken_scenes": spoken_scenes,
@@ -20,7 +22,13 @@ MODULES = {
 """`kind` → the module with its `units` and `read`, see `mmpt.data.sources.base`."""
 
 SourceConfig = Annotated[
-    recordings.RecordingsConfig | shards.ShardsConfig | spoken_scenes.SpokenScenesConfig | sprites.SpritesConfig,
+    (
+        markdown.MarkdownConfig
+        | recordings.RecordingsConfig
+        | shards.ShardsConfig
+        | spoken_scenes.SpokenScenesConfig
+        | sprites.SpritesConfig
+    ),
     pydantic.Field(discriminator="kind"),
 ]
 """The configuration of any of them."""

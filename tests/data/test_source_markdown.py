@@ -1,0 +1,184 @@
+"""Markdown gives its text and pictures in the order in which a reader meets them; what is missing is listed with its line."""
+
+import re
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image as Picture
+
+from mmpt.config import load_config
+from mmpt.data.build import BuildConfig, documents
+from mmpt.data.lost import Lost
+from mmpt.data.sources import markdown
+from mmpt.data.sources.markdown import MarkdownConfig
+from mmpt.data.store import Store
+from mmpt.document import Document, Image, Text
+from mmpt.errors import ConfigError
+from mmpt.media import encode_png
+
+ROOT = Path(__file__).resolve().parents[2]
+GUIDES = ROOT.parent / "shared" / "data" / "guides"
+
+
+def png(value: int) -> bytes:
+    return encode_png(Picture.fromarray(np.full((4, 5, 3), value, dtype=np.uint8)))
+
+
+def read(folder: Path | str, **changes) -> list:
+    config = MarkdownConfig(folder=str(folder), **changes)
+    return [one for unit in markdown.units(config) for one in markdown.read(config, unit)]
+
+
+def one(folder: Path, text: str, **changes) -> list:
+    """The parts of a file of this text, pictures as their alternative text and content."""
+    (folder / "page.md").write_text(text, encoding="utf-8")
+    (document,) = [found for found in read(folder, **changes) if isinstance(found, Document)]
+    return [(part.alt, part.data) if isinstance(part, Image) else part.text for part in document.parts]
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    (tmp_path / "images").mkdir()
+    for value in range(6):
+        (tmp_path / "images" / f"{value}.png").write_bytes(png(value))
+    (tmp_path / "images" / "a b.png").write_bytes(png(99))
+    return tmp_path
+
+
+def test_pictures_stand_where_they_stood(folder):
+    text = """---
+title: A page
+---
+# Title
+
+Before ![zero](images/0.png "a title") after.
+
+<div style="float: left">
+Inside.
+![one *bold*](images/1.png){:width="300px"}
+</div>
+<img src="images/2.png" alt="two &amp; more"/>
+
+- first
+- with ![three][ref] and `![code](images/5.png)`
+  on two lines
+
+1. number
+   - nested
+
+> quoted ![four](<images/a b.png>)
+
+[![linked](images/4.png)](https://example.org)
+
+```python
+![not](images/5.png) <div>{:x}
+--- task ---
+```
+--- task ---
+End<!-- a
+comment -->.{:.class}
+
+[ref]: images/3.png
+"""
+    assert one(folder, text, drop_lines=("--- /?task ---",)) == [
+        "# Title\n\nBefore",
+        ("zero", png(0)),
+        "after.\n\nInside.",
+        ("one bold", png(1)),
+        ("two & more", png(2)),
+        "- first\n- with",
+        ("three", png(3)),
+        "and `![code](images/5.png)`\n  on two lines\n\n1. number\n  - nested\n\n> quoted",
+        ("four", png(99)),
+        ("linked", png(4)),
+        "```python\n![not](images/5.png) <div>{:x}\n--- task ---\n```\n\nEnd\n.{:.class}",
+    ]
+
+
+words = st.text(st.sampled_from("abc déé.,"), min_size=1, max_size=12).map(str.strip).filter(lambda text: text.strip("., "))
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.one_of(words, st.integers(0, 5)), min_size=1, max_size=12), st.sampled_from(["\n\n", "\n", " "]))
+def test_any_order_of_text_and_pictures_comes_back(folder, content, between):
+    text = between.join(f"![p{item}](images/{item}.png)" if isinstance(item, int) else item for item in content)
+    expected = []
+    for item in content:
+        if isinstance(item, int):
+            expected.append((f"p{item}", png(item)))
+        elif expected and isinstance(expected[-1], list):
+            expected[-1].append(item)
+        else:
+            expected.append([item])
+    found = [part if isinstance(part, tuple) else re.split(r"\s+", part) for part in one(folder, text)]
+    assert found == [part if isinstance(part, tuple) else re.split(r"\s+", " ".join(part)) for part in expected]
+
+
+def test_what_is_missing_damaged_or_elsewhere_is_listed_and_the_rest_keeps_its_order(folder):
+    (folder / "images" / "empty.png").write_bytes(b"")
+    (folder / "images" / "cut.png").write_bytes(png(1)[:50])
+    targets = ["none.png", "images/0.png", "images/empty.png", "images/cut.png", "../../secret.png", "https://x.org/a.png"]
+    (folder / "secret.png").symlink_to("/etc/passwd")
+    targets += ["secret.png", "images/1.png"]
+    (folder / "page.md").write_text("\n\n".join(f"{n} ![]({target})" for n, target in enumerate(targets)))
+    *lost, document = read(folder)
+    assert [part.text for part in document.parts if isinstance(part, Text)] == [str(number) for number in range(8)]
+    assert [part.data for part in document.parts if isinstance(part, Image)] == [png(0), png(1)]
+    reasons = ["no such file", "0 bytes", "no picture that can be decoded", "leads out", "not fetched", "leads out"]
+    assert len(lost) == len(reasons)
+    for found, reason, line in zip(lost, reasons, (1, 5, 7, 9, 11, 13), strict=True):
+        assert reason in found.reason and f"page.md, line {line}: " in found.item and not found.whole and not found.bad
+
+
+def test_files_that_are_no_text_are_lost_whole_and_nothing_else_is(folder):
+    (folder / "a.md").write_bytes(b"\xff\xfe\x00")
+    (folder / "b.md").write_text("")
+    (folder / "step_10.md").write_text("ten")
+    (folder / "step_9.md").write_text("nine")
+    found = read(folder, language="en", name="pages")
+    assert [type(item) for item in found] == [Lost, Lost, Document, Document]
+    assert [item.id for item in found[2:]] == ["pages/step_9.md", "pages/step_10.md"]
+    assert found[2].meta == {"path": "step_9.md", "language": "en"} and found[2].source == "pages"
+
+
+def test_a_remote_folder_reads_the_same(folder):
+    (folder / "page.md").write_text("see ![x](images/1.png)")
+    remote = Store("memory://markdown-test/tree")
+    for name in Store(folder).files():
+        remote.write(name, (folder / name).read_bytes())
+    assert read("memory://markdown-test/tree", name="x") == read(folder, name="x")
+
+
+def test_mistakes_of_the_specification_are_named(tmp_path):
+    with pytest.raises(ConfigError, match="no such folder"):
+        read(tmp_path / "none")
+    with pytest.raises(ConfigError, match="no file matches"):
+        read(tmp_path)
+    with pytest.raises(ValueError, match="no regular expression"):
+        MarkdownConfig(folder=".", files="(")
+
+
+@pytest.mark.skipif(not GUIDES.is_dir(), reason="no guides beside the repository")
+def test_every_picture_of_the_guides_is_in_place_and_in_order(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    config = load_config(Path("datasets/specs/guides.yaml"), BuildConfig)
+    found = list(documents(config))
+    pages = [item for item in found if isinstance(item, Document)]
+    missing = [item for item in found if isinstance(item, Lost)]
+    files = sorted(GUIDES.rglob("step_*.md"))
+    assert len(pages) == len(files) and {page.meta["language"] for page in pages} == {"en", "fr"}
+    absent = []
+    for page in pages:
+        path = GUIDES / page.meta["path"]
+        targets = [unquote(target) for target in re.findall(r"!\[[^\]]*\]\(([^)\s]+)\)", path.read_text(encoding="utf-8"))]
+        absent += [target for target in targets if not (path.parent / target).is_file()]
+        expected = [(path.parent / target).read_bytes() for target in targets if (path.parent / target).is_file()]
+        assert [part.data for part in page.parts if isinstance(part, Image)] == expected
+        text = "".join(part.text for part in page.parts if isinstance(part, Text))
+        assert not re.search(r"!\[|</?div|\{:|^--- ", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
+    assert sorted(item.item.rpartition(": ")[2] for item in missing) == sorted(absent)
+    assert set(absent) == {"images/rotated-costume.gif", "images/crank-sound-editor.png"}
