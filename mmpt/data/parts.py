@@ -5,12 +5,12 @@ import warnings
 
 import numpy as np
 import soundfile
+from PIL import ExifTags, UnidentifiedImageError
 from PIL import Image as Pillow
-from PIL import UnidentifiedImageError
 
 from mmpt.document import Image, Speech
 from mmpt.errors import DataError
-from mmpt.media import MAX_PIXELS, MAX_SECONDS, decode_image, decode_speech, encode_flac, encode_png, reason
+from mmpt.media import MAX_PIXELS, MAX_SECONDS, decode_speech, encode_flac, encode_png, reason
 
 MAX_BYTES = 512 << 20
 """Largest file that is opened as one picture or recording."""
@@ -31,12 +31,14 @@ def image_part(data: bytes, alt: str = "", max_pixels: int = MAX_PIXELS) -> Imag
             header = Pillow.open(io.BytesIO(data), formats=(*_KEPT, *_CONVERTED))
         if header.width * header.height > max_pixels:
             raise DataError(f"picture of {header.width} x {header.height} pixels, at most {max_pixels} are decoded")
+        header.load()
         if header.format in _CONVERTED:
             data = encode_png(header.convert("RGBA" if "transparency" in header.info or "A" in header.mode else "RGB"))
+        turned = header.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # by a quarter, so that the sides change places
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Pillow.DecompressionBombError) as problem:
         raise DataError(f"no picture that can be decoded ({reason(problem)})") from None
-    picture = decode_image(data, max_pixels)
-    return Image(data, _KEPT.get(header.format, "png"), picture.width, picture.height, alt)
+    width, height = header.size[::-1] if turned else header.size
+    return Image(data, _KEPT.get(header.format, "png"), width, height, alt)
 
 
 def speech_part(

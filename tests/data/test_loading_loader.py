@@ -201,7 +201,7 @@ def test_a_damaged_document_is_left_out_and_listed_the_same_on_any_number_of_ran
     damage(tmp_path / "source", [5, 123])
     source = TokenShards(tmp_path / "source")
     for world_size in (1, 2, 4):
-        options = {"pack_tokens": 256, "packs_per_step": 4, "seed": 0, "epochs": 1, "world_size": world_size}
+        options = {"pack_tokens": 256, "packs_per_step": 4, "seed": 0, "epochs": 1, "world_size": world_size, "max_lost": 0.1}
         loaders = [Loader([source], **options, rank=rank) for rank in range(world_size)]
         steps = [list(loader) for loader in loaders]
         packs = [batch for ranks in zip(*steps, strict=True) for group in zip(*ranks, strict=True) for batch in group]

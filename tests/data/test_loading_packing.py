@@ -22,8 +22,13 @@ def test_every_document_is_in_one_pack_within_budget_and_window_or_dropped(lengt
     kept = [place for place in range(len(lengths)) if place not in set(dropped.tolist())]
     assert sorted(place for places in packs for place in places.tolist()) == kept
     left = list(kept)
-    for places in packs:
+    for number, places in enumerate(packs):
         assert 0 < lengths[places].sum() <= budget
+        if len(left) <= window:  # all in view: shared out evenly
+            assert sorted(place for rest in packs[number:] for place in rest.tolist()) == left
+            loads = [int(lengths[rest].sum()) for rest in packs[number:]]
+            assert max(loads) - min(loads) <= lengths[left].max()
+            break
         assert places[0] == left[0], "the oldest document opens the pack"
         for place in places.tolist():
             assert place in left[:window], "a pack reaches no further than the window"
@@ -33,12 +38,16 @@ def test_every_document_is_in_one_pack_within_budget_and_window_or_dropped(lengt
 
 
 def test_a_plan_worked_out_by_hand():
-    # Budget 10: 6 opens, 5 does not fit, of the rest the longest up to 4 is the 4, exactly. Then 5 + 3, and 2 tops up; 9; 7.
+    # Budget 10: 6 opens, 5 does not fit, of the rest the longest up to 4 is the 4, exactly. Then all is in view, 26 tokens for
+    # three packs: 9, 7 and 5 open them, the 3 goes to the 5, and the 2 to the 7.
     packs, dropped = plan_packs(np.array([6, 5, 3, 11, 4, 2, 9, 7]), budget=10, window=5)
-    assert [places.tolist() for places in packs] == [[0, 4], [1, 2, 5], [6], [7]]
+    assert [places.tolist() for places in packs] == [[0, 4], [1, 2], [5, 7], [6]]
     assert dropped.tolist() == [3]
     # Equal lengths: the earlier one.
-    assert [places.tolist() for places in plan_packs(np.array([6, 5, 4, 4]), 10).packs] == [[0, 2], [1, 3]]
+    assert [places.tolist() for places in plan_packs(np.array([6, 5, 4, 4]), 10, window=3).packs] == [[0, 2], [1, 3]]
+    # Two pictures at most in a pack: the third 2 must open another.
+    packs, dropped = plan_packs(np.array([2, 2, 2]), 10, images=np.array([1, 1, 1]), max_images=2)
+    assert sorted(len(places) for places in packs) == [1, 2] and not len(dropped)
 
 
 def test_packs_of_short_documents_are_full_and_planned_quickly():

@@ -2,6 +2,7 @@
 
 from bisect import bisect_left, bisect_right, insort
 from dataclasses import dataclass, fields
+from heapq import heappop, heappush
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -30,9 +31,10 @@ def plan_packs(
     With `max_images`, a pack holds at most so many pictures too; `images` [documents] says how many each document has.
     The next `window` documents in order are in view. A pack takes them in order until one does not fit, then is topped up
     with the longest in view that fits, again and again. So packs keep the given order but for the top-ups, the oldest
-    document in view always goes next, and no pack reaches further ahead than the window. Every document lies in exactly one
-    pack, or is dropped: those over a budget on their own, and those without a token. O(documents · log window), with pictures
-    O(documents · window) at worst.
+    document in view always goes next, and no pack reaches further ahead than the window. Once all that is left is in view, it
+    is shared out evenly to as few packs as will do, the largest first to the emptiest: a nearly empty last pack would give one
+    rank fewer tokens than the others. Every document lies in exactly one pack, or is dropped: those over a budget on their
+    own, and those without a token. O(documents · log window), with pictures O(documents · window) at worst.
     """
     if window < 1:
         raise ValueError(f"window is {window}, expected 1 or more")
@@ -50,6 +52,13 @@ def plan_packs(
     taken = bytearray(len(sizes))
     packs, head, seen = [], 0, 0
     while head < len(sizes):
+        while seen < len(sizes) and len(view) < window:
+            insort(view, keys[seen])
+            seen += 1
+        if seen == len(sizes):
+            places = [last_place - (key & last_place) for key in reversed(view)]
+            packs += [queue[pack] for pack in _share_out(places, sizes, budget, counts, max_images)]
+            break
         pack, space, room = [], budget, max_images
         while True:
             while head < len(sizes) and taken[head]:
@@ -77,6 +86,36 @@ def plan_packs(
                 room -= counts[place]
         packs.append(queue[pack])
     return PackPlan(packs, np.flatnonzero(~fits))
+
+
+def _share_out(
+    places: list[int], sizes: list[int], budget: int, counts: list[int] | None, max_images: int | None
+) -> list[list[int]]:
+    """Packs of `places` (longest first) by the rule of Graham (1969): each to the emptiest pack that has room for it."""
+    number = max(1, -(-sum(sizes[place] for place in places) // budget))
+    while True:
+        packs: list[list[int]] = [[] for _ in range(number)]
+        emptiest = [(0, 0, pack) for pack in range(number)]  # (tokens, pictures, pack), a heap
+        for place in places:
+            aside = []
+            while emptiest:
+                tokens, pictures, pack = heappop(emptiest)
+                more = counts[place] if counts is not None else 0
+                if tokens + sizes[place] > budget:
+                    emptiest = []  # no fuller one has room either
+                elif counts is not None and pictures + more > max_images:
+                    aside.append((tokens, pictures, pack))
+                else:
+                    packs[pack].append(place)
+                    aside.append((tokens + sizes[place], pictures + more, pack))
+                    break
+            else:
+                break
+            for entry in aside:
+                heappush(emptiest, entry)
+        else:
+            return sorted(sorted(pack) for pack in packs if pack)
+        number += 1
 
 
 @dataclass(frozen=True, eq=False)
