@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from mmpt.data.loading.losses import Losses, lost_document
 from mmpt.data.loading.order import BLOCK_DOCUMENTS, block_count, block_order, epoch_documents
 from mmpt.data.loading.packing import PackedBatch, pack
 from mmpt.data.loading.plan import BlockPlan, LongDocuments, plan_block
@@ -21,8 +22,6 @@ from mmpt.vocabulary import check_same
 FORMAT = "mmpt-loader/2"
 WINDOW = 1024
 """Documents in view while packs are planned; part of the canonical order."""
-ENOUGH = 100
-"""Documents read before their share of bad ones can stop the loop."""
 
 
 @dataclass(frozen=True)
@@ -104,13 +103,12 @@ class Loader:
             "window": WINDOW,
         }
         self._rank, self._world_size, self._epochs = rank, world_size, epochs
-        self._workers, self._timeout, self._max_lost = workers, timeout, max_lost
+        self._workers, self._timeout = workers, timeout
         self._shards = [source.shard_documents for source in sources]
         self._documents = epoch_documents(self._shards, self._settings["mixture"])
         self._blocks = block_count(self._documents, block_documents)
         self._plan = lru_cache(maxsize=2)(self._make_plan)
-        self.lost: list[Lost] = []
-        self._read_documents = 0
+        self._losses = Losses(max_lost)
         self._position = Position() if state is None else self._restore(state)
 
     def __iter__(self) -> Iterator[list[PackedBatch]]:
@@ -118,8 +116,13 @@ class Loader:
         steps = self._steps(self._position)
         for step, (batches, documents, lost) in prefetch(steps, self._read, self._workers, self._timeout, self._describe_step):
             self._position = step.following
-            self._count(documents, lost)
+            self._losses.count(documents, lost)
             yield batches
+
+    @property
+    def lost(self) -> list[Lost]:
+        """Every document that this rank could not read so far."""
+        return self._losses.lost
 
     def state_dict(self) -> dict:
         """JSON values from which a loader on any number of ranks goes on after the last step that was yielded."""
@@ -185,8 +188,7 @@ class Loader:
                 try:
                     document = self._sources[source].read(shard, place)
                 except DataError as problem:
-                    where, _, reason = str(problem).rpartition(": ")
-                    lost.append(Lost(where, reason))
+                    lost.append(lost_document(problem))
                     continue
                 found.append(document if end - start == len(document.ids) else _piece(document, start, end))
             batches.append(pack(found or [self._nothing()]))
@@ -195,16 +197,6 @@ class Loader:
     def _nothing(self) -> TokenDocument:
         end = self._sources[0].vocabulary.special("<|end|>")
         return TokenDocument("", "", np.array([end]), np.zeros(1, dtype=np.float32))
-
-    def _count(self, documents: int, lost: list[Lost]) -> None:
-        self._read_documents += documents
-        self.lost += lost
-        bad = len(self.lost)
-        if bad > self._max_lost * self._read_documents and (self._read_documents >= ENOUGH or bad == self._read_documents):
-            raise DataError(
-                f"{bad} of {self._read_documents} documents could not be read, more than max_lost {self._max_lost:g} allows; "
-                f"the last: {self.lost[-1].item}: {self.lost[-1].reason}"
-            )
 
     def _describe_step(self, step: _Step) -> str:
         rows = np.concatenate([plan.rows[plan.pieces[plan.packs[number], 0]] for plan, number in step.packs])
