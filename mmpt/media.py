@@ -55,6 +55,10 @@ def decode_speech(data: bytes, sample_rate: int = 16_000, max_seconds: float = M
 
     Raises `DataError` where the bytes are no whole audio, hold no sample, hold NaN, or last longer than `max_seconds`.
     """
+    if data[:4] == b"RIFF":  # libsndfile takes a WAV that was cut short for a shorter one; streams write no or all bits as size
+        size = int.from_bytes(data[4:8], "little")
+        if len(data) - 8 < size < 0xFFFFFFFF:
+            raise DataError(f"audio cut short: {len(data)} of {size + 8} bytes")
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             if file.frames > max_seconds * file.samplerate:

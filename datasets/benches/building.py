@@ -2,7 +2,7 @@
 
     python datasets/benches/building.py [../shared/data/guides]
 
-The speed is that of 96 copies of the tutorials, in turns with one and two processes, the median of five pairs. Writes
+The speed is that of 192 copies of the tutorials, in turns with one and two processes, the median of five pairs. Writes
 datasets/results/building.json.
 """
 
@@ -25,7 +25,7 @@ from mmpt.errors import ConfigError
 from mmpt.results import Figure, report
 from mmpt.scripts import main_guard
 
-COPIES, PAIRS = 96, 5
+COPIES, PAIRS = 192, 5
 ROOT = Path(__file__).resolve().parents[2]
 RESULT = ROOT / "datasets" / "results" / "building.json"
 

@@ -74,7 +74,7 @@ def test_recordings_that_are_not_what_they_should_be_are_refused():
     soundfile.write(buffer, np.full(800, np.nan, dtype=np.float32), 8000, format="WAV", subtype="FLOAT")
     for data, options, reason in [
         (b"", {}, "of 0 bytes"),
-        (encode_wav(samples, 8000)[:44], {}, "without a single sample"),
+        (encode_wav(samples, 8000)[:44], {}, "cut short: 44 of 16044 bytes"),
         (encode_flac(samples, 8000)[:-60], {}, "decoded|cut short"),
         (encode_wav(samples, 8000), {"sample_rate": 16_000}, "8000 Hz, expected 16000 Hz"),
         (encode_wav(samples, 8000), {"start": 0.5, "duration": 0.6}, "has no piece from 0.5 s to 1.10 s"),

@@ -5,7 +5,18 @@ from typing import Annotated
 import pydantic
 
 from mmpt.data.sources import (
+    aligned_lists,
+    common_voice,
+    conversations,
+    image_text_table,
+    image_text_tars,
+    lhotse,
+    librispeech,
+    ljspeech,
     markdown,
+    mmc4,
+    nemo,
+    plain_text,
     recordings,
     shards,
     spoken_scenes,
@@ -13,7 +24,18 @@ from mmpt.data.sources import (
 )
 
 MODULES = {
+    "aligned_lists": aligned_lists,
+    "common_voice": common_voice,
+    "conversations": conversations,
+    "image_text_table": image_text_table,
+    "image_text_tars": image_text_tars,
+    "lhotse": lhotse,
+    "librispeech": librispeech,
+    "ljspeech": ljspeech,
     "markdown": markdown,
+    "mmc4": mmc4,
+    "nemo": nemo,
+    "plain_text": plain_text,
     "recordings": recordings,
     "shards": shards,
     "spoken_scenes": spoken_scenes,
@@ -23,7 +45,18 @@ MODULES = {
 
 SourceConfig = Annotated[
     (
-        markdown.MarkdownConfig
+        aligned_lists.AlignedListsConfig
+        | common_voice.CommonVoiceConfig
+        | conversations.ConversationsConfig
+        | image_text_table.ImageTextTableConfig
+        | image_text_tars.ImageTextTarsConfig
+        | lhotse.LhotseConfig
+        | librispeech.LibriSpeechConfig
+        | ljspeech.LJSpeechConfig
+        | markdown.MarkdownConfig
+        | mmc4.Mmc4Config
+        | nemo.NemoConfig
+        | plain_text.PlainTextConfig
         | recordings.RecordingsConfig
         | shards.ShardsConfig
         | spoken_scenes.SpokenScenesConfig

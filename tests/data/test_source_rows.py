@@ -1,0 +1,215 @@
+"""Sources of rows: every format gives the same rows, every cut the same documents, and every bad row its reason."""
+
+import csv
+import gzip
+import hashlib
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image as Picture
+
+from mmpt.data.lost import Lost
+from mmpt.data.sources import aligned_lists, conversations, image_text_table, mmc4, plain_text, rows
+from mmpt.data.store import Store
+from mmpt.document import Document, Image, Text
+from mmpt.errors import ConfigError
+from mmpt.media import encode_png
+
+
+def png(value: int) -> bytes:
+    return encode_png(Picture.fromarray(np.full((4, 5, 3), value, dtype=np.uint8)))
+
+
+def read(module, config) -> list:
+    return [one for unit in module.units(config) for one in module.read(config, unit)]
+
+
+def parts(document: Document) -> list:
+    return [part.data if isinstance(part, Image) else part.text for part in document.parts]
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for value in range(5):
+        (folder / f"{value}.png").write_bytes(png(value))
+    return folder
+
+
+def test_every_format_gives_the_same_texts(tmp_path):
+    content = [{"text": f'line {n}, "quoted" é', "lang": "en"} for n in range(5)]
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in content).encode()
+    for name in "abcdef":
+        (tmp_path / name).mkdir()
+    (tmp_path / "a" / "x.jsonl").write_bytes(lines)
+    (tmp_path / "b" / "x.jsonl.gz").write_bytes(gzip.compress(lines))
+    (tmp_path / "c" / "x.json").write_text(json.dumps(content))
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(content), tmp_path / "d" / "x.parquet", row_group_size=2)
+    with open(tmp_path / "e" / "x.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["text", "lang"])
+        writer.writeheader()
+        writer.writerows(content)
+    for number, row in enumerate(content):
+        (tmp_path / "f" / f"{number}.txt").write_text(row["text"], encoding="utf-8")
+    for name in "abcdef":
+        found = read(plain_text, plain_text.PlainTextConfig(path=str(tmp_path / name), meta=("lang",)))
+        assert [parts(one) for one in found] == [[row["text"]] for row in content], name
+        assert len({one.id for one in found}) == 5
+        assert name == "f" or found[0].meta == {"lang": "en"}
+    single = read(plain_text, plain_text.PlainTextConfig(path=str(tmp_path / "a" / "x.jsonl"), name="corpus"))
+    assert [one.source for one in single] == ["corpus"] * 5
+    store = Store("memory://rows-test/a")
+    store.write("x.jsonl", lines)
+    assert read(plain_text, plain_text.PlainTextConfig(path="memory://rows-test/a", name="x"))[4].parts == (
+        Text(content[4]["text"]),
+    )
+
+
+@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\r"), min_size=1, max_size=30), max_size=20),
+       st.integers(1, 60), st.booleans())  # fmt: skip
+def test_ranges_of_any_size_give_every_line_once(tmp_path, monkeypatch, texts, size, ends):
+    monkeypatch.setattr(rows, "UNIT_BYTES", size)
+    data = "\n".join(json.dumps({"text": text}, ensure_ascii=False) for text in texts).encode() + (b"\n" if ends else b"")
+    (tmp_path / "x.jsonl").write_bytes(data)
+    if not data:
+        return
+    found = [
+        one[1]["text"]
+        for unit in rows.row_units(str(tmp_path / "x.jsonl"))
+        for one in rows.read_rows(str(tmp_path / "x.jsonl"), unit.what)
+    ]
+    assert found == texts
+
+
+def test_bad_rows_are_listed_where_they_lie(tmp_path):
+    lines = [
+        b'{"text": "good"}',
+        b'{"text": ',
+        b"[1]",
+        b'{"text": 5}',
+        b'{"text": "\xff"}',
+        b'{"other": "x"}',
+        b'{"text": "end"}',
+    ]
+    (tmp_path / "x.jsonl").write_bytes(b"\n".join(lines))
+    found = read(plain_text, plain_text.PlainTextConfig(path=str(tmp_path / "x.jsonl")))
+    assert [parts(one) for one in found if isinstance(one, Document)] == [["good"], ["end"]]
+    lost = [one for one in found if isinstance(one, Lost)]
+    offsets = [0, *itertools.accumulate(len(line) + 1 for line in lines)]
+    assert [one.item.rpartition(" ")[2] for one in lost] == [str(offset) for offset in offsets[1:6]]
+    (tmp_path / "x.jsonl").unlink()
+    (tmp_path / "y.jsonl.gz").write_bytes(gzip.compress(b'{"text": "good"}\n' * 1000)[:-12])
+    (last,) = [one for one in read(plain_text, plain_text.PlainTextConfig(path=str(tmp_path))) if isinstance(one, Lost)]
+    assert "damaged gzip" in last.reason
+    (tmp_path / "y.jsonl.gz").unlink()
+    (tmp_path / "z.csv").write_text("text,a\none,1\ntwo\nthree,3\n")
+    found = read(plain_text, plain_text.PlainTextConfig(path=str(tmp_path)))
+    assert [type(one) for one in found] == [Document, Lost, Document]
+    with pytest.raises(ConfigError, match="no such"):
+        plain_text.units(plain_text.PlainTextConfig(path=str(tmp_path / "none")))
+
+
+def test_tables_pair_pictures_and_texts_or_list_the_row(tmp_path, pictures):
+    table = "file,caption\n0.png,zero\nnone.png,x\n1.png,\n../secret.png,x\n2.png,two\n"
+    (tmp_path / "pairs.csv").write_text(table)
+    (tmp_path / "secret.png").write_bytes(png(9))
+    config = image_text_table.ImageTextTableConfig(
+        table=str(tmp_path / "pairs.csv"), images=str(pictures), image="file", text="caption"
+    )
+    found = read(image_text_table, config)
+    assert [parts(one) for one in found if isinstance(one, Document)] == [[png(0), "zero"], [png(2), "two"]]
+    reasons = [one.reason for one in found if isinstance(one, Lost)]
+    assert ["no such file" in reasons[0], "no text" in reasons[1], "no name of a file" in reasons[2]] == [True] * 3
+
+
+def test_aligned_lists_keep_their_order_and_say_what_is_missing(tmp_path, pictures):
+    url = "https://x.org/picture?1"
+    (pictures / f"{hashlib.sha256(url.encode()).hexdigest()}.png").write_bytes(png(7))
+    content = [
+        {"images": [None, url, None], "texts": ["a", None, "b"], "metadata": [{"k": 1}]},
+        {"images": ["https://x.org/none", None], "texts": [None, "c"]},
+        {"images": [url], "texts": ["both"]},
+        {"images": [None], "texts": ["a", "b"]},
+        {"images": "x", "texts": []},
+    ]
+    (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, content)))
+    config = aligned_lists.AlignedListsConfig(rows=str(tmp_path / "x.jsonl"), images=str(pictures), naming="sha256")
+    found = read(aligned_lists, config)
+    assert [parts(one) for one in found if isinstance(one, Document)] == [["a", png(7), "b"], ["c"]]
+    lost = [one for one in found if isinstance(one, Lost)]
+    assert [one.whole for one in lost] == [False, True, True, True]
+    # The multimodal textbook: one array, frames by name, the text read from a frame after it.
+    textbook = [{"images": ["0.png", None, "1.png"], "texts": [None, "said", None], "text_ocr_list": ["on screen", None, None]}]
+    (tmp_path / "t.json").write_text(json.dumps(textbook))
+    config = aligned_lists.AlignedListsConfig(rows=str(tmp_path / "t.json"), images=str(pictures), ocr=True)
+    (document,) = read(aligned_lists, config)
+    assert parts(document) == [png(0), "on screen", "said", png(1)] and document.parts[1].weight == 0.0
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 4), st.integers(1, 5), st.integers(0, 10**6))
+def test_pictures_are_assigned_as_trying_every_way_would(count, sentences, seed):
+    similarity = np.random.default_rng(seed).random((count, sentences))
+    placed = mmc4.assign(similarity)
+    assert len(set(placed.values())) == len(placed) == min(count, sentences)
+    found = sum(similarity[picture, sentence] for picture, sentence in placed.items())
+    small, large = sorted((count, sentences))
+    matrix = similarity if count <= sentences else similarity.T
+    best = max(sum(matrix[i, j] for i, j in enumerate(way)) for way in itertools.permutations(range(large), small))
+    assert found == pytest.approx(best)
+
+
+def test_mmc4_puts_each_picture_before_its_sentence(tmp_path, pictures):
+    row = {
+        "url": "https://x.org",
+        "text_list": ["one", "two", "three"],
+        "image_info": [{"image_name": "0.png"}, {"image_name": "1.png"}, {"image_name": "none.png"}],
+        "similarity_matrix": [[0.1, 0.2, 0.9], [0.5, 0.1, 0.8], [0.0, 0.3, 0.1]],
+    }
+    broken = {**row, "similarity_matrix": [[0.1]]}
+    (tmp_path / "x.jsonl").write_text(json.dumps(row) + "\n" + json.dumps(broken))
+    found = read(mmc4, mmc4.Mmc4Config(rows=str(tmp_path / "x.jsonl"), images=str(pictures)))
+    missing, document, bad = found
+    assert parts(document) == [png(1), "one", "two", png(0), "three"]
+    assert document.meta["scores"]["similarity"] == {"0.png": 0.9, "1.png": 0.5}
+    assert not missing.whole and "no such file" in missing.reason and "similarity_matrix of (1, 1)" in bad.reason
+    kept = read(mmc4, mmc4.Mmc4Config(rows=str(tmp_path / "x.jsonl"), images=str(pictures), min_similarity=0.6))
+    assert [one.rule for one in kept if isinstance(one, Lost)] == ["similarity", "similarity", ""]
+
+
+def test_conversations_learn_only_what_the_assistant_says(tmp_path, pictures):
+    llava = {
+        "id": "a", "image": "0.png",
+        "conversations": [{"from": "human", "value": "<image>\nwhat?"}, {"from": "gpt", "value": "zero"}],
+    }  # fmt: skip
+    mantis = {
+        "images": [{"path": "1.png"}, "2.png"],
+        "conversation": [{"role": "user", "content": "compare with <image>"}, {"role": "assistant", "content": "done"}],
+    }
+    openai = {
+        "images": ["3.png"],
+        "messages": [
+            {"role": "system", "content": "be kind"},
+            {"role": "user", "content": [{"type": "image_url"}, {"type": "text", "text": "and?"}]},
+            {"role": "assistant", "content": "yes"},
+        ],
+    }
+    surplus = {"images": [], "conversations": [{"from": "human", "value": "<image>"}]}
+    missing = {"image": "none.png", "conversations": [{"from": "human", "value": "<image>"}]}
+    (tmp_path / "x.json").write_text(json.dumps([llava, mantis, openai, surplus, missing]))
+    found = read(conversations, conversations.ConversationsConfig(rows=str(tmp_path / "x.json"), images=str(pictures)))
+    first, second, third, *lost = found
+    assert parts(first) == ["USER: ", png(0), "\nwhat?\n", "ASSISTANT: zero\n"]
+    assert [part.weight for part in first.parts if isinstance(part, Text)] == [0.0, 0.0, 1.0]
+    assert parts(second) == ["USER: ", png(1), "\ncompare with ", png(2), "\n", "ASSISTANT: done\n"]
+    assert parts(third) == ["be kind\n", "USER: ", png(3), "and?\n", "ASSISTANT: yes\n"]
+    assert ["1 places for pictures, but 0" in lost[0].reason, "no such file" in lost[1].reason] == [True, True]
