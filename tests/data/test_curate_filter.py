@@ -1,0 +1,156 @@
+"""Rules drop what they say and nothing else; scores are those that an independent computation gives."""
+
+import json
+import math
+from collections import Counter
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image as Picture
+
+from mmpt.config import parse_config
+from mmpt.data.curate.filter import FilterConfig, filtered
+from mmpt.data.lost import Lost
+from mmpt.document import Document, Image, Speech, Text
+from mmpt.errors import ConfigError
+from mmpt.media import decode_image, encode_flac, encode_png
+from mmpt.tokenizers.text import train_text_tokenizer
+
+
+def rules(*entries: dict) -> FilterConfig:
+    return parse_config({"rules": list(entries)}, FilterConfig, "rules.yaml")
+
+
+def picture(width: int, height: int, alt: str = "") -> Image:
+    data = np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image(encode_png(Picture.fromarray(data)), "png", width, height, alt)
+
+
+def run(config: FilterConfig, *documents: Document) -> tuple[list[Document], list[Lost]]:
+    found = list(filtered(config, documents))
+    return [one for one in found if isinstance(one, Document)], [one for one in found if isinstance(one, Lost)]
+
+
+@pytest.mark.parametrize(("rule", "good", "bad", "reason"), [
+    ({"rule": "image_size", "min_side": 10}, picture(10, 30), picture(9, 30), "9 x 30 pixels"),
+    ({"rule": "image_size", "max_side": 30}, picture(10, 30), picture(31, 10), "31 x 10 pixels"),
+    ({"rule": "image_aspect", "max": 2}, picture(20, 10), picture(21, 10), "aspect 2.10"),
+    ({"rule": "text_length", "min": 3}, Text("abc"), Text("ab"), "2 characters"),
+    ({"rule": "text_pattern", "pattern": "(?i)lorem"}, Text("ipsum"), Text("a Lorem"), "'Lorem' is in it"),
+    ({"rule": "repetition", "min_words": 5}, Text("one two three\nfour five six"), Text("a b c\na b c\na b c"), "67% of it"),
+    ({"rule": "repetition", "min_words": 5}, Text("a b c d e f g h i"), Text("x y x y x y q r"), "75% of it is 'x y'"),
+    ({"rule": "speech_duration", "max": 2}, Speech(b"", "wav", 8000, 2.0), Speech(b"", "wav", 8000, 2.1), "2.10 s"),
+])  # fmt: skip
+def test_a_part_goes_where_its_rule_says_alone_or_with_its_document(rule, good, bad, reason):
+    document = Document("d", "test", (good, Text("other text"), bad), {"license": "x"})
+    (kept,), (lost,) = run(rules(rule), document)
+    assert kept.parts == (good, Text("other text")) and kept.meta == document.meta
+    assert (lost.rule, lost.whole, lost.document, lost.item) == (rule["rule"], False, "d", "d, part 2") and reason in lost.reason
+    kept, (lost,) = run(rules({**rule, "drop": "document"}), document)
+    assert not kept and lost.whole and lost.rule == rule["rule"]
+
+
+@settings(deadline=None, max_examples=80)
+@given(st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=5), max_size=6), st.integers(1, 30), st.integers(1, 30))
+def test_counts_reconcile(lengths, low, high):
+    documents = [Document(f"d{n}", "test", tuple(Text("x" * size) for size in sizes)) for n, sizes in enumerate(lengths)]
+    config = rules({"rule": "text_length", "min": low}, {"rule": "text_length", "max": high, "drop": "document"})
+    kept, lost = run(config, *documents)
+    gone = Counter(one.document for one in lost if one.whole)
+    assert set(gone.values()) <= {1} and gone.keys() | {one.id for one in kept} == {one.id for one in documents}
+    assert not gone.keys() & {one.id for one in kept}
+    for document in kept:
+        before = lengths[int(document.id[1:])]
+        assert [len(part.text) for part in document.parts] == [size for size in before if size >= low]
+        parts = [one for one in lost if one.document == document.id]
+        assert len(parts) == len(before) - len(document.parts)
+        assert all(len(documents[int(document.id[1:])].parts[int(one.item.rpartition(" ")[2])].text) < low for one in parts)
+
+
+def test_rules_of_whole_documents():
+    german = Document("de", "t", (Text("Dies ist ein längerer deutscher Satz über das Wetter und die Berge."), picture(4, 4)))
+    english = Document("en", "t", (Text("This is a longer English sentence about weather and mountains."),), {"license": "CC0"})
+    kept, lost = run(rules({"rule": "language", "keep": ["en"], "among": ["en", "de"]}), german, english)
+    assert [one.id for one in kept] == ["en"] and lost[0].document == "de" and "language de" in lost[0].reason
+    assert run(rules({"rule": "image_count", "min": 1}), german, english)[0] == [german]
+    assert run(rules({"rule": "license", "keep": ["CC0"]}), german, english)[0] == [english]
+
+
+def test_clip_similarity_is_the_cosine_of_the_model(tmp_path):
+    config = {
+        "embed_dim": 16,
+        "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16},
+        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 1, "layers": 1},
+    }
+    (tmp_path / "tiny-for-a-test.json").write_text(json.dumps(config))
+    open_clip.add_model_config(tmp_path / "tiny-for-a-test.json")
+    torch.manual_seed(0)
+    model = open_clip.create_model("tiny-for-a-test").eval()
+    torch.save(model.state_dict(), tmp_path / "tiny.pt")
+    document = Document("d", "t", (picture(20, 20, "alt text"), picture(24, 20), Text("the text nearest to the second")))
+    rule = {"rule": "clip_similarity", "model": "tiny-for-a-test", "pretrained": str(tmp_path / "tiny.pt"), "min": -1}
+    (kept,), _ = run(rules(rule), document)
+    transform = open_clip.create_model_and_transforms("tiny-for-a-test")[2]
+    expected = []
+    for part, text in zip(document.parts, ("alt text", "the text nearest to the second"), strict=False):
+        with torch.no_grad():
+            image = model.encode_image(transform(decode_image(part.data))[None])[0]
+            words = model.encode_text(open_clip.get_tokenizer("tiny-for-a-test")([text]))[0]
+        expected.append(float(torch.nn.functional.cosine_similarity(image, words, dim=0)))
+    assert kept.meta["scores"]["clip"] == pytest.approx(expected, abs=1e-4) and expected[0] != pytest.approx(
+        expected[1], abs=1e-3
+    )
+    between = sum(expected) / 2
+    (kept,), (lost,) = run(rules({**rule, "min": between}), document)
+    assert len(kept.parts) == 2 and lost.item == f"d, part {expected.index(min(expected))}"
+    with pytest.raises(ConfigError, match="cannot be loaded"):
+        run(rules({**rule, "pretrained": str(tmp_path / "none.pt")}), document)
+
+
+def test_perplexity_is_that_of_the_language_model(tmp_path):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = train_text_tokenizer(["a small set of words", "more words in a set"], 300)
+    tokenizer.save_pretrained(tmp_path)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes)).eval()
+    model.save_pretrained(tmp_path)
+    text = "a set of words more small"
+    ids = torch.tensor([tokenizer(text)["input_ids"]])
+    with torch.no_grad():
+        logs = model(ids).logits.log_softmax(-1)[0, :-1].gather(1, ids[0, 1:, None])
+    expected = math.exp(-logs.mean())
+    document = Document("d", "t", (Text(text), Text("a")))
+    rule = {"rule": "caption_perplexity", "model": str(tmp_path), "max": expected + 1}
+    (kept,), lost = run(rules(rule), document)
+    assert kept.meta["scores"]["perplexity"][0] == pytest.approx(expected, rel=1e-3) and not lost
+    (kept,), (lost,) = run(rules({**rule, "max": expected - 1}), document)
+    assert kept.parts == (Text("a"),) and lost.rule == "caption_perplexity"
+
+
+def test_speech_activity_tells_speech_from_silence():
+    pytest.importorskip("espeakng_loader", reason="the extra `quickstart` is not installed")
+    from mmpt.data.sources.espeak import Speaker
+
+    with Speaker() as speaker:
+        spoken = speaker.speak("Here is a sentence that somebody says aloud, and then another one.")
+    noise = (0.003 * np.random.default_rng(0).standard_normal(spoken.sample_rate * 3)).astype(np.float32)
+    parts = [
+        Speech(encode_flac(samples, spoken.sample_rate), "flac", spoken.sample_rate, len(samples) / spoken.sample_rate)
+        for samples in (spoken.samples, noise)
+    ]
+    (kept,), (lost,) = run(rules({"rule": "speech_activity", "min": 0.3}), Document("d", "t", tuple(parts)))
+    assert kept.parts == (parts[0],) and lost.reason == "speech in 0% of it" and kept.meta["scores"]["speech_activity"][0] > 0.6
+
+
+def test_a_part_that_cannot_be_examined_makes_its_document_bad_data_and_mistakes_are_named():
+    broken = Document("d", "t", (Speech(b"RIFF", "wav", 8000, 1.0),))
+    kept, (lost,) = run(rules({"rule": "speech_activity"}), broken)
+    assert not kept and lost.bad and "cut short" in lost.reason
+    with pytest.raises(ConfigError, match=r"rules\.0.*\n.*rules\.1|2 mistakes"):
+        rules({"rule": "image_size", "min_sides": 3}, {"rule": "text_pattern", "pattern": "("})
