@@ -1,0 +1,41 @@
+"""Document shards without duplicates: equal documents, texts alike, pictures alike; each that goes is listed in OUT/lost.jsonl.
+
+    python datasets/dedup.py IN [IN ...] OUT [--text 0.8] [--image-distance 5] [--max-copies 10] [--scope source]
+
+The first of several stays, in the order of the sets given. `--text 0` and `--image-distance -1` leave a comparison out.
+"""
+
+import argparse
+
+from mmpt.config import parse_config
+from mmpt.data.curate.dedup import DedupConfig, dedup
+from mmpt.data.engine.options import add_run_options, run_config
+from mmpt.progress import progress_bars
+from mmpt.scripts import main_guard
+
+
+@main_guard
+def main() -> None:
+    defaults = DedupConfig()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", metavar="IN")
+    parser.add_argument("out")
+    parser.add_argument("--text", type=float, default=defaults.text, help="Jaccard similarity of texts that are the same")
+    parser.add_argument("--ngram", type=int, default=defaults.ngram, help="words of a shingle")
+    parser.add_argument("--image-distance", type=int, default=defaults.image_distance, help="bits of 64 that may differ")
+    parser.add_argument("--max-copies", type=int, default=defaults.max_copies, help="documents that one picture may be in")
+    parser.add_argument("--scope", choices=("global", "source"), default=defaults.scope)
+    add_run_options(parser)
+    arguments = parser.parse_args()
+    names = ("text", "ngram", "image_distance", "max_copies", "scope")
+    options = {name: getattr(arguments, name) for name in names}
+    left_out = {"text": 0, "image_distance": -1}
+    options |= {name: None for name, value in left_out.items() if options[name] == value}
+    config = parse_config(options, DedupConfig, "options")
+    with progress_bars() as progress:
+        summary = dedup(config, arguments.folders, arguments.out, run_config(arguments), progress)
+    print(f"{arguments.out}: {summary}")
+
+
+if __name__ == "__main__":
+    main()
