@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmpt.data.shards.index import Index
+from mmpt.data.shards.index import Index, id_hash
 from mmpt.data.shards.manifest import check_size, open_index, read_manifest
 from mmpt.data.shards.sample import decode_json, sample_key
 from mmpt.data.shards.tokens import TokenDocument, from_members
@@ -109,6 +109,16 @@ class DocumentShards(_Shards):
 
     def __getitem__(self, number: int) -> Document:
         return self.read(*self._place(number))
+
+    def find(self, document_id: str) -> Document:
+        """The document with this id, by the hashes in the indices. Raises `DataError` where there is none."""
+        wanted = np.uint64(id_hash(document_id))
+        for shard in range(len(self.shard_documents)):
+            for number in np.flatnonzero(self.index(shard).ids == wanted).tolist():
+                document = self.read(shard, number)
+                if document.id == document_id:
+                    return document
+        raise DataError(f"{self.folder}: no document has the id {document_id!r}")
 
     def read(self, shard: int, number: int) -> Document:
         """Document `number` of shard `shard`."""
