@@ -6,6 +6,7 @@ from typing import Literal
 import pydantic
 
 from mmpt.config import Schema
+from mmpt.data.cache import MAX_BYTES
 from mmpt.data.loading.plan import LongDocuments
 from mmpt.model.adapters import AdapterConfig
 from mmpt.model.backbone import BackboneConfig
@@ -22,19 +23,23 @@ STAGES = (0, 1, 2)
 
 
 class DataSource(Schema):
-    """A folder of token shards and how often an epoch passes over it (2.5: twice, and a random half once more)."""
+    """A folder of token shards, a path or an fsspec URL, and how often an epoch passes over it (2.5: twice, and a random half
+    once more)."""
 
-    path: Path
+    path: str
     weight: float = pydantic.Field(default=1.0, gt=0)
 
 
 class LoadingConfig(Schema):
     """How the loader packs and reads; see `mmpt.data.loading.loader.Loader`.
 
-    `budgets`: tokens of each modality in an epoch; the weights of the sources then only say where to stay near.
+    `budgets`: tokens of each modality in an epoch; the weights of the sources then only say where to stay near. `cache`: the
+    folder that keeps shards of remote sources, up to `cache_bytes`.
     """
 
     budgets: dict[str, float] = {}
+    cache: Path | None = None
+    cache_bytes: int = pydantic.Field(default=MAX_BYTES, ge=1)
     max_images: int | None = pydantic.Field(default=None, ge=1)
     long_documents: LongDocuments = "drop"
     workers: int = pydantic.Field(default=1, ge=0)

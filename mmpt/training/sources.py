@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from mmpt.data.cache import Cache
 from mmpt.data.loading.loader import Loader
 from mmpt.data.loading.mixture import mixture_weights
 from mmpt.data.shards.read import TokenShards
@@ -18,7 +19,8 @@ def open_sources(config: TrainingConfig) -> tuple[list[TokenShards], Vocabulary]
     missing = [f"{name}: {folder}: no such folder" for name, folder in config.tokenizers.items() if not folder.is_dir()]
     if missing:
         raise ConfigError("\n".join(missing))
-    sources = [TokenShards(source.path) for source in config.data]
+    cache = Cache(config.loading.cache, config.loading.cache_bytes) if config.loading.cache else None
+    sources = [TokenShards(source.path, cache=cache) for source in config.data]
     for source in sources[1:]:
         check_same(sources[0].vocabulary, str(sources[0].folder), source.vocabulary, str(source.folder))
     return sources, sources[0].vocabulary

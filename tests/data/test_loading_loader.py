@@ -188,7 +188,7 @@ def damage(folder: Path, numbers: list[int]) -> None:
     shards = TokenShards(folder)
     for number in numbers:
         shard, within = divmod(number, 100)
-        path = shards.shard_path(shard)
+        path = Path(shards.shard_path(shard))
         data = bytearray(path.read_bytes())
         data[int(shards.index(shard).offsets[within]) + 700] ^= 1
         path.write_bytes(data)

@@ -7,12 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
+from mmpt.data.cache import Cache
 from mmpt.data.shards.index import Index, id_hash
-from mmpt.data.shards.manifest import check_size, open_index, read_manifest
+from mmpt.data.shards.manifest import check_index, check_size, index_name, parse_manifest, read_manifest
 from mmpt.data.shards.sample import decode_json, sample_key
 from mmpt.data.shards.tokens import TokenDocument, from_members
+from mmpt.data.store import Store
 from mmpt.document import Document, from_record
 from mmpt.errors import DataError, VocabularyError
+from mmpt.storage import MANIFEST
+from mmpt.vocabulary import FILE as VOCABULARY_FILE
 from mmpt.vocabulary import MODALITIES, Vocabulary, check_same
 
 MAX_OPEN = 64
@@ -34,14 +38,21 @@ class _OpenTar:
 class _Shards:
     """What both readers share: the manifest, the indices, and the members of sample i by one positioned read.
 
-    Opening reads the manifest alone; an index is read when its shard is first needed.
+    Opening reads the manifest alone; an index is read when its shard is first needed. A set that lies elsewhere (an fsspec URL)
+    is read through `cache`, file by file as they are needed.
     """
 
     kind: str
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = Path(folder)
-        self.manifest = read_manifest(self.folder, self.kind)
+    def __init__(self, folder: Path | str, cache: Cache | None = None) -> None:
+        self.store, self._cache = Store(folder), cache
+        if self.store.is_local:
+            self.manifest = read_manifest(Path(folder), self.kind)
+        else:
+            if cache is None:
+                raise DataError(f"{folder}: a set elsewhere is read through a cache on this machine, and none was given")
+            self.manifest = parse_manifest(self.store.read(MANIFEST), self.store.path(MANIFEST), self.kind)
+        self.folder = Path(folder) if self.store.is_local else self.store.location
         self.shard_documents = np.array([shard["documents"] for shard in self.manifest["shards"]], dtype=np.int64)
         """int64 [shards]: documents in each."""
         self._starts = np.cumsum([0, *self.shard_documents])
@@ -61,12 +72,23 @@ class _Shards:
         self.__dict__.update(state)
         self._begin()
 
-    def shard_path(self, shard: int) -> Path:
-        """The tar of shard number `shard`."""
-        return self.folder / self.manifest["shards"][shard]["name"]
+    def shard_path(self, shard: int) -> str:
+        """Path or URL of the tar of shard number `shard`."""
+        return self.store.path(self.manifest["shards"][shard]["name"])
+
+    def _local(self, name: str) -> Path:
+        """The file `name` of the set on this machine."""
+        if self._cache is None:
+            return Path(self.folder) / name
+        return self._cache.fetch(self.store, name, self.manifest["files"][name]["sha256"])
 
     def _read_index(self, shard: int) -> Index:
-        return open_index(self.folder, self.manifest, self.manifest["shards"][shard])
+        entry = self.manifest["shards"][shard]
+        name = index_name(entry["name"])
+        try:
+            return check_index(self._local(name).read_bytes(), self.manifest, entry, self.store.path(name))
+        except FileNotFoundError:
+            raise DataError(f"{self.store.path(name)}: no such file") from None
 
     def _place(self, number: int) -> tuple[int, int]:
         """(shard, number in the shard) of sample `number`. Raises IndexError."""
@@ -85,16 +107,17 @@ class _Shards:
             raise DataError(f"{self._where(shard, number)}: {problem}") from None
 
     def _where(self, shard: int, number: int) -> str:
-        path = self.shard_path(shard)
-        return f"{path}: sample {sample_key(path.name, number)}"
+        return f"{self.shard_path(shard)}: sample {sample_key(self.manifest['shards'][shard]['name'], number)}"
 
     def _tar(self, shard: int) -> _OpenTar:
         tar = self._tars.get(shard)
         if tar is None:
-            check_size(self.folder, self.manifest["shards"][shard])
+            entry = self.manifest["shards"][shard]
+            path = self._local(entry["name"])
+            check_size(path.parent, entry)
             while len(self._tars) >= MAX_OPEN:
                 self._tars.pop(next(iter(self._tars)), None)
-            tar = self._tars[shard] = _OpenTar(self.shard_path(shard))
+            tar = self._tars[shard] = _OpenTar(path)
         return tar
 
 
@@ -140,9 +163,9 @@ class TokenShards(_Shards):
 
     kind = "tokens"
 
-    def __init__(self, folder: Path, vocabulary: Vocabulary | None = None) -> None:
-        super().__init__(folder)
-        self.vocabulary = Vocabulary.load(self.folder)
+    def __init__(self, folder: Path | str, vocabulary: Vocabulary | None = None, cache: Cache | None = None) -> None:
+        super().__init__(folder, cache)
+        self.vocabulary = Vocabulary.load(self._local(VOCABULARY_FILE).parent)
         if self.vocabulary.fingerprint != self.manifest["vocabulary"]:
             raise VocabularyError(f"{self.folder}: vocabulary.json is not the vocabulary that the manifest names")
         if vocabulary is not None:
