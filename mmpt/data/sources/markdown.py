@@ -79,7 +79,7 @@ def read(config: MarkdownConfig, unit: Unit) -> Documents:
         for block in markdown_blocks(text, config.drop_lines):
             if isinstance(block, Picture):
                 try:
-                    parts.append(image_part(store.read(_target(name, block.target)), block.alt))
+                    parts.append(image_part(store.read(picture_name(name, block.target)), block.alt))
                 except DataError as problem:
                     lost.append(Lost(f"{store.path(name)}, line {block.line}: {block.target}", str(problem), document_id, False))
             else:
@@ -93,8 +93,8 @@ def read(config: MarkdownConfig, unit: Unit) -> Documents:
         yield Document(document_id, source, tuple(parts), {key: value for key, value in meta.items() if value})
 
 
-def _target(name: str, target: str) -> str:
-    """Name in the folder of a picture that the file `name` refers to. Raises `DataError` where it lies elsewhere."""
+def picture_name(name: str, target: str) -> str:
+    """Name in the folder of the picture that the file `name` calls `target`. Raises `DataError` where it lies elsewhere."""
     parsed = urlsplit(target)
     if parsed.scheme or parsed.netloc:
         raise DataError("not in the folder: pictures elsewhere are not fetched")

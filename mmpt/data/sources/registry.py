@@ -8,6 +8,7 @@ from mmpt.data.sources import (
     aligned_lists,
     common_voice,
     conversations,
+    html,
     image_text_table,
     image_text_tars,
     lhotse,
@@ -27,6 +28,7 @@ MODULES = {
     "aligned_lists": aligned_lists,
     "common_voice": common_voice,
     "conversations": conversations,
+    "html": html,
     "image_text_table": image_text_table,
     "image_text_tars": image_text_tars,
     "lhotse": lhotse,
@@ -48,6 +50,7 @@ SourceConfig = Annotated[
         aligned_lists.AlignedListsConfig
         | common_voice.CommonVoiceConfig
         | conversations.ConversationsConfig
+        | html.HtmlConfig
         | image_text_table.ImageTextTableConfig
         | image_text_tars.ImageTextTarsConfig
         | lhotse.LhotseConfig
