@@ -11,6 +11,7 @@ from mmpt.data.sources import (
     html,
     image_text_table,
     image_text_tars,
+    lectures,
     lhotse,
     librispeech,
     ljspeech,
@@ -31,6 +32,7 @@ MODULES = {
     "html": html,
     "image_text_table": image_text_table,
     "image_text_tars": image_text_tars,
+    "lectures": lectures,
     "lhotse": lhotse,
     "librispeech": librispeech,
     "ljspeech": ljspeech,
@@ -53,6 +55,7 @@ SourceConfig = Annotated[
         | html.HtmlConfig
         | image_text_table.ImageTextTableConfig
         | image_text_tars.ImageTextTarsConfig
+        | lectures.LecturesConfig
         | lhotse.LhotseConfig
         | librispeech.LibriSpeechConfig
         | ljspeech.LJSpeechConfig

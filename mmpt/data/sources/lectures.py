@@ -1,0 +1,263 @@
+"""Lectures: frames of a video in the order of time with what is said, from subtitles.
+
+    sources: [{kind: lectures, folder: my/lectures}]
+
+The order of Zhang et al. 2025, "2.5 Years in Class: A Multimodal Textbook for Vision-Language Pretraining": each frame stands
+before the words that are spoken while it is seen.
+"""
+
+import io
+import re
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+import numpy as np
+import pydantic
+from PIL import Image as Pillow
+
+from mmpt.data.extra import need
+from mmpt.data.lost import Documents, Lost
+from mmpt.data.parts import MAX_BYTES, image_part
+from mmpt.data.sources import subtitles, video
+from mmpt.data.sources.base import SourceSchema, Unit, source_name
+from mmpt.data.sources.subtitles import Cue, read_subtitles
+from mmpt.data.store import Store
+from mmpt.document import IMAGE_SUFFIXES, SPEECH_SUFFIXES, Document, Image, Part, Speech, Text
+from mmpt.errors import ConfigError, DataError
+from mmpt.media import decode_image, decode_speech, encode_flac
+
+SAMPLE_RATE = 16_000
+RULE = "near_duplicate_frame"
+_HASH_SIDE = 16
+_JPEG_QUALITY = 90
+_MISSING = 0.5
+"""Seconds by which a cue may reach beyond the end of the sound: the last one often stays in sight a little."""
+_LANGUAGE = re.compile(r"(?P<stem>.+)\.(?P<language>[a-z]{2,3}(-[A-Za-z0-9]+)*)")
+
+
+class LecturesConfig(SourceSchema):
+    """Every NAME.srt or NAME.vtt (also NAME.en.vtt) below `folder`, with the frames in the folder NAME/, or without one the
+    video NAME.mp4, .mkv, .webm or .mov.
+
+    Of a video the codec's keyframes are taken, or a frame each `every` seconds. Files of frames are named by `frame_name`, a
+    regular expression of the name without its suffix: `time` in seconds, `number` where several have one time; by default
+    frame_12.5.jpg and the textbook's VIDEO@10.0_55.0#2.jpg. A frame goes whose difference hash of 256 bits differs in at most
+    `distance` bits from that of the last one kept: a pointer that moves stays below 12 mostly, one more line on a slide does not.
+
+    With `speech`, each cue becomes an utterance with its transcript, cut from NAME.wav, .flac, .ogg or .mp3, else from the video.
+    """
+
+    kind: Literal["lectures"] = "lectures"
+    folder: str
+    every: float | None = pydantic.Field(None, gt=0)
+    frame_name: str = r"(.*@|frame_)(?P<time>\d+(\.\d+)?)(_\d+(\.\d+)?#(?P<number>\d+))?"
+    distance: int = pydantic.Field(12, ge=0, le=_HASH_SIDE**2)
+    speech: bool = False
+    language: str = ""
+    license: str = ""
+
+    @pydantic.field_validator("frame_name")
+    @classmethod
+    def _has_a_time(cls, pattern: str) -> str:
+        try:
+            groups = re.compile(pattern).groupindex
+        except re.error as problem:
+            raise ValueError(f"no regular expression ({problem})") from None
+        if "time" not in groups:
+            raise ValueError("expected a group (?P<time>…)")
+        return pattern
+
+
+def units(config: LecturesConfig) -> list[Unit]:
+    """One for each file of subtitles, and one for each video or folder of frames that has none.
+
+    Raises `ConfigError` where there is no such folder, or nothing of a lecture in it.
+    """
+    try:
+        files = Store(config.folder).files()
+    except DataError as problem:
+        raise ConfigError(str(problem)) from None
+    videos = _by_stem(files, video.SUFFIXES)
+    sounds = _by_stem(files, SPEECH_SUFFIXES)
+    frames = _frame_folders(config, files)
+    need("imagehash")
+    if videos:
+        need("av")
+    found, left = [], {*videos, *frames}
+    for name in files:
+        stem, _, suffix = name.rpartition(".")
+        if not stem or suffix.lower() not in subtitles.SUFFIXES:
+            continue
+        base, language = _base(stem, {*videos, *frames})
+        left.discard(base)
+        lecture = {
+            "name": stem,
+            "subtitles": name,
+            "language": language or config.language,
+            "frames": frames.get(base, []),
+            "video": videos.get(base),
+            "sound": sounds.get(base),
+        }
+        size = sum(files[frame] for frame in lecture["frames"]) or files.get(lecture["video"], 0)
+        found.append(Unit(lecture, size + files.get(lecture["sound"], 0) + files[name]))
+    found += [Unit({"name": videos.get(stem, f"{stem}/"), "subtitles": None}, 0) for stem in sorted(left)]
+    if not found:
+        raise ConfigError(f"{config.folder}: no subtitles (*.srt, *.vtt), video or frames in it")
+    return found
+
+
+def read(config: LecturesConfig, unit: Unit) -> Documents:
+    """The document of one lecture. Frames that repeat the one before, and cues that cannot be read, are listed."""
+    store, source, lecture = Store(config.folder), source_name(config, config.folder), unit.what
+    document_id = f"{source}/{lecture['name']}"
+    where = store.path(lecture["subtitles"] or lecture["name"])
+    lost: list[Lost] = []
+    try:
+        if lecture["subtitles"] is None:
+            raise DataError("no subtitles beside it")
+        suffix = lecture["subtitles"].rpartition(".")[2].lower()
+        cues, unread = read_subtitles(store.read(lecture["subtitles"]), suffix, where)
+        lost += [Lost(one.item, one.reason, document_id, whole=False) for one in unread]
+        frames = deque(_distinct(config, store, lecture, document_id, lost))
+        sound = _sound(store, lecture) if config.speech else None
+    except DataError as problem:
+        yield Lost(where, str(problem).removeprefix(f"{where}: "), document_id)
+        return
+    parts: list[Part] = []
+    for cue in cues:
+        while frames and frames[0][0] < cue.end:
+            parts.append(frames.popleft()[1])
+        try:
+            parts.append(Text(cue.text) if sound is None else _spoken(sound, cue))
+        except DataError as problem:
+            lost.append(Lost(f"{where}, cue at {cue.start:.2f} s", f"{problem}: kept as text", document_id, whole=False))
+            parts.append(Text(cue.text))
+    parts += [frame for _, frame in frames]
+    meta = {"language": lecture["language"], "license": config.license}
+    yield from lost
+    yield Document(document_id, source, tuple(_joined(parts)), {key: value for key, value in meta.items() if value})
+
+
+def _frame_folders(config: LecturesConfig, files: dict[str, int]) -> dict[str, list[str]]:
+    """The pictures of each folder in which at least one is named like a frame."""
+    pictures: dict[str, list[str]] = {}
+    for name in files:
+        folder, _, file = name.rpartition("/")
+        if folder and file.rpartition(".")[2].lower() in IMAGE_SUFFIXES:
+            pictures.setdefault(folder, []).append(name)
+    return {folder: names for folder, names in pictures.items() if any(_time(config, name) for name in names)}
+
+
+def _by_stem(files: dict[str, int], suffixes: tuple[str, ...]) -> dict[str, str]:
+    return {name.rpartition(".")[0]: name for name in reversed(files) if name.rpartition(".")[2].lower() in suffixes}
+
+
+def _base(stem: str, known: set[str]) -> tuple[str, str]:
+    match = _LANGUAGE.fullmatch(stem)
+    return (match["stem"], match["language"]) if stem not in known and match and match["stem"] in known else (stem, "")
+
+
+def _distinct(
+    config: LecturesConfig, store: Store, lecture: dict, document_id: str, lost: list[Lost]
+) -> Iterator[tuple[float, Image]]:
+    """(time, picture) of the frames that are kept; the others are added to `lost`."""
+    imagehash = need("imagehash")
+    last = None
+    for found in _frames(config, store, lecture):
+        if isinstance(found, Lost):
+            lost.append(Lost(found.item, found.reason, document_id, whole=False))
+            continue
+        where, time, picture, data = found
+        fingerprint = imagehash.dhash(picture, hash_size=_HASH_SIDE)
+        if last is not None and fingerprint - last <= config.distance:
+            lost.append(Lost(where, f"{fingerprint - last} bits from the frame kept before", document_id, False, RULE))
+            continue
+        last = fingerprint
+        yield time, image_part(data or _jpeg(picture))
+
+
+def _frames(config: LecturesConfig, store: Store, lecture: dict) -> Iterator[tuple[str, float, Pillow.Image, bytes] | Lost]:
+    """(place, time, picture, its bytes where it came from a file) in order of time."""
+    if lecture["frames"]:
+        times = {name: _time(config, name) for name in lecture["frames"]}
+        yield from (Lost(store.path(name), "no time in its name") for name, time in times.items() if time is None)
+        for (time, _), name in sorted((time, name) for name, time in times.items() if time is not None):
+            try:
+                data = store.read(name)
+                yield store.path(name), time, decode_image(data), data
+            except DataError as problem:
+                yield Lost(store.path(name), str(problem))
+    elif lecture["video"]:
+        with _on_disk(store, lecture["video"]) as path:
+            for time, picture in video.read_frames(path, config.every):
+                yield f"{store.path(lecture['video'])} at {time:.2f} s", time, picture, b""
+    else:
+        raise DataError("no video and no folder of frames beside it")
+
+
+def _time(config: LecturesConfig, name: str) -> tuple[float, int] | None:
+    """(seconds, number) in the name of a frame, None where it is no name of one."""
+    match = re.fullmatch(config.frame_name, name.rpartition("/")[2].rpartition(".")[0])
+    try:
+        return (float(match["time"]), int(match.groupdict().get("number") or 0)) if match else None
+    except ValueError:
+        return None
+
+
+def _jpeg(picture: Pillow.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=_JPEG_QUALITY)
+    return buffer.getvalue()
+
+
+def _sound(store: Store, lecture: dict) -> np.ndarray:
+    """Mono int16 [samples] at `SAMPLE_RATE`."""
+    if lecture["sound"]:
+        if store.size(lecture["sound"]) > MAX_BYTES:
+            raise DataError(f"{store.path(lecture['sound'])}: more than {MAX_BYTES} bytes")
+        samples = decode_speech(store.read(lecture["sound"]), SAMPLE_RATE)
+        return (samples * 32768).clip(-32768, 32767).astype(np.int16)
+    if not lecture["video"]:
+        raise DataError("no sound and no video beside it")
+    with _on_disk(store, lecture["video"]) as path:
+        return video.read_sound(path, SAMPLE_RATE)
+
+
+@contextmanager
+def _on_disk(store: Store, name: str) -> Iterator[Path]:
+    """A file of the store as one of this machine."""
+    path = Path(store.path(name))
+    if store.is_local and path.is_file():
+        yield path
+        return
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"video.{name.rpartition('.')[2]}"
+        store.download(name, path)
+        yield path
+
+
+def _spoken(sound: np.ndarray, cue: Cue) -> Speech:
+    first, last = round(cue.start * SAMPLE_RATE), round(cue.end * SAMPLE_RATE)
+    piece = sound[first:last]
+    if not len(piece) or last - len(sound) > _MISSING * SAMPLE_RATE:
+        raise DataError(f"sound of {len(sound) / SAMPLE_RATE:.2f} s ends before {cue.end:.2f} s")
+    data = encode_flac(piece.astype(np.float32) / 32768, SAMPLE_RATE)
+    return Speech(data, "flac", SAMPLE_RATE, len(piece) / SAMPLE_RATE, cue.text)
+
+
+def _joined(parts: list[Part]) -> Iterator[Part]:
+    """The parts with texts that follow each other as one."""
+    texts: list[str] = []
+    for part in [*parts, None]:
+        if isinstance(part, Text):
+            texts.append(part.text)
+            continue
+        if texts:
+            yield Text(" ".join(texts))
+            texts = []
+        if part is not None:
+            yield part
