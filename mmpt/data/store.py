@@ -4,7 +4,7 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
@@ -50,12 +50,19 @@ class Store:
             root = Path(self._root)
             if not root.is_dir():
                 raise DataError(f"{self.location}: no such folder")
-            found = (path for path in root.rglob("*") if path.is_file() and self._inside(path))
-            return dict(sorted((path.relative_to(root).as_posix(), path.stat().st_size) for path in found))
+            return dict(sorted(self._walk(str(root), "")))
         listed = self._try(self.location, lambda: self._files.find(self._root, detail=True))
         if not listed:
             raise DataError(f"{self.location}: no such folder, or nothing in it")
         return dict(sorted((name[len(self._root) :].lstrip("/"), int(entry["size"] or 0)) for name, entry in listed.items()))
+
+    def _walk(self, folder: str, prefix: str) -> Iterator[tuple[str, int]]:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    yield from self._walk(entry.path, f"{prefix}{entry.name}/")
+                elif entry.is_file() and (not entry.is_symlink() or self._inside(Path(entry.path))):
+                    yield f"{prefix}{entry.name}", entry.stat().st_size
 
     def exists(self, name: str) -> bool:
         full = self._full(name)
