@@ -1,11 +1,16 @@
 """What is in shard sets: documents, sizes, durations, and token lengths, one table for each set.
 
-    python datasets/stats.py FOLDER [FOLDER ...]
+    python datasets/stats.py FOLDER [FOLDER ...] [--page PAGE.html]
 
-The figures of a token set come from its indices alone; a document set is read once, nothing is decoded.
+The figures of a token set come from its indices alone; a document set is read once, nothing is decoded. With --page, the tables
+and histograms of all that has a distribution go into one self-contained HTML page.
 """
 
 import argparse
+import base64
+import html
+import io
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,6 +22,7 @@ from mmpt.data.shards.manifest import read_manifest
 from mmpt.data.shards.read import DocumentShards, TokenShards
 from mmpt.document import Image, Speech, Text
 from mmpt.scripts import main_guard
+from mmpt.storage import write_bytes
 from mmpt.vocabulary import MODALITIES
 
 
@@ -24,61 +30,120 @@ from mmpt.vocabulary import MODALITIES
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="a set of document or token shards")
-    for folder in parser.parse_args().folders:
+    parser.add_argument("--page", type=Path, help="write tables and plots to this HTML file")
+    arguments = parser.parse_args()
+    sections = []
+    for folder in arguments.folders:
         manifest = read_manifest(folder)
-        rows = {"documents": document_rows, "tokens": token_rows}[manifest["kind"]](folder)
+        rows, values = {"documents": document_rows, "tokens": token_rows}[manifest["kind"]](folder)
         size = sum(shard["bytes"] for shard in manifest["shards"])
-        table = Table(title=str(folder), show_header=False)
-        for name, value in [
+        rows = [
             ("kind", manifest["kind"]),
             ("shards", f"{len(manifest['shards']):,}"),
             ("size", megabytes(size)),
             *rows,
-        ]:
+            *((f"lost: {rule}", f"{count:,}") for rule, count in manifest.get("lost", {}).items()),
+        ]
+        table = Table(title=str(folder), show_header=False)
+        for name, value in rows:
             table.add_row(name, value)
         Console().print(table)
+        sections.append(section(str(folder), rows, values))
+    if arguments.page:
+        write_bytes(arguments.page, page(sections).encode())
+        print(arguments.page)
 
 
-def document_rows(folder: Path) -> list[tuple[str, str]]:
-    """Counts of a document set; durations in hours, picture sides in pixels, text in characters."""
-    shards = DocumentShards(folder)
-    sources: dict[str, int] = {}
-    texts, sides, image_bytes, durations, speech_bytes = [], [], 0, [], 0
-    for document in shards:
-        sources[document.source] = sources.get(document.source, 0) + 1
+def section(title: str, rows: list[tuple[str, str]], values: dict[str, list[float]]) -> str:
+    """A set's table, and a histogram of each of `values` that has any."""
+    lines = "".join(f"<tr><td>{html.escape(name)}</td><td>{html.escape(value)}</td></tr>" for name, value in rows)
+    plots = "".join(histogram(name, found) for name, found in values.items() if len(found))
+    return f"<h2>{html.escape(title)}</h2><table>{lines}</table>{plots}"
+
+
+def histogram(name: str, values: list[float]) -> str:
+    """An SVG of the distribution, on a logarithmic axis where the largest is far from the smallest."""
+    from matplotlib.figure import Figure
+
+    found = np.asarray(values, dtype=np.float64)
+    wide = found.min() > 0 and found.max() > 50 * found.min()
+    bins = np.geomspace(found.min(), found.max(), 40) if wide else 40
+    figure = Figure(figsize=(6.4, 2.4), layout="constrained")
+    axes = figure.subplots()
+    axes.hist(found, bins=bins, color="#2257c4")
+    axes.set(xlabel=name, ylabel="count", xscale="log" if wide else "linear")
+    axes.spines[["top", "right"]].set_visible(False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg")
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return f'<p><img alt="histogram of {html.escape(name)}" src="data:image/svg+xml;base64,{data}"></p>'
+
+
+def page(sections: list[str]) -> str:
+    """The HTML page around the sections."""
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Statistics of shards</title>'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">"
+        "<style>body { font: 16px/1.5 system-ui, sans-serif; max-width: 860px; margin: 2rem auto; padding: 0 1rem; }"
+        "td { padding: .1rem 1.5rem .1rem 0; vertical-align: top; } img { max-width: 100%; }</style></head>"
+        f"<body>{''.join(sections)}</body></html>"
+    )
+
+
+def document_rows(folder: Path) -> tuple[list[tuple[str, str]], dict[str, list[float]]]:
+    """(rows of the table, values with a distribution) of a document set; sides in pixels, text in characters."""
+    counts = {"source": Counter(), "language": Counter(), "license": Counter()}
+    texts, widths, heights, image_bytes, durations, speech_bytes, count = [], [], [], 0, [], 0, 0
+    for document in DocumentShards(folder):
+        count += 1
+        counts["source"][document.source] += 1
+        for name in ("language", "license"):
+            counts[name][str(document.meta.get(name) or "not said")] += 1
         for part in document.parts:
             if isinstance(part, Text):
                 texts.append(len(part.text))
             elif isinstance(part, Image):
-                sides += [part.width, part.height]
+                widths.append(part.width)
+                heights.append(part.height)
                 image_bytes += len(part.data)
             elif isinstance(part, Speech):
                 durations.append(part.duration)
                 speech_bytes += len(part.data)
-    return [
-        ("documents", f"{len(shards):,}"),
-        *((f"documents of {source}", f"{count:,}") for source, count in sorted(sources.items())),
+    aspects = (np.array(widths) / np.array(heights)).tolist() if widths else []
+    rows = [
+        ("documents", f"{count:,}"),
+        *((f"{name}: {value}", f"{n:,}") for name, found in counts.items() for value, n in found.most_common(12)),
         ("text parts", f"{len(texts):,}, {sum(texts):,} characters"),
         ("characters of a text", quantiles(texts)),
-        ("pictures", f"{len(sides) // 2:,}, {megabytes(image_bytes)}"),
-        ("sides of a picture", quantiles(sides)),
+        ("pictures", f"{len(widths):,}, {megabytes(image_bytes)}"),
+        ("width of a picture", quantiles(widths)),
+        ("height of a picture", quantiles(heights)),
+        ("width / height", quantiles(aspects)),
         ("utterances", f"{len(durations):,}, {megabytes(speech_bytes)}, {sum(durations) / 3600:.3f} h"),
         ("seconds of an utterance", quantiles(durations)),
     ]
+    values = {
+        "characters of a text": texts,
+        "width of a picture": widths,
+        "width / height": aspects,
+        "seconds of an utterance": durations,
+    }
+    return rows, values
 
 
-def token_rows(folder: Path) -> list[tuple[str, str]]:
-    """Counts of a token set, in tokens."""
+def token_rows(folder: Path) -> tuple[list[tuple[str, str]], dict[str, list[float]]]:
+    """(rows of the table, values with a distribution) of a token set, in tokens."""
     shards = TokenShards(folder)
     total = max(1, int(shards.lengths.sum()))
     counts = zip(MODALITIES, shards.modality_counts.sum(axis=0).tolist(), strict=True)
-    return [
+    rows = [
         ("vocabulary", f"{shards.vocabulary.size:,} ids, fingerprint {shards.vocabulary.fingerprint[:12]}"),
         ("documents", f"{len(shards):,}"),
         ("tokens", f"{shards.lengths.sum():,}"),
         *((f"{name} tokens", f"{count:,} ({100 * count / total:.1f} %)") for name, count in counts),
         ("tokens of a document", quantiles(shards.lengths)),
     ]
+    return rows, {"tokens of a document": shards.lengths.tolist()}
 
 
 def quantiles(values: Iterable[float]) -> str:

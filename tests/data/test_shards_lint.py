@@ -206,7 +206,11 @@ def test_the_scripts_print_and_exit_as_they_promise(tmp_path):
     assert (sound.returncode, sound.stdout) == (0, f"{folder}: 0 problems\n"), sound.stderr
     table = script("stats.py", folder)
     assert table.returncode == 0, table.stderr
-    assert "documents of test" in table.stdout and "4, 0.00 MB" in table.stdout
+    assert "source: test" in table.stdout and "4, 0.00 MB" in table.stdout
+    plots = script("stats.py", folder, "--page", tmp_path / "stats.html")
+    assert plots.returncode == 0, plots.stderr
+    content = (tmp_path / "stats.html").read_text()
+    assert content.count("data:image/svg+xml") == 4 and "language: not said" in content
     os.truncate(folder / "shard-00001.tar", 512)
     damaged = script("lint.py", folder)
     assert damaged.returncode == 1 and f"{folder}/shard-00001.tar: differs from the hash" in damaged.stdout
