@@ -1,6 +1,7 @@
 """Parts of documents from the bytes of picture and audio files, decoded once to the end so that what is kept can be read."""
 
 import io
+import math
 import warnings
 
 import numpy as np
@@ -74,6 +75,8 @@ def speech_part(
 
 
 def _cut(samples: np.ndarray, rate: int, start: float, duration: float | None) -> np.ndarray:
+    if not math.isfinite(start + (duration or 0.0)):
+        raise DataError(f"no piece of {duration} s from {start} s")
     first = round(start * rate)
     last = len(samples) if duration is None else first + round(duration * rate)
     # Durations in manifests are rounded, so a hundredth of a second may be missing at the end.

@@ -54,5 +54,16 @@ def test_plain_text_holds_all_that_is_written_or_said(before):
         assert (document.id in by_id) == bool(texts)
         if texts:
             assert by_id[document.id].parts == (Text("\n\n".join(texts)),)
-        dropped = sum(isinstance(item, Image) or isinstance(item, Speech) and not item.text for item in document.parts)
+        dropped = sum(isinstance(item, Image) or not item.text.strip() for item in document.parts)
         assert sum(isinstance(one, Lost) and one.document == document.id and not one.whole for one in found) == dropped
+
+
+def test_what_is_read_and_never_learned_stays_so():
+    picture = Image(b"1", "png", 1, 1)
+    parts = (Text("question", 0.0), Speech(b"x", "wav", 8000, 1.0, "aloud", weight=0.0), picture, Text("answer"))
+    document = Document("d", "test", parts)
+    (text,) = (one for one in degrade(DegradeConfig(folder="x", to="text"), [document]) if isinstance(one, Document))
+    assert text.parts == (Text("question\n\naloud\n\n", 0.0), Text("answer"))
+    before = Document("d", "test", (Text("question", 0.0), picture))
+    (pair,) = degrade(DegradeConfig(folder="x", to="pairs"), [before])
+    assert pair.parts == (picture, Text("question", 0.0))

@@ -1,11 +1,13 @@
 """Interleaving keeps every word; its spans have the lengths and the share that were asked for, and depend on nothing else."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmpt.data.curate.interleave import AlignmentsConfig, InterleaveConfig, draw_spans, interleave
+from mmpt.data.curate.interleave import AlignmentsConfig, InterleaveConfig, draw_spans, interleave, word_places
 from mmpt.document import Document, Image, Speech, Text
 from mmpt.media import decode_speech, encode_flac
 
@@ -70,10 +72,73 @@ def test_alignments_are_cut_where_the_words_are():
     document = Document("d", "test", (Speech(encode_flac(samples, rate), "flac", rate, 40.0, text, tuple(words)), Text("t")))
     config = InterleaveConfig(speech=AlignmentsConfig())
     (found,) = interleave(config, [document])
-    assert " ".join(part.text for part in found.parts[:-1]) == text and found.parts[-1] == Text("t")
+    assert "".join(part.text for part in found.parts[:-1]) == text and found.parts[-1] == Text("t")
     spoken = [part for part in found.parts if isinstance(part, Speech)]
     assert 30 <= sum(len(part.words) for part in spoken) < 60
     for part in spoken:
         heard = decode_speech(part.data, rate)
         for word, start, end in part.words:
             assert heard[round(start * rate) + 10 : round(end * rate) - 10] == pytest.approx((int(word[1:]) + 1) / 200, abs=1e-3)
+
+
+def aligned(text: str, words: str, seconds: float = 0.4) -> Document:
+    """One utterance in which each of `words` takes `seconds`."""
+    times = tuple((word, seconds * n, seconds * (n + 1)) for n, word in enumerate(words.split()))
+    samples = np.zeros(round(8000 * (times[-1][2] + 1)), dtype=np.float32)
+    return Document("d", "test", (Speech(encode_flac(samples, 8000), "flac", 8000, len(samples) / 8000, text, times),))
+
+
+def written(document: Document) -> str:
+    return "".join(part.text for part in document.parts)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Hello, world! It's  fine — yes.", "hello world it's fine yes"),
+        ("A red circle left of a large square", "A red circle left of large square"),  # "of a": run together
+        ("Twenty-two men, twenty-two women", "twenty two men twenty two women"),
+        ("twenty-two men", "twenty-two men"),
+    ],
+)
+def test_words_with_times_keep_the_spelling_of_the_transcript(text, words):
+    found = set()
+    for seed in range(8):
+        config = InterleaveConfig(seed=seed, mean_words=2, speech=AlignmentsConfig())
+        (after,) = interleave(config, [aligned(text, words)])
+        assert written(after) == text
+        for part in after.parts:
+            if isinstance(part, Speech):
+                said = [word for word, _, _ in part.words]
+                found.add(part.text)
+                assert part.duration == pytest.approx(0.4 * len(said)) and part.text.lower().startswith(said[0].lower())
+    assert len(found) > 1
+    assert word_places("A red circle left of a large", ["of", "large"]) == [(18, 22), (23, 28)]
+
+
+def test_what_cannot_be_spoken_stays_text_and_is_listed():
+    document = aligned("one two three", "one two three")
+    speech = document.parts[0]
+    silent = tuple((word, start, start) for word, start, _ in speech.words)
+    config = InterleaveConfig(ratio=1, mean_words=1, speech=AlignmentsConfig())
+    lost, *more, after = interleave(config, [Document("d", "test", (replace(speech, words=silent),))])
+    assert written(after) == "one two three"
+    assert not lost.whole and "stays text" in lost.reason and not any(isinstance(part, Speech) for part in after.parts)
+    other, kept = interleave(config, [Document("d", "test", (replace(speech, text="nothing alike"),))])
+    assert not other.whole and kept.parts == (replace(speech, text="nothing alike"),)
+    damaged = Document("d", "test", (replace(speech, data=b"no audio"),))
+    *lost, after = interleave(config, [damaged])
+    assert lost and written(after) == "one two three" and not any(isinstance(part, Speech) for part in after.parts)
+
+
+def test_every_character_is_heard_or_listed():
+    pytest.importorskip("espeakng_loader", reason="the extra `quickstart` is not installed")
+    config = InterleaveConfig(ratio=1, mean_words=50)
+    text = "one two three four five six seven"
+    (whole,) = interleave(config, [Document("d", "test", (Text(text),))])
+    for odd in ("\0", "\ud800"):
+        (after,) = interleave(config, [Document("d", "test", (Text(text.replace(" three", f"{odd} three")),))])
+        assert after.parts[0].duration > 0.9 * whole.parts[0].duration, "what follows an odd character is spoken too"
+        assert written(after) == text.replace(" three", f"{odd} three")
+    lost, after = interleave(config, [Document("d", "test", (Text("— — —"),))])
+    assert "stays text" in lost.reason and after.parts == (Text("— — —"),)

@@ -98,7 +98,7 @@ def test_lhotse(tmp_path):
         "recording": {"id": "rec", "sources": [{"type": "file", "channels": [0], "source": "rec.flac"}], "sampling_rate": 8000},
         "supervisions": [{
             "id": "s", "start": 0.25, "duration": 0.5, "text": "two words", "speaker": "ann", "language": "en",
-            "alignment": {"word": [["two", 0.25, 0.2], ["words", 0.5, 0.25]]},
+            "alignment": {"word": [["two", 0.75, 0.2], ["words", 1.0, 0.25, None]]},  # from the start of the recording
         }],
     }  # fmt: skip
     mixed = {**cut, "type": "MixedCut"}
@@ -123,3 +123,113 @@ def test_an_empty_folder_is_a_mistake_of_the_specification(tmp_path: Path):
     ]:
         with pytest.raises(ConfigError):
             module.units(config)
+
+
+def supervision(channel: int = 0) -> dict:
+    """As lhotse 1.33 writes it for 0.75 s to 1.25 s of a recording."""
+    return {
+        "id": "x", "recording_id": "rec", "start": 0.75, "duration": 0.5, "channel": channel, "text": "two words",
+        "language": "English", "speaker": "ann", "alignment": {"word": [["two", 0.75, 0.2, 0.9], ["words", 1.0, 0.25, None]]},
+    }  # fmt: skip
+
+
+def recording(channels: int = 1, **more) -> dict:
+    source = {"type": "file", "channels": list(range(channels)), "source": "rec.flac"}
+    return {"id": "rec", "sources": [source], "sampling_rate": 8000, "num_samples": 16000, "duration": 2.0,
+            "channel_ids": source["channels"], **more}  # fmt: skip
+
+
+def lhotse_cut(**more) -> dict:
+    cut = {"id": "c", "start": 0.0, "duration": 2.0, "channel": 0, "supervisions": [supervision()], "recording": recording()}
+    return {**cut, "type": "MonoCut", **more}
+
+
+def test_lhotse_cuts_at_any_place_have_the_same_words(tmp_path):
+    """A cut of a cut: lhotse moves the supervision, not its alignment (`SupervisionSegment.with_offset`)."""
+    (tmp_path / "rec.flac").write_bytes(encode_flac(tone(2.0, 1), 8000))
+    moved = lhotse_cut(id="t", start=0.5, duration=1.0, supervisions=[{**supervision(), "start": 0.25}])
+    trimmed = lhotse_cut(id="s", start=0.75, duration=0.5, supervisions=[{**supervision(), "start": 0.0}])
+    outside = lhotse_cut(id="o", supervisions=[{**supervision(), "alignment": {"word": [["two", 0.1, 0.2]]}}])
+    (tmp_path / "cuts.jsonl").write_text("\n".join(map(json.dumps, [lhotse_cut(), moved, trimmed, outside])))
+    documents, lost = read(lhotse, lhotse.LhotseConfig(cuts=str(tmp_path / "cuts.jsonl"), audio=str(tmp_path)))
+    assert len(documents) == 4 and len({document.parts[0].data for document in documents}) == 1
+    assert [document.parts[0].words for document in documents] == [(("two", 0.0, 0.2), ("words", 0.25, 0.5))] * 3 + [()]
+    assert len(lost) == 1 and not lost[0].whole and "outside" in lost[0].reason
+
+
+def test_lhotse_cuts_that_are_no_plain_stretch_of_a_file_are_listed(tmp_path):
+    (tmp_path / "rec.flac").write_bytes(encode_flac(tone(2.0, 1), 8000))
+    faster = recording(transforms=[{"name": "Speed", "kwargs": {"factor": 1.1}}])
+    endless = lhotse_cut(supervisions=[{**supervision(), "duration": float("inf")}])
+    odd = [
+        lhotse_cut(supervisions=["x"]),
+        lhotse_cut(recording=["x"]),
+        lhotse_cut(supervisions=[{**supervision(), "alignment": [1]}]),
+    ]
+    cuts = [lhotse_cut(recording=faster), lhotse_cut(recording=recording(2)), endless, *odd]
+    (tmp_path / "cuts.jsonl").write_text("\n".join(map(json.dumps, cuts)))
+    documents, lost = read(lhotse, lhotse.LhotseConfig(cuts=str(tmp_path / "cuts.jsonl"), audio=str(tmp_path)))
+    assert not documents and ["transform" in lost[0].reason, "channels" in lost[1].reason, len(lost)] == [True, True, 6]
+
+
+def test_lhotse_supervisions_with_their_recordings(tmp_path):
+    (tmp_path / "rec.flac").write_bytes(encode_flac(tone(2.0, 1), 8000))
+    (tmp_path / "recordings.jsonl").write_text(json.dumps(recording()))
+    rows = [supervision(), {**supervision(), "id": "y", "recording_id": "none"}]
+    (tmp_path / "supervisions.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    names = {name: str(tmp_path / f"{name}.jsonl") for name in ("recordings", "supervisions")}
+    (document,), lost = read(lhotse, lhotse.LhotseConfig(audio=str(tmp_path), **names))
+    assert np.allclose(decode_speech(document.parts[0].data, 8000), tone(2.0, 1)[6000:10000], atol=1e-4)
+    assert document.parts[0].words == (("two", 0.0, 0.2), ("words", 0.25, 0.5)) and len(lost) == 1
+    with pytest.raises(ValueError, match="either cuts"):
+        lhotse.LhotseConfig(audio="x", cuts="y", **names)
+
+
+def test_nemo_numbers_that_are_none(tmp_path):
+    (tmp_path / "a.wav").write_bytes(encode_wav(tone(1.0, 1), 8000))
+    values = [
+        {"duration": float("nan")},
+        {"duration": float("inf"), "offset": 0},
+        {"duration": True},
+        {"duration": 0.5, "offset": -1},
+    ]
+    lines = [{"audio_filepath": "a.wav", "text": "t", **value} for value in values]
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    documents, lost = read(nemo, nemo.NemoConfig(manifest=str(tmp_path / "m.jsonl")))
+    assert not documents and len(lost) == 4
+
+
+def test_one_line_that_is_no_utf8_costs_that_line_alone(tmp_path):
+    chapter, wavs, clips = (tmp_path / name for name in ("libri/1/2", "lj/wavs", "cv/clips"))
+    for folder in (chapter, wavs, clips):
+        folder.mkdir(parents=True)
+    for number in range(2):
+        (chapter / f"1-2-{number}.flac").write_bytes(encode_flac(tone(0.2, 0), 8000))
+    (chapter / "1-2.trans.txt").write_bytes(b"1-2-0 CAF\xe9\n\n1-2-1 GOOD\r\n")
+    (wavs / "a.wav").write_bytes(encode_wav(tone(0.2, 0), 8000))
+    (tmp_path / "lj" / "metadata.csv").write_bytes("b|caf\xe9|q\n".encode("latin-1") + "a|x\u2028y|g\u2028d\r\n".encode())
+    soundfile.write(clips / "a.mp3", tone(1.0, 1, 16000), 16000, format="MP3")
+    (tmp_path / "cv" / "validated.tsv").write_bytes(b"client_id\tpath\tsentence\nx\ta.mp3\tcaf\xe9\ny\ta.mp3\tgood\n")
+    for module, config, text in [
+        (librispeech, librispeech.LibriSpeechConfig(folder=str(tmp_path / "libri")), "good"),
+        (ljspeech, ljspeech.LJSpeechConfig(folder=str(tmp_path / "lj")), "g\u2028d"),
+        (common_voice, common_voice.CommonVoiceConfig(folder=str(tmp_path / "cv")), "good"),
+    ]:
+        documents, lost = read(module, config)
+        assert [document.parts[1].text for document in documents] == [text], module.__name__
+        assert any("UTF-8" in one.reason and "line" in one.item for one in lost)
+
+
+def test_common_voice_without_its_columns_is_a_mistake_of_the_specification(tmp_path):
+    (tmp_path / "validated.tsv").write_text("client\tpath\ttext\nx\ta.mp3\thi\n")
+    with pytest.raises(ConfigError, match="no column sentence, client_id"):
+        common_voice.units(common_voice.CommonVoiceConfig(folder=str(tmp_path)))
+
+
+def test_audio_of_a_chapter_without_transcript_is_listed(tmp_path):
+    for chapter in ("1/2", "1/3"):
+        (tmp_path / chapter).mkdir(parents=True)
+        (tmp_path / chapter / f"{chapter.replace('/', '-')}-0.flac").write_bytes(encode_flac(tone(0.2, 0), 8000))
+    (tmp_path / "1/2/1-2.trans.txt").write_text("1-2-0 YES\n")
+    documents, lost = read(librispeech, librispeech.LibriSpeechConfig(folder=str(tmp_path)))
+    assert len(documents) == 1 and [Path(one.item).name for one in lost] == ["1-3-0.flac"]

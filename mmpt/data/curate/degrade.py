@@ -1,6 +1,7 @@
 """Interleaved documents to simpler ones: pairs of a picture and a text, or plain text. Every part that goes is listed."""
 
 from collections.abc import Iterable, Iterator
+from itertools import groupby
 from typing import Literal
 
 from mmpt.config import Schema
@@ -15,7 +16,7 @@ RULE = "degrade"
 class DegradeConfig(Schema):
     """`to` pairs: each picture with its `text`, its alternative text or the nearest text part (of two as near the following).
 
-    `to` text: the text parts joined; `transcripts` keeps what utterances say as text in their place.
+    `to` text: the text parts joined where they have one loss weight; `transcripts` keeps what utterances say as text in place.
     """
 
     folder: str
@@ -51,10 +52,10 @@ def _pairs(document: Document, which: str) -> Documents:
     for place, part in enumerate(document.parts):
         if isinstance(part, Image):
             nearest = _nearest(texts, place) if which == "nearest" else None
-            text = part.alt if which == "alt" else "" if nearest is None else document.parts[nearest].text
-            if text.strip():
+            text = document.parts[nearest] if nearest is not None else Text(part.alt if which == "alt" else "", part.weight)
+            if text.text.strip():
                 kept |= {place, nearest}
-                pairs.append(Document(f"{document.id}/{place}", document.source, (part, Text(text)), document.meta))
+                pairs.append(Document(f"{document.id}/{place}", document.source, (part, text), document.meta))
     yield from pairs
     if not pairs:
         yield Lost(document.id, "no pair in it", document.id, True, RULE)
@@ -70,14 +71,24 @@ def _nearest(places: list[int], place: int) -> int | None:
 
 
 def _text(document: Document, transcripts: bool) -> Iterator[Document | Lost]:
-    texts = []
+    texts: list[Text] = []
     for place, part in enumerate(document.parts):
-        if isinstance(part, Text) or isinstance(part, Speech) and transcripts and part.text.strip():
-            texts.append(part.text)
+        if not (isinstance(part, Text) or isinstance(part, Speech) and transcripts):
+            reason = f"{type(part).__name__.lower()} in plain text"
+        elif not part.text.strip():
+            reason = f"{type(part).__name__.lower()} without a word"
         else:
-            yield Lost(f"{document.id}, part {place}", f"{type(part).__name__.lower()} in plain text", document.id, False, RULE)
-    text = "\n\n".join(text for text in texts if text.strip())
-    if text:
-        yield Document(document.id, document.source, (Text(text),), document.meta)
+            texts.append(Text(part.text, part.weight))
+            continue
+        yield Lost(f"{document.id}, part {place}", reason, document.id, False, RULE)
+    if texts:
+        yield Document(document.id, document.source, tuple(_joined(texts)), document.meta)
     else:
         yield Lost(document.id, "no text in it", document.id, True, RULE)
+
+
+def _joined(texts: list[Text]) -> Iterator[Text]:
+    """Texts of one weight, which follow each other, as one; an empty line between any two."""
+    groups = [(weight, [text.text for text in group]) for weight, group in groupby(texts, key=lambda text: text.weight)]
+    for number, (weight, group) in enumerate(groups, start=1):
+        yield Text("\n\n".join(group) + ("\n\n" if number < len(groups) else ""), weight)

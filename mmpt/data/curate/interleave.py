@@ -6,7 +6,8 @@ distribution (λ = 10 words), spans drawn until a share of the words (η = 0.3) 
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Annotated, Literal, Protocol
 
 import numpy as np
@@ -25,6 +26,7 @@ from mmpt.media import encode_flac
 
 SAMPLE_RATE = 16_000
 _WORD = re.compile(r"\S+")
+_PART_OF_WORD = re.compile(r"[\w'’]+")  # of "twenty-two", two
 
 
 class Speak(Protocol):
@@ -75,20 +77,18 @@ def read(job: InterleaveJob, unit: Unit) -> Documents:
 
 
 def interleave(config: InterleaveConfig, documents: Iterable[Document | Lost]) -> Documents:
-    """Each document with spans of its words exchanged between text and speech; one that cannot be spoken is listed."""
+    """Each document with spans of its words exchanged between text and speech. What cannot be spoken stays text and is listed."""
     for document in documents:
         if isinstance(document, Lost):
             yield document
             continue
         random = document_random(config, document.id)
-        try:
-            if config.speech.kind == "alignments":
-                parts = [piece for part in document.parts for piece in _from_alignment(part, config, random)]
-            else:
-                parts = _spoken(document, config, random)
-        except DataError as problem:
-            yield Lost(document.id, str(problem), document.id)
-            continue
+        unspoken: list[str] = []
+        if config.speech.kind == "alignments":
+            parts = [piece for part in document.parts for piece in _from_alignment(part, config, random, unspoken)]
+        else:
+            parts = _spoken(document, config, random, unspoken)
+        yield from (Lost(document.id, reason, document.id, whole=False) for reason in unspoken)
         meta = {**document.meta, "interleaved": {"seed": config.seed, "epoch": config.epoch}}
         yield Document(document.id, document.source, tuple(parts), meta)
 
@@ -125,7 +125,7 @@ def draw_spans(words: int, mean_words: float, ratio: float, random: np.random.Ge
     return sorted(spans)
 
 
-def _spoken(document: Document, config: InterleaveConfig, random: np.random.Generator) -> list[Part]:
+def _spoken(document: Document, config: InterleaveConfig, random: np.random.Generator, unspoken: list[str]) -> list[Part]:
     voice = config.speech.voices[int(random.integers(len(config.speech.voices)))]
     rate = int(random.integers(config.speech.rate[0], config.speech.rate[1] + 1))
     with Speaker() as speaker:
@@ -138,44 +138,90 @@ def _spoken(document: Document, config: InterleaveConfig, random: np.random.Gene
             data, seconds = encode_flac(samples, SAMPLE_RATE), len(samples) / SAMPLE_RATE
             return Speech(data, "flac", SAMPLE_RATE, seconds, text, utterance.words)
 
-        return [piece for part in document.parts for piece in _from_text(part, config, random, speak)]
+        return [piece for part in document.parts for piece in _from_text(part, config, random, speak, unspoken)]
 
 
-def _from_text(part: Part, config: InterleaveConfig, random: np.random.Generator, speak: Speak) -> list[Part]:
-    """A text part as text and speech by turns; the texts and transcripts joined are the text, to the last space."""
+def _from_text(
+    part: Part, config: InterleaveConfig, random: np.random.Generator, speak: Speak, unspoken: list[str]
+) -> list[Part]:
     if not isinstance(part, Text):
         return [part]
-    words = [match.span() for match in _WORD.finditer(part.text)]
-    found: list[Part] = []
-    at = 0
-    for first, last in draw_spans(len(words), config.mean_words, config.ratio, random):
-        start, end = words[first][0], words[last - 1][1]
-        if not any(character.isalnum() for character in part.text[start:end]):
-            continue  # dashes alone cannot be spoken
-        if start > at:
-            found.append(Text(part.text[at:start], part.weight))
-        spoken = speak(part.text[start:end], random)
-        found.append(Speech(**{**vars(spoken), "weight": part.weight}))
-        at = end
-    return [*found, Text(part.text[at:], part.weight)] if at < len(part.text) else found
+    places = [match.span() for match in _WORD.finditer(part.text)]
+
+    def span(first: int, last: int, text: str) -> Speech:
+        if not any(character.isalnum() for character in text):
+            raise DataError(f"nothing to be heard of {text!r}")  # dashes alone
+        return speak(text, random)
+
+    return _by_turns(part.text, part.weight, places, config, random, span, unspoken)
 
 
-def _from_alignment(part: Part, config: InterleaveConfig, random: np.random.Generator) -> list[Part]:
+def _from_alignment(part: Part, config: InterleaveConfig, random: np.random.Generator, unspoken: list[str]) -> list[Part]:
     """An utterance with word times as speech and text by turns: `ratio` of its words stay speech."""
     if not isinstance(part, Speech) or not part.words:
         return [part]
+    text = part.text or " ".join(word for word, _, _ in part.words)
+    places = word_places(text, [word for word, _, _ in part.words])
+    if places is None:
+        unspoken.append(f"the words with times are not those of {text[:80]!r}: kept as speech")
+        return [part]
+
+    def span(first: int, last: int, text: str) -> Speech:
+        start, end = part.words[first][1], part.words[last - 1][2]
+        times = tuple((word, begin - start, stop - start) for word, begin, stop in part.words[first:last])
+        return speech_part(part.data, text, times, start=start, duration=end - start)
+
+    return _by_turns(text, part.weight, places, config, random, span, unspoken)
+
+
+def _by_turns(
+    text: str,
+    weight: float,
+    places: list[tuple[int, int]],
+    config: InterleaveConfig,
+    random: np.random.Generator,
+    speech: Callable[[int, int, str], Speech],
+    unspoken: list[str],
+) -> list[Part]:
+    """`text` as text and speech by turns, by spans of the words at `places`; joined, they are the text to the last space."""
     found: list[Part] = []
     at = 0
-    words = part.words
-    for first, last in draw_spans(len(words), config.mean_words, config.ratio, random):
-        if first > at:
-            found.append(Text(" ".join(word for word, _, _ in words[at:first]), part.weight))
-        start, end = words[first][1], words[last - 1][2]
-        times = tuple((word, begin - start, stop - start) for word, begin, stop in words[first:last])
-        text = " ".join(word for word, _, _ in words[first:last])
-        piece = speech_part(part.data, text, times, start=start, duration=end - start)
-        found.append(Speech(**{**vars(piece), "weight": part.weight}))
-        at = last
-    if at < len(words):
-        found.append(Text(" ".join(word for word, _, _ in words[at:]), part.weight))
+    for first, last in draw_spans(len(places), config.mean_words, config.ratio, random):
+        start, end = places[first][0], places[last - 1][1]
+        try:
+            spoken = replace(speech(first, last, text[start:end]), weight=weight)
+        except DataError as problem:
+            unspoken.append(f"{text[start:end][:80]!r} stays text: {problem}")
+            continue
+        found += [Text(text[at:start], weight), spoken] if start > at else [spoken]
+        at = end
+    return [*found, Text(text[at:], weight)] if at < len(text) else found
+
+
+def word_places(text: str, words: Sequence[str]) -> list[tuple[int, int]] | None:
+    """Where each of `words` stands in `text` (start, end), case and punctuation aside; None where they are not in it in order.
+
+    Words of the text that are not listed, as espeak-ng leaves them out where it runs words together, belong to the one before.
+    """
+    plain = [_plain(word) for word in words]
+    for pattern in (_WORD, _PART_OF_WORD):
+        tokens = list(pattern.finditer(text))
+        numbers = _subsequence(plain, [_plain(token.group()) for token in tokens])
+        if numbers is not None:
+            ends = [*numbers[1:], len(tokens)]
+            return [(tokens[first].start(), tokens[end - 1].end()) for first, end in zip(numbers, ends, strict=True)]
+    return None
+
+
+def _subsequence(words: list[str], tokens: list[str]) -> list[int] | None:
+    found: list[int] = []
+    for word in words:
+        at = next((number for number in range(found[-1] + 1 if found else 0, len(tokens)) if tokens[number] == word), None)
+        if at is None:
+            return None
+        found.append(at)
     return found
+
+
+def _plain(word: str) -> str:
+    return "".join(character for character in word.casefold() if character.isalnum())

@@ -3,6 +3,7 @@
 sources: [{kind: common_voice, folder: cv-corpus/en, table: validated.tsv}]
 """
 
+import codecs
 import hashlib
 from typing import Literal
 
@@ -11,7 +12,9 @@ from mmpt.data.sources.base import SourceSchema, Unit, source_name
 from mmpt.data.sources.rows import read_rows, row_units
 from mmpt.data.sources.utterances import utterance
 from mmpt.data.store import Store
+from mmpt.errors import ConfigError
 
+_FIRST_LINE = 1 << 16
 COLUMNS = ("path", "sentence", "client_id")
 
 
@@ -28,8 +31,15 @@ class CommonVoiceConfig(SourceSchema):
 
 
 def units(config: CommonVoiceConfig) -> list[Unit]:
-    """The table. Raises `ConfigError` where there is none."""
-    return row_units(f"{config.folder.rstrip('/')}/{config.table}")
+    """The table. Raises `ConfigError` where there is none, or it lacks a column."""
+    found = row_units(f"{config.folder.rstrip('/')}/{config.table}")
+    store = Store(config.folder)
+    first = store.read_range(config.table, 0, _FIRST_LINE).removeprefix(codecs.BOM_UTF8).split(b"\n")[0]
+    present = first.decode("utf-8", errors="replace").rstrip("\r").split("\t")
+    missing = [column for column in COLUMNS if column not in present]
+    if missing:
+        raise ConfigError(f"{store.path(config.table)}: no column {', '.join(missing)} (there is {', '.join(present)})")
+    return found
 
 
 def read(config: CommonVoiceConfig, unit: Unit) -> Documents:
@@ -42,7 +52,7 @@ def read(config: CommonVoiceConfig, unit: Unit) -> Documents:
         where, row = one
         missing = [column for column in COLUMNS if not row.get(column)]
         if missing:
-            yield Lost(where, f"no {', '.join(missing)} (there is {', '.join(row)})")
+            yield Lost(where, f"no {', '.join(missing)}")
             continue
         document_id = f"{source}/{row['path']}"
         votes = row.get("down_votes", "0")

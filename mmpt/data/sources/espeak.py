@@ -101,7 +101,8 @@ class Speaker:
 
         callback = _CALLBACK(collect)
         library.espeak_SetSynthCallback(callback)
-        data = text.encode()
+        # Character for character, so that the places of words stay: a NUL would end the text unheard.
+        data = text.replace("\0", " ").encode("utf-8", errors="replace")
         library.espeak_Synth(data, len(data) + 1, 0, _POSITION_CHARACTER, 0, _CHARS_UTF8, None, None)
         samples = np.concatenate(chunks).astype(np.float32) / 32768 if chunks else np.zeros(0, dtype=np.float32)
         ends = [start for _, _, start in starts[1:]] + [len(samples) / sample_rate]

@@ -1,89 +1,144 @@
-"""Speech of lhotse cuts: JSON lines, also gzipped, with a recording and supervisions in each cut.
+"""Speech of lhotse manifests: cuts with their supervisions, or recordings and supervisions; JSON lines, also gzipped.
 
     sources: [{kind: lhotse, cuts: cuts.jsonl.gz, audio: corpus/}]
 
-The format is that of lhotse's MonoCut.to_dict(): github.com/lhotse-speech/lhotse.
+The format is that of to_dict() of lhotse's MonoCut, Recording and SupervisionSegment: github.com/lhotse-speech/lhotse.
 """
 
+from functools import lru_cache
 from typing import Literal
+
+import pydantic
 
 from mmpt.data.lost import Documents, Lost
 from mmpt.data.sources.base import SourceSchema, Unit, source_name
 from mmpt.data.sources.rows import read_rows, row_units
 from mmpt.data.sources.utterances import utterance
 from mmpt.data.store import Store
-from mmpt.errors import DataError
+from mmpt.document import Document
+from mmpt.errors import ConfigError, DataError
+
+_TOLERANCE = 0.1
+"""Seconds by which a word may lie outside of its utterance."""
 
 
 class LhotseConfig(SourceSchema):
-    """`audio` is the folder that the recordings' paths are relative to (or begin with); no path may lead out of it."""
+    """`cuts`, or `recordings` and `supervisions` that name them. `audio` is the folder that the recordings' paths are relative
+    to (or begin with); no path may lead out of it.
+
+    Cuts that are mixed, or whose recording lhotse would transform (speed, volume, rate) or take one channel of, are listed:
+    save them as audio first (`CutSet.save_audios`).
+    """
 
     kind: Literal["lhotse"] = "lhotse"
-    cuts: str
+    cuts: str = ""
+    recordings: str = ""
+    supervisions: str = ""
     audio: str
     sample_rate: int | None = None
     language: str = ""
     license: str = ""
 
+    @pydantic.model_validator(mode="after")
+    def _cuts_or_both_others(self) -> "LhotseConfig":
+        if [bool(self.cuts), bool(self.recordings), bool(self.supervisions)] not in ([True, False, False], [False, True, True]):
+            raise ValueError("expected either cuts, or recordings and supervisions")
+        return self
+
 
 def units(config: LhotseConfig) -> list[Unit]:
-    """Ranges of lines. Raises `ConfigError` where there is no such file."""
-    return row_units(config.cuts)
+    """Ranges of lines. Raises `ConfigError` where there is no such file, or the recordings cannot all be read."""
+    if config.recordings:
+        _recordings(config.recordings)
+    return row_units(config.cuts or config.supervisions)
 
 
 def read(config: LhotseConfig, unit: Unit) -> Documents:
-    """One document for each supervision: its stretch of the cut, with word times where there is a word alignment."""
-    folder = config.audio.rstrip("/")
-    store, source = Store(folder), source_name(config, config.cuts)
-    for one in read_rows(config.cuts, unit.what):
+    """One document for each supervision: its stretch of the recording, with word times where there is a word alignment."""
+    location = config.cuts or config.supervisions
+    source = source_name(config, location)
+    for one in read_rows(location, unit.what):
         if isinstance(one, Lost):
             yield one
             continue
-        where, cut = one
+        where, row = one
+        cut = row if config.cuts else _as_cut(row, _recordings(config.recordings))
+        document_id = f"{source}/{row.get('id', where.rpartition('/')[2])}"
         try:
             audio, supervisions = _recording(cut), cut.get("supervisions")
             if not isinstance(supervisions, list) or not supervisions:
                 raise DataError("no supervisions")
         except DataError as problem:
-            yield Lost(where, str(problem), f"{source}/{cut.get('id', '')}")
+            yield Lost(where, str(problem), document_id)
             continue
         for number, supervision in enumerate(supervisions):
-            document_id = f"{source}/{cut.get('id', where.rpartition('/')[2])}/{number}"
-            try:
-                # A supervision's times count from the start of its cut, the cut's from the start of the recording.
-                start, duration = float(supervision["start"]), float(supervision["duration"])
-                words = tuple(
-                    (str(word[0]), float(word[1]) - start, float(word[1]) - start + float(word[2]))
-                    for word in (supervision.get("alignment") or {}).get("word", ())
-                )
-                begin = float(cut.get("start", 0.0)) + start
-            except (KeyError, TypeError, ValueError, IndexError) as problem:
-                yield Lost(f"{where}, supervision {number}", f"no time of it ({problem})", document_id)
-                continue
-            meta = {
-                "language": supervision.get("language") or config.language,
-                "voice": supervision.get("speaker") or "",
-                "license": config.license,
-            }
-            yield utterance(
-                store,
-                audio.removeprefix(f"{folder}/"),
-                supervision.get("text"),
-                document_id=document_id,
-                source=source,
-                meta=meta,
-                start=begin,
-                duration=duration,
-                cut=True,
-                sample_rate=config.sample_rate,
-                words=words,
+            yield from _document(
+                config, source, f"{document_id}/{number}", f"{where}, supervision {number}", cut, supervision, audio
             )
 
 
+def _document(
+    config: LhotseConfig, source: str, document_id: str, where: str, cut: dict, supervision: dict, audio: str
+) -> Documents:
+    folder = config.audio.rstrip("/")
+    try:
+        # A supervision's times count from the start of its cut; those of its words from the start of the recording, since
+        # lhotse moves a supervision with its cut, but not what is aligned in it.
+        begin, duration = float(cut.get("start", 0.0)) + float(supervision["start"]), float(supervision["duration"])
+        aligned = (supervision.get("alignment") or {}).get("word") or ()
+        words = tuple((str(word[0]), float(word[1]) - begin, float(word[1]) - begin + float(word[2])) for word in aligned)
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as problem:
+        yield Lost(where, f"no time of it ({type(problem).__name__}: {problem})", document_id)
+        return
+    found = utterance(
+        Store(folder),
+        audio.removeprefix(f"{folder}/"),
+        supervision.get("text"),
+        document_id=document_id,
+        source=source,
+        meta={
+            "language": str(supervision.get("language") or config.language),
+            "voice": str(supervision.get("speaker") or ""),
+            "license": config.license,
+        },
+        start=begin,
+        duration=duration,
+        cut=True,
+        sample_rate=config.sample_rate,
+        words=words if all(-_TOLERANCE <= start <= end <= duration + _TOLERANCE for _, start, end in words) else (),
+    )
+    if isinstance(found, Document) and words and not found.parts[0].words:
+        yield Lost(where, "its words are aligned outside of it: kept without their times", document_id, whole=False)
+    yield found
+
+
+@lru_cache(maxsize=4)
+def _recordings(location: str) -> dict[str, dict]:
+    """Id → recording, read once in each process."""
+    found = {}
+    for unit in row_units(location):
+        for one in read_rows(location, unit.what):
+            if isinstance(one, Lost):
+                raise ConfigError(f"{one.item}: {one.reason}")
+            found[str(one[1].get("id"))] = one[1]
+    return found
+
+
+def _as_cut(supervision: dict, recordings: dict[str, dict]) -> dict:
+    recording = recordings.get(str(supervision.get("recording_id")))
+    return {"channel": supervision.get("channel", 0), "recording": recording, "supervisions": [supervision]}
+
+
 def _recording(cut: dict) -> str:
+    """The path of its file. Raises `DataError` where the cut is something else than a stretch of a file as it is."""
     if cut.get("type", "MonoCut") != "MonoCut":
         raise DataError(f"a cut of type {cut.get('type')!r}, expected MonoCut")
-    sources = (cut.get("recording") or {}).get("sources")
-    if not isinstance(sources, list) or len(sources) != 1 or sources[0].get("type") != "file":
+    recording = cut.get("recording")
+    sources = recording.get("sources") if isinstance(recording, dict) else None
+    if not isinstance(sources, list) or len(sources) != 1 or not isinstance(sources[0], dict) or sources[0].get("type") != "file":
         raise DataError("expected a recording with one source of type file")
+    if recording.get("transforms"):
+        raise DataError(f"a recording that lhotse would transform first ({recording['transforms']})")
+    if isinstance(sources[0].get("channels"), list) and len(sources[0]["channels"]) > 1:
+        raise DataError(f"one of the channels {sources[0]['channels']} of a recording")
     return str(sources[0].get("source"))

@@ -26,7 +26,7 @@ class LibriSpeechConfig(SourceSchema):
 
 
 def units(config: LibriSpeechConfig) -> list[Unit]:
-    """Runs of chapters: [transcript, names of its audio files]. Raises `ConfigError` where there is none."""
+    """Runs of chapters: [transcript or None, names of its audio files]. Raises `ConfigError` where there is none."""
     try:
         files = Store(config.folder).files()
     except DataError as problem:
@@ -38,7 +38,8 @@ def units(config: LibriSpeechConfig) -> list[Unit]:
     chapters = [name for name in files if name.endswith(_TRANSCRIPT)]
     if not chapters:
         raise ConfigError(f"{config.folder}: no *{_TRANSCRIPT} in it")
-    found = [(name, audio.get(name.rpartition("/")[0], {})) for name in chapters]
+    found = [(name, audio.pop(name.rpartition("/")[0], {})) for name in chapters]
+    found += [(None, sizes) for sizes in audio.values()]
     return grouped(([name, list(sizes)], sum(sizes.values())) for name, sizes in found)
 
 
@@ -46,15 +47,24 @@ def read(config: LibriSpeechConfig, unit: Unit) -> Documents:
     """One document for each line; a line without its audio and audio without its line are listed."""
     store, source = Store(config.folder), source_name(config, config.folder)
     for transcript, audio in unit.what:
+        if transcript is None:
+            yield from (Lost(store.path(name), f"no *{_TRANSCRIPT} beside it") for name in audio)
+            continue
         folder = transcript.rpartition("/")[0]
         try:
-            lines = store.read(transcript).decode("utf-8").splitlines()
-        except (DataError, UnicodeDecodeError) as problem:
+            lines = store.read(transcript).split(b"\n")
+        except DataError as problem:
             yield Lost(store.path(transcript), str(problem))
             continue
         left = set(audio)
-        for line in lines:
-            key, _, text = line.partition(" ")
+        for number, line in enumerate(lines, start=1):
+            try:
+                key, _, text = line.decode("utf-8").strip().partition(" ")
+            except UnicodeDecodeError as problem:
+                yield Lost(f"{store.path(transcript)}, line {number}", f"no UTF-8 ({problem})")
+                continue
+            if not key:
+                continue
             name = f"{folder}/{key}.flac" if folder else f"{key}.flac"
             left.discard(name)
             meta = {"language": config.language, "voice": key.partition("-")[0], "license": config.license}

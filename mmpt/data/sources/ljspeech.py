@@ -3,6 +3,7 @@
 sources: [{kind: ljspeech, folder: LJSpeech-1.1}]
 """
 
+import codecs
 from typing import Literal
 
 from mmpt.data.lost import Documents, Lost
@@ -27,17 +28,17 @@ class LJSpeechConfig(SourceSchema):
 
 
 def units(config: LJSpeechConfig) -> list[Unit]:
-    """Runs of lines: [number, line]. Raises `ConfigError` where the table is missing or no UTF-8."""
+    """Runs of lines: [number, line, or None where it is no UTF-8]. Raises `ConfigError` where the table is missing."""
     store = Store(config.folder)
     try:
-        lines = store.read(METADATA).decode("utf-8-sig").splitlines()
+        lines = [_decoded(line) for line in store.read(METADATA).removeprefix(codecs.BOM_UTF8).split(b"\n")]
         sizes = store.files()
-    except (DataError, UnicodeDecodeError) as problem:
-        raise ConfigError(f"{store.path(METADATA)}: {problem}") from None
+    except DataError as problem:
+        raise ConfigError(str(problem)) from None
     return grouped(
-        ([number, line], sizes.get(f"wavs/{line.partition('|')[0]}.wav", 0))
+        ([number, line], sizes.get(f"wavs/{(line or '').partition('|')[0]}.wav", 0))
         for number, line in enumerate(lines, start=1)
-        if line.strip()
+        if line is None or line.strip()
     )
 
 
@@ -45,6 +46,9 @@ def read(config: LJSpeechConfig, unit: Unit) -> Documents:
     """One document for each line."""
     store, source = Store(config.folder), source_name(config, config.folder)
     for number, line in unit.what:
+        if line is None:
+            yield Lost(f"{store.path(METADATA)}, line {number}", "no UTF-8")
+            continue
         fields = line.split("|")
         if len(fields) not in (2, 3):
             yield Lost(f"{store.path(METADATA)}, line {number}", f"{len(fields)} fields, expected ID|TEXT|NORMALIZED")
@@ -58,3 +62,10 @@ def read(config: LJSpeechConfig, unit: Unit) -> Documents:
             meta={"language": config.language, "voice": config.voice, "license": config.license},
             sample_rate=config.sample_rate,
         )
+
+
+def _decoded(line: bytes) -> str | None:
+    try:
+        return line.decode("utf-8").rstrip("\r")
+    except UnicodeDecodeError:
+        return None

@@ -41,14 +41,14 @@ def read(config: NemoConfig, unit: Unit) -> Documents:
             continue
         where, row = one
         audio, duration, offset = row.get("audio_filepath"), row.get("duration"), row.get("offset")
-        if not isinstance(audio, str) or not all(value is None or isinstance(value, int | float) for value in (duration, offset)):
+        if not isinstance(audio, str) or not all(map(_number_or_none, (duration, offset))):
             yield Lost(where, "audio_filepath must be text, duration and offset numbers")
             continue
         if offset is not None and duration is None:
             yield Lost(where, "an offset without a duration")
             continue
         meta = {
-            "language": row.get("lang") or config.language,
+            "language": str(row.get("lang") or config.language),
             "voice": str(row.get("speaker") or ""),
             "license": config.license,
         }
@@ -64,3 +64,7 @@ def read(config: NemoConfig, unit: Unit) -> Documents:
             cut=offset is not None,
             sample_rate=config.sample_rate,
         )
+
+
+def _number_or_none(value: object) -> bool:
+    return value is None or isinstance(value, int | float) and not isinstance(value, bool)

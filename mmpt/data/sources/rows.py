@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import zlib
 from collections.abc import Iterator
 
@@ -14,6 +15,8 @@ from mmpt.data.store import Store
 from mmpt.errors import ConfigError, DataError
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".parquet", ".csv", ".tsv")
+_ESCAPED = re.compile("[\ud800-\udfff]")
+"""What bytes that are no UTF-8 are decoded to."""
 MAX_LINE = 64 << 20
 """Bytes of the longest line that is read."""
 MAX_FILE = 4 << 30
@@ -159,9 +162,7 @@ def _array(path: str, data: bytes) -> Iterator[tuple[str, dict] | Lost]:
 
 
 def _table(path: str, data: bytes, delimiter: str) -> Iterator[tuple[str, dict] | Lost]:
-    text = io.StringIO(data.decode("utf-8-sig", errors="strict") if _is_utf8(data) else "", newline="")
-    if not text.getvalue() and data:
-        raise DataError(f"{path}: not UTF-8")
+    text = io.StringIO(data.decode("utf-8-sig", errors="surrogateescape"), newline="")
     quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
     reader = csv.DictReader(text, delimiter=delimiter, quoting=quoting)
     while True:
@@ -175,16 +176,10 @@ def _table(path: str, data: bytes, delimiter: str) -> Iterator[tuple[str, dict] 
             continue
         if None in row or None in row.values():
             yield Lost(where, f"more or fewer fields than the {len(reader.fieldnames or [])} of the first line")
+        elif any(_ESCAPED.search(value) for value in row.values()):
+            yield Lost(where, "not UTF-8")
         else:
             yield f"{path}, line {reader.line_num}", row
-
-
-def _is_utf8(data: bytes) -> bool:
-    try:
-        data.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _object(value: object) -> dict:

@@ -35,7 +35,7 @@ def utterance(
         data = store.read(audio)
         piece = {"start": start, "duration": duration} if cut else {}
         speech = speech_part(data, text.strip(), words, sample_rate=sample_rate, **piece)
-        if duration is not None and not cut and abs(speech.duration - duration) > DURATION_TOLERANCE:
+        if duration is not None and not cut and not abs(speech.duration - duration) <= DURATION_TOLERANCE:
             raise DataError(f"{speech.duration:.2f} s of audio, {duration:.2f} s in the manifest")
     except DataError as problem:
         return Lost(where, str(problem).removeprefix(f"{where}: "), document_id)
