@@ -3,15 +3,17 @@
     python datasets/benches/loading_speed.py [--energon PYTHON]
 
 Raw shards: pictures of 28 to 300 pixels and utterances of 1 to 3 s to arrays, samples a second. Token shards: packs of 4,096
-tokens, tokens a second, against webdataset and a greedy packer that makes the same tensors. Both as the median of five pairs.
-With `--energon`, a Python in which megatron-energon is installed reads the same raw tars. Writes
+tokens, tokens a second, against webdataset and a greedy packer that makes the same tensors. All as the median of five rounds.
+With `--energon`, a Python in which megatron-energon is installed reads the same raw tars in the same rounds. Writes
 datasets/results/loading_speed.json.
 """
 
 import argparse
 import io
 import json
+import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -34,22 +36,27 @@ from mmpt.media import decode_image, decode_speech, encode_flac, encode_png
 from mmpt.results import Figure, report
 from mmpt.vocabulary import Vocabulary
 
-RAW, TOKENS, WORKERS, PAIRS, BATCH, PACK = 3000, 60_000, 2, 5, 32, 4096
+RAW, TOKENS, WORKERS, ROUNDS, BATCH, PACK = 3000, 60_000, 2, 5, 32, 4096
 VOCABULARY = Vocabulary(32_000, "bench", image_codes=512, codes_per_image=16, speech_codes=256, speech_rate=12.5)
 RESULT = Path(__file__).resolve().parents[1] / "results" / "loading_speed.json"
 
 
 def main() -> None:
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--energon", type=Path, help="a Python with megatron-energon")
+    energon = parser.parse_args().energon
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
         raw, tokens = write_raw(Path(temporary) / "raw"), write_tokens(Path(temporary) / "tokens")
-        ours, theirs = in_turn(lambda: read_raw(raw), lambda: webdataset_raw(raw))
+        third = [lambda: energon_raw(energon, raw)] if energon else []
+        ours, theirs, *energons = in_turn(lambda: read_raw(raw), lambda: webdataset_raw(raw), *third)
         packed, greedy = in_turn(lambda: read_packs(tokens), lambda: webdataset_packs(tokens))
     figures = [
         Figure("raw samples/s", statistics.median(ours)),
         Figure("raw samples/s, webdataset", statistics.median(theirs)),
         Figure("raw: ours / webdataset", ratio(ours, theirs), 1.0),
+        *(Figure("raw samples/s, megatron-energon", statistics.median(rates)) for rates in energons),
+        *(Figure("raw: ours / megatron-energon", ratio(ours, rates)) for rates in energons),
         Figure("packed tokens/s", statistics.median(packed)),
         Figure("packed tokens/s, webdataset + greedy packer", statistics.median(greedy)),
         Figure("packed: ours / webdataset", ratio(packed, greedy), 3.0),
@@ -57,11 +64,12 @@ def main() -> None:
     sys.exit(0 if report(figures, RESULT, ["webdataset"]) else 1)
 
 
-def in_turn(one: Callable[[], float], other: Callable[[], float]) -> tuple[list[float], list[float]]:
-    """Rates of both, measured in turn after one unmeasured round."""
-    one(), other()
-    pairs = [(one(), other()) for _ in range(PAIRS)]
-    return [a for a, _ in pairs], [b for _, b in pairs]
+def in_turn(*rates: Callable[[], float]) -> list[list[float]]:
+    """What each gives in five rounds in turn, after one unmeasured round."""
+    for rate in rates:
+        rate()
+    rounds = [[rate() for rate in rates] for _ in range(ROUNDS)]
+    return [list(column) for column in zip(*rounds, strict=True)]
 
 
 def ratio(ones: list[float], others: list[float]) -> float:
@@ -121,6 +129,19 @@ def webdataset_raw(folder: Path) -> float:
     for batch in loader:
         count += len(batch)
     return count / (time.perf_counter() - began)
+
+
+def energon_raw(python: Path, folder: Path) -> float:
+    """In a process of its own; its start is not counted, as the imports of the others are not."""
+    tars = folder.with_name("energon")
+    if not tars.exists():
+        tars.mkdir()
+        for path in folder.glob("*.tar"):
+            os.link(path, tars / path.name)
+    command = [str(python), str(Path(__file__).with_name("energon_speed.py")), str(tars), str(WORKERS), str(BATCH)]
+    answer = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    assert answer["samples"] == RAW, f"megatron-energon read {answer['samples']} of {RAW}"
+    return answer["per_second"]
 
 
 def read_packs(folder: Path) -> float:

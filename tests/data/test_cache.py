@@ -1,6 +1,7 @@
 """A remote set reads as a local one, through a cache that holds what is whole and forgets what was not used."""
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import fsspec
 import numpy as np
@@ -67,6 +68,15 @@ def test_the_loader_gives_the_same_stream_from_a_remote_that_fails_half_of_the_t
     assert found == expected and Shaky.downloads - before == len(local.manifest["files"])
     TokenShards(url, cache=Cache(tmp_path / "cache"))[0]
     assert Shaky.downloads - before == len(local.manifest["files"]), "what is there is not fetched again"
+
+
+def test_many_who_want_a_file_at_once_fetch_it_once(remote, tmp_path):
+    url, local = remote
+    name = local.manifest["shards"][0]["name"]
+    expected, before = sha256(tmp_path / "local" / name), Shaky.downloads
+    with ThreadPoolExecutor(16) as threads:
+        found = list(threads.map(lambda _: Cache(tmp_path / "cache").fetch(Store(url), name, expected), range(64)))
+    assert Shaky.downloads - before == 1 and len(set(found)) == 1 and sha256(found[0]) == expected
 
 
 def test_the_least_recently_used_goes_first(remote, tmp_path):

@@ -1,16 +1,22 @@
 """HTML gives its text and pictures in the order of the page, and nothing that a reader does not see."""
 
 import base64
+import html as escapes
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image as Picture
 
 from mmpt.data.lost import Lost
 from mmpt.data.sources import html
 from mmpt.data.sources.html import HtmlConfig
-from mmpt.document import Document, Image
+from mmpt.data.store import Store
+from mmpt.document import Document, Image, Text
 from mmpt.errors import ConfigError
 from mmpt.media import encode_png
 
@@ -19,7 +25,7 @@ def png(value: int) -> bytes:
     return encode_png(Picture.fromarray(np.full((4, 5, 3), value, dtype=np.uint8)))
 
 
-def read(folder: Path, **changes) -> list:
+def read(folder: Path | str, **changes) -> list:
     config = HtmlConfig(folder=str(folder), **changes)
     return [one for unit in html.units(config) for one in html.read(config, unit)]
 
@@ -46,11 +52,11 @@ def test_a_page_in_its_order(tmp_path):
     assert parts == [
         "A title\n\nHead\n\nOne bold line\nand another",
         ("zero & more", png(0)),
-        "after.\n\n- first\n\n- second\n\nkeep   this\n  as it is",
+        "after.\n\n- first\n- second\n\nkeep   this\n  as it is",
         ("", png(1)),
         ("", png(2)),
         ("in the page", png(9)),
-        "a | b |",
+        "a\tb",
     ]
     assert document.meta == {"path": "sub/page.html", "title": "A title", "language": "fr"}
     lost = [one.reason for one in found if isinstance(one, Lost)]
@@ -65,7 +71,125 @@ def test_pages_that_mean_harm_or_nothing(tmp_path):
     assert isinstance(found["p/empty.html"], Lost)
     reasons = [one.reason for one in read(tmp_path, name="p") if isinstance(one, Lost) and one.document == "p/out.html"]
     assert "leads out" in reasons[0] and "no picture" in reasons[1]
-    deep = found["p/deep.html"]
-    assert isinstance(deep, Lost) or deep.parts[0].text == "deep"
+    assert found["p/deep.html"].parts[0].text == "deep"
     with pytest.raises(ConfigError, match="no .html"):
         read(tmp_path / "none") if (tmp_path / "none").mkdir() is None else None
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    (tmp_path / "images").mkdir()
+    for value in range(6):
+        (tmp_path / "images" / f"{value}.png").write_bytes(png(value))
+    return tmp_path
+
+
+def parts(folder: Path, page: str | bytes, **changes) -> list:
+    (folder / "page.html").write_bytes(page.encode() if isinstance(page, str) else page)
+    (document,) = [found for found in read(folder, **changes) if isinstance(found, Document)]
+    return [part.data if isinstance(part, Image) else part.text for part in document.parts]
+
+
+texts = st.text(st.sampled_from("ab é<&>\"'\n\t¥"), min_size=1, max_size=12).filter(lambda text: text.strip())
+wrappers = st.sampled_from([
+    "<p>{}</p>", "<p>{}", "<div><div>{}</div></div>", "<h2>{}</h2>", "<ul><li>{}</ul>", "<blockquote><p>{}</blockquote>",
+    "<table><tr><td>{}</table>", "<section><!-- <img src=x> -->{}</section>", "<td>{}</td>", "<p><b><i>{}</b></i>",
+    "<pre>{}</pre>", "</body>{}", "<head><meta>{}",
+])  # fmt: skip
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(wrappers, st.one_of(texts, st.integers(0, 5))), min_size=1, max_size=12))
+def test_any_order_of_text_and_pictures_comes_back(folder, content):
+    page, expected = "", []
+    for wrapper, item in content:
+        page += wrapper.format(f'<img src="images/{item}.png">' if isinstance(item, int) else escapes.escape(item)) + " "
+        if isinstance(item, int):
+            expected.append(png(item))
+        elif expected and isinstance(expected[-1], list):
+            expected[-1] += item.split()
+        else:
+            expected.append(item.split())
+    found = [part if isinstance(part, bytes) else [w for w in part.split() if w != "-"] for part in parts(folder, page)]
+    assert found == expected
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sampled_from(["<", ">", "</", "<!", "<![", "]]>", "<?", "--", "p", "li", "ol", "tr", "td", "pre", "img", "br",
+                                 " src=", "'", '"', "images/0.png", "data:,", "&", "#x110000;", "&#0;", "x",
+                                 " ", "\n", "\0"])))  # fmt: skip
+def test_no_markup_makes_it_fail(folder, pieces):
+    (folder / "page.html").write_text("".join(pieces))
+    assert all(isinstance(found, Document | Lost) for found in read(folder))
+
+
+def test_what_a_page_shows_late_or_keeps_as_it_is(folder):
+    lazy = '<img src="data:image/gif;base64,R0lGODlhAQABAAAAACw=" data-src="images/1.png">'
+    lazy += '<noscript><img src="images/2.png"></noscript>'
+    assert parts(folder, lazy) == [png(1)]
+    assert parts(folder, "<pre>\n  a\n\n\n\n b\n</pre><p>x   y<pre>  c</pre>") == ["  a\n\n\n\n b\n\nx y\n\n  c"]
+    steps = "<ol start=3><li><p>three</p><li>four<ul><li>a<li>b</ul><li></ol><p>&nbsp;</p>end"
+    assert parts(folder, steps) == ["3. three\n\n4. four\n- a\n- b\n\nend"]
+    assert parts(folder, "<table><tr><td>1<td><td>3<tr><th>a</th> <th>b</th></table>") == ["1\t\t3\na\tb"]
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"<p>\xc3\xa9t\xc3\xa9", "été"),
+        (b"\xef\xbb\xbf<p>\xc3\xa9", "é"),
+        ("\ufeff<p>été".encode("utf-16-le"), "été"),
+        (b'<meta charset="iso-8859-1"><p>\x93\xe9\x94', "“é”"),
+        (b'<meta http-equiv="Content-Type" content="text/html; charset=Shift_JIS"><p>' + "日本".encode("cp932"), "日本"),
+    ],
+)
+def test_the_declared_encoding_counts(folder, data, text):
+    assert parts(folder, data) == [text]
+
+
+def test_nothing_is_guessed_and_mistakes_are_named(folder):
+    (folder / "a.html").write_bytes(b"<p>caf\xe9 \xff\x81")
+    (folder / "b.html").write_bytes(b"<meta charset='no such'><p>x")
+    (folder / "c.html").write_bytes(b"a <![foo b")
+    reasons = [lost.reason for lost in read(folder)]
+    assert ["no text in utf-8" in reasons[0], "no text in no" in reasons[1], "no HTML" in reasons[2]] == [True] * 3
+    with pytest.raises(ConfigError, match=r"'p\[' is no CSS selector[^$]*'a::b' is no CSS selector[^$]*no such folder"):
+        read(folder / "none", drop=("p[", "b", "a::b"))
+
+
+def test_every_picture_that_cannot_be_had_is_listed_with_its_line(folder):
+    header = b"IHDR" + struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+    bomb = png(0)[:8] + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header)) + png(0)[33:]
+    (folder / "images" / "bomb.png").write_bytes(bomb)
+    (folder / "images" / "empty.png").write_bytes(b"")
+    (folder / "secret.png").symlink_to("/etc/passwd")
+    cases = [
+        ("none.png", "no such file"), ("images/0.png", ""), ("images/empty.png", "0 bytes"),
+        ("images/bomb.png", "3600000000 pixels"),
+        ("../../secret.png", "leads out"), ("secret.png", "leads out"), ("https://x.org/a.png", "not fetched"),
+        ("//x.org/a.png", "not fetched"), ("http://[x/a.png", "no reference"), ("", "names no file"), ("images/", "irectory"),
+        ("data:image/png;base64,????", "no base64"), ("data:,x", "no picture"), ("data:image/png;base64,", "0 bytes"),
+        ("a" * 5000, "too long"), ("%00.png", "no name"), ("images/1.png", ""),
+    ]  # fmt: skip
+    (folder / "page.html").write_text("\n".join(f"<p>{n}<img src='{target}'>" for n, (target, _) in enumerate(cases)))
+    *lost, document = read(folder)
+    assert " ".join(p.text for p in document.parts if isinstance(p, Text)).split() == [str(n) for n in range(len(cases))]
+    assert [part.data for part in document.parts if isinstance(part, Image)] == [png(0), png(1)]
+    bad = [(line, reason) for line, (_, reason) in enumerate(cases, 1) if reason]
+    assert len(lost) == len(bad)
+    for found, (line, reason) in zip(lost, bad, strict=True):
+        assert reason in found.reason and f"page.html, line {line}: " in found.item and not found.whole, (found, reason)
+        assert len(found.item) < 400 and found.document == document.id
+
+
+def test_a_remote_folder_reads_the_same(folder):
+    (folder / "sub").mkdir()
+    (folder / "sub" / "page.html").write_text("see <img src='../images/1.png'> and <img src='/images/2.png?x#y'>")
+    remote = Store("memory://html-test/tree")
+    for name in Store(folder).files():
+        remote.write(name, (folder / name).read_bytes())
+    (document,) = read("memory://html-test/tree", name="x")
+    assert [document] == read(folder, name="x") and [len(part.data) for part in document.parts[1::2]] == [
+        len(png(1)),
+        len(png(2)),
+    ]

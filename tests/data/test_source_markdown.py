@@ -1,5 +1,6 @@
 """Markdown gives its text and pictures in the order in which a reader meets them; what is missing is listed with its line."""
 
+import base64
 import re
 from pathlib import Path
 from urllib.parse import unquote
@@ -118,6 +119,28 @@ def test_any_order_of_text_and_pictures_comes_back(folder, content, between):
     assert found == [part if isinstance(part, tuple) else re.split(r"\s+", " ".join(part)) for part in expected]
 
 
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ('Use `<br>`, ``<img src="images/0.png">`` and `{:x}`{:.y}.', ['Use `<br>`, ``<img src="images/0.png">`` and `{:x}`.']),
+        ("1. step\n\n   ```html\n   <p>x</p>\n   ```\n\n2. next", ["1. step\n\n   ```html\n   <p>x</p>\n   ```\n\n2. next"]),
+        ("end\n\n    <div>indented</div>", ["end\n\n    <div>indented</div>"]),
+        ("a \0990\0 b", ["a \N{REPLACEMENT CHARACTER}990\N{REPLACEMENT CHARACTER} b"]),
+        ("-\n\ntext", ["text"]),
+        ("- ```\n  code\n  ```\n\nafter", ["- ```\n  code\n  ```\n\nafter"]),
+        ("# ![x](images/0.png)\n\n> ![y](images/1.png)", [("x", png(0)), ("y", png(1))]),
+        ("1. ![x](images/0.png) press\n2. go", [("x", png(0)), "1. press\n2. go"]),
+    ],
+)
+def test_code_is_kept_and_no_mark_stands_alone_or_at_another_text(folder, text, parts):
+    assert one(folder, text) == parts
+
+
+def test_pictures_in_the_page_itself(folder):
+    data = base64.b64encode(png(7)).decode()
+    assert one(folder, f"a ![x](data:image/png;base64,{data}) b") == ["a", ("x", png(7)), "b"]
+
+
 def test_what_is_missing_damaged_or_elsewhere_is_listed_and_the_rest_keeps_its_order(folder):
     (folder / "images" / "empty.png").write_bytes(b"")
     (folder / "images" / "cut.png").write_bytes(png(1)[:50])
@@ -160,6 +183,8 @@ def test_mistakes_of_the_specification_are_named(tmp_path):
         read(tmp_path)
     with pytest.raises(ValueError, match="no regular expression"):
         MarkdownConfig(folder=".", files="(")
+    with pytest.raises(ValueError, match="expected a group"):
+        MarkdownConfig(folder=".", language_from="en")
 
 
 @pytest.mark.skipif(not GUIDES.is_dir(), reason="no guides beside the repository")

@@ -1,6 +1,7 @@
 """Sources of rows: every format gives the same rows, every cut the same documents, and every bad row its reason."""
 
 import csv
+import datetime
 import gzip
 import hashlib
 import itertools
@@ -109,7 +110,7 @@ def test_bad_rows_are_listed_where_they_lie(tmp_path):
     (tmp_path / "x.jsonl").unlink()
     (tmp_path / "y.jsonl.gz").write_bytes(gzip.compress(b'{"text": "good"}\n' * 1000)[:-12])
     (last,) = [one for one in read(plain_text, plain_text.PlainTextConfig(path=str(tmp_path))) if isinstance(one, Lost)]
-    assert "damaged gzip" in last.reason
+    assert "damaged compression" in last.reason
     (tmp_path / "y.jsonl.gz").unlink()
     (tmp_path / "z.csv").write_text("text,a\none,1\ntwo\nthree,3\n")
     found = read(plain_text, plain_text.PlainTextConfig(path=str(tmp_path)))
@@ -213,3 +214,88 @@ def test_conversations_learn_only_what_the_assistant_says(tmp_path, pictures):
     assert parts(second) == ["USER: ", png(1), "\ncompare with ", png(2), "\n", "ASSISTANT: done\n"]
     assert parts(third) == ["be kind\n", "USER: ", png(3), "and?\n", "ASSISTANT: yes\n"]
     assert ["1 places for pictures, but 0" in lost[0].reason, "no such file" in lost[1].reason] == [True, True]
+
+
+def test_hostile_rows_are_listed_and_the_rest_is_read(tmp_path):
+    (tmp_path / "x.jsonl").write_bytes(b'{"text": "good"}\n{"text": "deep", "m": ' + b"[" * 100_000 + b'\n{"text": "end"}\n')
+    (tmp_path / "y.csv").write_bytes(b"text\n\xff\xfe\n")
+    found = read(plain_text, plain_text.PlainTextConfig(path=str(tmp_path)))
+    assert [type(one) for one in found] == [Document, Lost, Document, Lost] and "UTF-8" in found[3].reason
+    assert found[1].item.endswith("x.jsonl, byte 17")
+
+
+def test_files_of_one_name_in_two_folders_keep_their_ids_apart(tmp_path):
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.jsonl").write_text('{"text": "row"}')
+        (tmp_path / folder / "x.txt").write_text("file")
+    found = read(plain_text, plain_text.PlainTextConfig(path=str(tmp_path), name="t"))
+    assert [one.id for one in found] == ["t/a/x.jsonl, byte 0", "t/b/x.jsonl, byte 0", "t/a/x.txt", "t/b/x.txt"]
+
+
+def test_zstandard_reads_as_the_lines_in_it(tmp_path):
+    stream = pyarrow.BufferOutputStream()
+    with pyarrow.CompressedOutputStream(stream, "zstd") as file:
+        file.write(b"".join(b'{"text": "%d"}\n' % number for number in range(5000)))
+    data = stream.getvalue().to_pybytes()
+    (tmp_path / "x.jsonl.zst").write_bytes(data)
+    found = read(plain_text, plain_text.PlainTextConfig(path=str(tmp_path)))
+    assert [parts(one) for one in found] == [[str(number)] for number in range(5000)]
+    (tmp_path / "x.jsonl.zst").write_bytes(data[:-20])
+    *_, last = read(plain_text, plain_text.PlainTextConfig(path=str(tmp_path)))
+    assert isinstance(last, Lost) and "damaged compression" in last.reason
+
+
+def test_of_a_line_that_is_too_long_nothing_is_taken_for_a_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(rows, "MAX_LINE", 100)
+    lines = b'{"text": "a"}\n"' + b"x" * 200 + b'"\n' + b" " * 101 + b'{"text": "hidden"}\n{"text": "b"}\n'
+    (tmp_path / "x.jsonl").write_bytes(lines)
+    (tmp_path / "y.jsonl.gz").write_bytes(gzip.compress(lines))
+    found = read(plain_text, plain_text.PlainTextConfig(path=str(tmp_path)))
+    assert [type(one) for one in found] == [Document, Lost, Lost, Document] * 2
+    assert [one.text for document in found if isinstance(document, Document) for one in document.parts] == ["a", "b"] * 2
+    assert {one.item.rpartition(" ")[2] for one in found if isinstance(one, Lost)} == {"14", "217"}
+
+
+def test_parquet_goes_on_after_a_damaged_group_and_its_columns_become_json(tmp_path):
+    when = datetime.datetime(2020, 1, 2)
+    content = [{"text": f"row {number}", "when": when, "score": float("nan"), "count": 0} for number in range(3000)]
+    path = tmp_path / "x.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(content), path, row_group_size=1000)
+    config = plain_text.PlainTextConfig(path=str(path), meta=("when", "score", "count"))
+    sound = read(plain_text, config)
+    assert len(sound) == 3000 and sound[5].meta == {"when": "2020-01-02 00:00:00", "count": 0}
+    Store("memory://parquet-test").write("x.parquet", path.read_bytes())
+    remote = read(plain_text, plain_text.PlainTextConfig(path="memory://parquet-test/x.parquet", meta=("when",)))
+    assert [one.parts for one in remote] == [one.parts for one in sound]
+    data = bytearray(path.read_bytes())
+    data[200:1200] = b"\xff" * 1000
+    path.write_bytes(data)
+    found = read(plain_text, config)
+    assert isinstance(found[0], Lost) and found[0].item.endswith("row group 0") and found[1:] == sound[1000:]
+
+
+def test_pieces_of_a_turn_that_are_neither_text_nor_picture_lose_the_conversation(tmp_path, pictures):
+    turn = {"role": "assistant", "content": "yes"}
+    contents = [["text", {"type": "image"}], [{"type": "text", "text": None}], [{"type": "image"}], "no picture?"]
+    content = [{"images": ["0.png"], "messages": [{"role": "user", "content": one}, turn]} for one in contents]
+    content.append({"images": None, "image": "1.png", "messages": [{"role": "user", "content": "what?"}, turn]})
+    (tmp_path / "x.json").write_text(json.dumps(content))
+    config = conversations.ConversationsConfig(rows=str(tmp_path / "x.json"), images=str(pictures))
+    found = read(conversations, config)
+    assert [type(one) for one in found] == [Lost, Lost, Document, Document, Document]
+    assert [part.weight for part in found[4].parts] == [0.0, 0.0, 0.0, 1.0] and isinstance(found[4].parts[1], Image)
+    with pytest.raises(ValueError, match="expected {text} once"):
+        conversations.ConversationsConfig(rows="x", images="y", user="USER: ")
+
+
+def test_lists_and_rows_of_the_wrong_type_are_listed(tmp_path, pictures):
+    content = [{"images": ["0.png", None], "texts": [None, "a"], "text_ocr_list": "ab"}, {"images": [None], "texts": [None]}]
+    (tmp_path / "x.json").write_text(json.dumps(content))
+    config = aligned_lists.AlignedListsConfig(rows=str(tmp_path / "x.json"), images=str(pictures), ocr=True)
+    assert ["must be lists" in one.reason for one in read(aligned_lists, config)] == [True, False]
+    empty = {"text_list": [""], "image_info": [], "similarity_matrix": []}
+    twice = {"text_list": ["a", "b"], "image_info": [{"image_name": "0.png"}] * 2, "similarity_matrix": [[1, 0], [0, 0.5]]}
+    (tmp_path / "m.json").write_text(json.dumps([empty, twice]))
+    lost, document = read(mmc4, mmc4.Mmc4Config(rows=str(tmp_path / "m.json"), images=str(pictures)))
+    assert lost.reason == "nothing in it" and document.meta["scores"]["similarity"] == {"0.png": 1.0}

@@ -12,9 +12,9 @@ import webdataset
 from PIL import Image as Picture
 
 from mmpt.data.lost import Lost
-from mmpt.data.sources import image_text_tars
+from mmpt.data.sources import aligned_lists, image_text_tars
 from mmpt.data.sources.image_text_tars import ImageTextTarsConfig
-from mmpt.document import Document
+from mmpt.document import Document, Image
 from mmpt.errors import ConfigError
 from mmpt.media import decode_image, encode_png
 
@@ -60,6 +60,8 @@ def test_what_is_no_whole_sample_is_listed(tmp_path):
         add(tar, "2.txt", b"two")
         add(tar, "3.png", b"")
         add(tar, "3.txt", b"three")
+        add(tar, "9.png", png(9))
+        add(tar, "9.txt", b"nine")
         add(tar, "0.png", png(9))
         add(tar, "0.txt", b"again")
         add(tar, "4.png", png(4))
@@ -78,7 +80,7 @@ def test_what_is_no_whole_sample_is_listed(tmp_path):
     lost = {one.item.rpartition(": ")[2]: one.reason for one in found if isinstance(one, Lost)}
     for key, reason in [
         ("1", "no caption"), ("2", "0 pictures"), ("3", "0 bytes"), ("0", "there 2 times"), ("4", "utf-8"),
-        ("../5", "leads out"), ("6", "link"), ("7", "2 pictures"),
+        ("../5", "leads out"), ("6", "link"), ("7", "2 pictures"), ("9", "a key of before"),
     ]:  # fmt: skip
         assert reason in lost[key], (key, lost)
 
@@ -126,3 +128,86 @@ def test_damage_never_makes_a_wrong_pair_and_what_is_missing_is_listed(tmp_path,
 def test_a_folder_without_tars_is_a_mistake(tmp_path):
     with pytest.raises(ConfigError, match="no .tar"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_names_in_extended_headers_are_whole(tmp_path, form):
+    """Without them "é" and "è", or two names alike in their first hundred characters, would be one sample."""
+    long = "k" * 120
+    with tarfile.open(tmp_path / "a.tar", "w", format=form) as tar:
+        add(tar, "é.png", png(1), mtime=1.5)
+        add(tar, "è.txt", b"of another picture", mtime=1.5)
+        add(tar, "._b.png", png(2))
+        for key in ("1", "2"):
+            add(tar, f"{long}{key}.png", png(int(key)))
+            add(tar, f"{long}{key}.txt", key.encode())
+        add(tar, f"{long}3.png", png(3))
+        add(tar, f"{long}4.txt", b"of another picture")
+    found = read(tmp_path)
+    documents = [one for one in found if isinstance(one, Document)]
+    assert [(one.id[-2:], one.parts[0].data, one.parts[1].text) for one in documents] == [
+        ("k1", png(1), "1"),
+        ("k2", png(2), "2"),
+    ]
+    lost = [one.item.rpartition(": ")[2].lstrip("k") for one in found if isinstance(one, Lost)]
+    assert lost == ["._b.png", "é", "è", "3", "4"]
+
+
+def test_a_damaged_extended_header_costs_the_samples_beside_it(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        for number in range(3):
+            add(tar, f"{'é' * (number + 1)}.png", png(number))
+            add(tar, f"{'é' * (number + 1)}.txt", str(number).encode())
+    data = (tmp_path / "a.tar").read_bytes()
+    at = data.index("path=éé.png".encode())
+    (tmp_path / "a.tar").write_bytes(data[:at] + b"\xff" + data[at + 1 :])
+    found = read(tmp_path)
+    assert [one.parts[1].text for one in found if isinstance(one, Document)] == ["2"]
+    assert any("damaged extended header" in one.reason for one in found if isinstance(one, Lost))
+
+
+def test_numbers_that_json_cannot_hold_leave_the_sample(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        add(tar, "1.png", png(1))
+        add(tar, "1.json", b'{"caption": "one", "punsafe": NaN, "similarity": 0.3}')
+        add(tar, "2.png", png(2))
+        add(tar, "2.json", b"[" * 100_000)
+    document, lost = read(tmp_path)
+    assert document.meta == {"similarity": 0.3} and "not valid JSON" in lost.reason
+
+
+def test_interleaved_samples_of_energon(tmp_path):
+    with tarfile.open(tmp_path / "shard_0.tar", "w") as tar:
+        add(
+            tar, "a.json", json.dumps({"images": [None, "0.png", "none.png", None], "texts": ["one", None, None, "two"]}).encode()
+        )
+        add(tar, "a.0.png", png(1))
+        add(tar, "b.0.png", png(2))
+        add(tar, "c.json", json.dumps({"images": ["../a.0.png"], "texts": [None]}).encode())
+        add(tar, "d.json", b"[]")
+    config = aligned_lists.AlignedListsConfig(rows=str(tmp_path), name="e")
+    found = [one for unit in aligned_lists.units(config) for one in aligned_lists.read(config, unit)]
+    (document,) = [one for one in found if isinstance(one, Document)]
+    assert document.id == "e/shard_0/a"
+    assert [part.data if isinstance(part, Image) else part.text for part in document.parts] == ["one", png(1), "two"]
+    lost = [(one.document[-1], one.reason) for one in found if isinstance(one, Lost)]
+    expected = [
+        ("a", "no such member"),
+        ("b", "no member json"),
+        ("c", "no such member"),
+        ("c", "nothing in it"),
+        ("d", "an object"),
+    ]
+    assert len(lost) == 5 and all(a == key and reason in b for (a, b), (key, reason) in zip(lost, expected, strict=True))
+
+
+def test_a_size_below_zero_ends_nothing(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.GNU_FORMAT) as tar:
+        add(tar, "1.png", png(1))
+        add(tar, "1.txt", b"one")
+    header = bytearray(tarfile.TarInfo("0.png").tobuf(tarfile.GNU_FORMAT))
+    header[124:136] = tarfile.itn(-512, 12, tarfile.GNU_FORMAT)
+    header[148:155] = b"%06o\0" % tarfile.calc_chksums(bytes(header))[0]
+    (tmp_path / "a.tar").write_bytes(bytes(header) + (tmp_path / "a.tar").read_bytes())
+    damage, document = read(tmp_path)
+    assert "a size below 0" in damage.reason and document.parts[1].text == "one"

@@ -86,7 +86,7 @@ def decode_json(data: bytes) -> dict:
     """The JSON object in a sample's `json` member. Raises `DataError`."""
     try:
         record = json.loads(data)
-    except ValueError as problem:
+    except (ValueError, RecursionError) as problem:
         raise DataError(f"json: not valid JSON ({problem})") from None
     if not isinstance(record, dict):
         raise DataError(f"json: expected an object, found {type(record).__name__}")

@@ -3,29 +3,40 @@
     sources: [{kind: aligned_lists, rows: obelics/, images: pictures/, naming: sha256}]
 
 OBELICS and SEED (`images`, `texts`, `metadata`), the multimodal textbook (`text_ocr_list` beside them), and Energon's
-interleaved samples unpacked to JSON all have this form.
+interleaved samples (github.com/NVIDIA/Megatron-Energon) all have this form.
 """
 
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Literal
 
 from mmpt.data.lost import Documents, Lost
+from mmpt.data.parts import image_part
+from mmpt.data.shards.sample import decode_json
 from mmpt.data.sources.base import SourceSchema, Unit, source_name
 from mmpt.data.sources.pictures import Naming, find_picture
-from mmpt.data.sources.rows import read_rows, row_units
+from mmpt.data.sources.rows import read_rows, row_id, row_units
+from mmpt.data.sources.tars import Sample, read_samples, tar_units
 from mmpt.data.store import Store
-from mmpt.document import Document, Text
+from mmpt.document import Document, Image, Text
 from mmpt.errors import DataError
+
+Find = Callable[[str], Image]
+"""From a reference to the picture; raises `DataError`."""
 
 
 class AlignedListsConfig(SourceSchema):
     """`rows`: JSON lines, JSON or Parquet, a file or a folder. `images`: the folder of the pictures.
+
+    Without `images`, `rows` is a folder of tars as Energon has them: KEY.json with the lists, and its pictures beside it, "a.jpg"
+    in the list being the member KEY.a.jpg.
 
     With `ocr`, the text read from a picture (`text_ocr_list`) follows it as text that is read but never learned.
     """
 
     kind: Literal["aligned_lists"] = "aligned_lists"
     rows: str
-    images: str
+    images: str = ""
     naming: Naming = "path"
     ocr: bool = False
     language: str = ""
@@ -33,48 +44,78 @@ class AlignedListsConfig(SourceSchema):
 
 
 def units(config: AlignedListsConfig) -> list[Unit]:
-    """Ranges of rows. Raises `ConfigError` where there are none."""
-    return row_units(config.rows)
+    """Ranges of rows, or tars. Raises `ConfigError` where there are none."""
+    return row_units(config.rows) if config.images else tar_units(config.rows)
 
 
 def read(config: AlignedListsConfig, unit: Unit) -> Documents:
     """One document for each row, in the order of the lists. A picture that cannot be had is listed, and the rest stays."""
+    for one in _rows(config, unit) if config.images else _samples(config, unit):
+        if isinstance(one, Lost):
+            yield one
+        else:
+            yield from _document(config, *one)
+
+
+def _rows(config: AlignedListsConfig, unit: Unit) -> Iterator[tuple[str, str, dict, Find] | Lost]:
     store, name = Store(config.images), source_name(config, config.rows)
+    find = partial(find_picture, store, naming=config.naming)
     for one in read_rows(config.rows, unit.what):
+        yield one if isinstance(one, Lost) else (one[0], row_id(name, config.rows, one[0]), one[1], find)
+
+
+def _samples(config: AlignedListsConfig, unit: Unit) -> Iterator[tuple[str, str, dict, Find] | Lost]:
+    store, name = Store(config.rows), source_name(config, config.rows)
+    for one in read_samples(store, unit.what):
         if isinstance(one, Lost):
             yield one
             continue
-        where, row = one
-        document_id = f"{name}/{where.rpartition('/')[2]}"
+        where, document_id = f"{store.path(unit.what)}: {one.key}", f"{name}/{unit.what.removesuffix('.tar')}/{one.key}"
         try:
-            places = _places(row, config.ocr)
+            if one.problem or "json" not in one.members:
+                raise DataError(one.problem or f"no member json (there is {', '.join(one.members)})")
+            yield where, document_id, decode_json(one.members["json"]), partial(_member, one)
         except DataError as problem:
             yield Lost(where, str(problem), document_id)
-            continue
-        parts = []
-        for number, (image, text, ocr) in enumerate(places):
-            if image is not None:
-                try:
-                    parts.append(find_picture(store, image, config.naming))
-                except DataError as problem:
-                    yield Lost(f"{where}, place {number}: {image}", str(problem), document_id, whole=False)
-                    continue
-            if ocr:
-                parts.append(Text(ocr, weight=0.0))
-            if text:
-                parts.append(Text(text))
-        if not parts:
-            yield Lost(where, "nothing in it", document_id)
-            continue
-        meta = {"language": config.language, "license": config.license, "metadata": row.get("metadata")}
-        yield Document(document_id, name, tuple(parts), {key: value for key, value in meta.items() if value})
+
+
+def _member(sample: Sample, reference: str) -> Image:
+    if reference.lower() not in sample.members:
+        raise DataError("no such member")
+    return image_part(sample.members[reference.lower()])
+
+
+def _document(config: AlignedListsConfig, where: str, document_id: str, row: dict, find: Find) -> Documents:
+    try:
+        places = _places(row, config.ocr)
+    except DataError as problem:
+        yield Lost(where, str(problem), document_id)
+        return
+    parts = []
+    for number, (image, text, ocr) in enumerate(places):
+        if image is not None:
+            try:
+                parts.append(find(image))
+            except DataError as problem:
+                yield Lost(f"{where}, place {number}: {image}", str(problem), document_id, whole=False)
+                continue
+        if ocr:
+            parts.append(Text(ocr, weight=0.0))
+        if text:
+            parts.append(Text(text))
+    if not parts:
+        yield Lost(where, "nothing in it", document_id)
+        return
+    meta = {"language": config.language, "license": config.license, "metadata": row.get("metadata")}
+    source = source_name(config, config.rows)
+    yield Document(document_id, source, tuple(parts), {key: value for key, value in meta.items() if value})
 
 
 def _places(row: dict, with_ocr: bool) -> list[tuple[str | None, str | None, str | None]]:
     images, texts, ocr = row.get("images"), row.get("texts"), row.get("text_ocr_list") if with_ocr else None
-    if not isinstance(images, list) or not isinstance(texts, list):
-        raise DataError("images and texts must be lists")
-    ocr = ocr or [None] * len(images)
+    if not all(isinstance(values, list) for values in (images, texts, [] if ocr is None else ocr)):
+        raise DataError("images, texts and text_ocr_list must be lists")
+    ocr = [None] * len(images) if ocr is None else ocr
     if not len(images) == len(texts) == len(ocr):
         raise DataError(f"{len(images)} images, {len(texts)} texts and {len(ocr)} texts of pictures do not go together")
     for number, place in enumerate(zip(images, texts, ocr, strict=True)):

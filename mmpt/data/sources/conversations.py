@@ -3,12 +3,15 @@
 sources: [{kind: conversations, rows: llava_instruct.json, images: pictures/}]
 """
 
+from dataclasses import replace
 from typing import Literal
+
+import pydantic
 
 from mmpt.data.lost import Documents, Lost
 from mmpt.data.sources.base import SourceSchema, Unit, source_name
 from mmpt.data.sources.pictures import find_picture
-from mmpt.data.sources.rows import read_rows, row_units
+from mmpt.data.sources.rows import read_rows, row_id, row_units
 from mmpt.data.store import Store
 from mmpt.document import Document, Text
 from mmpt.errors import DataError
@@ -21,8 +24,8 @@ class ConversationsConfig(SourceSchema):
     """`rows`: a JSON array or JSON lines. `images`: the folder that the rows' file names are relative to.
 
     Each turn becomes text in the form of its role, `{text}` standing for what was said. Only what the assistant says is
-    learned (the others' parts have weight 0). `<image>` is where a picture goes; pictures without one go to the front of the
-    first user turn, as in Mantis.
+    learned (the others' parts, their pictures too, have weight 0). `<image>` is where a picture goes; pictures without one go
+    to the front of the first user turn, as in Mantis.
     """
 
     kind: Literal["conversations"] = "conversations"
@@ -33,6 +36,13 @@ class ConversationsConfig(SourceSchema):
     system: str = "{text}\n"
     language: str = ""
     license: str = ""
+
+    @pydantic.field_validator("user", "assistant", "system")
+    @classmethod
+    def _has_a_place_for_the_text(cls, value: str) -> str:
+        if value.count("{text}") != 1:
+            raise ValueError("expected {text} once in it")
+        return value
 
 
 def units(config: ConversationsConfig) -> list[Unit]:
@@ -48,11 +58,13 @@ def read(config: ConversationsConfig, unit: Unit) -> Documents:
             yield one
             continue
         where, row = one
-        document_id = f"{name}/{where.rpartition('/')[2]}"
+        document_id = row_id(name, config.rows, where)
         try:
             turns, references = _turns(row), _references(row)
             pictures = [find_picture(store, reference, "path") for reference in references]
             parts = _parts(config, turns, pictures)
+            if not parts:
+                raise DataError("nothing in it")
         except DataError as problem:
             yield Lost(where, str(problem), document_id)
             continue
@@ -70,15 +82,24 @@ def _turns(row: dict) -> list[tuple[str, str]]:
         role = _ROLES.get(str(turn.get("from", turn.get("role")))) if isinstance(turn, dict) else None
         text = turn.get("value", turn.get("content")) if isinstance(turn, dict) else None
         if isinstance(text, list):  # OpenAI's lists of {"type": "text" | "image…"}
-            text = "".join(PLACE if "image" in str(piece.get("type")) else str(piece.get("text", "")) for piece in text)
+            text = _joined(text)
         if role is None or not isinstance(text, str):
             raise DataError(f"turn {number}: no role or no text")
         found.append((role, text))
     return found
 
 
+def _joined(pieces: list) -> str | None:
+    """The text of a turn given in pieces; None where one is neither text nor a picture."""
+    found = []
+    for piece in pieces:
+        kind = piece.get("type") if isinstance(piece, dict) else None
+        found.append(PLACE if kind in ("image", "image_url") else piece.get("text") if kind == "text" else None)
+    return "".join(found) if all(isinstance(text, str) for text in found) else None
+
+
 def _references(row: dict) -> list[str]:
-    images = row.get("images", row.get("image")) or []
+    images = row.get("images") or row.get("image") or []
     images = images if isinstance(images, list) else [images]
     return [image.get("path", "") if isinstance(image, dict) else image for image in images]
 
@@ -98,7 +119,7 @@ def _parts(config: ConversationsConfig, turns: list[tuple[str, str]], pictures: 
         form = {"user": config.user, "assistant": config.assistant, "system": config.system}[role]
         for number, piece in enumerate(form.replace("{text}", text).split(PLACE)):
             if number:
-                parts.append(next(left))
+                parts.append(replace(next(left), weight=weight))
             if piece:
                 parts.append(Text(piece, weight))
     return parts

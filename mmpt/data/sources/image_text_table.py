@@ -8,7 +8,7 @@ from typing import Literal
 from mmpt.data.lost import Documents, Lost
 from mmpt.data.sources.base import SourceSchema, Unit, source_name
 from mmpt.data.sources.pictures import Naming, find_picture
-from mmpt.data.sources.rows import read_rows, row_units
+from mmpt.data.sources.rows import read_rows, row_id, row_units
 from mmpt.data.store import Store
 from mmpt.document import Document, Text
 from mmpt.errors import DataError
@@ -51,5 +51,6 @@ def read(config: ImageTextTableConfig, unit: Unit) -> Documents:
             yield Lost(where, str(problem))
             continue
         meta = {"language": config.language, "license": config.license, **{key: row.get(key) for key in config.meta}}
-        document_id = f"{name}/{where.rpartition('/')[2]}"
-        yield Document(document_id, name, (picture, Text(text)), {key: value for key, value in meta.items() if value})
+        meta = {key: value for key, value in meta.items() if value not in (None, "")}
+        document_id = row_id(name, config.table, where)
+        yield Document(document_id, name, (picture, Text(text)), meta)

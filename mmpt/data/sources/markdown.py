@@ -6,14 +6,13 @@ sources: [{kind: markdown, folder: my/tutorials, language: en}]
 import re
 from pathlib import PurePosixPath
 from typing import Literal
-from urllib.parse import unquote, urlsplit
 
 import pydantic
 
 from mmpt.data.lost import Documents, Lost
-from mmpt.data.parts import image_part
 from mmpt.data.sources.base import SourceSchema, Unit, grouped, source_name
-from mmpt.data.sources.markdown_blocks import Picture, markdown_blocks
+from mmpt.data.sources.markdown_blocks import markdown_blocks
+from mmpt.data.sources.references import Picture, referred
 from mmpt.data.store import Store
 from mmpt.document import Document, Text
 from mmpt.errors import ConfigError, DataError
@@ -38,10 +37,17 @@ class MarkdownConfig(SourceSchema):
     language_from: str = ""
     license: str = ""
 
-    @pydantic.field_validator("files", "language_from")
+    @pydantic.field_validator("files")
     @classmethod
     def _is_an_expression(cls, value: str) -> str:
         return _compiled(value).pattern
+
+    @pydantic.field_validator("language_from")
+    @classmethod
+    def _finds_a_language(cls, value: str) -> str:
+        if value and "language" not in _compiled(value).groupindex:
+            raise ValueError("expected a group (?P<language>…) in it")
+        return value
 
     @pydantic.field_validator("drop_lines")
     @classmethod
@@ -79,9 +85,9 @@ def read(config: MarkdownConfig, unit: Unit) -> Documents:
         for block in markdown_blocks(text, config.drop_lines):
             if isinstance(block, Picture):
                 try:
-                    parts.append(image_part(store.read(picture_name(name, block.target)), block.alt))
+                    parts.append(referred(store, name, block))
                 except DataError as problem:
-                    lost.append(Lost(f"{store.path(name)}, line {block.line}: {block.target}", str(problem), document_id, False))
+                    lost.append(Lost(f"{store.path(name)}, line {block.line}: {block.short}", str(problem), document_id, False))
             else:
                 parts.append(Text(block))
         yield from lost
@@ -91,25 +97,6 @@ def read(config: MarkdownConfig, unit: Unit) -> Documents:
         meta = {"path": name, "language": _language(config, name), "license": config.license}
         source = source_name(config, config.folder)
         yield Document(document_id, source, tuple(parts), {key: value for key, value in meta.items() if value})
-
-
-def picture_name(name: str, target: str) -> str:
-    """Name in the folder of the picture that the file `name` calls `target`. Raises `DataError` where it lies elsewhere."""
-    parsed = urlsplit(target)
-    if parsed.scheme or parsed.netloc:
-        raise DataError("not in the folder: pictures elsewhere are not fetched")
-    path = unquote(parsed.path)
-    steps: list[str] = []
-    for step in (PurePosixPath(path.lstrip("/")) if path.startswith("/") else PurePosixPath(name).parent / path).parts:
-        if step == "..":
-            if not steps:
-                raise DataError("leads out of the folder")
-            steps.pop()
-        else:
-            steps.append(step)
-    if not steps:
-        raise DataError("names no file")
-    return "/".join(steps)
 
 
 def _language(config: MarkdownConfig, name: str) -> str:

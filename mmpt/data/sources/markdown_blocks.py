@@ -6,7 +6,6 @@ The structure is markdown-it's (CommonMark 0.31); the text keeps its Markdown fo
 import html
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from html.parser import HTMLParser
 
 from markdown_it import MarkdownIt
@@ -14,32 +13,24 @@ from markdown_it.rules_inline import StateInline
 from markdown_it.rules_inline import image as image_rule
 from markdown_it.token import Token
 
+from mmpt.data.sources.references import Picture
 
-@dataclass(frozen=True)
-class Picture:
-    """A reference to a picture: `target` as written, its alternative text, and the `line` of its block, from 1."""
-
-    target: str
-    alt: str
-    line: int
-
-
-_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 _FRONT_MATTER = re.compile(r"\A---\n.*?\n(---|\.\.\.)\n", re.DOTALL)
-_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+_CODE_SPAN = re.compile(r"(?<![`\\])(`+)(?!`)(?:(?!\n[ \t]*\n).)+?(?<!`)\1(?!`)", re.DOTALL)
 _TAG = re.compile(
     r"</?(?:div|span|p|section|article|header|footer|main|aside|figure|figcaption|center|details|summary|iframe|video|audio|source"
     r"|kbd|br|hr|a|b|i|u|em|strong|small|sub|sup|font|table|thead|tbody|tr|td|th|picture)(?:\s[^<>]*)?/?>",
     re.IGNORECASE,
 )
 _IMG = re.compile(r"<img\s[^<>]*>", re.IGNORECASE)
-_ATTRIBUTES = re.compile(r"(?<=[)\]`*_])\{:[^}\n]*\}|^[ \t]*\{:[^}\n]*\}[ \t]*$", re.MULTILINE)
+_ATTRIBUTES = re.compile(r"(?<=[)\]\0*_])\{:[^}\n]*\}|^[ \t]*\{:[^}\n]*\}[ \t]*$", re.MULTILINE)
 _BLANK_LINES = re.compile(r"\n{3,}")
 
 
 def markdown_blocks(text: str, drop_lines: tuple[str, ...] = ()) -> Iterator[str | Picture]:
     """Yield the text runs and pictures of a Markdown file; no run is empty, none follows another."""
-    lines = _without_html(text.replace("\r\n", "\n").replace("\r", "\n"), [re.compile(line) for line in drop_lines])
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "\N{REPLACEMENT CHARACTER}")  # as CommonMark has it
+    lines = _without_html(text, [re.compile(line) for line in drop_lines])
     parser = MarkdownIt("commonmark", {"html": False})
     parser.inline.ruler.at("image", _image)
     run = ""
@@ -66,25 +57,36 @@ def _without_html(text: str, drop: list[re.Pattern]) -> list[str]:
     matter = _FRONT_MATTER.match(text)
     if matter:
         text = "\n" * matter[0].count("\n") + text[matter.end() :]
-    code, fence, found = [], "", []
-    for line in text.split("\n"):
-        mark = _FENCE.match(line)
-        if fence:
-            found.append(f"\0{len(code)}\0")
-            code.append(line)
-            if mark and mark[1].startswith(fence) and not line.strip().strip(fence[0]):
-                fence = ""
-        elif mark:
-            found.append(f"\0{len(code)}\0")
-            code.append(line)
-            fence = mark[1]
-        else:
-            found.append("" if any(expression.fullmatch(line.strip()) for expression in drop) else line)
-    plain = "\n".join(found)
-    plain = _COMMENT.sub(lambda comment: "\n" * comment[0].count("\n"), plain)
-    plain = _ATTRIBUTES.sub("", plain)
+    lines, code = text.split("\n"), []
+
+    def hidden(source: str) -> str:
+        code.append(source)
+        return f"\0{len(code) - 1}\0"
+
+    blocks = [
+        token.map for token in MarkdownIt("commonmark", {"html": False}).parse(text) if token.type in ("fence", "code_block")
+    ]
+    inside = {number for first, last in blocks for number in range(first, last)}
+    for number, line in enumerate(lines):
+        if number in inside:
+            lines[number] = hidden(line)
+        elif any(expression.fullmatch(line.strip()) for expression in drop):
+            lines[number] = ""
+    plain = _CODE_SPAN.sub(lambda span: hidden(span[0]), "\n".join(lines))
+    plain = _ATTRIBUTES.sub("", _without_comments(plain))
     plain = _TAG.sub(lambda tag: "\n" * tag[0].count("\n"), _IMG.sub(_image_tag, plain))
-    return re.sub(r"\0(\d+)\0", lambda place: code[int(place[1])], plain).split("\n")
+    for _ in range(2):  # a code span may reach over lines that are hidden themselves
+        plain = re.sub(r"\0(\d+)\0", lambda place: code[int(place[1])], plain)
+    return plain.split("\n")
+
+
+def _without_comments(text: str) -> str:
+    """The text, on as many lines, without HTML comments. By hand, since an expression takes the square of many that never end."""
+    found, at = [], 0
+    while (start := text.find("<!--", at)) >= 0 and (end := text.find("-->", start)) >= 0:
+        found += [text[at:start], "\n" * text.count("\n", start, end)]
+        at = end + len("-->")
+    return "".join([*found, text[at:]])
 
 
 class _Attributes(HTMLParser):
@@ -128,6 +130,8 @@ def _pieces(tokens: list[Token], lines: list[str]) -> Iterator[str | Picture]:
         elif token.type == "list_item_open":
             mark = "- " if lists[-1] is None else f"{lists[-1]}. "
             lists[-1] = None if lists[-1] is None else lists[-1] + 1
+        elif token.type == "list_item_close":
+            mark = ""
         elif token.type == "blockquote_open":
             quotes += 1
         elif token.type == "blockquote_close":
@@ -140,21 +144,27 @@ def _pieces(tokens: list[Token], lines: list[str]) -> Iterator[str | Picture]:
             yield "---\n\n"
         elif token.type in ("fence", "code_block"):
             yield "\n".join(lines[token.map[0] : token.map[1]]) + "\n\n"
+            mark = ""  # the source of its first line has it
         elif token.type == "inline":
             indent = "> " * quotes + "  " * max(0, len(lists) - 1)
-            yield indent + (mark or ("  " if lists else "")) + heading
-            yield from _inline(token, "\n" + indent + ("  " if lists else ""))
+            start = indent + (mark or ("  " if lists else "")) + heading
+            yield from _inline(token, start, "\n" + indent + ("  " if lists else ""))
             yield "\n" if tight else "\n\n"
             heading, mark = "", ""
 
 
-def _inline(token: Token, newline: str) -> Iterator[str | Picture]:
-    """The source of a block's text, cut at its pictures."""
+def _inline(token: Token, start: str, newline: str) -> Iterator[str | Picture]:
+    """The source of a block's text, cut at its pictures. `start`, such as the mark of a list item, goes before its first text."""
     at = 0
-    for picture in (child for child in token.children or [] if child.type == "image"):
-        start, end = picture.meta["span"]
-        yield token.content[at:start].replace("\n", newline)
-        alt = "".join(child.content for child in picture.children or [])
-        yield Picture(str(picture.attrs.get("src", "")), alt, token.map[0] + 1)
-        at = end
-    yield token.content[at:].replace("\n", newline)
+    for picture in [*(child for child in token.children or [] if child.type == "image"), None]:
+        first, last = picture.meta["span"] if picture else (len(token.content), 0)
+        text = token.content[at:first]
+        if text.strip(" \n[]"):  # more than the brackets of a link around a picture
+            yield start + (text.lstrip() if start else text).replace("\n", newline)
+            start = ""
+        else:
+            yield text
+        if picture:
+            alt = "".join(child.content for child in picture.children or [])
+            yield Picture(str(picture.attrs.get("src", "")), alt, token.map[0] + 1)
+        at = last

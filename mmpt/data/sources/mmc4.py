@@ -14,7 +14,7 @@ from scipy.optimize import linear_sum_assignment
 from mmpt.data.lost import Documents, Lost
 from mmpt.data.sources.base import SourceSchema, Unit, source_name
 from mmpt.data.sources.pictures import find_picture
-from mmpt.data.sources.rows import read_rows, row_units
+from mmpt.data.sources.rows import read_rows, row_id, row_units
 from mmpt.data.store import Store
 from mmpt.document import Document, Text
 from mmpt.errors import DataError
@@ -47,7 +47,7 @@ def read(config: Mmc4Config, unit: Unit) -> Documents:
             yield one
             continue
         where, row = one
-        document_id = f"{name}/{where.rpartition('/')[2]}"
+        document_id = row_id(name, config.rows, where)
         try:
             sentences, names, similarity = _lists(row)
         except DataError as problem:
@@ -64,7 +64,7 @@ def read(config: Mmc4Config, unit: Unit) -> Documents:
             else:
                 try:
                     before[placed[number]] = find_picture(store, reference, "path", sentences[placed[number]])
-                    scores[reference] = round(score, 4)
+                    scores.setdefault(reference, round(score, 4))  # a picture that comes twice: its first place's
                 except DataError as problem:
                     yield Lost(item, str(problem), document_id, whole=False)
         parts = [
@@ -72,6 +72,9 @@ def read(config: Mmc4Config, unit: Unit) -> Documents:
             for number, text in enumerate(sentences)
             for part in ([before[number]] if number in before else []) + ([Text(text)] if text else [])
         ]
+        if not parts:
+            yield Lost(where, "nothing in it", document_id)
+            continue
         meta = {"language": config.language, "license": config.license, "url": row.get("url"), "scores": {"similarity": scores}}
         yield Document(document_id, name, tuple(parts), {key: value for key, value in meta.items() if value})
 

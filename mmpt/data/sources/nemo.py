@@ -7,7 +7,7 @@ from typing import Literal
 
 from mmpt.data.lost import Documents, Lost
 from mmpt.data.sources.base import SourceSchema, Unit, source_name
-from mmpt.data.sources.rows import read_rows, row_units
+from mmpt.data.sources.rows import read_rows, row_id, row_units
 from mmpt.data.sources.utterances import utterance
 from mmpt.data.store import Store
 
@@ -56,7 +56,7 @@ def read(config: NemoConfig, unit: Unit) -> Documents:
             store,
             audio.removeprefix(f"{folder}/"),
             row.get("text"),
-            document_id=f"{source}/{where.rpartition('/')[2]}",
+            document_id=row_id(source, config.manifest, where),
             source=source,
             meta=meta,
             start=float(offset or 0.0),

@@ -7,7 +7,7 @@ from typing import Literal
 
 from mmpt.data.lost import Documents, Lost
 from mmpt.data.sources.base import SourceSchema, Unit, grouped, source_name
-from mmpt.data.sources.rows import SUFFIXES, open_rows, read_rows, row_units
+from mmpt.data.sources.rows import SUFFIXES, folder_of, open_rows, read_rows, row_id, row_units
 from mmpt.data.store import Store
 from mmpt.document import Document, Text
 from mmpt.errors import ConfigError, DataError
@@ -30,8 +30,8 @@ def units(config: PlainTextConfig) -> list[Unit]:
     """Ranges of rows, then runs of .txt files. Raises `ConfigError` where there is neither."""
     try:
         if config.path.endswith(".txt"):
-            folder, _, name = config.path.rpartition("/")
-            return [Unit([name], Store(folder or ".").size(name))]
+            name = config.path.rpartition("/")[2]
+            return [Unit([name], Store(folder_of(config.path)).size(name))]
         if config.path.endswith(SUFFIXES):
             return row_units(config.path)
         texts = [(name, size) for name, size in Store(config.path).files().items() if name.endswith(".txt")]
@@ -55,11 +55,12 @@ def read(config: PlainTextConfig, unit: Unit) -> Documents:
             yield Lost(where, f"no text in {config.column!r} (there is {', '.join(map(str, row)) or 'nothing'})")
             continue
         meta = {"language": config.language, "license": config.license, **{key: row.get(key) for key in config.meta}}
-        yield Document(f"{name}/{where.rpartition('/')[2]}", name, (Text(text),), {k: v for k, v in meta.items() if v})
+        meta = {key: value for key, value in meta.items() if value not in (None, "")}
+        yield Document(row_id(name, config.path, where), name, (Text(text),), meta)
 
 
 def _files(config: PlainTextConfig, names: list[str]) -> Documents:
-    store = Store(config.path.rpartition("/")[0] or "." if config.path.endswith(".txt") else config.path)
+    store = Store(folder_of(config.path))
     for name in names:
         try:
             if store.size(name) > MAX_BYTES:

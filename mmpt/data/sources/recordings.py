@@ -11,10 +11,9 @@ from typing import Literal
 import numpy as np
 import pydantic
 
-from mmpt.config import Schema
 from mmpt.data.lost import Documents, Lost
 from mmpt.data.parts import speech_part
-from mmpt.data.sources.base import Unit, grouped
+from mmpt.data.sources.base import SourceSchema, Unit, grouped, source_name
 from mmpt.data.sources.paths import existing_folder
 from mmpt.document import Document, Speech, Text
 from mmpt.errors import ConfigError, DataError
@@ -25,7 +24,7 @@ UNIT = 250
 _FIELDS = {"label": r"(?P<label>[^_/]+)", "speaker": r"(?P<speaker>[^_/]+)", "index": r"(?P<index>\d+)"}
 
 
-class RecordingsConfig(Schema):
+class RecordingsConfig(SourceSchema):
     """`count` strings, each of 1 to `longest` recordings of one speaker with `silence` seconds (from, to) between them; without
     a count, every recording once.
 
@@ -75,26 +74,28 @@ def _single(config: RecordingsConfig, names: list[str]) -> Documents:
         for speaker, recordings in _recordings_by_speaker(config).items()
         for label, path in recordings
     }
+    source = source_name(config, str(config.folder))
     for name in names:
         text, speaker = labels[name]
         try:
             speech = speech_part((config.folder / name).read_bytes(), text)
         except DataError as problem:
-            yield Lost(str(config.folder / name), str(problem))
+            yield Lost(str(config.folder / name), str(problem), f"{source}/{name.rpartition('.')[0]}")
             continue
         meta = {"language": config.language, "voice": speaker, "license": config.license}
-        yield Document(name.rpartition(".")[0], config.folder.name, (speech, Text(text)), meta)
+        yield Document(f"{source}/{name.rpartition('.')[0]}", source, (speech, Text(text)), meta)
 
 
 def _strings(config: RecordingsConfig, first: int, last: int) -> Documents:
     """Within a run, each recording is used about equally often."""
     by_speaker = _recordings_by_speaker(config)
     speakers = sorted(by_speaker)
+    source = source_name(config, str(config.folder))
     random = np.random.default_rng((config.seed, first))
     decoded: dict[Path, np.ndarray | str] = {}
     queues: dict[str, list[tuple[str, Path]]] = {speaker: [] for speaker in speakers}
     for number in range(first, last):
-        name = f"{config.indices[0]}-{config.indices[1]}-{number:06d}"
+        name = f"{source}/{config.indices[0]}-{config.indices[1]}-{number:06d}"
         speaker = speakers[number % len(speakers)]
         pieces, words, position, bad = [], [], 0, None
         for place in range(int(random.integers(1, config.longest + 1))):
@@ -120,7 +121,7 @@ def _strings(config: RecordingsConfig, first: int, last: int) -> Documents:
         samples = np.concatenate(pieces)
         speech = Speech(encode_flac(samples, SAMPLE_RATE), "flac", SAMPLE_RATE, len(samples) / SAMPLE_RATE, text, tuple(words))
         meta = {"language": config.language, "voice": speaker, "license": config.license}
-        yield Document(name, config.folder.name, (speech, Text(text)), meta)
+        yield Document(name, source, (speech, Text(text)), meta)
 
 
 def _recordings_by_speaker(config: RecordingsConfig) -> dict[str, list[tuple[str, Path]]]:

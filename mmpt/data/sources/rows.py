@@ -1,6 +1,8 @@
 """Rows of JSON lines, JSON arrays, Parquet, CSV and TSV files: cut into units, each row whole or listed with its reason."""
 
 import csv
+import datetime
+import decimal
 import gzip
 import io
 import json
@@ -14,13 +16,13 @@ from mmpt.data.sources.base import UNIT_BYTES, Unit
 from mmpt.data.store import Store
 from mmpt.errors import ConfigError, DataError
 
-SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".parquet", ".csv", ".tsv")
-_ESCAPED = re.compile("[\ud800-\udfff]")
-"""What bytes that are no UTF-8 are decoded to."""
+SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".json", ".parquet", ".csv", ".tsv")
 MAX_LINE = 64 << 20
 """Bytes of the longest line that is read."""
 MAX_FILE = 4 << 30
 """Bytes of the largest file that is read in one piece."""
+_ESCAPED = re.compile("[\ud800-\udfff]")
+"""What bytes that are no UTF-8 are decoded to."""
 
 
 def row_units(location: str, files: str | None = None) -> list[Unit]:
@@ -41,31 +43,44 @@ def row_units(location: str, files: str | None = None) -> list[Unit]:
     return found
 
 
+def folder_of(location: str) -> str:
+    """The folder of a file with rows or a .txt file; `location` itself where it is a folder."""
+    return (location.rpartition("/")[0] or ".") if location.endswith((*SUFFIXES, ".txt")) else location
+
+
 def open_rows(location: str) -> tuple[Store, dict[str, int]]:
     """(the folder, name → bytes of each file with rows) of a file or folder."""
+    store = Store(folder_of(location))
     if location.endswith(SUFFIXES):
-        folder, _, name = location.rpartition("/")
-        store = Store(folder or ".")
+        name = location.rpartition("/")[2]
         return store, {name: store.size(name)}
-    store = Store(location)
     return store, {name: size for name, size in store.files().items() if name.endswith(SUFFIXES)}
+
+
+def row_id(name: str, location: str, where: str) -> str:
+    """The id of the document that a row becomes: `name` of the source, then the row's place below `location`."""
+    return f"{name}/{where.removeprefix(Store(folder_of(location)).path(''))}"
 
 
 def read_rows(location: str, what: dict) -> Iterator[tuple[str, dict] | Lost]:
     """(where it lies, row) for each row of a unit, and a `Lost` for each that is none."""
-    store, _ = open_rows(location)
+    store = Store(folder_of(location))
     name, start, end = what["file"], what["start"], what["end"]
     path = store.path(name)
     if name.endswith(".jsonl"):
         yield from _parsed(path, _lines(store, name, start, end))
-    elif name.endswith(".jsonl.gz"):
+    elif name.endswith((".jsonl.gz", ".jsonl.zst")):
         yield from _parsed(path, _unzipped(path, store.read(name)))
     elif name.endswith(".json"):
         yield from _array(path, store.read(name))
     elif name.endswith(".parquet"):
-        table = _parquet(store, name).read_row_group(start)
-        for number, row in enumerate(table.to_pylist()):
-            yield f"{path}, row group {start}, row {number}", row
+        try:
+            table = _parquet(store, name).read_row_group(start).to_pylist()
+        except (OSError, ValueError) as problem:
+            yield Lost(f"{path}, row group {start}", f"damaged ({problem})")
+            return
+        for number, row in enumerate(table):
+            yield f"{path}, row group {start}, row {number}", {column: _plain(value) for column, value in row.items()}
     else:
         yield from _table(path, store.read(name), "\t" if name.endswith(".tsv") else ",")
 
@@ -88,9 +103,42 @@ def _units(store: Store, name: str, size: int) -> list[Unit]:
 def _parquet(store: Store, name: str):
     parquet = need("pyarrow.parquet")
     try:
-        return parquet.ParquetFile(store.path(name) if store.is_local else io.BytesIO(store.read(name)))
+        return parquet.ParquetFile(io.BufferedReader(_Ranges(store, name), 1 << 20))
     except (OSError, ValueError) as problem:
         raise DataError(f"{store.path(name)}: no Parquet file ({problem})") from None
+
+
+class _Ranges(io.RawIOBase):
+    """A file of a store of which only the ranges that are asked for are read."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._store, self._name, self._size, self._at = store, name, store.size(name), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer) -> int:
+        data = self._store.read_range(self._name, self._at, min(self._at + len(buffer), self._size))
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+
+def _plain(value: object) -> object:
+    """A value of a Parquet column as JSON can hold it: dates and decimals as text, NaN as null."""
+    if isinstance(value, datetime.date | datetime.time | decimal.Decimal):
+        return str(value)
+    return None if isinstance(value, float) and value != value else value
 
 
 def _lines(store: Store, name: str, start: int, end: int) -> Iterator[tuple[int, bytes]]:
@@ -117,14 +165,25 @@ def _lines(store: Store, name: str, start: int, end: int) -> Iterator[tuple[int,
 
 
 def _unzipped(path: str, data: bytes) -> Iterator[tuple[int, bytes] | Lost]:
+    """(offset in the text, line) of each line; of one that is too long only the beginning."""
     at = 0
     try:
-        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+        with _decompressed(path, data) as file:
             while line := file.readline(MAX_LINE + 1):
                 yield at, line
                 at += len(line)
+                while len(line) > MAX_LINE and not line.endswith(b"\n"):
+                    line = file.readline(MAX_LINE + 1)
+                    at += len(line)
     except (OSError, EOFError, zlib.error) as problem:
-        yield Lost(f"{path}, from byte {at} on", f"damaged gzip ({problem})")
+        yield Lost(f"{path}, from byte {at} on", f"damaged compression ({problem})")
+
+
+def _decompressed(path: str, data: bytes) -> io.BufferedIOBase:
+    if path.endswith(".gz"):
+        return gzip.GzipFile(fileobj=io.BytesIO(data))
+    arrow = need("pyarrow")
+    return io.BufferedReader(arrow.CompressedInputStream(arrow.BufferReader(data), "zstd"), 1 << 16)
 
 
 def _parsed(path: str, lines: Iterator[tuple[int, bytes] | Lost]) -> Iterator[tuple[str, dict] | Lost]:
@@ -139,7 +198,7 @@ def _parsed(path: str, lines: Iterator[tuple[int, bytes] | Lost]) -> Iterator[tu
         elif line.strip():
             try:
                 yield where, _object(json.loads(line))
-            except ValueError as problem:
+            except (ValueError, RecursionError) as problem:
                 yield Lost(where, f"not a JSON object ({problem})")
 
 
@@ -147,7 +206,7 @@ def _array(path: str, data: bytes) -> Iterator[tuple[str, dict] | Lost]:
     """A JSON array of objects, or, as some files named .json are, JSON lines."""
     try:
         values = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         offsets, at = [], 0
         for line in io.BytesIO(data):
             offsets.append((at, line))

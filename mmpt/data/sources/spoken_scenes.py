@@ -9,10 +9,9 @@ import numpy as np
 import pydantic
 import soxr
 
-from mmpt.config import Schema
 from mmpt.data.lost import Documents
 from mmpt.data.sources import scenes
-from mmpt.data.sources.base import Unit
+from mmpt.data.sources.base import SourceSchema, Unit
 from mmpt.data.sources.espeak import Speaker
 from mmpt.document import Document, Image, Speech, Text
 from mmpt.media import encode_flac, encode_png
@@ -23,7 +22,7 @@ SCENE_BYTES = 60_000
 """About what a scene takes in a shard."""
 
 
-class SpokenScenesConfig(Schema):
+class SpokenScenesConfig(SourceSchema):
     """`count` scenes of one side of the split (a `held_out` share of all pictures is never trained on).
 
     The voice changes from scene to scene, taking turns through `voices` (espeak-ng's names).
@@ -65,4 +64,5 @@ def _document(config: SpokenScenesConfig, index: int, scene: scenes.Scene, speak
         Text(caption),
     )
     meta = {"language": "en", "voice": voice, "license": "CC0-1.0"}
-    return Document(f"{config.split}-{index:06d}", "drawn scenes", parts, meta)
+    source = config.name or "drawn scenes"
+    return Document(f"{source}/{config.split}-{index:06d}", source, parts, meta)

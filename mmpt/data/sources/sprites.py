@@ -10,16 +10,15 @@ import numpy as np
 import pydantic
 from PIL import Image as Pillow
 
-from mmpt.config import Schema
 from mmpt.data.lost import Documents
-from mmpt.data.sources.base import Unit
+from mmpt.data.sources.base import SourceSchema, Unit
 from mmpt.data.sources.paths import existing_file
 from mmpt.document import Document, Image, Text
 from mmpt.errors import DataError
 from mmpt.media import decode_image, encode_png
 
 
-class SpritesConfig(Schema):
+class SpritesConfig(SourceSchema):
     """A sheet of tiles of `tile` × `tile` pixels, of which `margin` pixels on each side are left out.
 
     From the top, `rows_per_class` rows of tiles belong to each of `classes`. Every `held_out_every`-th tile of the sheet, from
@@ -58,6 +57,7 @@ def read(config: SpritesConfig, unit: Unit) -> Documents:
     Raises `DataError` where the file is no picture or not of whole tiles of every class.
     """
     path = Path(unit.what)
+    source = config.name or path.stem
     try:
         sheet = decode_image(path.read_bytes())
     except DataError as problem:
@@ -80,7 +80,7 @@ def read(config: SpritesConfig, unit: Unit) -> Documents:
             varied = _vary(picture, config.shift, (config.seed, index, variant)) if variant else picture
             parts = (Image(encode_png(varied), "png", varied.width, varied.height, alt=label), Text(label))
             meta = {"language": "en", "license": config.license}
-            yield Document(f"{config.split}-{index:06d}-{variant}", path.stem, parts, meta)
+            yield Document(f"{source}/{config.split}-{index:06d}-{variant}", source, parts, meta)
 
 
 def _vary(picture: Pillow.Image, shift: int, seed: tuple[int, ...]) -> Pillow.Image:
