@@ -154,7 +154,7 @@ def run_children(children: Sequence[Child], progress: Progress, threads: int = 1
     finally:
         for _, process, _ in running:
             if process.poll() is None:
-                process.send_signal(signal.SIGINT)
+                process.send_signal(signal.SIGTERM)  # a shell that starts us in the background has SIGINT ignored
         for _, process, _ in running:
             try:
                 process.wait(timeout=60)

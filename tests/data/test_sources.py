@@ -121,7 +121,8 @@ def test_recordings_say_what_is_wrong(folder):
 def test_without_a_count_every_recording_comes_once_as_it_is(folder):
     (folder / "1_ann_3.wav").write_bytes(b"not audio")
     found = recordings(config(folder, count=None))
-    assert [one.id for one in found[:5]] == ["0_ann_1", "0_ann_2", "0_ann_3", "1_ann_1", "1_ann_2"] and isinstance(found[5], Lost)
+    names = ["0_ann_1", "0_ann_2", "0_ann_3", "1_ann_1", "1_ann_2"]
+    assert [one.id for one in found[:5]] == [f"{folder.name}/{name}" for name in names] and isinstance(found[5], Lost)
     assert found[4].parts[0].data == (folder / "1_ann_2.wav").read_bytes() and found[4].parts[1] == Text("one")
 
 

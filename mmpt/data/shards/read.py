@@ -101,7 +101,8 @@ class _Shards:
         try:
             index = self.index(shard)
             start, end = index.offsets[number : number + 2].tolist()
-            data = os.pread(self._tar(shard).descriptor, end - start, start)
+            tar = self._tar(shard)  # held until it is read: another thread may put its own in its place
+            data = os.pread(tar.descriptor, end - start, start)
             return index.decode(self.manifest["shards"][shard]["name"], number, data)
         except (OSError, DataError) as problem:
             raise DataError(f"{self._where(shard, number)}: {problem}") from None
