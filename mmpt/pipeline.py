@@ -110,11 +110,12 @@ class _MemoryWatch:
 
 @dataclass(frozen=True)
 class Child:
-    """A process to run: `command`, its progress read from the newest "step" in the JSON lines of `metrics`, `steps` in all."""
+    """A process to run: `command`, its progress read from the newest "step" in the JSON lines of each file of `metrics`, `steps`
+    in all of them together."""
 
     title: str
     command: Sequence[str]
-    metrics: Path
+    metrics: Sequence[Path]
     steps: int
     log: Path
 
@@ -143,7 +144,7 @@ def run_children(children: Sequence[Child], progress: Progress, threads: int = 1
         while running:
             time.sleep(_POLL)
             for child, process, task in list(running):
-                progress.update(task, completed=_steps_done(child.metrics))
+                progress.update(task, completed=sum(map(_steps_done, child.metrics)))
                 code = process.poll()
                 if code == 0:
                     progress.update(task, completed=child.steps)

@@ -19,7 +19,7 @@ from mmpt.training.checkpoint import newest_checkpoint, restore_training, save_c
 from mmpt.training.config import FinetuneConfig
 from mmpt.training.distributed import World, world
 from mmpt.training.engine import build_engine
-from mmpt.training.metrics import metrics
+from mmpt.training.metrics import metrics, step_figures
 from mmpt.training.signals import StopRequest
 from mmpt.training.sources import open_loader, open_sources
 from mmpt.training.step import train_step
@@ -41,7 +41,7 @@ def train(config: FinetuneConfig, ranks: World) -> int:
     """Run to the last step, or to the step in which a signal comes. Returns the exit code."""
     stop = StopRequest()
     sources, vocabulary = open_sources(config)
-    checkpoint = newest_checkpoint(config, ranks)
+    checkpoint = newest_checkpoint(config.output, ranks)
     model, known, config = open_base(config, checkpoint)
     check_same(vocabulary, str(config.data[0].path), known, str(config.base))
     check_head(model)
@@ -54,10 +54,10 @@ def train(config: FinetuneConfig, ranks: World) -> int:
         size = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         print(f"{size / 1e6:.2f} M trained parameters, from step {state['step']}, data: {loader.describe()}", flush=True)
 
-    with metrics(config, ranks, state["step"]) as log:
+    with metrics(config.output, config, ranks, state["step"]) as log:
         for step, batches in zip(range(state["step"] + 1, config.steps + 1), loader, strict=False):
             result = train_step(engine, batches, step, config, ranks, stop.number)
-            log.log(step, result)
+            log.log(step, step_figures(result, config), {"tokens": result.tokens})
             if step % config.save_every == 0 or step == config.steps or result.stop:
                 save_checkpoint(engine, step, loader.state_dict(), config, ranks, frozen=config.base / "backbone")
             if result.stop:

@@ -132,7 +132,9 @@ def train_tokenizers(config: QuickstartConfig, progress: Progress) -> None:
         path = write_yaml(config.run / f"{name}.yaml", spec)
         command = [sys.executable, ROOT / "tokenizers" / "train.py", path, config.run / name]
         log = config.run / "logs" / f"{name}.log"
-        children.append(Child(name.replace("_", " "), command, config.run / name / "metrics.jsonl", spec["fit"]["steps"], log))
+        metrics = [config.run / name / stage / "metrics.jsonl" for stage in ("recognition", "speaking", "autoencoding")]
+        steps = spec["fit"]["steps"] + (spec.get("speak") or {"steps": 0})["steps"]
+        children.append(Child(name.replace("_", " "), command, metrics, steps, log))
     run_children(children, progress)
 
 
@@ -170,7 +172,7 @@ def train_model(config: QuickstartConfig, progress: Progress, name: Literal["pre
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={config.ranks}"]
     command = [*launch, ROOT / "recipes" / f"{name}.py", path]
     log = config.run / "logs" / f"{name}.log"
-    run_children([Child(name, command, config.run / name / "metrics.jsonl", settings["steps"], log)], progress)
+    run_children([Child(name, command, [config.run / name / "metrics.jsonl"], settings["steps"], log)], progress)
 
 
 def evaluate(config: QuickstartConfig, progress: Progress) -> None:

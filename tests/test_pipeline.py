@@ -65,7 +65,7 @@ def test_an_interrupted_stage_is_run_again_and_its_time_counts(tmp_path):
 
 
 def child(tmp_path, code: str, name: str = "child") -> Child:
-    return Child(name, [sys.executable, "-c", code], tmp_path / f"{name}.jsonl", 5, tmp_path / f"{name}.log")
+    return Child(name, [sys.executable, "-c", code], [tmp_path / f"{name}.jsonl"], 5, tmp_path / f"{name}.log")
 
 
 def test_children_run_side_by_side_and_report_progress(tmp_path):

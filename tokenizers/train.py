@@ -1,14 +1,19 @@
-"""Train a speech or an image tokenizer: python tokenizers/train.py SPEC.yaml OUT [key=value ...]
+"""Train a speech or an image tokenizer on document shards.
 
-OUT/tokenizer is the result. Stopped at any moment, the same command goes on from the last saved state.
+    python tokenizers/train.py SPEC.yaml OUT [key=value ...]
+    torchrun --nproc-per-node 2 tokenizers/train.py SPEC.yaml OUT
+
+OUT/tokenizer is the result. Stopped at any moment, the same command goes on from the newest whole checkpoint; SIGTERM or Ctrl-C:
+the step ends, a checkpoint is saved, exit code 143 or 130.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from mmpt.config import load_config
-from mmpt.progress import progress_bars
 from mmpt.scripts import main_guard
+from mmpt.training.distributed import world
 from mmpt.training.tokenizers import TokenizerSpec, train_tokenizer
 
 
@@ -20,8 +25,9 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
     arguments = parser.parse_args()
     spec = load_config(arguments.spec, TokenizerSpec, arguments.overrides).root
-    with progress_bars() as progress:
-        train_tokenizer(spec, arguments.out, progress)
+    with world() as ranks:
+        stopped = train_tokenizer(spec, arguments.out, ranks)
+    sys.exit(128 + stopped if stopped else 0)
 
 
 if __name__ == "__main__":

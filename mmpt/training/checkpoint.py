@@ -10,6 +10,7 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from mmpt.model.adapters import save_adapter
 from mmpt.model.backbone import no_progress_bars
 from mmpt.model.loading import FORMAT
 from mmpt.storage import check_folder, published_folder, read_json, write_bytes, write_json
-from mmpt.training.config import TrainingConfig
+from mmpt.training.config import OptimizationConfig, TrainingConfig
 from mmpt.training.distributed import World
 from mmpt.training.state import optimizer_tensors, restore_optimizer
 
@@ -35,46 +36,72 @@ NONE, ALL_DAMAGED = -1, -2
 def save_checkpoint(
     engine, step: int, loader_state: dict, config: TrainingConfig, world: World, frozen: Path | None = None
 ) -> Path:
-    """Publish the state after update `step`; every rank calls it, rank 0 writes. Older ones beyond `config.keep` are removed.
+    """Publish the state of a language model after update `step`; see `publish`.
 
     `frozen` is the folder of a backbone that was not trained, copied as it is; the model is then a peft model.
     """
+
+    def write(folder: Path) -> None:
+        _write_model(engine.module.model, folder, frozen)
+        engine.module.vocabulary.save(folder)
+        write_recipe(config, folder)
+        for name, tokenizer in config.tokenizers.items():
+            shutil.copytree(tokenizer, folder / name)
+
+    return publish(engine, step, config.output, config, world, FORMAT, write, {"loader": loader_state})
+
+
+def publish(
+    engine,
+    step: int,
+    run: Path,
+    config: OptimizationConfig,
+    world: World,
+    form: str,
+    write: Callable[[Path], None],
+    state: dict | None = None,
+) -> Path:
+    """Publish `run`/checkpoints/step-…, of format `form`: what `write` puts into the folder, the optimizer's state, and `state`.
+
+    Every rank calls it, rank 0 writes. Older ones beyond `config.keep` are removed.
+    """
     tensors = optimizer_tensors(engine)
-    final = _folder(config) / f"step-{step:08d}"
+    final = _folder(run) / f"step-{step:08d}"
     if world.rank == 0:
-        manifest = {"format": FORMAT, "step": step, "python": platform.python_version()}
+        manifest = {"format": form, "step": step, "python": platform.python_version()}
         manifest["packages"] = {name: version(name) for name in PACKAGES}
         with published_folder(final, manifest) as folder:
-            _write_model(engine.module.model, folder, frozen)
-            engine.module.vocabulary.save(folder)
-            recipe = yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
-            write_bytes(folder / "recipe.yaml", recipe.encode())
-            for name, tokenizer in config.tokenizers.items():
-                shutil.copytree(tokenizer, folder / name)
+            write(folder)
             (folder / "training").mkdir()
             save_file(tensors, folder / "training" / "optimizer.safetensors")
-            state = {"step": step, "seed": config.seed, "world_size": world.size, "loader": loader_state}
-            write_json(folder / "training" / "state.json", state)
-        _prune(_folder(config), config.keep)
+            record = {"step": step, "seed": config.seed, "world_size": world.size, **(state or {})}
+            write_json(folder / "training" / "state.json", record)
+        _prune(_folder(run), config.keep)
     dist.barrier()
     return final
 
 
-def newest_checkpoint(config: TrainingConfig, world: World) -> Path | None:
-    """The newest whole checkpoint of the run, None where there is none at all; every rank calls it and gets the same.
+def write_recipe(config: OptimizationConfig, folder: Path) -> None:
+    """The settings of the run, as recipe.yaml."""
+    recipe = yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
+    write_bytes(folder / "recipe.yaml", recipe.encode())
+
+
+def newest_checkpoint(run: Path, world: World, form: str = FORMAT) -> Path | None:
+    """The newest whole checkpoint of `run`, None where there is none at all; every rank calls it and gets the same.
 
     Damaged ones are skipped, each with its reason on stderr. Raises `CheckpointError` where all are damaged: a fresh start would
     silently throw the run away.
     """
-    found = torch.tensor([_newest_step(_folder(config)) if world.rank == 0 else 0], device=world.device)
+    found = torch.tensor([_newest_step(_folder(run), form) if world.rank == 0 else 0], device=world.device)
     dist.broadcast(found, src=0)
     if found.item() == ALL_DAMAGED:
-        raise CheckpointError(f"{_folder(config)}: every checkpoint is damaged; to start over, remove this folder")
-    return None if found.item() == NONE else _folder(config) / f"step-{found.item():08d}"
+        raise CheckpointError(f"{_folder(run)}: every checkpoint is damaged; to start over, remove this folder")
+    return None if found.item() == NONE else _folder(run) / f"step-{found.item():08d}"
 
 
 def restore_training(engine, checkpoint: Path) -> dict:
-    """Put the optimizer state of a checked checkpoint into `engine`; returns `step` and `loader` from its state.json."""
+    """Put the optimizer state of a checked checkpoint into `engine`; returns `step`, and what else is in its state.json."""
     path = checkpoint / "training" / "optimizer.safetensors"
     if not path.is_file():
         raise CheckpointError(f"{path}: missing")
@@ -82,8 +109,8 @@ def restore_training(engine, checkpoint: Path) -> dict:
     return read_json(checkpoint / "training" / "state.json", CheckpointError)
 
 
-def _folder(config: TrainingConfig) -> Path:
-    return config.output / "checkpoints"
+def _folder(run: Path) -> Path:
+    return run / "checkpoints"
 
 
 def _write_model(model, folder: Path, frozen: Path | None) -> None:
@@ -95,13 +122,13 @@ def _write_model(model, folder: Path, frozen: Path | None) -> None:
             model.save_pretrained(folder / "backbone")
 
 
-def _newest_step(folder: Path) -> int:
+def _newest_step(folder: Path, form: str) -> int:
     for leftover in folder.glob(".step-*"):  # of a process that was killed while it wrote or removed one
         shutil.rmtree(leftover)
     existing = _existing(folder)
     for checkpoint in reversed(existing):
         try:
-            return int(check_folder(checkpoint, FORMAT)["step"])
+            return int(check_folder(checkpoint, form)["step"])
         except CheckpointError as problem:
             print(f"checkpoint skipped: {problem}", file=sys.stderr)
     return ALL_DAMAGED if existing else NONE

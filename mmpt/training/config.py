@@ -56,25 +56,14 @@ class ModalityWeights(Schema):
     speech: float = pydantic.Field(default=1.0, ge=0)
 
 
-class TrainingConfig(Schema):
-    """What both recipes share.
+class OptimizationConfig(Schema):
+    """What every training under DeepSpeed shares.
 
-    `output`: the run folder (checkpoints/, metrics.jsonl); a run that finds checkpoints there goes on from the newest whole one.
-    `text_tokenizer`, `speech_tokenizer`, `image_tokenizer`: folders copied into each checkpoint, so that it is self-contained.
-    A step is `packs_per_step` packs of at most `pack_tokens` tokens over all ranks. `min_learning_rate` is a fraction of
-    `learning_rate`; `decay_steps` is the length of the last phase of `schedule: wsd`. `precision: bfloat16` takes matrix
-    products in bfloat16 (autocast) over float32 weights; `auto` does so where the device multiplies bfloat16 natively.
-    `deepspeed` goes to DeepSpeed as it is (ZeRO stages 0, 1 and 2), but for the keys that mmpt sets.
+    `min_learning_rate` is a fraction of `learning_rate`; `decay_steps` is the length of the last phase of `schedule: wsd`.
+    `precision: bfloat16` takes matrix products in bfloat16 (autocast) over float32 weights; `auto` does so where the device
+    multiplies bfloat16 natively. `deepspeed` goes to DeepSpeed as it is (ZeRO stages 0 to 2), but for the keys that mmpt sets.
     """
 
-    output: Path
-    data: list[DataSource] = pydantic.Field(min_length=1)
-    text_tokenizer: Path | None = None
-    speech_tokenizer: Path | None = None
-    image_tokenizer: Path | None = None
-    loading: LoadingConfig = LoadingConfig()
-    pack_tokens: int = pydantic.Field(ge=2)
-    packs_per_step: int = pydantic.Field(ge=1)
     steps: int = pydantic.Field(ge=1)
     learning_rate: float = pydantic.Field(gt=0)
     min_learning_rate: float = pydantic.Field(default=0.1, ge=0, le=1)
@@ -84,7 +73,6 @@ class TrainingConfig(Schema):
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = pydantic.Field(default=0.1, ge=0)
     gradient_clip: float = pydantic.Field(default=1.0, ge=0)
-    modality_weights: ModalityWeights = ModalityWeights()
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     seed: int = pydantic.Field(default=0, ge=0)
     save_every: int = pydantic.Field(default=1000, ge=1)
@@ -117,7 +105,7 @@ class TrainingConfig(Schema):
         return options
 
     @pydantic.model_validator(mode="after")
-    def _schedule(self) -> "TrainingConfig":
+    def _schedule(self) -> "OptimizationConfig":
         if self.warmup_steps >= self.steps and self.warmup_steps > 0:
             raise ValueError(f"warmup_steps is {self.warmup_steps}, expected fewer than steps ({self.steps})")
         if (self.decay_steps is not None) != (self.schedule == "wsd"):
@@ -129,6 +117,25 @@ class TrainingConfig(Schema):
     @property
     def zero_stage(self) -> int:
         return self.deepspeed.get("zero_optimization", {}).get("stage", 0)
+
+
+class TrainingConfig(OptimizationConfig):
+    """What both recipes share.
+
+    `output`: the run folder (checkpoints/, metrics.jsonl); a run that finds checkpoints there goes on from the newest whole one.
+    `text_tokenizer`, `speech_tokenizer`, `image_tokenizer`: folders copied into each checkpoint, so that it is self-contained.
+    A step is `packs_per_step` packs of at most `pack_tokens` tokens over all ranks.
+    """
+
+    output: Path
+    data: list[DataSource] = pydantic.Field(min_length=1)
+    text_tokenizer: Path | None = None
+    speech_tokenizer: Path | None = None
+    image_tokenizer: Path | None = None
+    loading: LoadingConfig = LoadingConfig()
+    pack_tokens: int = pydantic.Field(ge=2)
+    packs_per_step: int = pydantic.Field(ge=1)
+    modality_weights: ModalityWeights = ModalityWeights()
 
     @property
     def tokenizers(self) -> dict[str, Path]:

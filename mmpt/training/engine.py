@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from mmpt.data.loading.packing import PackedBatch
 from mmpt.errors import ConfigError
 from mmpt.model.forward import LossParts, weighted_loss
-from mmpt.training.config import TrainingConfig
+from mmpt.training.config import OptimizationConfig, TrainingConfig
 from mmpt.training.distributed import World
 from mmpt.vocabulary import MODALITIES, Vocabulary
 
@@ -37,20 +37,34 @@ class PackedLoss(nn.Module):
 
 def build_engine(model: PreTrainedModel | PeftModel, vocabulary: Vocabulary, config: TrainingConfig, world: World):
     """The DeepSpeed engine around `PackedLoss(model)`. Raises `ConfigError` where DeepSpeed refuses the configuration."""
+    if config.packs_per_step % world.size:
+        raise ConfigError(f"packs_per_step is {config.packs_per_step}, expected a multiple of the {world.size} ranks")
+    weights = torch.tensor([getattr(config.modality_weights, name) for name in MODALITIES], device=world.device)
+    module = PackedLoss(model.to(world.device).train(), weights, vocabulary, mixes(config, world))
+    return start_engine(module, config, config.packs_per_step // world.size)
+
+
+def mixes(config: OptimizationConfig, world: World) -> bool:
+    """Whether matrix products are taken in bfloat16 by autocast."""
+    return config.precision == "bfloat16" or (config.precision == "auto" and multiplies_bfloat16(world.device))
+
+
+def start_engine(module: nn.Module, config: OptimizationConfig, accumulated: int):
+    """The DeepSpeed engine around `module`, whose `model` holds all weights; a step takes `accumulated` batches on each rank.
+
+    Raises `ConfigError` where DeepSpeed refuses the configuration.
+    """
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     import deepspeed  # here, because it reads DS_ACCELERATOR, which `world` sets, as it is imported
 
     # A shared-memory all-reduce for CPU inference, which DeepSpeed would compile for a minute at its first start.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    weights = torch.tensor([getattr(config.modality_weights, name) for name in MODALITIES], device=world.device)
-    mixed = config.precision == "bfloat16" or (config.precision == "auto" and multiplies_bfloat16(world.device))
-    module = PackedLoss(model.to(world.device).train(), weights, vocabulary, mixed)
     optimizer = torch.optim.AdamW(
-        parameter_groups(model, config.weight_decay), lr=config.learning_rate, betas=config.betas, eps=1e-8, fused=True
+        parameter_groups(module.model, config.weight_decay), lr=config.learning_rate, betas=config.betas, eps=1e-8, fused=True
     )
     try:
         engine, *_ = deepspeed.initialize(
-            model=module, optimizer=optimizer, config=deepspeed_options(config, world.size), dist_init_required=False
+            model=module, optimizer=optimizer, config=deepspeed_options(config, accumulated), dist_init_required=False
         )
     except (ValueError, AssertionError, deepspeed.DeepSpeedConfigError) as problem:
         raise ConfigError(f"deepspeed: {problem}") from None
@@ -65,15 +79,13 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     return bool(features.get("avx512_bf16") or features.get("amx_bf16"))
 
 
-def deepspeed_options(config: TrainingConfig, world_size: int) -> dict:
-    """`config.deepspeed` with the keys that mmpt sets. At stage 0 `train_step` clips, since DeepSpeed reports no norm there."""
-    if config.packs_per_step % world_size:
-        raise ConfigError(f"packs_per_step is {config.packs_per_step}, expected a multiple of the {world_size} ranks")
+def deepspeed_options(config: OptimizationConfig, accumulated: int) -> dict:
+    """`config.deepspeed` with the keys that mmpt sets. At stage 0 `update` clips, since DeepSpeed reports no norm there."""
     return {
         "steps_per_print": 2**62,
         **config.deepspeed,
         "train_micro_batch_size_per_gpu": 1,
-        "gradient_accumulation_steps": config.packs_per_step // world_size,
+        "gradient_accumulation_steps": accumulated,
         "gradient_clipping": config.gradient_clip if config.zero_stage else 0.0,
     }
 

@@ -1,128 +1,170 @@
-"""The training loop of the modality tokenizers: one process, resumable to the bit, metrics as JSON lines.
+"""The training loop of the modality tokenizers, under DeepSpeed: the checkpoints, the resuming and the metrics of the recipes.
 
-Batches are a function of the step and every step starts from a seed of its own, so weights, optimiser state and the step
+Batches are a function of the step and every step starts from a seed of its own, so weights, the optimizer's state and the step
 number are all there is to save.
 """
 
-import json
 import math
-import time
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
+import pydantic
 import torch
-from rich.progress import Progress
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from mmpt.config import Schema
-from mmpt.errors import CheckpointError, TrainingError
-from mmpt.storage import check_folder, published_folder
+from mmpt.errors import CheckpointError, ConfigError
+from mmpt.tokenizers.quantizers import code_counts, codebook_health
+from mmpt.tokenizers.terms import StepOutput
+from mmpt.training.checkpoint import newest_checkpoint, publish, restore_training, write_recipe
+from mmpt.training.config import OptimizationConfig
+from mmpt.training.distributed import World
+from mmpt.training.engine import mixes, start_engine
+from mmpt.training.metrics import metrics
+from mmpt.training.schedules import learning_rate
+from mmpt.training.signals import StopRequest
+from mmpt.training.step import NonFiniteError, seed_step, update
 
-FORMAT = "mmpt-fit/1"
+FORMAT = "mmpt-tokenizer-training/1"
+COLLAPSED = 0.3
+"""Entropy ÷ log(size) of the codes of one log line below which the run warns."""
+Batches = Callable[[int, int, int], object]
+"""(step from 0, rank, ranks) → this rank's share of the batch of that step."""
 
 
 class Trainable(Protocol):
     """What `fit` asks of a model, which must be an `nn.Module` too."""
 
-    def training_step(self, batch: object, progress: float) -> tuple[torch.Tensor, dict[str, float]]:
-        """Loss (scalar, differentiable) and figures to log; `progress` runs from 0 to 1 over the training."""
+    def training_step(self, batch: object, progress: float) -> StepOutput:
+        """Terms of the loss of a batch; `progress` runs from 0 to 1 over the training."""
 
 
-class FitConfig(Schema):
-    """AdamW with linear warm-up and cosine decay to a tenth; gradients clipped to norm 1."""
+class FitConfig(OptimizationConfig):
+    """`batch_size` examples a step over all ranks."""
 
-    steps: int
-    batch_size: int
-    learning_rate: float
-    warmup_steps: int = 100
-    weight_decay: float = 0.01
-    save_every: int = 200
-    log_every: int = 20
-    seed: int = 0
+    batch_size: int = pydantic.Field(ge=1)
+    betas: tuple[float, float] = (0.9, 0.98)
+    weight_decay: float = pydantic.Field(default=0.01, ge=0)
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"
+    save_every: int = pydantic.Field(default=500, ge=1)
+    log_every: int = pydantic.Field(default=20, ge=1)
 
 
-def fit(
-    model: nn.Module, batches: Callable[[int], object], config: FitConfig, folder: Path, progress: Progress, title: str
-) -> None:
-    """Train `model` in place for `config.steps` steps of `batches(step)`, going on from `folder`/state where that exists.
+class _Step(nn.Module):
+    """What DeepSpeed wraps: a batch in, the terms of its loss out."""
 
-    Appends one JSON object for each `log_every` steps to `folder`/metrics.jsonl. Raises `CheckpointError` where the saved state
-    is damaged or belongs to another model, `TrainingError` on a loss that is not finite.
+    def __init__(self, model: nn.Module, mixed: bool) -> None:
+        super().__init__()
+        self.model, self.mixed = model, mixed
+
+    def forward(self, batch: object, progress: float, device: torch.device) -> StepOutput:
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.mixed):
+            return self.model.training_step(batch, progress)
+
+
+def fit(model: nn.Module, batches: Batches, config: FitConfig, run: Path, world: World) -> int:
+    """Train `model` in place, going on from the newest whole checkpoint of `run`. Returns the signal that ended it early, else 0.
+
+    Parameters that ask for no gradient rest. Every `log_every` steps a line in `run`/metrics.jsonl tells the means since the last
+    of the terms of the loss, and the health of the codebook over the codes since then; stderr gets a line where it collapses.
+    Raises `ConfigError` where the batch does not go into the ranks, `CheckpointError` where the checkpoints are all damaged or
+    belong to another model, and `NonFiniteError` where a loss or gradient is not finite.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
-    )
-    first = _load(model, optimizer, folder / "state") if (folder / "state").exists() else 0
-    log = _keep_lines(folder / "metrics.jsonl", first)
-    task = progress.add_task(title, total=config.steps, completed=first)
-    model.train()
-    figures: list[dict[str, float]] = []
-    began = time.monotonic()
-    with open(log, "a", encoding="utf-8") as file:
-        for step in range(first, config.steps):
-            torch.manual_seed(config.seed * 1_000_003 + step)
-            for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate * _schedule(step, config)
-            loss, values = model.training_step(batches(step), step / config.steps)
-            if not torch.isfinite(loss):
-                raise TrainingError(f"{title}: the loss is {float(loss)} at step {step}; the last state saved is whole: {folder}")
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            figures.append({"loss": float(loss.detach()), **values})
-            progress.advance(task)
-            if (step + 1) % config.log_every == 0 or step + 1 == config.steps:
-                means = {
-                    name: sum(f[name] for f in figures if name in f) / sum(name in f for f in figures) for name in figures[-1]
-                }
-                file.write(json.dumps({"step": step + 1, "seconds": round(time.monotonic() - began, 2), **means}) + "\n")
-                file.flush()
-                figures.clear()
-            if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
-                _save(model, optimizer, folder / "state", step + 1)
+    if config.batch_size % world.size:
+        raise ConfigError(f"batch_size is {config.batch_size}, expected a multiple of the {world.size} ranks")
+    stop = StopRequest()
+    checkpoint = newest_checkpoint(run, world, FORMAT)
+    if checkpoint:
+        _load(model, checkpoint / "model.safetensors")
+    model.to(world.device).train()
+    engine = start_engine(_Step(model, mixes(config, world)), config, 1)
+    first = restore_training(engine, checkpoint)["step"] if checkpoint else 0
+    gathered = _Gathered()
+    with metrics(run, config, world, first) as log:
+        for step in range(first + 1, config.steps + 1):
+            seed_step(config.seed, step, world.rank)
+            rate = learning_rate(step, config)
+            for group in engine.optimizer.param_groups:
+                group["lr"] = rate
+            output = engine(batches(step - 1, world.rank, world.size), (step - 1) / config.steps, world.device)
+            stopped = _backward(engine, output, gathered, step, world, stop.number)
+            norm = update(engine, config)
+            if norm is None:
+                raise NonFiniteError(f"step {step}: the gradient is not finite; no weight was changed")
+            figures = {"loss": gathered.loss}
+            if log.due(step):
+                figures = {**gathered.line(world), "learning_rate": rate, "gradient_norm": norm}
+                if world.rank == 0 and figures.get("entropy", 1.0) < COLLAPSED:
+                    print(f"step {step}: the codebook collapses: {_collapse(figures)}", file=sys.stderr, flush=True)
+                gathered = _Gathered()
+            log.log(step, figures, {"examples": config.batch_size})
+            if step % config.save_every == 0 or step == config.steps or stopped:
+                publish(engine, step, run, config, world, FORMAT, lambda folder: _write(model, config, folder))
+            if stopped:
+                return stopped
     model.eval()
+    return 0
 
 
-def _schedule(step: int, config: FitConfig) -> float:
-    warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
-    return warm * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * step / config.steps)))
+class _Gathered:
+    """What the steps since the last line gave, over all ranks."""
+
+    def __init__(self) -> None:
+        self.loss = 0.0
+        self.means: dict[str, list[float]] = {}
+        self.counts: torch.Tensor | None = None
+        self.restarts = 0
+
+    def line(self, world: World) -> dict[str, float]:
+        """Means of the terms, and the codebook's health."""
+        means = {name: sum(values) / len(values) for name, values in self.means.items()}
+        loss = means.pop("loss")
+        if self.counts is None:
+            return {"loss": loss, **means}
+        return {"loss": loss, **means, **codebook_health(world.sum(self.counts)), "restarts": self.restarts}
 
 
-def _save(model: nn.Module, optimizer: torch.optim.AdamW, folder: Path, step: int) -> None:
-    names = {parameter: name for name, parameter in model.named_parameters()}
-    moments = {f"{names[p]}::{key}": value for p, state in optimizer.state.items() for key, value in state.items()}
-    with published_folder(folder, {"format": FORMAT, "step": step}) as temporary:
-        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, temporary / "model.safetensors")
-        save_file({name: value.contiguous() for name, value in moments.items()}, temporary / "optimizer.safetensors")
+def _backward(engine, output: StepOutput, gathered: _Gathered, step: int, world: World, stop: int) -> int:
+    """The gradient of Σ weight · Σ total ÷ Σ count over all ranks, noted in `gathered`. Returns the signal that any rank got."""
+    terms = output.terms
+    sums = torch.tensor([[float(term.total.detach()), float(term.count)] for term in terms.values()], dtype=torch.float64)
+    asked = torch.zeros(world.size, 2, dtype=torch.float64)
+    asked[world.rank, 0] = stop
+    found = world.sum(torch.cat([sums, asked]).to(world.device)).cpu()
+    sums, asked = found[: len(terms)], found[len(terms) :]
+    counts = sums[:, 1].clamp_min(1.0).tolist()
+    # DeepSpeed averages gradients over ranks.
+    loss = sum(term.weight * world.size / count * term.total for term, count in zip(terms.values(), counts, strict=True))
+    engine.backward(loss)
+    means = {name: total / count for name, (total, _), count in zip(terms, sums.tolist(), counts, strict=True)}
+    gathered.loss = sum(terms[name].weight * mean for name, mean in means.items())
+    if not math.isfinite(gathered.loss):
+        raise NonFiniteError(f"step {step}: the loss is {gathered.loss} ({means}); no weight was changed")
+    for name, mean in {**means, "loss": gathered.loss}.items():
+        gathered.means.setdefault(name, []).append(mean)
+    if output.used:
+        counted = code_counts(output.used.codes, output.used.size)
+        gathered.counts = counted if gathered.counts is None else gathered.counts + counted
+        gathered.restarts = output.used.restarts
+    return int(asked.max())
 
 
-def _load(model: nn.Module, optimizer: torch.optim.AdamW, folder: Path) -> int:
-    manifest = check_folder(folder, FORMAT)
+def _collapse(figures: dict) -> str:
+    return (
+        f"perplexity {figures['perplexity']:.1f}, {figures['used']:.0%} of the codes used, {figures['restarts']} restarts so far"
+    )
+
+
+def _write(model: nn.Module, config: FitConfig, folder: Path) -> None:
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / "model.safetensors")
+    write_recipe(config, folder)
+
+
+def _load(model: nn.Module, path: Path) -> None:
     try:
-        model.load_state_dict(load_file(folder / "model.safetensors"))
-        moments = load_file(folder / "optimizer.safetensors")
-    except (RuntimeError, SafetensorError) as problem:
-        raise CheckpointError(f"{folder}: saved by another model than the one configured now ({problem})") from None
-    parameters = dict(model.named_parameters())
-    for key, value in moments.items():
-        name, _, field = key.rpartition("::")
-        optimizer.state[parameters[name]][field] = value
-    return manifest["step"]
-
-
-def _keep_lines(path: Path, steps: int) -> Path:
-    """Drop logged lines past the step that training goes on from."""
-    if path.exists():
-        lines = [
-            line
-            for line in path.read_text(encoding="utf-8").splitlines()
-            if line.endswith("}") and json.loads(line)["step"] <= steps
-        ]
-        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    return path
+        model.load_state_dict(load_file(path))
+    except (RuntimeError, SafetensorError, FileNotFoundError) as problem:
+        raise CheckpointError(f"{path}: saved by another model than the one configured now ({problem})") from None

@@ -12,7 +12,7 @@ from rich.progress import Progress
 
 from mmpt.progress import progress_bars
 from mmpt.storage import write_bytes
-from mmpt.training.config import TrainingConfig
+from mmpt.training.config import OptimizationConfig, TrainingConfig
 from mmpt.training.distributed import World
 from mmpt.training.step import StepResult
 
@@ -20,58 +20,69 @@ FILE = "metrics.jsonl"
 
 
 class Metrics:
-    """Writes a line for every `log_every`-th step and shows the progress. Does nothing on ranks other than 0."""
+    """Writes a line for every `log_every`-th step to `run`/metrics.jsonl and shows the progress; only on rank 0."""
 
-    def __init__(self, config: TrainingConfig, world: World, resumed_step: int, progress: Progress | None) -> None:
-        self._config = config
+    def __init__(self, run: Path, config: OptimizationConfig, world: World, resumed_step: int, progress: Progress | None) -> None:
+        self._run, self._config = run, config
         self._active = world.rank == 0
         self._progress = progress
-        self._tokens, self._steps, self._since = 0, 0, time.perf_counter()
+        self._amounts: dict[str, float] = {}
+        self._steps, self._since = 0, time.perf_counter()
         if self._active:
-            config.output.mkdir(parents=True, exist_ok=True)
-            truncate(config.output / FILE, resumed_step)
+            run.mkdir(parents=True, exist_ok=True)
+            truncate(run / FILE, resumed_step)
             if progress is not None:
                 self._task = progress.add_task("training", total=config.steps, completed=resumed_step)
 
-    def log(self, step: int, result: StepResult) -> None:
-        """Take note of a step. Speed (tokens/s over all ranks, seconds a step) is the mean since the last line."""
+    def due(self, step: int) -> bool:
+        """Whether `log` will write a line for this step."""
+        return step % self._config.log_every == 0 or step == self._config.steps
+
+    def log(self, step: int, figures: dict, amounts: dict[str, float]) -> None:
+        """Take note of a step: its `figures`, with at least `loss`, and `amounts` of work over all ranks, such as tokens.
+
+        What is written of `amounts` is NAME_per_second; that and `seconds` a step are means since the last line.
+        """
         if not self._active:
             return
-        self._tokens += result.tokens
+        self._amounts = {name: self._amounts.get(name, 0.0) + amount for name, amount in amounts.items()}
         self._steps += 1
-        summary = f"loss {result.loss:.4f}"
+        summary = f"loss {figures['loss']:.4f}"
         if self._progress is not None:
             self._progress.update(self._task, completed=step, description=summary)
-        if step % self._config.log_every and step != self._config.steps:
+        if not self.due(step):
             return
         seconds = time.perf_counter() - self._since
-        line = {
-            "step": step,
-            "loss": result.loss,
-            "nll": result.nll,
-            "tokens_per_second": self._tokens / seconds,
-            "learning_rate": result.learning_rate,
-            "gradient_norm": result.gradient_norm,
-            "seconds": seconds / self._steps,
-            "fill": result.tokens / (self._config.packs_per_step * self._config.pack_tokens),
-        }
-        with open(self._config.output / FILE, "a", encoding="utf-8") as file:
+        speeds = {f"{name}_per_second": amount / seconds for name, amount in self._amounts.items()}
+        line = {"step": step, **figures, **speeds, "seconds": seconds / self._steps}
+        with open(self._run / FILE, "a", encoding="utf-8") as file:
             file.write(json.dumps(line, allow_nan=False) + "\n")
         if self._progress is None:
             left = math.ceil((self._config.steps - step) * line["seconds"])
-            speed = f"{line['tokens_per_second']:.0f} tokens/s"
+            speed = ", ".join(f"{amount / seconds:.0f} {name}/s" for name, amount in self._amounts.items())
             print(f"step {step}/{self._config.steps}  {summary}  {speed}  {left} s left", flush=True)
-        self._tokens, self._steps, self._since = 0, 0, time.perf_counter()
+        self._amounts, self._steps, self._since = {}, 0, time.perf_counter()
 
 
 @contextmanager
-def metrics(config: TrainingConfig, world: World, resumed_step: int) -> Iterator[Metrics]:
+def metrics(run: Path, config: OptimizationConfig, world: World, resumed_step: int) -> Iterator[Metrics]:
     """`Metrics` for the steps after `resumed_step`: a live bar with the time left on a terminal, plain lines elsewhere."""
     if world.rank or not sys.stdout.isatty():
-        yield Metrics(config, world, resumed_step, None)
+        yield Metrics(run, config, world, resumed_step, None)
         return
     with progress_bars() as progress:
-        yield Metrics(config, world, resumed_step, progress)
+        yield Metrics(run, config, world, resumed_step, progress)
+
+
+def step_figures(result: StepResult, config: TrainingConfig) -> dict:
+    """What a line says of a step of a language model; `fill` is the share of the packs that tokens take."""
+    return {
+        "loss": result.loss,
+        "nll": result.nll,
+        "learning_rate": result.learning_rate,
+        "gradient_norm": result.gradient_norm,
+        "fill": result.tokens / (config.packs_per_step * config.pack_tokens),
+    }
 
 
 def truncate(path: Path, step: int) -> None:

@@ -2,10 +2,10 @@
 
 import math
 
-from mmpt.training.config import TrainingConfig
+from mmpt.training.config import OptimizationConfig
 
 
-def learning_rate(step: int, config: TrainingConfig) -> float:
+def learning_rate(step: int, config: OptimizationConfig) -> float:
     """Learning rate of update `step`, counted from 1.
 
     Linear warmup over `warmup_steps` reaches `learning_rate` at its last step. Then `cosine` (arXiv:1608.03983) and `linear` fall

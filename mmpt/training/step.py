@@ -9,7 +9,7 @@ import torch
 from mmpt.data.loading.packing import PackedBatch
 from mmpt.errors import DataError, MmptError
 from mmpt.model.forward import LossParts, target_weights
-from mmpt.training.config import TrainingConfig
+from mmpt.training.config import OptimizationConfig, TrainingConfig
 from mmpt.training.distributed import World
 from mmpt.training.schedules import learning_rate
 from mmpt.vocabulary import MODALITIES
@@ -39,7 +39,7 @@ def train_step(engine, batches: list[PackedBatch], step: int, config: TrainingCo
     a function of (seed, step, rank). Raises `NonFiniteError`, before the optimizer has changed a weight, and `DataError` where
     no token of the step has a weight.
     """
-    torch.manual_seed(int(np.random.SeedSequence((config.seed, step, world.rank)).generate_state(1, np.uint64)[0] >> 1))
+    seed_step(config.seed, step, world.rank)
     rate = learning_rate(step, config)
     for group in engine.optimizer.param_groups:
         group["lr"] = rate
@@ -62,7 +62,16 @@ def train_step(engine, batches: list[PackedBatch], step: int, config: TrainingCo
         guilty = [batch for batch, part in zip(batches, parts, strict=True) if not torch.isfinite(part.loss_sum)]
         where = f"documents {_names(guilty)}" if guilty else "a pack of another rank"
         raise NonFiniteError(f"step {step}: the loss is {loss} on rank {world.rank}, {where}; no weight was changed")
-    return StepResult(loss, nll, tokens, rate, _update(engine, batches, step, config, world), stop)
+    norm = update(engine, config)
+    if norm is None:
+        had = f"rank {world.rank} had documents {_names(batches)}"
+        raise NonFiniteError(f"step {step}: the gradient is not finite, {had}; no weight was changed")
+    return StepResult(loss, nll, tokens, rate, norm, stop)
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Start torch's random numbers of a step (dropout, noise) anew on this rank."""
+    torch.manual_seed(int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0] >> 1))
 
 
 def _reduce(parts: list[LossParts], batches: list[PackedBatch], total: float, stop: int, world: World):
@@ -78,23 +87,19 @@ def _reduce(parts: list[LossParts], batches: list[PackedBatch], total: float, st
     return loss / total, nll, int(tokens), int(max(rest[8:]))
 
 
-def _update(engine, batches: list[PackedBatch], step: int, config: TrainingConfig, world: World) -> float:
-    """Clip, stop on a non-finite gradient, step. Returns the gradient's norm before clipping."""
+def update(engine, config: OptimizationConfig) -> float | None:
+    """Clip and step. Returns the gradient's norm before clipping, or None where it is not finite: then no weight was changed."""
     if config.zero_stage == 0:
         limit = config.gradient_clip or math.inf
         trainable = [parameter for parameter in engine.module.parameters() if parameter.requires_grad]
         norm = torch.nn.utils.clip_grad_norm_(trainable, limit).item()
-        applied = math.isfinite(norm)
-        if applied:
+        if math.isfinite(norm):
             engine.step()
-    else:
-        engine.step()
-        applied = engine.was_step_applied()  # DeepSpeed skips the optimizer where the norm is not finite
-        norm = float(engine.get_global_grad_norm())
-    if not applied:
-        had = f"rank {world.rank} had documents {_names(batches)}"
-        raise NonFiniteError(f"step {step}: the gradient is not finite, {had}; no weight was changed")
-    return norm
+            return norm
+        return None
+    engine.step()
+    # DeepSpeed skips the optimizer where the norm is not finite.
+    return float(engine.get_global_grad_norm()) if engine.was_step_applied() else None
 
 
 def _names(batches: list[PackedBatch]) -> str:

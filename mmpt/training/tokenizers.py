@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 
 import pydantic
 import torch
-from rich.progress import Progress
 
 from mmpt.config import Schema
 from mmpt.data.shards.read import DocumentShards
@@ -18,8 +17,9 @@ from mmpt.tokenizers.image.config import ImageTokenizerConfig
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
 from mmpt.tokenizers.speech.batches import SpeechExample, speech_batches
 from mmpt.tokenizers.speech.config import SpeechConfig
-from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
+from mmpt.tokenizers.speech.tokenizer import DecoderTraining, SpeechTokenizer
 from mmpt.tokenizers.text import load_text_tokenizer
+from mmpt.training.distributed import World
 from mmpt.training.fit import FitConfig, fit
 
 
@@ -31,9 +31,11 @@ class _Spec(Schema):
 
 class SpeechSpec(_Spec):
     """`data`: document shards, of which every utterance with a transcript is used (the first `examples`). `text_tokenizer`: a
-    folder or Hugging Face name, the units of the transcripts."""
+    folder or Hugging Face name, the units of the transcripts. `fit` trains encoder, codebook and text decoder with the mel
+    decoder beside them; then, with them at rest, `speak` trains the mel decoder alone."""
 
     kind: Literal["speech"]
+    speak: FitConfig | None = None
     text_tokenizer: str
     tokenizer: SpeechConfig
 
@@ -51,24 +53,35 @@ class TokenizerSpec(pydantic.RootModel):
     root: Annotated[SpeechSpec | ImageSpec, pydantic.Field(discriminator="kind")]
 
 
-def train_tokenizer(spec: SpeechSpec | ImageSpec, folder: Path, progress: Progress) -> None:
-    """Train by `spec` and write `folder`/tokenizer; `folder` also holds the state to go on from and metrics.jsonl.
+def train_tokenizer(spec: SpeechSpec | ImageSpec, folder: Path, world: World) -> int:
+    """Train by `spec` and write `folder`/tokenizer; each stage's checkpoints and metrics.jsonl are in a subfolder of its name.
 
-    Raises `DataError` where the shards hold nothing to train on.
+    Returns the signal that ended it early, else 0. Raises `DataError` where the shards hold nothing to train on.
     """
     torch.manual_seed(spec.fit.seed)
-    if isinstance(spec, SpeechSpec):
-        model = SpeechTokenizer(spec.tokenizer, load_text_tokenizer(spec.text_tokenizer))
-        examples = _utterances(spec.data, model.sample_rate, spec.examples)
-        batches = speech_batches(examples, spec.tokenizer, spec.fit)
-    else:
-        model = ImageTokenizer(spec.tokenizer)
-        examples = _pictures(spec.data, spec.examples)
-        batches = image_batches(examples, spec.tokenizer, spec.fit)
-    fit(model, batches, spec.fit, folder, progress, f"{spec.kind} tokenizer")
-    if isinstance(spec, SpeechSpec):
+    return _train_speech(spec, folder, world) if isinstance(spec, SpeechSpec) else _train_image(spec, folder, world)
+
+
+def _train_speech(spec: SpeechSpec, folder: Path, world: World) -> int:
+    model = SpeechTokenizer(spec.tokenizer, load_text_tokenizer(spec.text_tokenizer))
+    examples = _utterances(spec.data, model.sample_rate, spec.examples)
+    stopped = fit(model, speech_batches(examples, spec.tokenizer, spec.fit), spec.fit, folder / "recognition", world)
+    if spec.speak and not stopped:
+        speaking = DecoderTraining(model)
+        stopped = fit(speaking, speech_batches(examples, spec.tokenizer, spec.speak), spec.speak, folder / "speaking", world)
+    if world.rank == 0 and not stopped:
         model.choose_default_voice(examples)
-    model.save(folder / "tokenizer")
+        model.save(folder / "tokenizer")
+    return stopped
+
+
+def _train_image(spec: ImageSpec, folder: Path, world: World) -> int:
+    model = ImageTokenizer(spec.tokenizer)
+    batches = image_batches(_pictures(spec.data, spec.examples), spec.tokenizer, spec.fit)
+    stopped = fit(model, batches, spec.fit, folder / "autoencoding", world)
+    if world.rank == 0 and not stopped:
+        model.save(folder / "tokenizer")
+    return stopped
 
 
 def _utterances(folders: Sequence[Path], sample_rate: int, limit: int | None) -> list[SpeechExample]:

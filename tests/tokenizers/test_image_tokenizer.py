@@ -16,6 +16,7 @@ from mmpt.tokenizers.image.captions import caption_ids
 from mmpt.tokenizers.image.config import CaptionConfig, ImageTokenizerConfig
 from mmpt.tokenizers.image.losses import contrastive_loss, pixel_loss, prediction_loss
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
+from mmpt.tokenizers.terms import StepOutput
 
 EMA = {"kind": "ema", "codes": 16, "dim": 6}
 FSQ = {"kind": "fsq", "levels": [4, 3, 2]}
@@ -54,6 +55,10 @@ def tokenizer(quantizer: dict = EMA, steps: int = 2, **changes) -> ImageTokenize
     for step in range(steps):
         model.training_step(batches(step), 0.9)
     return model.eval()
+
+
+def loss_of(output: StepOutput) -> torch.Tensor:
+    return sum(term.weight * term.total / term.count.clamp_min(1) for term in output.terms.values())
 
 
 @pytest.mark.parametrize("quantizer", [EMA, FSQ])
@@ -130,7 +135,7 @@ def test_a_training_step_is_a_function_of_seed_and_batch(precision):
         model = tokenizer(steps=1, precision=precision).train()
         batch = image_batches([ImageExample(p, "a") for p in pictures(9)], model.config, Plan())(1)
         torch.manual_seed(5)
-        loss, _ = model.training_step(batch, 0.5)
+        loss = loss_of(model.training_step(batch, 0.5))
         loss.backward()
         return loss.detach(), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
@@ -146,23 +151,23 @@ def test_a_few_pictures_are_learned_by_heart(quantizer):
     batches = image_batches(shown, model.config, Plan())
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
     for step in range(150):
-        loss, figures = model.training_step(batches(step), step / 150)
+        output = model.training_step(batches(step), step / 150)
         optimizer.zero_grad()
-        loss.backward()
+        loss_of(output).backward()
         optimizer.step()
     targets = np.stack([picture_bytes(example.picture, 16) for example in shown]).astype(float)
     drawn = np.stack([np.asarray(p) for p in model.decode(model.encode([e.picture for e in shown]))]).astype(float)
     distances = np.square(drawn[:, None] - targets[None]).mean(axis=(2, 3, 4))
     assert (distances.argmin(axis=1) == np.arange(6)).all()
     assert distances.diagonal().mean() < 0.25 * targets.var(axis=0).mean()
-    assert figures["describe"] < 0.5  # nats a word; untrained: log 64 = 4.2
+    assert output.terms["describe"].total / output.terms["describe"].count < 0.5  # nats a word; untrained: log 64 = 4.2
 
 
 def test_states_are_quantised_only_once_their_time_has_come():
     model = ImageTokenizer(config(quantize_from=0.5))
     batch = image_batches([ImageExample(p, "a") for p in pictures(9)], model.config, Plan())(0)
-    assert "quantizer" not in model.training_step(batch, 0.49)[1] and model.quantizer.steps == 0
-    assert "quantizer" in model.training_step(batch, 0.5)[1] and model.quantizer.steps == 1
+    assert "quantizer" not in model.training_step(batch, 0.49).terms and model.quantizer.steps == 0
+    assert "quantizer" in model.training_step(batch, 0.5).terms and model.quantizer.steps == 1
 
 
 def test_batches_are_a_function_of_the_step_and_every_epoch_shows_every_picture():
@@ -200,7 +205,7 @@ def test_caption_ids_are_words_whatever_their_case_and_marks():
     assert caption_ids("A red, RED cat sits here", captions) == caption_ids("a RED red cat", captions)
     assert caption_ids("", captions) == [] and 0 not in caption_ids("one two three", captions)
     batch = image_batches([ImageExample(p, "") for p in pictures(6)], config(), Plan())(0)
-    assert batch.captions.shape == (6, 1) and np.isfinite(float(ImageTokenizer(config()).training_step(batch, 0.5)[0].detach()))
+    assert batch.captions.shape == (6, 1) and loss_of(ImageTokenizer(config()).training_step(batch, 0.5)).isfinite()
 
 
 def test_padding_changes_no_caption():
@@ -281,8 +286,7 @@ def test_a_frozen_tower_of_timm_never_changes(tmp_path):
     model = tokenizer(EMA, steps=1, tower={"timm": "test_vit", "pretrained": False}, side=160).train()
     assert not model.tower.model.training
     pixels = torch.rand(4, 3, 160, 160) * 2 - 1
-    loss, _ = model.training_step(ImageBatch(pixels, torch.ones(4, 2, dtype=torch.int64)), 0.5)
-    loss.backward()
+    loss_of(model.training_step(ImageBatch(pixels, torch.ones(4, 2, dtype=torch.int64)), 0.5)).backward()
     assert all(parameter.grad is None for parameter in model.tower.parameters())
     assert model.qformer.queries.grad.abs().sum() > 0
     model.save(tmp_path / "saved")
@@ -294,7 +298,8 @@ def test_a_frozen_tower_of_timm_never_changes(tmp_path):
     [
         ({"tower": {"patch": 3, "width": 32, "depth": 1, "heads": 4}}, "tower.patch 3 is no power of two"),
         ({"qformer": {"queries": 5, "width": 30, "depth": 1, "heads": 4}}, "qformer.width 30 is no multiple"),
-        ({"quantizer": {"kind": "fsq", "levels": [4, 1]}}, "quantizer.levels"),
+        ({"quantizer": {"kind": "none", "dim": 4}}, "quantizer.kind none does not give one code"),
+        ({"quantizer": {"kind": "fsq", "levels": [4, 1]}}, "quantizer.fsq.levels"),
         ({"picture": 3}, "picture: unknown key"),
     ],
 )

@@ -3,12 +3,21 @@
 import numpy as np
 import pytest
 import torch
+import vector_quantize_pytorch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmpt.config import parse_config
 from mmpt.errors import ConfigError
-from mmpt.tokenizers.quantizers import EmaConfig, EmaQuantizer, FsqConfig, build_quantizer, codebook_use
+from mmpt.tokenizers.quantizers import (
+    EmaConfig,
+    EmaQuantizer,
+    FsqConfig,
+    NoneConfig,
+    ResidualConfig,
+    build_quantizer,
+    codebook_use,
+)
 from mmpt.tokenizers.speech.config import SpeechConfig
 
 
@@ -81,7 +90,7 @@ def test_ema_follows_a_slow_reference():
         result = quantizer(x)
         assert result.codes.tolist() == nearest
         error = np.mean([(row - entries[k]) ** 2 for row, k in zip(rows, nearest, strict=True)])
-        assert float(result.loss) == pytest.approx(0.25 * error, rel=1e-4)
+        assert float(result.loss / result.count) == pytest.approx(0.25 * error, rel=1e-4) and result.count == 37
         for k in range(8):
             mine = [row for row, code in zip(rows, nearest, strict=True) if code == k]
             counts[k] = 0.9 * counts[k] + 0.1 * len(mine) / 37 * 8
@@ -89,15 +98,22 @@ def test_ema_follows_a_slow_reference():
         torch.testing.assert_close(quantizer.codebook.double(), torch.from_numpy(sums / counts[:, None]), atol=1e-4, rtol=1e-4)
 
 
+def put_away(quantizer: EmaQuantizer) -> None:
+    """Half of the entries far from all data."""
+    quantizer.codebook[4:] = quantizer.sums[4:] = 1000.0
+    quantizer.sums[:4] = quantizer.codebook[:4]
+    quantizer.counts.fill_(1.0)
+
+
 def test_dead_codes_are_restarted_among_the_data():
     torch.manual_seed(2)
     quantizer = ema(decay=0.5, restart_every=10).train()
     x = torch.randn(256, 3)
     quantizer(x)
-    quantizer._set(torch.cat([quantizer.codebook[:4], torch.full((4, 3), 1000.0)]), torch.ones(8))
+    put_away(quantizer)
     for _ in range(25):
         quantizer(x)
-    assert quantizer.codebook.abs().max() < 10
+    assert quantizer.codebook.abs().max() < 10 and quantizer.restarts == 4
     assert codebook_use(quantizer.eval()(x).codes, 8)["used"] == 1.0
 
 
@@ -106,7 +122,7 @@ def test_without_a_restart_dead_codes_stay_dead():
     quantizer = ema(decay=0.5, restart_every=10_000).train()
     x = torch.randn(256, 3)
     quantizer(x)
-    quantizer._set(torch.cat([quantizer.codebook[:4], torch.full((4, 3), 1000.0)]), torch.ones(8))
+    put_away(quantizer)
     for _ in range(25):
         quantizer(x)
     assert codebook_use(quantizer.eval()(x).codes, 8)["used"] == 0.5
@@ -163,6 +179,63 @@ def test_ema_goes_on_from_its_state_to_the_bit():
         torch.manual_seed(step)
         other(x)
     assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "cast", [lambda module: module.bfloat16(), lambda module: module.half(), lambda module: module.to(torch.bfloat16)]
+)
+def test_a_codebook_stays_float32_under_a_cast(cast):
+    torch.manual_seed(6)
+    quantizer = ema(decay=0.999).train()
+    quantizer(torch.randn(64, 3))
+    before = quantizer.codebook.clone()
+    wrapped = torch.nn.Sequential(torch.nn.Linear(3, 3), quantizer)
+    cast(wrapped)
+    assert wrapped[0].weight.dtype != torch.float32 and torch.equal(quantizer.codebook, before)
+    assert {buffer.dtype for buffer in quantizer.buffers()} == {torch.float32, torch.int64}
+    x = torch.randn(64, 3).to(wrapped[0].weight.dtype)
+    result = quantizer(x)
+    assert result.states.dtype == x.dtype and result.loss.dtype == torch.float32
+    moved = (quantizer.codebook - before).abs()
+    assert 0 < moved.max() < 0.01  # steps that bfloat16 could not hold
+
+
+def test_residual_stages_come_nearer_and_survive_the_round_trip():
+    torch.manual_seed(7)
+    x = torch.randn(2000, 4)
+    errors = []
+    for stages in (1, 2, 4):
+        quantizer = build_quantizer(ResidualConfig(stages=stages, stage=EmaConfig(codes=16, dim=4, decay=0.9))).train()
+        for _ in range(30):
+            quantizer(x)
+        found = quantizer.eval()(x)
+        errors.append(float((found.states - x).square().mean()))
+        assert found.codes.shape == (2000, stages) and quantizer.config.codes == 16 * stages
+        assert torch.equal(found.codes // 16, torch.arange(stages).expand(2000, -1))
+        torch.testing.assert_close(quantizer.decode(found.codes), found.states)
+        one = quantizer.stages[0](x)
+        assert torch.equal(found.codes[:, 0], one.codes)
+        if stages > 1:
+            assert torch.equal(found.codes[:, 1] - 16, quantizer.stages[1](x - one.states).codes)
+    assert errors[1] < 0.4 * errors[0] and errors[2] < 0.2 * errors[1]
+
+
+def test_a_residual_quantiser_agrees_with_a_reference():
+    reference = vector_quantize_pytorch.ResidualVQ(dim=4, codebook_size=16, num_quantizers=3, decay=0.9, kmeans_init=False).eval()
+    quantizer = build_quantizer(ResidualConfig(stages=3, stage=EmaConfig(codes=16, dim=4))).eval()
+    for stage, layer in zip(quantizer.stages, reference.layers, strict=True):
+        stage.codebook.copy_(layer._codebook.embed[0])
+    x = torch.randn(5, 7, 4)
+    states, codes, _ = reference(x)
+    found = quantizer(x)
+    assert torch.equal(found.codes - torch.tensor([0, 16, 32]), codes)
+    torch.testing.assert_close(found.states, states)
+
+
+def test_no_quantiser_changes_nothing():
+    x = torch.randn(2, 3, 4, requires_grad=True)
+    found = build_quantizer(NoneConfig(dim=4))(x)
+    assert found.states is x and found.codes.shape == (2, 3) and float(found.loss) == float(found.count) == 0
 
 
 def test_codebook_use_golden_values():

@@ -104,7 +104,7 @@ def test_slower_speech_never_leaves_the_window():
         (SpeechExample(np.array([np.nan], np.float32), "a"), "finite float32"),
         (SpeechExample(np.zeros(900), "a"), "finite float32"),
         (SpeechExample(np.zeros(25_601, np.float32), "a"), "25601 samples, at most 25600"),
-        (SpeechExample(np.zeros(900, np.float32), " "), "no text"),
+        (SpeechExample(np.zeros(900, np.float32), " "), "no letter"),
     ],
 )
 def test_all_that_cannot_be_trained_on_is_named(bad, said):

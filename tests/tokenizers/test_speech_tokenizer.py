@@ -9,8 +9,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rich.console import Console
-from rich.progress import Progress
 from safetensors.torch import load_file, save_file
 
 from mmpt.errors import CheckpointError, DataError
@@ -19,9 +17,9 @@ from mmpt.tokenizers.speech.batches import SpeechExample, speech_batches
 from mmpt.tokenizers.speech.config import SpeechConfig
 from mmpt.tokenizers.speech.layers import sinusoids
 from mmpt.tokenizers.speech.text_decoder import TextDecoder
-from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
+from mmpt.tokenizers.speech.tokenizer import DecoderTraining, SpeechTokenizer
+from mmpt.tokenizers.terms import StepOutput
 from mmpt.tokenizers.text import train_text_tokenizer
-from mmpt.training.fit import FitConfig, fit
 
 WORDS = {"do": 300, "re": 700, "mi": 1500, "fa": 3200}
 STILL = {"speed": 0, "pitch": 0, "gain": 0, "noise": 0, "time_mask": 0, "mel_mask": 0}
@@ -33,11 +31,13 @@ class Plan:
     seed: int = 0
 
 
-def config(**changes) -> SpeechConfig:
+def config(encoder: dict | None = None, **changes) -> SpeechConfig:
     small = {
         "quantizer": {"kind": "ema", "codes": 16, "dim": 4, "restart_every": 5},
-        "mels": 32, "dim": 32, "heads": 2, "conv_blocks": 1, "layers_before": 1, "layers_pooled": 1, "layers_after": 1,
-        "text_layers": 1, "mel_layers": 1, "mel_blocks": 1, "window": 16, "augment": STILL,
+        "encoder": {"dim": 32, "heads": 2, "conv_blocks": 1, "layers_before": 1, "layers_pooled": 1, "layers_after": 1,
+                    "text_layers": 1, **(encoder or {})},
+        "decoder": {"dim": 32, "heads": 2, "layers": 1, "blocks": 1},
+        "mels": 32, "window": 16, "augment": STILL,
     }  # fmt: skip
     return SpeechConfig(**{**small, **changes})
 
@@ -62,19 +62,23 @@ def build(**changes) -> SpeechTokenizer:
     return SpeechTokenizer(config(**changes), train_text_tokenizer([e.text for e in EXAMPLES] * 4, 270))
 
 
-def train(model: SpeechTokenizer, steps: int, learning_rate: float = 3e-3) -> list[float]:
-    batches = speech_batches(EXAMPLES, model.config, Plan())
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.98))
+def loss_of(output: StepOutput) -> torch.Tensor:
+    return sum(term.weight * term.total / term.count.clamp_min(1) for term in output.terms.values())
+
+
+def train(model: torch.nn.Module, config: SpeechConfig, steps: int, learning_rate: float = 3e-3) -> list[dict]:
+    batches = speech_batches(EXAMPLES, config, Plan())
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=learning_rate, betas=(0.9, 0.98))
     losses = []
     model.train()
     for step in range(steps):
         torch.manual_seed(step)
-        loss, figures = model.training_step(batches(step), step / steps)
+        output = model.training_step(batches(step), step / steps)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss_of(output).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        losses.append((float(loss.detach()), figures))
+        losses.append({name: float(term.total.detach() / term.count.clamp_min(1)) for name, term in output.terms.items()})
     model.eval()
     return losses
 
@@ -82,16 +86,17 @@ def train(model: SpeechTokenizer, steps: int, learning_rate: float = 3e-3) -> li
 @pytest.fixture(scope="module")
 def trained() -> tuple[SpeechTokenizer, list]:
     torch.set_num_threads(1)
-    model = build(mel_from=0.8)
-    losses = train(model, 240)
+    model = build()
+    losses = train(model, model.config, 200)
+    losses += train(DecoderTraining(model), model.config, 50)
     model.choose_default_voice(EXAMPLES)
     return model, losses
 
 
 def test_four_utterances_are_learned_by_heart(trained):
     model, losses = trained
-    assert losses[190][1]["reading"] < losses[0][1]["reading"] / 20
-    assert losses[-1][1]["mel"] < losses[0][1]["mel"] / 3
+    assert losses[190]["reading"] < losses[0]["reading"] / 20
+    assert losses[-1]["mel"] < losses[0]["mel"] / 3
     codes = model.encode([e.samples for e in EXAMPLES])
     assert model.transcribe(codes) == [e.text for e in EXAMPLES]
     assert len(np.unique(np.concatenate(codes))) >= 6
@@ -134,7 +139,7 @@ def test_nothing_past_the_end_reaches_a_state(trained, garbage):
 
 
 def test_a_code_depends_on_its_surroundings_alone():
-    model = build(attention=2).eval()
+    model = build(encoder={"attention": 2}).eval()
     mel = torch.randn(1, 16 * 8, 32)
     changed = mel.clone()
     changed[:, 12 * 8 :] += 3.0
@@ -145,15 +150,70 @@ def test_a_code_depends_on_its_surroundings_alone():
     assert (one[:, 12:] - other[:, 12:]).abs().max() > 1e-2
 
 
-def test_long_audio_is_encoded_and_decoded_by_windows(trained):
+@settings(deadline=None, max_examples=20)
+@given(
+    pool=st.sampled_from([1, 2, 4, 8]), block=st.sampled_from([None, 1, 2, 5]), attention=st.integers(0, 4),
+    layers=st.integers(0, 2), convs=st.integers(0, 2), size=st.integers(1, 12), samples=st.integers(1, 60_000),
+)  # fmt: skip
+def test_windows_give_the_codes_of_the_whole_each_once(pool, block, attention, layers, convs, size, samples):
+    shape = {"block": block, "attention": attention, "layers_before": layers, "layers_pooled": layers, "conv_blocks": convs}
+    model = build(encoder=shape, pool=pool, window=size, quantizer={"kind": "fsq", "levels": [8, 8, 8]}).eval()
+    sound = noise(samples)
+    count = -(-samples // model.config.samples_per_code)
+    whole = model._encoded(lambda found: found.codes, [sound], torch.tensor([count]))[0]
+    assert np.array_equal(model.encode([sound])[0], whole) and len(whole) == count
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    block=st.sampled_from([None, 1, 3]), samples=st.integers(0, 50_000), data=st.data(),
+    stages=st.sampled_from([1, 2]), attention=st.integers(0, 3),
+)  # fmt: skip
+def test_a_stream_gives_the_codes_of_the_whole_audio(block, samples, data, stages, attention):
+    quantizer = {"kind": "residual", "stages": stages, "stage": {"codes": 16, "dim": 4}}
+    model = build(encoder={"block": block, "attention": attention}, quantizer=quantizer).eval()
+    torch.manual_seed(1)
+    for stage in model.encoder.quantizer.stages:
+        stage.codebook.normal_()
+    sound, given, at = noise(samples), [], 0
+    with model.streaming() as stream:
+        while at < samples:
+            step = data.draw(st.integers(1, 9000))
+            given.append(stream.push(sound[at : at + step]))
+            at += step
+            late = min(at, samples) - sum(map(len, given)) // stages * 1280
+            assert late < stream.latency + 1280 if block else late <= stream.latency + 1280
+        given.append(stream.finish())
+    expected = model.encode([sound])[0] if samples else np.zeros(0)
+    assert np.array_equal(np.concatenate(given), expected)
+
+
+def test_a_causal_stream_waits_for_its_block_alone():
+    model = build(encoder={"block": 1}).eval()
+    with model.streaming() as stream:
+        assert stream.latency == 1280  # 80 ms
+        assert len(stream.push(noise(1279))) == 0 and len(stream.push(noise(1))) == 1
+        with pytest.raises(DataError, match="NaN"):
+            stream.push(np.full(5000, np.nan, np.float32))
+        assert len(stream.push(noise(1280))) == 1 and len(stream.finish()) == 0
+        with pytest.raises(DataError, match="finished"):
+            stream.push(noise(1280))
+
+
+def test_long_codes_are_decoded_and_read_by_windows(trained):
     model, _ = trained
-    window = model.config.window * 1280
-    long = noise(2 * window + 3000)
-    (codes,) = model.encode([long])
-    parts = model.encode([long[:window], long[window : 2 * window], long[2 * window :]])
-    assert np.array_equal(codes, np.concatenate(parts))
+    (codes,) = model.encode([noise(2 * model.config.window * 1280 + 3000)])
+    parts = np.split(codes, [model.config.window, 2 * model.config.window])
     assert len(model.decode([codes])[0]) == len(codes) * 1280
     assert model.transcribe([codes])[0].split() == " ".join(model.transcribe(parts)).split()
+
+
+def test_three_hours_are_encoded_in_bounded_pieces():
+    model = build(window=375, encoder={"dim": 8, "heads": 1}).eval()
+    sound = np.tile(noise(16_000 * 60), 180)
+    (codes,) = model.encode([sound])
+    assert len(codes) == 180 * 750
+    assert np.array_equal(codes[750 : 2 * 750], codes[2 * 750 : 3 * 750])  # each minute has the same surroundings
 
 
 def test_decoded_sound_is_sound(trained):
@@ -244,50 +304,62 @@ def test_reading_always_stops():
         assert decoder.read(*torch.randn(2, 2, 5, 16), torch.tensor([2, 5])) == [[], []]
 
 
-def test_training_step_is_deterministic_and_rests_the_encoder_at_the_end():
-    model = build()
+@pytest.mark.parametrize(
+    ("resting", "progress", "moving"),
+    [
+        (False, 0.0, {"encoder", "reader", "speaker"}),
+        (False, 0.5, {"encoder", "reader", "speaker"}),
+        (True, 0.5, {"speaker"}),
+    ],
+)
+def test_a_training_step_is_deterministic_and_moves_what_it_should(resting, progress, moving):
+    tokenizer = build()
     batch = speech_batches(EXAMPLES, config(augment={}), Plan())(3)
-    train(model, 3)
-    model.train()
-    start = {name: value.clone() for name, value in model.state_dict().items()}
-    for progress, moving in (
-        (0.0, {"encoder", "reader", "speaker"}),
-        (0.5, {"encoder", "reader", "speaker"}),
-        (0.9, {"speaker"}),
-    ):
-        runs = []
-        for _ in range(2):
-            model.load_state_dict(start)
-            model.zero_grad(set_to_none=True)
-            torch.manual_seed(11)
-            loss, _ = model.training_step(batch, progress)
-            loss.backward()
-            runs.append((loss.detach(), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}))
-        assert torch.equal(runs[0][0], runs[1][0])
-        assert all(torch.equal(gradient, runs[1][1][name]) for name, gradient in runs[0][1].items())
-        assert {name.split(".")[0] for name in runs[0][1]} == moving
-        assert model.encoder.training
-    after = model.state_dict()
-    assert all(torch.equal(after[name], value) for name, value in start.items())  # the last run was the resting encoder's
+    train(tokenizer, tokenizer.config, 3)
+    start = {name: value.clone() for name, value in tokenizer.state_dict().items()}
+    model = DecoderTraining(tokenizer) if resting else tokenizer
+    runs = []
+    for _ in range(2):
+        tokenizer.load_state_dict(start)
+        model.train().zero_grad(set_to_none=True)
+        torch.manual_seed(11)
+        loss = loss_of(model.training_step(batch, progress))
+        loss.backward()
+        runs.append((loss.detach(), {name: p.grad for name, p in tokenizer.named_parameters() if p.grad is not None}))
+    assert torch.equal(runs[0][0], runs[1][0])
+    assert all(torch.equal(gradient, runs[1][1][name]) for name, gradient in runs[0][1].items())
+    assert {name.split(".")[0] for name in runs[0][1]} == moving
+    if resting:
+        after = tokenizer.state_dict()
+        assert all(torch.equal(after[name], value) for name, value in start.items())
 
 
-def test_fit_goes_on_after_an_interruption_to_the_bit(tmp_path):
-    plan = FitConfig(steps=8, batch_size=2, learning_rate=1e-3, warmup_steps=2, save_every=3, log_every=4)
-    batches = speech_batches(EXAMPLES, config(augment={}), plan)
+def test_a_transcript_without_letters_is_named():
+    with pytest.raises(DataError, match=r"example 1: no letter or digit in its text '… \?!'"):
+        speech_batches([EXAMPLES[0], SpeechExample(noise(9000), "… ?!")], config(), Plan())
 
-    def broken(step: int):
-        if step == 5:
-            raise KeyboardInterrupt
-        return batches(step)
 
-    models = [build(), build()]
-    with Progress(console=Console(quiet=True)) as progress:
-        fit(models[0], batches, plan, tmp_path / "one", progress, "one")
-        with pytest.raises(KeyboardInterrupt):
-            fit(build(), broken, plan, tmp_path / "two", progress, "two")
-        fit(models[1], batches, plan, tmp_path / "two", progress, "two")
-    states = [model.state_dict() for model in models]
-    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+@pytest.mark.parametrize(
+    "quantizer", [{"kind": "none", "dim": 4}, {"kind": "residual", "stages": 3, "stage": {"codes": 8, "dim": 4}}]
+)
+def test_other_quantisers_in_the_same_place(quantizer):
+    model = build(quantizer=quantizer)
+    losses = train(model, model.config, 120)
+    sounds = [e.samples for e in EXAMPLES]
+    assert losses[110]["reading"] < losses[0]["reading"] / 3
+    texts = model.recognize(sounds)
+    if quantizer["kind"] == "none":
+        with pytest.raises(DataError, match="without a quantiser"):
+            model.encode(sounds)
+        return
+    codes = model.encode(sounds)
+    assert model.codes == 24 and model.rate == 37.5
+    assert all(np.array_equal(row.reshape(-1, 3) // 8, np.tile([0, 1, 2], (len(row) // 3, 1))) for row in codes)
+    assert model.transcribe(codes) == texts
+    assert [len(sound) for sound in model.decode(codes)] == [len(row) // 3 * 1280 for row in codes]
+    for wrong, said in ((codes[0][:-1], "multiple of the 3 stages"), (codes[0][::-1], "do not come in turn")):
+        with pytest.raises(DataError, match=said):
+            model.decode([wrong])
 
 
 def test_a_saved_tokenizer_is_the_same_tokenizer(trained, tmp_path):
@@ -320,7 +392,7 @@ def test_a_damaged_folder_is_refused_by_file_name(trained, tmp_path):
 def test_weights_that_lack_a_tensor_are_refused(trained, tmp_path):
     model, _ = trained
     model.save(tmp_path / "whole")
-    with published_folder(tmp_path / "less", {"format": "mmpt-speech-tokenizer/1"}) as folder:
+    with published_folder(tmp_path / "less", {"format": "mmpt-speech-tokenizer/2"}) as folder:
         shutil.copytree(tmp_path / "whole", folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("manifest.json"))
         weights = load_file(folder / "model.safetensors")
         del weights["encoder.norm.weight"]
@@ -331,7 +403,7 @@ def test_weights_that_lack_a_tensor_are_refused(trained, tmp_path):
 
 def test_another_kind_of_folder_is_refused(tmp_path):
     (tmp_path / "manifest.json").write_text(json.dumps({"format": "mmpt-image-tokenizer/1", "files": {}}))
-    with pytest.raises(CheckpointError, match="mmpt-speech-tokenizer/1"):
+    with pytest.raises(CheckpointError, match="mmpt-speech-tokenizer/2"):
         SpeechTokenizer.load(tmp_path)
 
 

@@ -17,7 +17,8 @@ from mmpt.model.backbone import BackboneConfig, build_backbone
 from mmpt.model.loading import FORMAT, load_model
 from mmpt.storage import published_folder
 from mmpt.training.config import FinetuneConfig, PretrainConfig
-from mmpt.training.engine import deepspeed_options, parameter_groups
+from mmpt.training.distributed import World
+from mmpt.training.engine import build_engine, deepspeed_options, parameter_groups
 from mmpt.training.metrics import truncate
 from mmpt.training.schedules import learning_rate
 from mmpt.vocabulary import Vocabulary
@@ -58,8 +59,9 @@ def test_mistakes_are_refused(changes, message):
 
 
 def test_packs_that_do_not_divide_among_ranks():
+    ranks = World(0, 3, torch.device("cpu"))
     with pytest.raises(ConfigError, match="packs_per_step is 4, expected a multiple of the 3 ranks"):
-        deepspeed_options(config(), 3)
+        build_engine(torch.nn.Linear(1, 1), None, config(), ranks)
     assert deepspeed_options(config(), 2)["gradient_accumulation_steps"] == 2
 
 

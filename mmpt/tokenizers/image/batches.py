@@ -25,6 +25,9 @@ class ImageBatch(NamedTuple):
     pixels: torch.Tensor
     captions: torch.Tensor
 
+    def to(self, device: torch.device) -> "ImageBatch":
+        return ImageBatch(self.pixels.to(device), self.captions.to(device))
+
 
 class BatchPlan(Protocol):
     """What `image_batches` reads of the training's configuration."""
@@ -46,8 +49,11 @@ def to_pixels(pictures: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(pictures.transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1)
 
 
-def image_batches(examples: Sequence[ImageExample], config: ImageTokenizerConfig, fit: BatchPlan) -> Callable[[int], ImageBatch]:
-    """Step → batch: epoch after epoch in a fresh order each, changed as `config.augment` says, all from `fit.seed` and the step.
+def image_batches(
+    examples: Sequence[ImageExample], config: ImageTokenizerConfig, fit: BatchPlan
+) -> Callable[[int, int, int], ImageBatch]:
+    """(step, rank, ranks) → that rank's share of the step's batch: epoch after epoch in a fresh order each, changed as
+    `config.augment` says, all from `fit.seed` and the step.
 
     Pictures are squashed once and kept as uint8. Raises `DataError` where there is no example.
     """
@@ -66,11 +72,12 @@ def image_batches(examples: Sequence[ImageExample], config: ImageTokenizerConfig
             orders[epoch] = np.random.default_rng((fit.seed, epoch)).permutation(len(examples))
         return orders[epoch]
 
-    def batch(step: int) -> ImageBatch:
-        places = np.arange(step * fit.batch_size, (step + 1) * fit.batch_size)
+    def batch(step: int, rank: int = 0, ranks: int = 1) -> ImageBatch:
+        share = fit.batch_size // ranks
+        places = step * fit.batch_size + np.arange(rank * share, (rank + 1) * share)
         chosen = np.array([order(int(place) // len(examples))[int(place) % len(examples)] for place in places])
-        random = np.random.default_rng((fit.seed, step, 1))
-        changed = np.stack([_augment(pictures[i], config, random) for i in chosen])
+        draws = [np.random.default_rng((fit.seed, int(place), 1)) for place in places]
+        changed = np.stack([_augment(pictures[i], config, random) for i, random in zip(chosen, draws, strict=True)])
         return ImageBatch(to_pixels(changed), torch.from_numpy(captions[chosen]))
 
     return batch

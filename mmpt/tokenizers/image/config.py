@@ -5,7 +5,7 @@ from typing import Literal
 import pydantic
 
 from mmpt.config import Schema
-from mmpt.tokenizers.quantizers import FsqConfig, QuantizerConfig
+from mmpt.tokenizers.quantizers import QuantizerConfig
 
 
 class VitConfig(Schema):
@@ -109,8 +109,8 @@ class ImageTokenizerConfig(Schema):
             patch = getattr(section, "patch", 1)
             if patch < 1 or patch & (patch - 1) or self.side % patch:
                 problems.append(f"{name}.patch {patch} is no power of two that divides side {self.side}")
-        if isinstance(self.quantizer, FsqConfig) and min(self.quantizer.levels, default=0) < 2:
-            problems.append("quantizer.levels must be numbers of 2 or more")
+        if not self.quantizer.codes or self.quantizer.depth > 1:
+            problems.append(f"quantizer.kind {self.quantizer.kind} does not give one code for each query")
         if problems:
             raise ValueError("; ".join(problems))
         return self

@@ -23,8 +23,9 @@ from mmpt.tokenizers.image.decoder import PixelDecoder
 from mmpt.tokenizers.image.encoder import CausalQformer, build_tower
 from mmpt.tokenizers.image.losses import contrastive_loss, pixel_loss, prediction_loss
 from mmpt.tokenizers.quantizers import EmaConfig, Quantized, build_quantizer
+from mmpt.tokenizers.terms import StepOutput, Term, UsedCodes
 
-FORMAT = "mmpt-image-tokenizer/1"
+FORMAT = "mmpt-image-tokenizer/2"
 CHUNK = 64  # pictures at a time in encode and decode
 
 
@@ -71,8 +72,9 @@ class ImageTokenizer(nn.Module):
         with torch.autocast(states.device.type, enabled=False):
             return self.quantizer(states)
 
-    def training_step(self, batch: ImageBatch, progress: float) -> tuple[torch.Tensor, dict[str, float]]:
-        """Loss and its terms for one batch; `progress` (0 … 1) decides whether the states are quantised yet."""
+    def training_step(self, batch: ImageBatch, progress: float) -> StepOutput:
+        """Terms of the loss for one batch; `progress` (0 … 1) decides whether the states are quantised yet."""
+        batch = batch.to(self.scale.device)
         with torch.autocast(batch.pixels.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
             hidden, states = self.states(batch.pixels)
             quantized = self._quantize(states) if progress >= self.config.quantize_from else None
@@ -85,11 +87,13 @@ class ImageTokenizer(nn.Module):
                 "predict": prediction_loss(states, predicted),
                 "describe": self.describer(vectors, batch.captions),
             }
-        loss = sum(getattr(self.config.losses, name) * term for name, term in terms.items())
-        if quantized is not None:
-            terms["quantizer"] = quantized.loss
-            loss = loss + quantized.loss
-        return loss, {name: float(term.detach()) for name, term in terms.items()}
+        weights = self.config.losses
+        found = {name: Term.mean(term, len(batch.pixels), getattr(weights, name)) for name, term in terms.items()}
+        if quantized is None:
+            return StepOutput(found)
+        found["quantizer"] = Term(quantized.loss, quantized.count)
+        restarts = int(getattr(self.quantizer, "restarts", 0))
+        return StepOutput(found, UsedCodes(quantized.codes, self.codes, restarts))
 
     @torch.inference_mode()
     def encode(self, pictures: list[Image.Image]) -> np.ndarray:

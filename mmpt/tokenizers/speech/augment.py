@@ -1,11 +1,12 @@
-"""Variation of log-mel spectrograms: speed, pitch, level, noise, hidden stretches. All on the spectrogram, so it costs little."""
+"""Variation of log-mel spectrograms: speed, pitch, level, colour, room, noise, hidden stretches. On the spectrogram, so it costs
+little."""
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
-from mmpt.tokenizers.speech.config import SAMPLE_RATE, AugmentConfig
-from mmpt.tokenizers.speech.features import SILENCE
+from mmpt.tokenizers.speech.config import HOP, SAMPLE_RATE, AugmentConfig
+from mmpt.tokenizers.speech.features import SILENCE, compress, expand
 
 
 def mel_centers(mels: int) -> np.ndarray:
@@ -29,10 +30,24 @@ def warp(mel: torch.Tensor, speed: float, pitch: float, frames: int) -> torch.Te
     return warped
 
 
+def reverberate(mel: torch.Tensor, seconds: float, level: float) -> torch.Tensor:
+    """`mel` [T, M] with a diffuse tail: in each band the power of a frame is followed by an exponential decay that falls by 60 dB
+    in `seconds` (Polack's model of late reverberation, on powers) and begins `level` dB below it."""
+    length = max(2, int(seconds * SAMPLE_RATE / HOP))
+    decay = 10 ** (-6 * torch.arange(1, length + 1) / length)
+    tail = torch.cat([torch.ones(1), 10 ** (level / 10) * decay])
+    power = expand(mel).t()[:, None]
+    return compress(F.conv1d(F.pad(power, (length, 0)), tail.flip(0)[None, None])[:, 0].t())
+
+
 def disturb(mel: torch.Tensor, config: AugmentConfig, random: np.random.Generator) -> torch.Tensor:
-    """`mel` [T, M] at another level, perhaps with noise, with stretches of time and bands hidden behind its mean."""
+    """`mel` [T, M] at another level and colour, perhaps in a room and in noise, with stretches of time and bands hidden behind
+    its mean."""
     frames, mels = mel.shape
-    mel = (mel + random.uniform(-config.gain, config.gain) / 20).clamp_min(SILENCE)
+    if random.random() < config.reverb:
+        mel = reverberate(mel, random.uniform(0.1, 1.0) * config.reverb_time, random.uniform(-20, -6))
+    slope = torch.linspace(-0.5, 0.5, mels) * float(random.uniform(-config.tilt, config.tilt))
+    mel = (mel + (random.uniform(-config.gain, config.gain) + slope) / 20).clamp_min(SILENCE)
     if random.random() < config.noise:
         level = float(mel.mean(dim=1).max()) - random.uniform(5, 30) / 20
         tilt = np.linspace(1, -1, mels) * random.uniform(-0.3, 0.5)

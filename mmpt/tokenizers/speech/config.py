@@ -14,32 +14,32 @@ class AugmentConfig(Schema):
     """How training speech is varied, each value drawn uniformly for each utterance.
 
     `speed` and `pitch`: largest relative change of tempo and of all frequencies. `gain`: largest change of level in dB.
-    `noise`: share of utterances with added noise, 5 to 30 dB below the speech. `time_mask`, `mel_mask`: longest hidden stretch
-    in frames of 10 ms and in mel bands, two of each (SpecAugment, Park et al. 2019).
+    `tilt`: largest change of level in dB from the lowest to the highest band, another microphone or mouth. `noise`: share of
+    utterances with added noise, 5 to 30 dB below the speech. `reverb`: share of utterances with a decaying tail of up to
+    `reverb_time` seconds (to −60 dB). `time_mask`, `mel_mask`: longest hidden stretch in frames of 10 ms and in mel bands, two of
+    each (SpecAugment, Park et al. 2019).
     """
 
     speed: float = pydantic.Field(0.1, ge=0, lt=0.5)
     pitch: float = pydantic.Field(0.08, ge=0, lt=0.5)
     gain: float = pydantic.Field(6.0, ge=0)
+    tilt: float = pydantic.Field(0.0, ge=0)
     noise: float = pydantic.Field(0.3, ge=0, le=1)
+    reverb: float = pydantic.Field(0.0, ge=0, le=1)
+    reverb_time: float = pydantic.Field(0.4, gt=0)
     time_mask: int = pydantic.Field(0, ge=0)
     mel_mask: int = pydantic.Field(0, ge=0)
 
 
-class SpeechConfig(Schema):
-    """Encoder: `conv_blocks` convolutional blocks and `layers_before` transformer layers at 50 Hz, average pooling by `pool`
-    (4 → 12.5 Hz), `layers_pooled` more layers, the quantiser, `layers_after` layers; then a text decoder of `text_layers`.
-    Mel decoder: `mel_layers` at the code rate, `mel_blocks` convolutional blocks at 50 Hz. All `dim` wide, of `heads` heads.
+class EncoderConfig(Schema):
+    """`conv_blocks` convolutional blocks and `layers_before` transformer layers at 50 Hz, average pooling, `layers_pooled` more
+    layers, the quantiser, `layers_after` layers; then a text decoder of `text_layers`. All `dim` wide, of `heads` heads.
 
-    `attention`: how many codes a state before the quantiser may look to either side. `window`: codes in the longest piece taken
-    at once; longer audio is cut there, so it should not go far beyond the training utterances. `voice`: size of a voice vector.
-    Weights beside the seq2seq loss's 1: `ctc_weight`, and `mel_weight` for what the mel decoder asks of the codes.
-    Quantisation starts after the share `quantize_from` of the training; from the share `mel_from` on the encoder rests and the
-    mel decoder alone goes on.
+    `attention`: how many codes a state before the quantiser may look to either side. `block`: with it, codes are final in blocks
+    of that many: convolutions are causal, and attention sees its own block and what lies before, never a later block. Without,
+    both sides are seen.
     """
 
-    quantizer: QuantizerConfig
-    mels: int = pydantic.Field(80, ge=8)
     dim: int = pydantic.Field(128, ge=8)
     heads: int = pydantic.Field(4, ge=1)
     conv_blocks: int = pydantic.Field(3, ge=0)
@@ -47,17 +47,45 @@ class SpeechConfig(Schema):
     layers_pooled: int = pydantic.Field(2, ge=0)
     layers_after: int = pydantic.Field(2, ge=0)
     text_layers: int = pydantic.Field(2, ge=1)
-    mel_layers: int = pydantic.Field(2, ge=0)
-    mel_blocks: int = pydantic.Field(2, ge=0)
-    pool: int = pydantic.Field(4, ge=1)
     attention: int = pydantic.Field(6, ge=0)
-    window: int = pydantic.Field(375, ge=1)
+    block: int | None = pydantic.Field(None, ge=1)
+    dropout: float = pydantic.Field(0.0, ge=0, lt=1)
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> "EncoderConfig":
+        if self.dim % self.heads or self.dim // self.heads % 2:
+            raise ValueError(f"dim {self.dim} does not give each of {self.heads} heads an even number of values")
+        return self
+
+
+class MelDecoderConfig(Schema):
+    """`layers` transformer layers at the code rate, `blocks` convolutional blocks at 50 Hz, `dim` wide, of `heads` heads; a code
+    looks `attention` codes to either side. `voice`: size of a voice vector."""
+
+    dim: int = pydantic.Field(128, ge=8)
+    heads: int = pydantic.Field(4, ge=1)
+    layers: int = pydantic.Field(2, ge=0)
+    blocks: int = pydantic.Field(2, ge=0)
+    attention: int = pydantic.Field(6, ge=0)
     voice: int = pydantic.Field(8, ge=1)
     dropout: float = pydantic.Field(0.0, ge=0, lt=1)
+
+
+class SpeechConfig(Schema):
+    """`pool` states of 50 Hz make one code (4: 12.5 Hz). `window`: codes in the longest piece taken at once; longer audio is
+    taken in overlapping windows. Weights beside the seq2seq loss's 1: `ctc_weight`, and `mel_weight` for what the mel decoder
+    asks of the codes. Quantisation starts after the share `quantize_from` of the training.
+    """
+
+    quantizer: QuantizerConfig
+    mels: int = pydantic.Field(80, ge=8)
+    pool: int = pydantic.Field(4, ge=1)
+    window: int = pydantic.Field(375, ge=1)
+    encoder: EncoderConfig = EncoderConfig()
+    decoder: MelDecoderConfig = MelDecoderConfig()
     ctc_weight: float = pydantic.Field(0.5, ge=0)
     mel_weight: float = pydantic.Field(1.0, ge=0)
     quantize_from: float = pydantic.Field(0.4, ge=0, lt=1)
-    mel_from: float = pydantic.Field(0.7, gt=0, le=1)
     augment: AugmentConfig = AugmentConfig()
 
     @property
@@ -67,11 +95,3 @@ class SpeechConfig(Schema):
     @property
     def samples_per_code(self) -> int:
         return HOP * self.frames_per_code
-
-    @pydantic.model_validator(mode="after")
-    def _check(self) -> "SpeechConfig":
-        if self.dim % self.heads or self.dim % 2:
-            raise ValueError(f"dim {self.dim} is no even multiple of heads {self.heads}")
-        if self.quantize_from >= self.mel_from:
-            raise ValueError(f"quantize_from {self.quantize_from} comes after mel_from {self.mel_from}")
-        return self

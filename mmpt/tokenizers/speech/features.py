@@ -24,18 +24,20 @@ def mel_filters(mels: int) -> torch.Tensor:
 
 
 def mel_power(samples: torch.Tensor, mels: int) -> torch.Tensor:
-    """Power in each mel band [samples // HOP + 1, mels] of `samples` [samples]; frame i is centred on sample i · HOP."""
-    spectrum = torch.stft(samples, WINDOW, HOP, window=_window(), center=True, pad_mode="constant", return_complex=True)
-    return spectrum.abs().square().t() @ mel_filters(mels)
+    """Power in each mel band [..., samples // HOP + 1, mels] of `samples` [..., samples]; frame i is centred on sample
+    i · HOP."""
+    window = _window().to(samples.device)
+    spectrum = torch.stft(samples, WINDOW, HOP, window=window, center=True, pad_mode="constant", return_complex=True)
+    return torch.view_as_real(spectrum).square().sum(dim=-1).transpose(-1, -2) @ mel_filters(mels).to(samples.device)
 
 
 def log_mel(samples: torch.Tensor, mels: int, frames: int) -> torch.Tensor:
-    """The first `frames` frames of the log-mel spectrogram, [frames, mels], about −1.5 (silence) … 1.5 (loud).
+    """The first `frames` frames of the log-mel spectrogram, [..., frames, mels], about −1.5 (silence) … 1.5 (loud).
 
-    `samples` [any length] is taken to go on in silence.
+    `samples` [..., any length] is taken to go on in silence.
     """
-    samples = F.pad(samples, (0, max(0, frames * HOP - len(samples))))
-    return compress(mel_power(samples, mels)[:frames])
+    samples = F.pad(samples, (0, max(0, frames * HOP - samples.shape[-1])))
+    return compress(mel_power(samples, mels)[..., :frames, :])
 
 
 def compress(power: torch.Tensor) -> torch.Tensor:

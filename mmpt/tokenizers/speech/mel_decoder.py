@@ -4,7 +4,8 @@ import torch
 from torch import nn
 
 from mmpt.tokenizers.speech.config import STRIDE, SpeechConfig
-from mmpt.tokenizers.speech.layers import ConvBlock, Layer, length_mask, local_mask, sinusoids
+from mmpt.tokenizers.speech.layers import KERNEL, ConvBlock, Layer, length_mask, local_mask, rotations
+from mmpt.tokenizers.terms import Term
 
 
 class MelDecoder(nn.Module):
@@ -13,37 +14,46 @@ class MelDecoder(nn.Module):
 
     def __init__(self, config: SpeechConfig):
         super().__init__()
-        self.config = config
-        self.voice = nn.Linear(2 * config.mels, config.voice)
-        self.from_voice = nn.Linear(config.voice, config.dim)
-        self.from_code = nn.Linear(config.quantizer.dim, config.dim)
-        self.layers = nn.ModuleList(Layer(config.dim, config.heads, config.dropout) for _ in range(config.mel_layers))
-        self.upsample = nn.Linear(config.dim, config.pool * config.dim)
-        self.blocks = nn.ModuleList(ConvBlock(config.dim) for _ in range(config.mel_blocks))
-        self.out = nn.Sequential(nn.LayerNorm(config.dim), nn.Linear(config.dim, STRIDE * config.mels))
-        self.register_buffer("positions", 0.1 * sinusoids(torch.arange(config.window), config.dim), persistent=False)
+        shape = config.decoder
+        self.config, self.shape = config, shape
+        self.voice = nn.Linear(2 * config.mels, shape.voice)
+        self.from_voice = nn.Linear(shape.voice, shape.dim)
+        self.from_code = nn.Linear(config.quantizer.dim, shape.dim)
+        self.layers = nn.ModuleList(Layer(shape.dim, shape.heads, shape.dropout) for _ in range(shape.layers))
+        self.upsample = nn.Linear(shape.dim, config.pool * shape.dim)
+        self.blocks = nn.ModuleList(ConvBlock(shape.dim) for _ in range(shape.blocks))
+        self.out = nn.Sequential(nn.LayerNorm(shape.dim), nn.Linear(shape.dim, STRIDE * config.mels))
+
+    @property
+    def reach(self) -> int:
+        """How many codes to either side a frame depends on."""
+        return self.shape.attention * self.shape.layers + -(-self.shape.blocks * (KERNEL // 2) // self.config.pool)
 
     def forward(self, states: torch.Tensor, lengths: torch.Tensor, voice: torch.Tensor) -> torch.Tensor:
-        """Log-mel [B, C · frames_per_code, mels] of quantised `states` [B, C, quantizer.dim] and `voice` [B, config.voice]."""
+        """Log-mel [B, C · frames_per_code, mels] of quantised `states` [B, C, quantizer.dim] and `voice` [B, decoder.voice]."""
+        shape, pool = self.shape, self.config.pool
         mask = length_mask(lengths, states.shape[1])
-        start = int(torch.randint(len(self.positions) - states.shape[1] + 1, ())) if self.training else 0
-        x = self.from_code(states) + self.from_voice(voice)[:, None] + self.positions[start : start + states.shape[1]]
-        seen = local_mask(mask, self.config.attention)
+        x = self.from_code(states) + self.from_voice(voice)[:, None]
+        seen = local_mask(mask, shape.attention)
+        angles = rotations(torch.arange(x.shape[1], device=x.device), shape.dim // shape.heads)
         for layer in self.layers:
-            x = layer(x, seen)
-        x = self.upsample(x).unflatten(-1, (self.config.pool, -1)).flatten(1, 2)
-        mask = mask.repeat_interleave(self.config.pool, dim=1)[..., None]
+            x = layer(x, seen, angles=angles)
+        x = self.upsample(x).unflatten(-1, (pool, -1)).flatten(1, 2)
+        mask = mask.repeat_interleave(pool, dim=1)[..., None]
         for block in self.blocks:
             x = block(x, mask)
         return self.out(x).unflatten(-1, (STRIDE, -1)).flatten(1, 2)
 
-    def loss(self, states: torch.Tensor, lengths: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def loss(self, states: torch.Tensor, lengths: torch.Tensor, target: torch.Tensor) -> Term:
         """Mean absolute error of the log-mel `target` [B, T, mels] spoken from `states` in its own voice, plus that of its
         changes from frame to frame."""
         frames = lengths * self.config.frames_per_code
-        mel = self(states, lengths, self.voice(voice_statistics(target, frames)))
-        error = (mel - target) * length_mask(frames, target.shape[1])[..., None]
-        return (error.abs().sum() + error.diff(dim=1).abs().sum()) / (frames.sum() * target.shape[2])
+        statistics = voice_statistics(target, frames).to(self.voice.weight.dtype)
+        mel = self(states, lengths, self.voice(statistics))
+        valid = length_mask(frames, target.shape[1])[..., None]
+        error = (mel.float() - target) * valid
+        changes = error.diff(dim=1) * valid[:, 1:]  # not to the nothing after the end
+        return Term(error.abs().sum() + changes.abs().sum(), (frames.sum() * target.shape[2]).to(error.dtype))
 
 
 def voice_statistics(mel: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:

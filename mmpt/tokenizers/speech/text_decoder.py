@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from mmpt.errors import DataError
 from mmpt.tokenizers.speech.layers import Layer, length_mask, sinusoids
+from mmpt.tokenizers.terms import Term
 
 MAX_TOKENS = 512
 
@@ -24,7 +25,8 @@ class TextDecoder(nn.Module):
 
     def forward(self, ids: torch.Tensor, states: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Logits of the next token [B, L, size + 1] after each of `ids` [B, L], given `states` [B, C, dim] of `lengths` [B]."""
-        x = self.embedding(ids) + sinusoids(torch.arange(ids.shape[1], device=ids.device), self.embedding.embedding_dim)
+        x = self.embedding(ids)
+        x = x + sinusoids(torch.arange(ids.shape[1], device=ids.device), x.shape[-1]).to(x.dtype)
         past = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device).tril()
         seen = length_mask(lengths, states.shape[1])[:, None, None]
         for layer in self.layers:
@@ -33,8 +35,8 @@ class TextDecoder(nn.Module):
 
     def losses(
         self, texts: list[list[int]], states: torch.Tensor, alone: torch.Tensor, lengths: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean cross-entropy of each next token of `texts`, and the CTC loss for each token (Graves et al. 2006).
+    ) -> tuple[Term, Term]:
+        """Cross-entropy of each next token of `texts`, and the CTC loss for each token (Graves et al. 2006), of weight 1.
 
         CTC reads `alone` [B, C, dim], what a single code says: from `states`, in context, it could guess the text by its grammar.
         Raises `DataError` where a text has more than MAX_TOKENS − 1 tokens.
@@ -48,9 +50,9 @@ class TextDecoder(nn.Module):
         scores = self.ctc_head(alone).float().log_softmax(dim=-1)
         logits = self(rows[:, :-1], self._numbered(states, scores), lengths)
         valid = length_mask(sizes + 1, logits.shape[1])
-        reading = F.cross_entropy(logits[valid], rows[:, 1:][valid])
+        reading = F.cross_entropy(logits[valid].float(), rows[:, 1:][valid], reduction="sum")
         ctc = F.ctc_loss(scores.transpose(0, 1), rows[:, 1:], lengths, sizes, blank=self.end, reduction="sum", zero_infinity=True)
-        return reading, ctc / sizes.sum().clamp_min(1)
+        return Term(reading, valid.sum().to(reading.dtype)), Term(ctc, sizes.sum().to(ctc.dtype))
 
     def read(self, states: torch.Tensor, alone: torch.Tensor, lengths: torch.Tensor) -> list[list[int]]:
         """The most probable token at each step until the end token; at most two tokens for each code and four more."""
@@ -71,4 +73,4 @@ class TextDecoder(nn.Module):
         heard = scores.detach().exp()[..., : self.end]
         before = F.pad(heard, (0, 0, 1, 0))[:, :-1]
         place = (heard * (1 - before)).sum(dim=-1).cumsum(dim=1)
-        return states + sinusoids(place, states.shape[-1])
+        return states + sinusoids(place, states.shape[-1]).to(states.dtype)

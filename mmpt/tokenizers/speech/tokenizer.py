@@ -1,6 +1,8 @@
 """Speech ↔ codes at 12.5 Hz: recognition-supervised, so a code says what is spoken rather than by whom."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +15,20 @@ from transformers import PreTrainedTokenizerBase
 from mmpt.config import parse_config
 from mmpt.errors import CheckpointError, DataError
 from mmpt.storage import check_folder, published_folder, read_json, write_json
+from mmpt.tokenizers.quantizers import Quantized
 from mmpt.tokenizers.speech.batches import SpeechBatch, SpeechExample, code_count
 from mmpt.tokenizers.speech.config import SAMPLE_RATE, SpeechConfig
 from mmpt.tokenizers.speech.encoder import SpeechEncoder
 from mmpt.tokenizers.speech.features import log_mel, waveform
+from mmpt.tokenizers.speech.layers import length_mask
 from mmpt.tokenizers.speech.mel_decoder import MelDecoder, voice_statistics
+from mmpt.tokenizers.speech.streaming import SpeechStream, checked, wanted
 from mmpt.tokenizers.speech.text_decoder import TextDecoder
+from mmpt.tokenizers.speech.windows import windows
+from mmpt.tokenizers.terms import StepOutput, Term, UsedCodes
 from mmpt.tokenizers.text import decode_text, encode_text, load_text_tokenizer
 
-FORMAT = "mmpt-speech-tokenizer/1"
+FORMAT = "mmpt-speech-tokenizer/2"
 _BATCH = 32
 
 
@@ -35,47 +42,44 @@ class SpeechTokenizer(nn.Module):
         self.config = config
         self.text = text
         self.encoder = SpeechEncoder(config)
-        self.reader = TextDecoder(len(text), config.dim, config.heads, config.text_layers, config.dropout)
+        shape = config.encoder
+        self.reader = TextDecoder(len(text), shape.dim, shape.heads, shape.text_layers, shape.dropout)
         self.speaker = MelDecoder(config)
         self.register_buffer("default_voice", torch.zeros(2 * config.mels))
 
     @property
     def codes(self) -> int:
-        """Size of the codebook."""
+        """Size of the code space; 0 without a quantiser."""
         return self.config.quantizer.codes
 
     @property
     def rate(self) -> float:
-        """Codes for each second."""
-        return SAMPLE_RATE / self.config.samples_per_code
+        """Codes for each second; of a residual quantiser, those of all stages."""
+        return SAMPLE_RATE / self.config.samples_per_code * self.config.quantizer.depth
 
     def encode(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Codes of each waveform (float32 [samples], 16 kHz): int64 [ceil(samples ÷ samples_per_code)], at least one.
+        """Codes of each waveform (float32 [samples], 16 kHz): int64 [ceil(samples ÷ samples_per_code) · depth], at least one.
 
-        Audio longer than the window is cut into windows. Raises `DataError` naming a waveform that is no sound.
+        Codes of a residual quantiser come stage by stage for each vector. Audio of any length is taken in windows that overlap by
+        all that a code depends on. Raises `DataError` naming a waveform that is no sound, and where there is no quantiser.
         """
-        window = self.config.window * self.config.samples_per_code
-        pieces, owners = [], []
-        for number, samples in enumerate(waveforms):
-            samples = _checked(samples, number)
-            for start in range(0, len(samples), window):
-                pieces.append(samples[start : start + window])
-                owners.append(number)
-        codes = self._batched(pieces, [code_count(len(piece), self.config) for piece in pieces], self._encode)
-        return _joined(codes, owners, len(waveforms))
+        if not self.codes:
+            raise DataError("this tokenizer was trained without a quantiser: it has no codes")
+        return [codes.reshape(-1) for codes in self._quantized(waveforms, lambda found: found.codes)]
+
+    @contextmanager
+    def streaming(self) -> Iterator[SpeechStream]:
+        """A stream of audio to codes: `push(samples)` and at the end `finish()` give the codes of `encode`, as soon as they are
+        final: where the encoder is causal, at the end of their own span."""
+        yield SpeechStream(self.config.samples_per_code, self.encoder.context, lambda piece: self._codes_of([piece])[0])
 
     def decode(self, codes: Sequence[np.ndarray], voice: np.ndarray | None = None) -> list[np.ndarray]:
-        """A waveform (float32 [codes · samples_per_code], 16 kHz, −1 … 1) of each code sequence, in `voice` or the default one.
+        """A waveform (float32 [vectors · samples_per_code], 16 kHz, −1 … 1) of each code sequence, in `voice` or the default one.
 
         Raises `DataError` naming a sequence that is empty or holds something other than codes.
         """
         pieces, owners = self._pieces(codes)
-        if voice is None:
-            vector = self.speaker.voice(self.default_voice).detach()
-        else:
-            vector = torch.from_numpy(np.array(voice, dtype=np.float32))
-            if vector.shape != (self.config.voice,) or not vector.isfinite().all():
-                raise DataError(f"voice: expected {self.config.voice} finite numbers, found shape {tuple(vector.shape)}")
+        vector = self.speaker.voice(self.default_voice).detach() if voice is None else self._checked_voice(voice)
 
         def speak(batch: list[np.ndarray], lengths: torch.Tensor) -> list[np.ndarray]:
             mels = self.speaker(self._code_states(batch), lengths, vector.to(lengths.device).expand(len(batch), -1)).cpu()
@@ -87,21 +91,25 @@ class SpeechTokenizer(nn.Module):
     def transcribe(self, codes: Sequence[np.ndarray]) -> list[str]:
         """The text of each code sequence, as the tokenizer's own text decoder reads it."""
         pieces, owners = self._pieces(codes)
+        lengths = [len(piece) for piece in pieces]
+        texts = self._batched(pieces, lengths, lambda batch, sizes: self._read(self._code_states(batch), sizes))
+        return self._texts(texts, owners, len(codes))
+
+    def recognize(self, waveforms: Sequence[np.ndarray]) -> list[str]:
+        """The text of each waveform, read through the quantised states; also of a tokenizer without a quantiser."""
+        states = self._quantized(waveforms, lambda found: found.states)
+        pieces, owners = self._cut(states)
 
         def read(batch: list[np.ndarray], lengths: torch.Tensor) -> list[list[int]]:
-            alone, context = self.encoder.read(self._code_states(batch), lengths)
-            return self.reader.read(context, alone, lengths)
+            rows = nn.utils.rnn.pad_sequence([torch.from_numpy(row) for row in batch], batch_first=True)
+            return self._read(rows.to(lengths.device), lengths)
 
-        texts = self._batched(pieces, [len(piece) for piece in pieces], read)
-        parts: list[list[str]] = [[] for _ in codes]
-        for owner, ids in zip(owners, texts, strict=True):
-            parts[owner].append(decode_text(self.text, ids))
-        return [" ".join(part for part in each if part) for each in parts]
+        return self._texts(self._batched(pieces, [len(piece) for piece in pieces], read), owners, len(waveforms))
 
     def voice(self, samples: np.ndarray) -> np.ndarray:
-        """The voice of a waveform (float32, 16 kHz): float32 [config.voice], to be given to `decode`."""
+        """The voice of a waveform (float32, 16 kHz): float32 [decoder.voice], to be given to `decode`."""
         with torch.inference_mode():
-            statistics = self._statistics(_checked(samples, 0)).to(self.default_voice.device)
+            statistics = self._statistics(checked(samples, "voice")).to(self.default_voice.device)
             return self.speaker.voice(statistics)[0].cpu().numpy()
 
     def choose_default_voice(self, examples: Sequence[SpeechExample]) -> None:
@@ -114,27 +122,27 @@ class SpeechTokenizer(nn.Module):
         frames = code_count(len(samples), self.config) * self.config.frames_per_code
         return voice_statistics(log_mel(torch.from_numpy(samples), self.config.mels, frames)[None], torch.tensor([frames]))
 
-    def training_step(self, batch: SpeechBatch, progress: float) -> tuple[torch.Tensor, dict[str, float]]:
-        """Everything together first; from `config.mel_from` on the encoder rests and the mel decoder alone learns."""
+    def training_step(self, batch: SpeechBatch, progress: float) -> StepOutput:
+        """Recognition through the codes, and what the mel decoder asks of them; quantised from `config.quantize_from` on."""
         batch = batch.to(self.default_voice.device)
-        if progress >= self.config.mel_from:
-            self.encoder.eval()
-            with torch.no_grad():
-                states = self.encoder.quantize(self.encoder.states(batch.spoken, batch.lengths), batch.lengths).states
-            self.encoder.train(self.training)
-            loss = self.speaker.loss(states, batch.lengths, batch.spoken)
-            return loss, {"mel": float(loss.detach())}
-        states = self.encoder.states(batch.heard, batch.lengths)
-        commitment = states.new_zeros(())
+        states, terms, used = self.encoder.states(batch.heard, batch.lengths), {}, None
         if progress >= self.config.quantize_from:
-            states, _, commitment = self.encoder.quantize(states, batch.lengths)
+            found = self.encoder.quantize(states, batch.lengths)
+            states = found.states
+            if self.codes:
+                codes = found.codes[length_mask(batch.lengths, states.shape[1])]
+                restarts = getattr(self.encoder.quantizer, "restarts", 0)
+                terms["commitment"], used = Term(found.loss, found.count), UsedCodes(codes, self.codes, int(restarts))
         texts = [encode_text(self.text, text) for text in batch.texts]
         alone, context = self.encoder.read(states, batch.lengths)
         reading, ctc = self.reader.losses(texts, context, alone, batch.lengths)
         mel = self.speaker.loss(states, batch.lengths, batch.spoken)
-        loss = reading + self.config.ctc_weight * ctc + self.config.mel_weight * mel + commitment
-        figures = {"reading": reading, "ctc": ctc, "mel": mel, "commitment": commitment}
-        return loss, {name: float(value.detach()) for name, value in figures.items()}
+        terms |= {
+            "reading": reading,
+            "ctc": ctc._replace(weight=self.config.ctc_weight),
+            "mel": mel._replace(weight=self.config.mel_weight),
+        }
+        return StepOutput(terms, used)
 
     def save(self, folder: Path) -> None:
         """Write config, weights and text tokenizer to `folder`, atomically."""
@@ -156,32 +164,77 @@ class SpeechTokenizer(nn.Module):
             raise CheckpointError(f"{folder}/model.safetensors does not fit config.json ({problem})") from None
         return tokenizer.eval()
 
-    def _encode(self, batch: list[np.ndarray], lengths: torch.Tensor) -> list[np.ndarray]:
-        mels = [
-            log_mel(torch.from_numpy(samples), self.config.mels, int(length) * self.config.frames_per_code)
-            for samples, length in zip(batch, lengths, strict=True)
-        ]
-        mel = nn.utils.rnn.pad_sequence(mels, batch_first=True).to(lengths.device)
-        codes = self.encoder.quantize(self.encoder.states(mel, lengths), lengths).codes.cpu()
-        return [row[:length].numpy() for row, length in zip(codes, lengths, strict=True)]
+    def _quantized(self, waveforms: Sequence[np.ndarray], part: Callable[[Quantized], torch.Tensor]) -> list[np.ndarray]:
+        """What `part` takes of the quantiser's output for each waveform: [vectors, ...]."""
+        pieces, owners, cuts = [], [], []
+        for number, samples in enumerate(waveforms):
+            samples = checked(samples, f"waveform {number}")
+            for window in windows(len(samples), self.config.samples_per_code, self.config.window, self.encoder.context):
+                pieces.append(samples[window.start : window.end])
+                owners.append(number)
+                cuts.append(window)
+        found = self._batched(pieces, [code_count(len(piece), self.config) for piece in pieces], partial(self._encoded, part))
+        return _joined([wanted(rows, window) for rows, window in zip(found, cuts, strict=True)], owners, len(waveforms))
+
+    def _codes_of(self, pieces: list[np.ndarray]) -> list[np.ndarray]:
+        lengths = [code_count(len(piece), self.config) for piece in pieces]
+        return self._batched(pieces, lengths, partial(self._encoded, lambda found: found.codes))
+
+    def _encoded(self, part: Callable, batch: list[np.ndarray], lengths: torch.Tensor) -> list[np.ndarray]:
+        rows = nn.utils.rnn.pad_sequence([torch.from_numpy(samples) for samples in batch], batch_first=True)
+        mel = log_mel(rows.to(lengths.device), self.config.mels, int(lengths.max()) * self.config.frames_per_code)
+        found = part(self.encoder.quantize(self.encoder.states(mel, lengths), lengths)).cpu()
+        return [row[:length].numpy() for row, length in zip(found, lengths.tolist(), strict=True)]
+
+    def _read(self, states: torch.Tensor, lengths: torch.Tensor) -> list[list[int]]:
+        alone, context = self.encoder.read(states, lengths)
+        return self.reader.read(context, alone, lengths)
+
+    def _texts(self, ids: list[list[int]], owners: list[int], count: int) -> list[str]:
+        parts: list[list[str]] = [[] for _ in range(count)]
+        for owner, row in zip(owners, ids, strict=True):
+            parts[owner].append(decode_text(self.text, row))
+        return [" ".join(part for part in each if part) for each in parts]
 
     def _code_states(self, codes: list[np.ndarray]) -> torch.Tensor:
-        """Quantised vectors [B, C, quantizer.dim] of code sequences, filled up to the longest."""
-        rows = nn.utils.rnn.pad_sequence([torch.from_numpy(row) for row in codes], batch_first=True)
+        """Quantised vectors [B, C, quantizer.dim] of code sequences [C] or [C, depth], filled up to the longest."""
+        rows = nn.utils.rnn.pad_sequence([torch.from_numpy(row) for row in codes], batch_first=True, padding_value=0)
+        if rows.ndim == 3:  # of a residual quantiser: what fills up must be codes of each stage too
+            rows = torch.maximum(rows, torch.arange(rows.shape[2]) * (self.codes // rows.shape[2]))
         return self.encoder.quantizer.decode(rows.to(self.default_voice.device))
 
     def _pieces(self, codes: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[int]]:
+        return self._cut([self._checked_codes(np.asarray(sequence), number) for number, sequence in enumerate(codes)])
+
+    def _cut(self, rows: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[int]]:
+        """Pieces of at most `window` vectors, and which of `rows` each is of."""
         pieces, owners = [], []
-        for number, sequence in enumerate(codes):
-            sequence = np.asarray(sequence)
-            if sequence.ndim != 1 or not len(sequence) or not np.issubdtype(sequence.dtype, np.integer):
-                raise DataError(f"sequence {number}: expected integer codes in one dimension, at least one")
-            if sequence.min() < 0 or sequence.max() >= self.codes:
-                raise DataError(f"sequence {number}: codes {sequence.min()} … {sequence.max()}, expected 0 … {self.codes - 1}")
-            for start in range(0, len(sequence), self.config.window):
-                pieces.append(sequence[start : start + self.config.window].astype(np.int64))
+        for number, row in enumerate(rows):
+            for start in range(0, len(row), self.config.window):
+                pieces.append(row[start : start + self.config.window])
                 owners.append(number)
         return pieces, owners
+
+    def _checked_codes(self, sequence: np.ndarray, number: int) -> np.ndarray:
+        depth = self.config.quantizer.depth
+        if sequence.ndim != 1 or not len(sequence) or not np.issubdtype(sequence.dtype, np.integer):
+            raise DataError(f"sequence {number}: expected integer codes in one dimension, at least one")
+        if sequence.min() < 0 or sequence.max() >= self.codes:
+            raise DataError(f"sequence {number}: codes {sequence.min()} … {sequence.max()}, expected 0 … {self.codes - 1}")
+        if depth == 1:
+            return sequence.astype(np.int64)
+        if len(sequence) % depth:
+            raise DataError(f"sequence {number}: {len(sequence)} codes, expected a multiple of the {depth} stages")
+        rows = sequence.astype(np.int64).reshape(-1, depth)
+        if (rows // (self.codes // depth) != np.arange(depth)).any():
+            raise DataError(f"sequence {number}: the codes of the {depth} stages do not come in turn")
+        return rows
+
+    def _checked_voice(self, voice: np.ndarray) -> torch.Tensor:
+        vector = torch.from_numpy(np.array(voice, dtype=np.float32))
+        if vector.shape != (self.config.decoder.voice,) or not vector.isfinite().all():
+            raise DataError(f"voice: expected {self.config.decoder.voice} finite numbers, found shape {tuple(vector.shape)}")
+        return vector
 
     def _batched(self, items: list, lengths: list[int], function: Callable[[list, torch.Tensor], list]) -> list:
         """`function` of the items in batches of like length, in eval mode; results in the items' order."""
@@ -192,24 +245,31 @@ class SpeechTokenizer(nn.Module):
         with torch.inference_mode():
             for start in range(0, len(order), _BATCH):
                 chosen = order[start : start + _BATCH]
-                found = function(
-                    [items[i] for i in chosen], torch.tensor([lengths[i] for i in chosen], device=self.default_voice.device)
-                )
+                sizes = torch.tensor([lengths[i] for i in chosen], device=self.default_voice.device)
+                found = function([items[i] for i in chosen], sizes)
                 for i, result in zip(chosen, found, strict=True):
                     results[i] = result
         self.train(training)
         return results
 
 
-def _checked(samples: np.ndarray, number: int) -> np.ndarray:
-    if not isinstance(samples, np.ndarray) or samples.dtype != np.float32 or samples.ndim != 1:
-        found = f"{samples.dtype} {samples.shape}" if isinstance(samples, np.ndarray) else type(samples).__name__
-        raise DataError(f"waveform {number}: expected a float32 array in one dimension, found {found}")
-    if not len(samples):
-        raise DataError(f"waveform {number}: not a single sample")
-    if not np.isfinite(samples).all():
-        raise DataError(f"waveform {number}: holds NaN or infinity")
-    return samples
+class DecoderTraining(nn.Module):
+    """The second part of a speech tokenizer's training: encoder and text decoder rest, the mel decoder alone learns to speak what
+    the codes say. `fit` trains its parameters that ask for a gradient."""
+
+    def __init__(self, tokenizer: SpeechTokenizer):
+        super().__init__()
+        self.tokenizer = tokenizer
+        for part in (tokenizer.encoder, tokenizer.reader):
+            part.requires_grad_(False)
+
+    def training_step(self, batch: SpeechBatch, progress: float) -> StepOutput:
+        tokenizer = self.tokenizer
+        batch = batch.to(tokenizer.default_voice.device)
+        tokenizer.encoder.eval()
+        with torch.no_grad():
+            found = tokenizer.encoder.quantize(tokenizer.encoder.states(batch.spoken, batch.lengths), batch.lengths)
+        return StepOutput({"mel": tokenizer.speaker.loss(found.states, batch.lengths, batch.spoken)})
 
 
 def _joined(parts: list[np.ndarray], owners: list[int], count: int) -> list[np.ndarray]:

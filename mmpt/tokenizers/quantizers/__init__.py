@@ -1,0 +1,40 @@
+"""Quantisers behind one interface: a vector in, a code and its vector out."""
+
+from typing import Annotated
+
+import pydantic
+from torch import nn
+
+from mmpt.tokenizers.quantizers.base import Quantized
+from mmpt.tokenizers.quantizers.ema import EmaConfig, EmaQuantizer
+from mmpt.tokenizers.quantizers.fsq import FiniteScalarQuantizer, FsqConfig
+from mmpt.tokenizers.quantizers.health import code_counts, codebook_health, codebook_use
+from mmpt.tokenizers.quantizers.none import NoneConfig, NoQuantizer
+from mmpt.tokenizers.quantizers.residual import ResidualConfig, ResidualQuantizer
+
+QuantizerConfig = Annotated[EmaConfig | FsqConfig | ResidualConfig | NoneConfig, pydantic.Field(discriminator="kind")]
+"""`codes`: size of the id space; `dim`: values of a vector; `depth`: codes of one vector."""
+
+__all__ = [
+    "EmaConfig",
+    "EmaQuantizer",
+    "FiniteScalarQuantizer",
+    "FsqConfig",
+    "NoQuantizer",
+    "NoneConfig",
+    "Quantized",
+    "QuantizerConfig",
+    "ResidualConfig",
+    "ResidualQuantizer",
+    "build_quantizer",
+    "code_counts",
+    "codebook_health",
+    "codebook_use",
+]
+
+_CLASSES = {EmaConfig: EmaQuantizer, FsqConfig: FiniteScalarQuantizer, ResidualConfig: ResidualQuantizer, NoneConfig: NoQuantizer}
+
+
+def build_quantizer(config: QuantizerConfig) -> nn.Module:
+    """The quantiser that a configuration describes."""
+    return _CLASSES[type(config)](config)

@@ -1,0 +1,146 @@
+"""A learned codebook that follows the data by exponential moving averages (van den Oord et al. 2017, appendix A), started by
+k-means, with dead codes restarted from inputs (Jukebox, Dhariwal et al. 2020, section 3).
+
+What it learns from is summed over all ranks, and what it draws is drawn from the inputs of all ranks in their order by a seed of
+its own: the same global batches give the same codebook on any number of ranks.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import pydantic
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn import functional as F
+
+from mmpt.config import Schema
+from mmpt.kernels.nearest_code import nearest_code
+from mmpt.tokenizers.quantizers.base import Quantized, without_loss
+
+
+class EmaConfig(Schema):
+    """`codes` entries of `dim` values. `decay` of the averages; `commitment` weighs ‖x − sg(q)‖²; a code used less than
+    `restart_below` of its uniform share is restarted from a random input every `restart_every` training steps."""
+
+    kind: Literal["ema"] = "ema"
+    codes: int = pydantic.Field(ge=1)
+    dim: int = pydantic.Field(ge=1)
+    decay: float = pydantic.Field(0.99, gt=0, lt=1)
+    commitment: float = pydantic.Field(0.25, ge=0)
+    restart_below: float = pydantic.Field(0.05, ge=0, le=1)
+    restart_every: int = pydantic.Field(20, ge=1)
+    seed: int = pydantic.Field(0, ge=0)
+
+    @property
+    def depth(self) -> int:
+        return 1
+
+
+class EmaQuantizer(nn.Module):
+    """A codebook [codes, dim] held as running sums and counts; the entries are sums ÷ counts.
+
+    `restarts` counts the dead codes that were restarted. All of it stays float32 whatever the module is cast to: at decay 0.99 a
+    step is smaller than what bfloat16 can tell apart.
+    """
+
+    def __init__(self, config: EmaConfig):
+        super().__init__()
+        self.config = config
+        self.register_buffer("codebook", torch.zeros(config.codes, config.dim))
+        self.register_buffer("sums", torch.zeros(config.codes, config.dim))
+        self.register_buffer("counts", torch.zeros(config.codes))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("restarts", torch.zeros((), dtype=torch.int64))
+
+    def _apply(self, function: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> "EmaQuantizer":
+        exact = dict(self._buffers)
+        super()._apply(function, recurse)
+        for name, buffer in exact.items():
+            if self._buffers[name].dtype != buffer.dtype:
+                self._buffers[name] = buffer.to(self._buffers[name].device)
+        return self
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> Quantized:
+        """Quantise `x` [..., D]. In training the codebook follows the inputs where `mask` [...] (bool) is true (default: all)."""
+        rows = x.reshape(-1, x.shape[-1])
+        with torch.autocast(rows.device.type, enabled=False):
+            exact = rows.detach().float()
+            valid = exact if mask is None else exact[mask.reshape(-1)]
+            if self.training and self.steps == 0:
+                self._start(valid)
+            codes = nearest_code(exact, self.codebook)
+            quantized = F.embedding(codes, self.codebook)
+            states = rows + (quantized.to(rows.dtype) - rows).detach()
+            found = without_loss(states.reshape(x.shape), codes.reshape(x.shape[:-1]))
+            if not self.training:
+                return found
+            valid_codes = codes if mask is None else codes[mask.reshape(-1)]
+            learning = rows if mask is None else rows[mask.reshape(-1)]
+            distance = (learning.float() - F.embedding(valid_codes, self.codebook)).square().mean(dim=1).sum()
+            self._follow(valid, valid_codes)
+        return found._replace(loss=self.config.commitment * distance, count=distance.new_tensor(float(len(valid))))
+
+    def decode(self, codes: torch.Tensor) -> torch.Tensor:
+        """Vectors float32 [..., D] of `codes` [...]."""
+        return F.embedding(codes, self.codebook)
+
+    @torch.no_grad()
+    def _start(self, rows: torch.Tensor, iterations: int = 10) -> None:
+        """k-means on the first batch, from randomly chosen rows."""
+        rows = _of_all_ranks(rows)
+        centers = self._sample(rows)
+        for _ in range(iterations):
+            sums, counts = self._assign(rows, nearest_code(rows, centers)).split([self.config.dim, 1], dim=1)
+            centers = torch.where(counts > 0, sums / counts.clamp_min(1), centers)
+        self.codebook.copy_(centers)
+        self.sums.copy_(centers)
+        self.counts.fill_(1.0)
+
+    @torch.no_grad()
+    def _follow(self, rows: torch.Tensor, codes: torch.Tensor) -> None:
+        found = self._assign(rows, codes)
+        if _ranks() > 1:
+            dist.all_reduce(found)
+        sums, counts = found[:, :-1], found[:, -1]
+        total = counts.sum().clamp_min(1)
+        self.sums.lerp_(sums / total * self.config.codes, 1 - self.config.decay)
+        self.counts.lerp_(counts / total * self.config.codes, 1 - self.config.decay)
+        self.steps += 1
+        if self.steps % self.config.restart_every == 0:
+            dead = self.counts < self.config.restart_below
+            if dead.any():
+                self.sums[dead] = self._sample(_of_all_ranks(rows))[dead]
+                self.counts[dead] = 1.0
+                self.restarts += dead.sum()
+        self.codebook.copy_(self.sums / self.counts.clamp_min(1e-5)[:, None])
+
+    def _assign(self, rows: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+        """For each code, the sum of its rows and behind it their number: [codes, dim + 1]. One-hot matmul: a fixed order of
+        summation."""
+        one_hot = F.one_hot(codes, self.config.codes).to(rows.dtype)
+        return one_hot.t() @ F.pad(rows, (0, 1), value=1.0)
+
+    def _sample(self, rows: torch.Tensor) -> torch.Tensor:
+        """As many random rows as there are codes, with a little noise so that no two are equal."""
+        draw = torch.Generator().manual_seed(self.config.seed * 1_000_003 + int(self.steps))
+        chosen = rows[torch.randint(len(rows), (self.config.codes,), generator=draw).to(rows.device)]
+        noise = torch.randn(chosen.shape, generator=draw).to(rows.device)
+        return chosen + 0.01 * rows.std() * noise
+
+
+def _ranks() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def _of_all_ranks(rows: torch.Tensor) -> torch.Tensor:
+    """The rows [n, D] of rank 0, then those of rank 1, …; n may differ."""
+    if _ranks() == 1:
+        return rows
+    sizes = torch.zeros(_ranks(), dtype=torch.int64, device=rows.device)
+    sizes[dist.get_rank()] = len(rows)
+    dist.all_reduce(sizes)
+    padded = F.pad(rows, (0, 0, 0, int(sizes.max()) - len(rows)))
+    gathered = [torch.empty_like(padded) for _ in range(_ranks())]
+    dist.all_gather(gathered, padded.contiguous())
+    return torch.cat([piece[:size] for piece, size in zip(gathered, sizes.tolist(), strict=True)])

@@ -1,0 +1,64 @@
+"""Residual vector quantisation: each stage quantises what the stages before it left (Zeghidour et al. 2021, algorithm 1)."""
+
+from typing import Literal
+
+import pydantic
+import torch
+from torch import nn
+
+from mmpt.config import Schema
+from mmpt.tokenizers.quantizers.base import Quantized
+from mmpt.tokenizers.quantizers.ema import EmaConfig, EmaQuantizer
+
+
+class ResidualConfig(Schema):
+    """`stages` times a quantiser as `stage` says; `codes` in all, those of stage s numbered from s · stage.codes."""
+
+    kind: Literal["residual"] = "residual"
+    stages: int = pydantic.Field(ge=1)
+    stage: EmaConfig
+
+    @property
+    def codes(self) -> int:
+        return self.stages * self.stage.codes
+
+    @property
+    def dim(self) -> int:
+        return self.stage.dim
+
+    @property
+    def depth(self) -> int:
+        return self.stages
+
+
+class ResidualQuantizer(nn.Module):
+    """`stages` codebooks one behind the other; a vector is the sum of its entries."""
+
+    def __init__(self, config: ResidualConfig):
+        super().__init__()
+        self.config = config
+        self.stages = nn.ModuleList(EmaQuantizer(config.stage) for _ in range(config.stages))
+
+    @property
+    def restarts(self) -> torch.Tensor:
+        """Dead codes restarted so far, over all stages."""
+        return sum(stage.restarts for stage in self.stages)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> Quantized:
+        """Quantise `x` [..., D]; codes are [..., stages]. The loss is the mean over the stages."""
+        rest, total = x, torch.zeros_like(x)
+        codes, losses = [], []
+        for number, stage in enumerate(self.stages):
+            found = stage(rest, mask)
+            vectors = stage.decode(found.codes).to(x.dtype)
+            rest, total = rest - vectors, total + vectors
+            codes.append(found.codes + number * self.config.stage.codes)
+            losses.append(found.loss)
+        states = x + (total - x).detach()
+        return Quantized(states, torch.stack(codes, dim=-1), torch.stack(losses).mean(), found.count)
+
+    def decode(self, codes: torch.Tensor) -> torch.Tensor:
+        """Vectors float32 [..., D] of `codes` [..., stages]."""
+        return sum(
+            stage.decode(codes[..., number] - number * self.config.stage.codes) for number, stage in enumerate(self.stages)
+        )

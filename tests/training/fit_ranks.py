@@ -1,0 +1,141 @@
+"""Scenarios of training a tokenizer on several ranks, each rank a process forked from this one.
+
+python tests/training/fit_ranks.py FOLDER     → FOLDER/results.json
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+sys.path.insert(0, str(Path(__file__).parent))
+from ranks import import_once, launch  # noqa: E402
+
+from mmpt.tokenizers.speech.batches import SpeechExample, speech_batches  # noqa: E402
+from mmpt.tokenizers.speech.config import SpeechConfig  # noqa: E402
+from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer  # noqa: E402
+from mmpt.tokenizers.text import train_text_tokenizer  # noqa: E402
+from mmpt.training import fit as fits  # noqa: E402
+
+CONFIG = SpeechConfig(
+    quantizer={"kind": "ema", "codes": 16, "dim": 4, "restart_every": 3, "restart_below": 0.5, "decay": 0.8},
+    encoder={"dim": 16, "heads": 2, "conv_blocks": 1, "layers_pooled": 1, "layers_after": 1, "text_layers": 1, "dropout": 0.1},
+    decoder={"dim": 16, "heads": 2, "layers": 1, "blocks": 1},
+    mels=16,
+    window=16,
+    quantize_from=0.2,
+)
+WORDS = ("do", "re", "mi", "fa")
+
+
+def examples() -> list[SpeechExample]:
+    draw = np.random.default_rng(0)
+    made = []
+    for _ in range(23):
+        words = draw.choice(WORDS, draw.integers(1, 4))
+        time = np.arange(4000) / 16_000
+        tones = [0.3 * np.sin(2 * np.pi * 300 * 2 ** WORDS.index(word) * time) for word in words]
+        made.append(SpeechExample(np.concatenate(tones).astype(np.float32), " ".join(words)))
+    return made
+
+
+def model(config: SpeechConfig) -> SpeechTokenizer:
+    torch.manual_seed(0)
+    return SpeechTokenizer(config, train_text_tokenizer([" ".join(WORDS)] * 4, 270))
+
+
+def train(folder: Path, size: int, config: SpeechConfig = CONFIG, spoil=None, **changes) -> list[int]:
+    """Exit codes of the ranks."""
+    plan = {"steps": 12, "batch_size": 8, "learning_rate": 0.003, "warmup_steps": 2, "save_every": 4, "log_every": 3}
+    settings = fits.FitConfig(**{**plan, **changes})
+
+    def work(ranks) -> int:
+        if spoil:
+            spoil(ranks)
+        return fits.fit(model(config), speech_batches(examples(), config, settings), settings, folder, ranks)
+
+    return launch(size, work)
+
+
+def dies_while_saving(ranks) -> None:
+    """SIGKILL on every rank, as rank 0 writes the checkpoint of step 8."""
+    write, publish = fits._write, fits.publish
+
+    def dying(trained, config, folder: Path) -> None:
+        write(trained, config, folder)
+        if folder.name.startswith(".step-00000008"):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def waiting(engine, step: int, *arguments) -> None:
+        if ranks.rank and step == 8:
+            os.kill(os.getpid(), signal.SIGKILL)
+        publish(engine, step, *arguments)
+
+    fits._write, fits.publish = dying, waiting
+
+
+def is_told_to_stop(ranks) -> None:
+    """SIGTERM on rank 1 alone, in step 6."""
+    backward = fits._backward
+
+    def told(engine, output, gathered, step: int, world, stop: int) -> int:
+        if ranks.rank == 1 and step == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+            stop = signal.SIGTERM
+        return backward(engine, output, gathered, step, world, stop)
+
+    fits._backward = told
+
+
+def last(folder: Path, step: int = 12) -> Path:
+    return folder / "checkpoints" / f"step-{step:08d}"
+
+
+def lines(folder: Path) -> list[dict]:
+    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if "second" not in name} for line in found]
+
+
+def bits(folder: Path) -> list[bytes]:
+    return [(last(folder) / name).read_bytes() for name in ("model.safetensors", "training/optimizer.safetensors")]
+
+
+def main(folder: Path) -> None:
+    import_once()
+    straight = train(folder / "straight", 2)
+    broken = train(folder / "broken", 2, spoil=dies_while_saving)
+    left = sorted(path.name for path in (folder / "broken" / "checkpoints").glob("step-*"))
+    again = train(folder / "broken", 2)
+    told = train(folder / "told", 2, spoil=is_told_to_stop)
+    told_step = sorted(path.name for path in (folder / "told" / "checkpoints").glob("step-*"))[-1]
+    told_again = train(folder / "told", 2)
+    results = {
+        "resume": {
+            "codes": [straight, broken, again], "left": left, "told": [told, told_step, told_again],
+            "same": bits(folder / "straight") == bits(folder / "broken") == bits(folder / "told"),
+            "lines": [lines(folder / name) for name in ("straight", "broken", "told")],
+        },
+    }  # fmt: skip
+    still = CONFIG.model_copy(update={"encoder": CONFIG.encoder.model_copy(update={"dropout": 0.0})})  # drawn on each rank
+    for size in (1, 2, 4):
+        train(folder / f"ranks-{size}", size, still)
+        results[f"ranks-{size}"] = lines(folder / f"ranks-{size}")
+    books = [load_file(last(folder / f"ranks-{size}") / "model.safetensors") for size in (1, 2, 4)]
+    name = "encoder.quantizer.codebook"
+    results["codebook"] = [float((books[0][name] - book[name]).abs().max()) for book in books[1:]]
+    results["restarts"] = [int(book["encoder.quantizer.restarts"]) for book in books]
+    options = {"zero_optimization": {"stage": 1}, "bf16": {"enabled": True}}
+    results["bf16"] = {"codes": train(folder / "bf16", 2, deepspeed=options)}
+    weights = load_file(last(folder / "bf16") / "model.safetensors")
+    results["bf16"]["dtypes"] = [str(weights[key].dtype) for key in (name, "encoder.quantizer.counts", "encoder.norm.weight")]
+    results["uneven"] = train(folder / "uneven", 3)
+    (folder / "results.json").write_text(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

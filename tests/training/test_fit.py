@@ -1,0 +1,62 @@
+"""Training of a tokenizer: resumed to the bit, the same on any number of ranks, a codebook that stays exact. The scenarios run in
+fit_ranks.py."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fit")
+    command = [sys.executable, str(Path(__file__).with_name("fit_ranks.py")), str(folder)]
+    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, cwd=folder)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return {**json.loads((folder / "results.json").read_text()), "stderr": done.stderr}
+
+
+def test_killed_while_saving_or_told_to_stop_and_started_again_has_the_same_bits(results):
+    run = results["resume"]
+    assert run["codes"] == [[0, 0], [-9, -9], [0, 0]] and run["left"] == ["step-00000004"]
+    assert run["told"] == [[15, 15], "step-00000006", [0, 0]]
+    assert run["same"] and [line["step"] for line in run["lines"][0]] == [3, 6, 9, 12]
+    # Lines average over the steps since the last; those of a run that began in between have fewer.
+    assert run["lines"][0][-1] == run["lines"][1][-1] == run["lines"][2][-1]
+
+
+def test_ranks_share_a_batch_and_learn_the_same(results):
+    for size in (2, 4):
+        for found, wanted in zip(results[f"ranks-{size}"], results["ranks-1"], strict=True):
+            assert found == pytest.approx(wanted, rel=1e-3, abs=1e-4)
+    assert max(results["codebook"]) < 1e-5
+    assert results["restarts"][0] == results["restarts"][1] == results["restarts"][2] > 0
+
+
+def test_each_line_tells_the_health_of_the_codebook(results):
+    for line in results["ranks-2"][1:]:
+        assert {
+            "perplexity",
+            "entropy",
+            "used",
+            "restarts",
+            "learning_rate",
+            "gradient_norm",
+            "reading",
+            "ctc",
+            "mel",
+        } <= line.keys()
+        assert 1 <= line["perplexity"] <= 16 and 0 < line["used"] <= 1
+        assert line["loss"] == pytest.approx(line["reading"] + 0.5 * line["ctc"] + line["mel"] + line["commitment"], rel=1e-4)
+
+
+def test_a_codebook_stays_float32_under_a_bfloat16_engine(results):
+    assert results["bf16"] == {"codes": [0, 0], "dtypes": ["torch.float32", "torch.float32", "torch.bfloat16"]}
+
+
+def test_a_batch_that_does_not_go_into_the_ranks_is_refused(results):
+    assert results["uneven"] == [2, 2, 2]
+    assert "batch_size is 8, expected a multiple of the 3 ranks" in results["stderr"]
