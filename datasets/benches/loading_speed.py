@@ -138,7 +138,7 @@ def energon_raw(python: Path, folder: Path) -> float:
         tars.mkdir()
         for path in folder.glob("*.tar"):
             os.link(path, tars / path.name)
-    command = [str(python), str(Path(__file__).with_name("energon_speed.py")), str(tars), str(WORKERS), str(BATCH)]
+    command = [str(python), str(Path(__file__).parent / "energon" / "raw_speed.py"), str(tars), str(WORKERS), str(BATCH)]
     answer = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
     assert answer["samples"] == RAW, f"megatron-energon read {answer['samples']} of {RAW}"
     return answer["per_second"]

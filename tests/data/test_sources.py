@@ -100,6 +100,18 @@ def test_recordings_are_deterministic_and_respect_the_split(folder):
     assert digest == [hashlib.sha256(d.parts[0].data).hexdigest() for d in recordings(config(folder))]
 
 
+def test_recordings_of_some_speakers_and_of_some_lengths(folder):
+    speakers = {document.meta["voice"] for document in recordings(config(folder))}
+    one = sorted(speakers)[0]
+    found = list(recordings(config(folder, speakers=(one,), shortest=3, longest=4)))
+    assert len(speakers) > 1 and {document.meta["voice"] for document in found} == {one}
+    assert {len(document.parts[0].words) for document in found} == {3, 4}
+    with pytest.raises(ConfigError, match="no file of bob, eve named like"):
+        list(recordings(config(folder, speakers=(one, "bob", "eve"))))
+    with pytest.raises(ValueError, match="longest 2 is less than shortest 3"):
+        config(folder, shortest=3, longest=2)
+
+
 def test_recordings_say_what_is_wrong(folder):
     with pytest.raises(ConfigError, match="no such folder"):
         list(recordings(config(folder / "none")))

@@ -25,11 +25,12 @@ _FIELDS = {"label": r"(?P<label>[^_/]+)", "speaker": r"(?P<speaker>[^_/]+)", "in
 
 
 class RecordingsConfig(SourceSchema):
-    """`count` strings, each of 1 to `longest` recordings of one speaker with `silence` seconds (from, to) between them; without
-    a count, every recording once.
+    """`count` strings, each of `shortest` to `longest` recordings of one speaker with `silence` seconds (from, to) between them;
+    without a count, every recording once.
 
     `pattern` is the form of a file name with `{label}`, `{speaker}` and `{index}`; `words` maps a label to what is said; only
-    recordings whose index lies in `indices` (first, last) are used, which is how training and test are kept apart.
+    recordings whose index lies in `indices` (first, last) are used, and, if `speakers` are named, only theirs, which is how
+    training and test are kept apart.
     """
 
     kind: Literal["recordings"] = "recordings"
@@ -38,11 +39,19 @@ class RecordingsConfig(SourceSchema):
     indices: tuple[int, int]
     pattern: str = "{label}_{speaker}_{index}.wav"
     words: dict[str, str] = {}
+    speakers: tuple[str, ...] = ()
+    shortest: int = pydantic.Field(1, ge=1)
     longest: int = 5
     silence: tuple[float, float] = (0.03, 0.12)
     language: str = "en"
     license: str = ""
     seed: int = 0
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> "RecordingsConfig":
+        if self.longest < self.shortest:
+            raise ValueError(f"longest {self.longest} is less than shortest {self.shortest}")
+        return self
 
 
 def units(config: RecordingsConfig) -> list[Unit]:
@@ -98,7 +107,7 @@ def _strings(config: RecordingsConfig, first: int, last: int) -> Documents:
         name = f"{source}/{config.indices[0]}-{config.indices[1]}-{number:06d}"
         speaker = speakers[number % len(speakers)]
         pieces, words, position, bad = [], [], 0, None
-        for place in range(int(random.integers(1, config.longest + 1))):
+        for place in range(int(random.integers(config.shortest, config.longest + 1))):
             if not queues[speaker]:
                 queues[speaker] = [by_speaker[speaker][i] for i in random.permutation(len(by_speaker[speaker]))]
             label, path = queues[speaker].pop()
@@ -133,10 +142,14 @@ def _recordings_by_speaker(config: RecordingsConfig) -> dict[str, list[tuple[str
     found = defaultdict(list)
     for path in sorted(existing_folder(config.folder).iterdir()):
         match = expression.fullmatch(path.name)
-        if match and config.indices[0] <= int(match["index"]) <= config.indices[1]:
+        if not match or (config.speakers and match["speaker"] not in config.speakers):
+            continue
+        if config.indices[0] <= int(match["index"]) <= config.indices[1]:
             found[match["speaker"]].append((match["label"], path))
-    if not found:
-        raise ConfigError(f"{config.folder}: no file named like {config.pattern!r} with an index in {list(config.indices)}")
+    missing = [speaker for speaker in config.speakers if speaker not in found]
+    if not found or missing:
+        of = f" of {', '.join(missing)}" if missing else ""
+        raise ConfigError(f"{config.folder}: no file{of} named like {config.pattern!r} with an index in {list(config.indices)}")
     return found
 
 

@@ -1,6 +1,6 @@
 """What megatron-energon reads of the raw tars of loading_speed.py; prints its version and samples a second as JSON.
 
-    PYTHON datasets/benches/energon_speed.py FOLDER WORKERS BATCH
+    PYTHON datasets/benches/energon/raw_speed.py FOLDER WORKERS BATCH
 
 PYTHON has megatron-energon and soundfile, and need not have mmpt: its newest version may ask for another torch. FOLDER holds
 the tars alone; they are indexed by `energon prepare` first, which is not counted.
