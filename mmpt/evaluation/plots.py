@@ -1,9 +1,11 @@
-"""Curves and histograms as SVG."""
+"""Curves and histograms as SVG, spectrograms as PNG."""
 
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
 
 # What the trainings log, and which of it is worth a curve: key → label.
@@ -49,6 +51,21 @@ def codebook_plot(counts: list[int], title: str) -> bytes:
     axes.set_xlabel("code")
     axes.set_ylabel("times used")
     return _svg(figure)
+
+
+def spectrogram_plot(mels: Sequence[np.ndarray], titles: Sequence[str]) -> bytes:
+    """Log-mels [frames, bands] at 100 Hz one above the other, on one scale of colours."""
+    figure = Figure(figsize=(6.4, 1.5 * len(mels)), layout="constrained")
+    panels = figure.subplots(len(mels), 1, sharex=True, squeeze=False)[:, 0]
+    low, high = min(mel.min() for mel in mels), max(mel.max() for mel in mels)
+    for axes, mel, title in zip(panels, mels, titles, strict=True):
+        axes.imshow(mel.T, origin="lower", aspect="auto", vmin=low, vmax=high, extent=(0, len(mel) / 100, 0, mel.shape[1]))
+        axes.set_title(title, fontsize=9, loc="left")
+        axes.set_yticks([])
+    panels[-1].set_xlabel("seconds")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
 
 
 def _axes(title: str):

@@ -2,6 +2,7 @@
 
 import base64
 import html
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmpt.data.shards.read import DocumentShards
@@ -47,6 +48,7 @@ td img, .pairs img { width: 96px; height: 96px; border: 1px solid var(--line); b
 td img { vertical-align: middle; }
 .mark { width: 70px; } .right { color: var(--good); font-weight: 600; } .wrong { color: var(--bad); font-weight: 600; }
 .pairs { display: flex; flex-wrap: wrap; gap: 16px; } .pairs figure { margin: 0; }
+.sound { margin: 0 0 16px; } .sound img { width: 100%; height: auto; } .sound audio { width: 48%; margin-right: 2%; }
 figcaption { font-size: 12px; color: var(--quiet); }
 """
 
@@ -75,16 +77,20 @@ def write_report(run: Path, metrics: dict) -> Path:
         "<h2>Time</h2>",
         _times(metrics["stages"]),
     ]
-    page = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{html.escape(run.name)}</title><style>{_STYLE}</style></head><body><main>{''.join(body)}</main></body></html>\n"
-    )
-    write_bytes(run / "report.html", page.encode())
+    write_bytes(run / "report.html", page(run.name, body).encode())
     return run / "report.html"
 
 
+def page(title: str, body: Sequence[str]) -> str:
+    """A page of pieces of HTML that loads nothing from elsewhere."""
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body><main>{''.join(body)}</main></body></html>\n"
+    )
+
+
 def _trainings(run: Path) -> list[tuple[str, str]]:
-    named = [("speech_tokenizer", "speech tokenizer"), ("image_tokenizer", "image tokenizer")]
+    named = [("speech_tokenizer/recognition", "speech tokenizer"), ("image_tokenizer/autoencoding", "image tokenizer")]
     named += [("pretrain", "pretraining: loss by modality"), ("finetune", "finetuning (LoRA): loss by modality")]
     return [(folder, title) for folder, title in named if (run / folder / "metrics.jsonl").exists()]
 
@@ -98,33 +104,36 @@ def _tiles(metrics: dict) -> str:
 
 
 def _plot(svg: bytes) -> str:
-    return f'<div class="card"><img alt="" src="{_data("image/svg+xml", svg)}"></div>'
+    return f'<div class="card"><img alt="" src="{data_uri("image/svg+xml", svg)}"></div>'
 
 
-def _data(media_type: str, data: bytes) -> str:
+def data_uri(media_type: str, data: bytes) -> str:
+    """`data` as a URI that holds it."""
     return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
 
 
-def _part(part: Part) -> str:
+def part_html(part: Part) -> str:
+    """A part as a reader sees or hears it."""
     if isinstance(part, Text):
         return html.escape(part.text)
     if isinstance(part, Image):
-        return f'<img alt="" src="{_data(f"image/{part.suffix}", part.data)}">'
-    return f'<audio controls preload="metadata" src="{_data(f"audio/{part.suffix}", part.data)}"></audio>'
+        return f'<img alt="" src="{data_uri(f"image/{part.suffix}", part.data)}">'
+    return f'<audio controls preload="metadata" src="{data_uri(f"audio/{part.suffix}", part.data)}"></audio>'
 
 
 def _reconstructions(documents: list[Document]) -> str:
     pictures = [
-        f"<figure>{_part(document.parts[0])} {_part(document.parts[1])}<figcaption>original, decoded</figcaption></figure>"
+        f"<figure>{' '.join(map(part_html, document.parts[:2]))}<figcaption>original, decoded</figcaption></figure>"
         for document in documents
         if document.meta["kind"] == "image"
     ]
     sounds = [
-        f"<tr><td>{html.escape(document.parts[0].text)}</td><td>{_part(document.parts[0])}</td><td>{_part(document.parts[1])}</td></tr>"
+        (html.escape(document.parts[0].text), *map(part_html, document.parts[:2]))
         for document in documents
         if isinstance(document.parts[0], Speech)
     ]
-    table = f"<table><tr><th>said</th><th>original</th><th>decoded</th></tr>{''.join(sounds)}</table>"
+    rows = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>" for cells in sounds)
+    table = f"<table><tr><th>said</th><th>original</th><th>decoded</th></tr>{rows}</table>"
     return f'<section><div class="pairs">{"".join(pictures)}</div><br>{table}</section>'
 
 
@@ -136,7 +145,7 @@ def _examples(task: str, answers: list[Document]) -> str:
     for document in [*right[:_SHOWN_RIGHT], *wrong[:_SHOWN_WRONG]]:
         asked, answered = document.parts[: document.meta["asked"]], document.parts[document.meta["asked"] :]
         mark = '<td class="right">right</td>' if document.meta["right"] else '<td class="wrong">wrong</td>'
-        cells = (" ".join(map(_part, asked)), " ".join(map(_part, answered)) or "—", html.escape(_compared(document)))
+        cells = (" ".join(map(part_html, asked)), " ".join(map(part_html, answered)) or "—", html.escape(_compared(document)))
         rows.append(f"<tr>{mark}{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
     head = (
         f'<p class="quiet">{len(right)} of {len(mine)} without any mistake. Shown: the first right and the first wrong ones.</p>'

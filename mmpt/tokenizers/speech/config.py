@@ -58,17 +58,33 @@ class EncoderConfig(Schema):
         return self
 
 
+class FlowConfig(Schema):
+    """`blocks` convolutional blocks at 100 Hz, `dim` wide; `steps` from noise to speech; `guidance` by what the condition
+    changes (0: none, half the work)."""
+
+    dim: int = pydantic.Field(128, ge=8)
+    blocks: int = pydantic.Field(4, ge=1)
+    steps: int = pydantic.Field(8, ge=1)
+    guidance: float = pydantic.Field(0.7, ge=0)
+
+
 class MelDecoderConfig(Schema):
-    """`layers` transformer layers at the code rate, `blocks` convolutional blocks at 50 Hz, `dim` wide, of `heads` heads; a code
-    looks `attention` codes to either side. `voice`: size of a voice vector."""
+    """A coarse log-mel by `layers` transformer layers at the code rate and `blocks` convolutional blocks at 50 Hz, `dim` wide, of
+    `heads` heads, and, with `flow`, a finer one drawn from it.
+
+    A code looks `attention` codes to either side. `block`: with it, sound is final in blocks of that many codes and depends on no
+    later ones, as in `EncoderConfig`. `voice`: size of a voice vector.
+    """
 
     dim: int = pydantic.Field(128, ge=8)
     heads: int = pydantic.Field(4, ge=1)
     layers: int = pydantic.Field(2, ge=0)
     blocks: int = pydantic.Field(2, ge=0)
     attention: int = pydantic.Field(6, ge=0)
+    block: int | None = pydantic.Field(None, ge=1)
     voice: int = pydantic.Field(8, ge=1)
     dropout: float = pydantic.Field(0.0, ge=0, lt=1)
+    flow: FlowConfig | None = None
 
 
 class SpeechConfig(Schema):

@@ -21,20 +21,24 @@ class MelDecoder(nn.Module):
         self.from_code = nn.Linear(config.quantizer.dim, shape.dim)
         self.layers = nn.ModuleList(Layer(shape.dim, shape.heads, shape.dropout) for _ in range(shape.layers))
         self.upsample = nn.Linear(shape.dim, config.pool * shape.dim)
-        self.blocks = nn.ModuleList(ConvBlock(shape.dim) for _ in range(shape.blocks))
+        self.blocks = nn.ModuleList(ConvBlock(shape.dim, shape.block is not None) for _ in range(shape.blocks))
         self.out = nn.Sequential(nn.LayerNorm(shape.dim), nn.Linear(shape.dim, STRIDE * config.mels))
 
     @property
-    def reach(self) -> int:
-        """How many codes to either side a frame depends on."""
-        return self.shape.attention * self.shape.layers + -(-self.shape.blocks * (KERNEL // 2) // self.config.pool)
+    def reach(self) -> tuple[int, int]:
+        """How many frames before and after its code's (of a block: before and after the block's) a frame depends on."""
+        attention = self.shape.attention * self.shape.layers * self.config.frames_per_code
+        convolutions = self.shape.blocks * (KERNEL - 1) * STRIDE
+        if self.shape.block is not None:
+            return attention + convolutions, 0
+        return attention + convolutions // 2, attention + convolutions // 2
 
     def forward(self, states: torch.Tensor, lengths: torch.Tensor, voice: torch.Tensor) -> torch.Tensor:
         """Log-mel [B, C · frames_per_code, mels] of quantised `states` [B, C, quantizer.dim] and `voice` [B, decoder.voice]."""
         shape, pool = self.shape, self.config.pool
         mask = length_mask(lengths, states.shape[1])
         x = self.from_code(states) + self.from_voice(voice)[:, None]
-        seen = local_mask(mask, shape.attention)
+        seen = local_mask(mask, shape.attention, shape.block)
         angles = rotations(torch.arange(x.shape[1], device=x.device), shape.dim // shape.heads)
         for layer in self.layers:
             x = layer(x, seen, angles=angles)
@@ -44,12 +48,9 @@ class MelDecoder(nn.Module):
             x = block(x, mask)
         return self.out(x).unflatten(-1, (STRIDE, -1)).flatten(1, 2)
 
-    def loss(self, states: torch.Tensor, lengths: torch.Tensor, target: torch.Tensor) -> Term:
-        """Mean absolute error of the log-mel `target` [B, T, mels] spoken from `states` in its own voice, plus that of its
-        changes from frame to frame."""
-        frames = lengths * self.config.frames_per_code
-        statistics = voice_statistics(target, frames).to(self.voice.weight.dtype)
-        mel = self(states, lengths, self.voice(statistics))
+    def loss(self, mel: torch.Tensor, frames: torch.Tensor, target: torch.Tensor) -> Term:
+        """Mean absolute error of `mel` against the log-mel `target` [B, T, mels], of which `frames` [B] are valid, plus that of
+        its changes from frame to frame."""
         valid = length_mask(frames, target.shape[1])[..., None]
         error = (mel.float() - target) * valid
         changes = error.diff(dim=1) * valid[:, 1:]  # not to the nothing after the end

@@ -1,11 +1,15 @@
-"""Codes of audio that is still coming in: those that later audio can no longer change, made from the audio they depend on."""
+"""Codes of audio that is still coming in, and sound of codes that are: what later ones can no longer change, made from what it
+depends on."""
 
 import math
 from collections.abc import Callable
 
 import numpy as np
+import torch
 
 from mmpt.errors import DataError
+from mmpt.tokenizers.speech.config import HOP
+from mmpt.tokenizers.speech.vocoder import Vocoder
 from mmpt.tokenizers.speech.windows import Context, Window, window_for
 
 
@@ -58,6 +62,76 @@ class SpeechStream:
         self._kept = self._kept[needed - self._dropped :]
         self._dropped = needed
         return found.reshape(-1)
+
+
+class WaveStream:
+    """`push` takes codes and gives samples; `finish` gives the rest. All of them together are the sound of all the codes.
+
+    Kept are the codes and the frames that sound still to come depends on.
+    """
+
+    def __init__(
+        self,
+        frames_per_code: int,
+        depth: int,
+        reach: tuple[int, int],
+        block: int,
+        check: Callable[[np.ndarray, int], np.ndarray],
+        mel: Callable[[np.ndarray, int], torch.Tensor],
+        vocoder: Vocoder,
+    ) -> None:
+        """`mel` gives the log-mel of codes, the first of which has the place it is told; `check` refuses what are no codes."""
+        self._per_code, self._depth, self._reach, self._block = frames_per_code, depth, reach, block
+        self._check, self._mel, self._vocoder = check, mel, vocoder
+        self._codes: list[np.ndarray] = []  # those that are kept, in one array each push
+        self._dropped = 0  # codes before them
+        self._made = 0  # codes whose frames are final
+        self._frames = torch.zeros(0)
+        self._frames_dropped = 0
+        self._spoken = 0  # frames whose samples were given
+        self._finished = False
+
+    def push(self, codes: np.ndarray) -> np.ndarray:
+        """Samples float32 [n] (n may be 0) that have become final with `codes` (int [any number of whole vectors])."""
+        if self._finished:
+            raise DataError("the stream is finished")
+        if len(codes):
+            self._codes.append(self._check(np.asarray(codes), 0))
+        final = max(0, self._total() - self._reach[1]) // self._block * self._block
+        self._extend(final)
+        return self._speak(max(0, final * self._per_code - self._vocoder.reach))
+
+    def finish(self) -> np.ndarray:
+        """The samples that were still open, float32 [n]."""
+        self._finished = True
+        self._extend(self._total())
+        return self._speak(self._total() * self._per_code)
+
+    def _total(self) -> int:
+        return self._dropped + sum(map(len, self._codes))
+
+    def _extend(self, final: int) -> None:
+        if final <= self._made:
+            return
+        kept = np.concatenate(self._codes)
+        end = min(self._total(), final + self._reach[1]) - self._dropped
+        mel = self._mel(kept[:end], self._dropped)
+        new = mel[(self._made - self._dropped) * self._per_code : (final - self._dropped) * self._per_code]
+        self._frames = torch.cat([self._frames.reshape(-1, mel.shape[1]), new])
+        self._made = final
+        start = max(0, final - self._reach[0]) // self._block * self._block
+        self._codes, self._dropped = [kept[start - self._dropped :]], start
+
+    def _speak(self, final: int) -> np.ndarray:
+        if final <= self._spoken:
+            return np.zeros(0, dtype=np.float32)
+        end = min(final + self._vocoder.reach, self._made * self._per_code)
+        samples = self._vocoder.speak(self._frames[: end - self._frames_dropped]).cpu().numpy()
+        new = samples[(self._spoken - self._frames_dropped) * HOP : (final - self._frames_dropped) * HOP]
+        self._spoken = final
+        start = max(0, final - self._vocoder.reach) // self._vocoder.period * self._vocoder.period
+        self._frames, self._frames_dropped = self._frames[start - self._frames_dropped :], start
+        return new
 
 
 def wanted(rows: np.ndarray, window: Window) -> np.ndarray:

@@ -13,18 +13,20 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from mmpt.config import parse_config
-from mmpt.errors import CheckpointError, DataError
+from mmpt.errors import CheckpointError, ConfigError, DataError
 from mmpt.storage import check_folder, published_folder, read_json, write_json
 from mmpt.tokenizers.quantizers import Quantized
 from mmpt.tokenizers.speech.batches import SpeechBatch, SpeechExample, code_count
 from mmpt.tokenizers.speech.config import SAMPLE_RATE, SpeechConfig
+from mmpt.tokenizers.speech.decoder import SpeechDecoder
 from mmpt.tokenizers.speech.encoder import SpeechEncoder
-from mmpt.tokenizers.speech.features import log_mel, waveform
+from mmpt.tokenizers.speech.features import log_mel
 from mmpt.tokenizers.speech.layers import length_mask
-from mmpt.tokenizers.speech.mel_decoder import MelDecoder, voice_statistics
-from mmpt.tokenizers.speech.streaming import SpeechStream, checked, wanted
+from mmpt.tokenizers.speech.mel_decoder import voice_statistics
+from mmpt.tokenizers.speech.streaming import SpeechStream, WaveStream, checked, wanted
 from mmpt.tokenizers.speech.text_decoder import TextDecoder
-from mmpt.tokenizers.speech.windows import windows
+from mmpt.tokenizers.speech.vocoder import Vocoder, VocoderConfig
+from mmpt.tokenizers.speech.windows import Window, code_windows, windows
 from mmpt.tokenizers.terms import StepOutput, Term, UsedCodes
 from mmpt.tokenizers.text import decode_text, encode_text, load_text_tokenizer
 
@@ -44,7 +46,7 @@ class SpeechTokenizer(nn.Module):
         self.encoder = SpeechEncoder(config)
         shape = config.encoder
         self.reader = TextDecoder(len(text), shape.dim, shape.heads, shape.text_layers, shape.dropout)
-        self.speaker = MelDecoder(config)
+        self.speaker = SpeechDecoder(config)
         self.register_buffer("default_voice", torch.zeros(2 * config.mels))
 
     @property
@@ -73,20 +75,34 @@ class SpeechTokenizer(nn.Module):
         final: where the encoder is causal, at the end of their own span."""
         yield SpeechStream(self.config.samples_per_code, self.encoder.context, lambda piece: self._codes_of([piece])[0])
 
-    def decode(self, codes: Sequence[np.ndarray], voice: np.ndarray | None = None) -> list[np.ndarray]:
+    def decode(
+        self, codes: Sequence[np.ndarray], voice: np.ndarray | None = None, prompt: np.ndarray | None = None
+    ) -> list[np.ndarray]:
         """A waveform (float32 [vectors · samples_per_code], 16 kHz, −1 … 1) of each code sequence, in `voice` or the default one.
 
-        Raises `DataError` naming a sequence that is empty or holds something other than codes.
+        `prompt`: a waveform (float32, 16 kHz) whose voice is taken, and which the flow goes on from. Raises `DataError` naming a
+        sequence that is empty or holds something other than codes, and where both a voice and a prompt are given.
         """
-        pieces, owners = self._pieces(codes)
-        vector = self.speaker.voice(self.default_voice).detach() if voice is None else self._checked_voice(voice)
+        if voice is not None and prompt is not None:
+            raise DataError("a voice and a prompt: expected one of them")
+        rows = [self._checked_codes(np.asarray(sequence), number) for number, sequence in enumerate(codes)]
+        mels = self._mels(rows, self._voice_or_default(voice)) if prompt is None else self._continued(rows, prompt)
+        with torch.inference_mode():
+            return [self.speaker.waveform(mel).cpu().numpy() for mel in mels]
 
-        def speak(batch: list[np.ndarray], lengths: torch.Tensor) -> list[np.ndarray]:
-            mels = self.speaker(self._code_states(batch), lengths, vector.to(lengths.device).expand(len(batch), -1)).cpu()
-            return [mel[: length * self.config.frames_per_code].numpy() for mel, length in zip(mels, lengths, strict=True)]
+    @contextmanager
+    def speaking(self, voice: np.ndarray | None = None) -> Iterator[WaveStream]:
+        """A stream of codes to sound: `push(codes)` and at the end `finish()` give the samples of `decode`, as soon as they are
+        final: with `decoder.block`, some 0.2 s after the end of their block. Raises `DataError` where there is no vocoder."""
+        if self.speaker.vocoder is None:
+            raise DataError("sound in a stream needs a vocoder, and this tokenizer has none")
+        vector, block = self._voice_or_default(voice), self.config.decoder.block or 1
 
-        mels = _joined(self._batched(pieces, [len(piece) for piece in pieces], speak), owners, len(codes))
-        return [waveform(torch.from_numpy(mel)).numpy() for mel in mels]
+        def mel(codes: np.ndarray, start: int) -> torch.Tensor:
+            return self._batched([codes], [len(codes)], lambda batch, sizes: self._spoken(batch, sizes, vector, [start]))[0]
+
+        depth, per_code = self.config.quantizer.depth, self.config.frames_per_code
+        yield WaveStream(per_code, depth, self.speaker.reach, block, self._checked_codes, mel, self.speaker.vocoder)
 
     def transcribe(self, codes: Sequence[np.ndarray]) -> list[str]:
         """The text of each code sequence, as the tokenizer's own text decoder reads it."""
@@ -105,6 +121,12 @@ class SpeechTokenizer(nn.Module):
             return self._read(rows.to(lengths.device), lengths)
 
         return self._texts(self._batched(pieces, [len(piece) for piece in pieces], read), owners, len(waveforms))
+
+    def use_vocoder(self, vocoder: Vocoder) -> None:
+        """Make waveforms by `vocoder` from now on; it is saved with the tokenizer. Raises `ConfigError` where it takes others."""
+        if vocoder.config.mels != self.config.mels:
+            raise ConfigError(f"the vocoder takes {vocoder.config.mels} mel bands, the tokenizer makes {self.config.mels}")
+        self.speaker.vocoder = vocoder.to(self.default_voice.device)
 
     def voice(self, samples: np.ndarray) -> np.ndarray:
         """The voice of a waveform (float32, 16 kHz): float32 [decoder.voice], to be given to `decode`."""
@@ -136,12 +158,10 @@ class SpeechTokenizer(nn.Module):
         texts = [encode_text(self.text, text) for text in batch.texts]
         alone, context = self.encoder.read(states, batch.lengths)
         reading, ctc = self.reader.losses(texts, context, alone, batch.lengths)
-        mel = self.speaker.loss(states, batch.lengths, batch.spoken)
-        terms |= {
-            "reading": reading,
-            "ctc": ctc._replace(weight=self.config.ctc_weight),
-            "mel": mel._replace(weight=self.config.mel_weight),
-        }
+        terms |= {"reading": reading, "ctc": ctc._replace(weight=self.config.ctc_weight)}
+        if self.config.mel_weight:
+            spoken = self.speaker.losses(states, batch.lengths, batch.spoken)
+            terms |= {name: term._replace(weight=self.config.mel_weight) for name, term in spoken.items()}
         return StepOutput(terms, used)
 
     def save(self, folder: Path) -> None:
@@ -150,6 +170,8 @@ class SpeechTokenizer(nn.Module):
             write_json(temporary / "config.json", self.config.model_dump(mode="json"))
             save_file({name: value.contiguous() for name, value in self.state_dict().items()}, temporary / "model.safetensors")
             self.text.save_pretrained(temporary / "text")
+            if self.speaker.vocoder is not None:
+                write_json(temporary / "vocoder.json", self.speaker.vocoder.config.model_dump(mode="json"))
 
     @classmethod
     def load(cls, folder: Path) -> "SpeechTokenizer":
@@ -158,11 +180,57 @@ class SpeechTokenizer(nn.Module):
         check_folder(folder, FORMAT)
         config = parse_config(read_json(folder / "config.json", CheckpointError), SpeechConfig, f"{folder}/config.json")
         tokenizer = cls(config, load_text_tokenizer(folder / "text"))
+        if (folder / "vocoder.json").exists():
+            shape = read_json(folder / "vocoder.json", CheckpointError)
+            tokenizer.speaker.vocoder = Vocoder(parse_config(shape, VocoderConfig, f"{folder}/vocoder.json"))
         try:
             tokenizer.load_state_dict(load_file(folder / "model.safetensors"))
         except (RuntimeError, SafetensorError) as problem:
             raise CheckpointError(f"{folder}/model.safetensors does not fit config.json ({problem})") from None
         return tokenizer.eval()
+
+    def _mels(self, rows: list[np.ndarray], voice: torch.Tensor) -> list[torch.Tensor]:
+        """Log-mels [C · frames_per_code, mels] of checked codes, in overlapping windows."""
+        size, reach, block = self.config.window, self.speaker.reach, self.config.decoder.block or 1
+        cuts = [(number, one) for number, row in enumerate(rows) for one in code_windows(len(row), size, reach, block)]
+
+        def speak(batch: list[tuple[int, Window]], lengths: torch.Tensor) -> list[torch.Tensor]:
+            pieces = [rows[number][one.start : one.end] for number, one in batch]
+            mels = self._spoken(pieces, lengths, voice, [one.start for _, one in batch])
+            return [
+                wanted(mel.unflatten(0, (-1, self.config.frames_per_code)), one)
+                for mel, (_, one) in zip(mels, batch, strict=True)
+            ]
+
+        found = self._batched(cuts, [one.end - one.start for _, one in cuts], speak)
+        owners = [number for number, _ in cuts]
+        return [torch.from_numpy(_joined(found, owners, len(rows))[number]).flatten(0, 1) for number in range(len(rows))]
+
+    def _continued(self, rows: list[np.ndarray], prompt: np.ndarray) -> list[torch.Tensor]:
+        """The same for what is said after `prompt`, in its voice."""
+        first = self._checked_codes(self.encode([prompt])[0], 0)
+        frames = len(first) * self.config.frames_per_code
+        given = log_mel(torch.from_numpy(prompt), self.config.mels, frames)[None].to(self.default_voice.device)
+        voice = torch.from_numpy(self.voice(prompt))
+
+        def speak(batch: list[np.ndarray], lengths: torch.Tensor) -> list[torch.Tensor]:
+            mels = self._spoken(batch, lengths, voice, [0] * len(batch), given.expand(len(batch), -1, -1))
+            return [mel[frames:] for mel in mels]
+
+        whole = [np.concatenate([first, row]) for row in rows]
+        return self._batched(whole, [len(row) for row in whole], speak)
+
+    def _spoken(
+        self,
+        codes: list[np.ndarray],
+        lengths: torch.Tensor,
+        voice: torch.Tensor,
+        starts: list[int],
+        prompt: torch.Tensor | None = None,
+    ) -> list[torch.Tensor]:
+        voices = voice.to(lengths.device).expand(len(codes), -1)
+        mels = self.speaker.mels(self._code_states(codes), lengths, voices, starts, prompt)
+        return [mel[: length * self.config.frames_per_code].cpu() for mel, length in zip(mels, lengths.tolist(), strict=True)]
 
     def _quantized(self, waveforms: Sequence[np.ndarray], part: Callable[[Quantized], torch.Tensor]) -> list[np.ndarray]:
         """What `part` takes of the quantiser's output for each waveform: [vectors, ...]."""
@@ -230,7 +298,9 @@ class SpeechTokenizer(nn.Module):
             raise DataError(f"sequence {number}: the codes of the {depth} stages do not come in turn")
         return rows
 
-    def _checked_voice(self, voice: np.ndarray) -> torch.Tensor:
+    def _voice_or_default(self, voice: np.ndarray | None) -> torch.Tensor:
+        if voice is None:
+            return self.speaker.voice(self.default_voice[None])[0].detach()
         vector = torch.from_numpy(np.array(voice, dtype=np.float32))
         if vector.shape != (self.config.decoder.voice,) or not vector.isfinite().all():
             raise DataError(f"voice: expected {self.config.decoder.voice} finite numbers, found shape {tuple(vector.shape)}")
@@ -254,8 +324,8 @@ class SpeechTokenizer(nn.Module):
 
 
 class DecoderTraining(nn.Module):
-    """The second part of a speech tokenizer's training: encoder and text decoder rest, the mel decoder alone learns to speak what
-    the codes say. `fit` trains its parameters that ask for a gradient."""
+    """The second part of a speech tokenizer's training: encoder and text decoder rest, the decoder alone learns to speak what the
+    codes say. `fit` trains its parameters that ask for a gradient."""
 
     def __init__(self, tokenizer: SpeechTokenizer):
         super().__init__()
@@ -269,7 +339,7 @@ class DecoderTraining(nn.Module):
         tokenizer.encoder.eval()
         with torch.no_grad():
             found = tokenizer.encoder.quantize(tokenizer.encoder.states(batch.spoken, batch.lengths), batch.lengths)
-        return StepOutput({"mel": tokenizer.speaker.loss(found.states, batch.lengths, batch.spoken)})
+        return StepOutput(tokenizer.speaker.losses(found.states, batch.lengths, batch.spoken))
 
 
 def _joined(parts: list[np.ndarray], owners: list[int], count: int) -> list[np.ndarray]:

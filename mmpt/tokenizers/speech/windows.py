@@ -51,3 +51,13 @@ def windows(total: int, samples_per_code: int, size: int, context: Context) -> I
     step = context.grid or max(context.block, size // context.block * context.block)
     for first in range(0, count, step):
         yield window_for(first, min(first + step, count), total, samples_per_code, context)
+
+
+def code_windows(count: int, size: int, reach: tuple[int, int], block: int) -> Iterator[Window]:
+    """Windows of at most about `size` codes of their own for `count` codes that are decoded: `start` … `end` in codes, with as
+    many more before and after (of the block) as what is decoded depends on, `reach`."""
+    step = max(block, size // block * block)
+    for first in range(0, count, step):
+        last = min(first + step, count)
+        origin = max(0, first - reach[0]) // block * block
+        yield Window(origin, min(count, last + reach[1]), origin, first, last)

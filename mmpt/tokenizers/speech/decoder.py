@@ -1,0 +1,65 @@
+"""Codes → log-mel → waveform: the coarse log-mel, what the flow draws from it, and the vocoder; each may be taken alone."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from mmpt.tokenizers.speech.config import SpeechConfig
+from mmpt.tokenizers.speech.features import waveform
+from mmpt.tokenizers.speech.flow import FlowDecoder
+from mmpt.tokenizers.speech.mel_decoder import MelDecoder, voice_statistics
+from mmpt.tokenizers.speech.vocoder import Vocoder
+from mmpt.tokenizers.terms import Term
+
+
+class SpeechDecoder(nn.Module):
+    """`vocoder` is None until one that was trained for itself is put there; then Griffin-Lim makes the waveforms."""
+
+    def __init__(self, config: SpeechConfig):
+        super().__init__()
+        self.config = config
+        shape = config.decoder
+        self.coarse = MelDecoder(config)
+        self.flow = FlowDecoder(shape.flow, config.mels, shape.voice, shape.block is not None) if shape.flow else None
+        self.vocoder: Vocoder | None = None
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """How many codes before and after it a code's frames depend on."""
+        reaches = [self.coarse.reach, self.flow.reach if self.flow else (0, 0)]
+        return tuple(-(-sum(side) // self.config.frames_per_code) for side in zip(*reaches, strict=True))
+
+    def voice(self, statistics: torch.Tensor) -> torch.Tensor:
+        """Voices [B, decoder.voice] of what `voice_statistics` gives, [B, 2 · mels]."""
+        return self.coarse.voice(statistics.to(self.coarse.voice.weight.dtype))
+
+    def losses(self, states: torch.Tensor, lengths: torch.Tensor, target: torch.Tensor) -> dict[str, Term]:
+        """Of `target` [B, T, mels] spoken in its own voice from quantised `states` [B, C, quantizer.dim] of `lengths` [B]."""
+        frames = lengths * self.config.frames_per_code
+        voice = self.voice(voice_statistics(target, frames))
+        coarse = self.coarse(states, lengths, voice)
+        terms = {"mel": self.coarse.loss(coarse, frames, target)}
+        if self.flow:
+            terms["flow"] = self.flow.loss(target, coarse.detach(), frames, voice.detach())
+        return terms
+
+    def mels(
+        self,
+        states: torch.Tensor,
+        lengths: torch.Tensor,
+        voice: torch.Tensor,
+        starts: Sequence[int],
+        prompt: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Log-mel [B, C · frames_per_code, mels] of `states` [B, C, quantizer.dim] in `voice` [B, V]. `starts` [B]: the places of
+        their first codes in what is spoken. `prompt` [B, P, mels]: the first frames, if they are known."""
+        coarse = self.coarse(states, lengths, voice)
+        if self.flow is None:
+            return coarse
+        per_code = self.config.frames_per_code
+        return self.flow.sample(coarse, lengths * per_code, voice, [start * per_code for start in starts], prompt=prompt)
+
+    def waveform(self, mel: torch.Tensor) -> torch.Tensor:
+        """The waveform [T · HOP] in −1 … 1 of a log-mel [T, mels]."""
+        return waveform(mel) if self.vocoder is None else self.vocoder.speak(mel)
