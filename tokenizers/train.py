@@ -1,10 +1,10 @@
-"""Train a speech or an image tokenizer on document shards.
+"""Train a speech or an image tokenizer, a vocoder or a text-to-token model on document shards.
 
     python tokenizers/train.py SPEC.yaml OUT [key=value ...]
     torchrun --nproc-per-node 2 tokenizers/train.py SPEC.yaml OUT
 
-OUT/tokenizer is the result. Stopped at any moment, the same command goes on from the newest whole checkpoint; SIGTERM or Ctrl-C:
-the step ends, a checkpoint is saved, exit code 143 or 130.
+OUT/tokenizer (vocoder, text_to_codes) is the result. Stopped at any moment, the same command goes on from the newest whole
+checkpoint; SIGTERM or Ctrl-C: the step ends, a checkpoint is saved, exit code 143 or 130.
 """
 
 import argparse

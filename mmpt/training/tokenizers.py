@@ -1,4 +1,4 @@
-"""Training of a speech or an image tokenizer on document shards, from its specification to its folder."""
+"""Training of tokenizers, vocoders and text-to-token models on document shards, from a specification to a folder."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,9 @@ from mmpt.tokenizers.image.config import ImageTokenizerConfig
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
 from mmpt.tokenizers.speech.batches import SpeechExample, speech_batches
 from mmpt.tokenizers.speech.config import SpeechConfig
+from mmpt.tokenizers.speech.text_to_codes import SpeechCodes, TextToCodes, TextToCodesConfig, codes_batches
 from mmpt.tokenizers.speech.tokenizer import DecoderTraining, SpeechTokenizer
+from mmpt.tokenizers.speech.vocoder import Vocoder, VocoderConfig, vocoder_batches
 from mmpt.tokenizers.text import load_text_tokenizer
 from mmpt.training.distributed import World
 from mmpt.training.fit import FitConfig, fit
@@ -32,10 +34,12 @@ class _Spec(Schema):
 class SpeechSpec(_Spec):
     """`data`: document shards, of which every utterance with a transcript is used (the first `examples`). `text_tokenizer`: a
     folder or Hugging Face name, the units of the transcripts. `fit` trains encoder, codebook and text decoder with the mel
-    decoder beside them; then, with them at rest, `speak` trains the mel decoder alone."""
+    decoder beside them; then, with them at rest, `speak` trains the mel decoder alone. `vocoder`: the folder of one that is saved
+    with the tokenizer; without, Griffin-Lim makes the waveforms."""
 
     kind: Literal["speech"]
     speak: FitConfig | None = None
+    vocoder: Path | None = None
     text_tokenizer: str
     tokenizer: SpeechConfig
 
@@ -47,23 +51,43 @@ class ImageSpec(_Spec):
     tokenizer: ImageTokenizerConfig
 
 
+class VocoderSpec(_Spec):
+    """`data`: document shards, of which every utterance is used (the first `examples`), with or without a transcript."""
+
+    kind: Literal["vocoder"]
+    vocoder: VocoderConfig = VocoderConfig()
+
+
+class TextToCodesSpec(_Spec):
+    """`data`: document shards, of which every utterance with a transcript is used (the first `examples`), encoded by the
+    tokenizer in the folder `speech_tokenizer`. `text_tokenizer`: a folder or Hugging Face name."""
+
+    kind: Literal["text_to_codes"]
+    speech_tokenizer: Path
+    text_tokenizer: str
+    model: TextToCodesConfig = TextToCodesConfig()
+
+
 class TokenizerSpec(pydantic.RootModel):
-    """Either of the two, by `kind`."""
+    """One of these, by `kind`."""
 
-    root: Annotated[SpeechSpec | ImageSpec, pydantic.Field(discriminator="kind")]
+    root: Annotated[SpeechSpec | ImageSpec | VocoderSpec | TextToCodesSpec, pydantic.Field(discriminator="kind")]
 
 
-def train_tokenizer(spec: SpeechSpec | ImageSpec, folder: Path, world: World) -> int:
-    """Train by `spec` and write `folder`/tokenizer; each stage's checkpoints and metrics.jsonl are in a subfolder of its name.
+def train_tokenizer(spec: SpeechSpec | ImageSpec | VocoderSpec | TextToCodesSpec, folder: Path, world: World) -> int:
+    """Train by `spec` and write the result; each stage's checkpoints and metrics.jsonl are in a subfolder of its name.
 
-    Returns the signal that ended it early, else 0. Raises `DataError` where the shards hold nothing to train on.
+    The result is `folder`/tokenizer, /vocoder or /text_to_codes. Returns the signal that ended it early, else 0. Raises
+    `DataError` where the shards hold nothing to train on.
     """
     torch.manual_seed(spec.fit.seed)
-    return _train_speech(spec, folder, world) if isinstance(spec, SpeechSpec) else _train_image(spec, folder, world)
+    train = {"speech": _train_speech, "image": _train_image, "vocoder": _train_vocoder, "text_to_codes": _train_text_to_codes}
+    return train[spec.kind](spec, folder, world)
 
 
 def _train_speech(spec: SpeechSpec, folder: Path, world: World) -> int:
     model = SpeechTokenizer(spec.tokenizer, load_text_tokenizer(spec.text_tokenizer))
+    vocoder = Vocoder.load(spec.vocoder) if spec.vocoder else None  # now: a folder that is none is said before the training
     examples = _utterances(spec.data, model.sample_rate, spec.examples)
     stopped = fit(model, speech_batches(examples, spec.tokenizer, spec.fit), spec.fit, folder / "recognition", world)
     if spec.speak and not stopped:
@@ -71,7 +95,31 @@ def _train_speech(spec: SpeechSpec, folder: Path, world: World) -> int:
         stopped = fit(speaking, speech_batches(examples, spec.tokenizer, spec.speak), spec.speak, folder / "speaking", world)
     if world.rank == 0 and not stopped:
         model.choose_default_voice(examples)
+        if vocoder:
+            model.use_vocoder(vocoder)
         model.save(folder / "tokenizer")
+    return stopped
+
+
+def _train_vocoder(spec: VocoderSpec, folder: Path, world: World) -> int:
+    model = Vocoder(spec.vocoder)
+    sounds = [decode_speech(part.data) for part in _parts(spec.data, Speech, spec.examples)]
+    stopped = fit(model, vocoder_batches(sounds, spec.vocoder, spec.fit), spec.fit, folder / "vocoding", world)
+    if world.rank == 0 and not stopped:
+        model.save(folder / "vocoder")
+    return stopped
+
+
+def _train_text_to_codes(spec: TextToCodesSpec, folder: Path, world: World) -> int:
+    tokenizer = SpeechTokenizer.load(spec.speech_tokenizer).to(world.device)
+    examples = _utterances(spec.data, tokenizer.sample_rate, spec.examples)
+    codes = tokenizer.encode([example.samples for example in examples])
+    speech = SpeechCodes.of(spec.speech_tokenizer, tokenizer.codes, tokenizer.rate)
+    model = TextToCodes(spec.model, load_text_tokenizer(spec.text_tokenizer), speech)
+    pairs = [(example.text, row) for example, row in zip(examples, codes, strict=True)]
+    stopped = fit(model, codes_batches(model, pairs, spec.fit), spec.fit, folder / "speaking", world)
+    if world.rank == 0 and not stopped:
+        model.save(folder / "text_to_codes")
     return stopped
 
 

@@ -25,7 +25,7 @@ from mmpt.errors import DataError
 from mmpt.media import encode_flac
 
 SAMPLE_RATE = 16_000
-_WORD = re.compile(r"\S+")
+WORD = re.compile(r"\S+")
 _PART_OF_WORD = re.compile(r"[\w'’]+")  # of "twenty-two", two
 
 
@@ -33,6 +33,13 @@ class Speak(Protocol):
     """A voice: what it says for `text`. `random` is the document's own; the same state must give the same utterance."""
 
     def __call__(self, text: str, random: np.random.Generator) -> Speech: ...
+
+
+class Seeded(Protocol):
+    """What decides about chance."""
+
+    seed: int
+    epoch: int
 
 
 class EspeakConfig(Schema):
@@ -93,7 +100,7 @@ def interleave(config: InterleaveConfig, documents: Iterable[Document | Lost]) -
         yield Document(document.id, document.source, tuple(parts), meta)
 
 
-def document_random(config: InterleaveConfig, document_id: str) -> np.random.Generator:
+def document_random(config: Seeded, document_id: str) -> np.random.Generator:
     """The source of chance of one document in one epoch."""
     digest = hashlib.sha256(f"{config.seed} {config.epoch} {document_id}".encode("utf-8", "surrogatepass")).digest()
     return np.random.default_rng(np.frombuffer(digest, dtype=np.uint32))
@@ -146,7 +153,7 @@ def _from_text(
 ) -> list[Part]:
     if not isinstance(part, Text):
         return [part]
-    places = [match.span() for match in _WORD.finditer(part.text)]
+    places = [match.span() for match in WORD.finditer(part.text)]
 
     def span(first: int, last: int, text: str) -> Speech:
         if not any(character.isalnum() for character in text):
@@ -204,7 +211,7 @@ def word_places(text: str, words: Sequence[str]) -> list[tuple[int, int]] | None
     Words of the text that are not listed, as espeak-ng leaves them out where it runs words together, belong to the one before.
     """
     plain = [_plain(word) for word in words]
-    for pattern in (_WORD, _PART_OF_WORD):
+    for pattern in (WORD, _PART_OF_WORD):
         tokens = list(pattern.finditer(text))
         numbers = _subsequence(plain, [_plain(token.group()) for token in tokens])
         if numbers is not None:

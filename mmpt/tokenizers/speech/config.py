@@ -21,9 +21,9 @@ class AugmentConfig(Schema):
     """
 
     speed: float = pydantic.Field(0.1, ge=0, lt=0.5)
-    pitch: float = pydantic.Field(0.08, ge=0, lt=0.5)
-    gain: float = pydantic.Field(6.0, ge=0)
-    tilt: float = pydantic.Field(0.0, ge=0)
+    pitch: float = pydantic.Field(0.12, ge=0, lt=0.5)
+    gain: float = pydantic.Field(20.0, ge=0)
+    tilt: float = pydantic.Field(6.0, ge=0)
     noise: float = pydantic.Field(0.3, ge=0, le=1)
     reverb: float = pydantic.Field(0.0, ge=0, le=1)
     reverb_time: float = pydantic.Field(0.4, gt=0)

@@ -34,13 +34,13 @@ class SpeechDecoder(nn.Module):
         """Voices [B, decoder.voice] of what `voice_statistics` gives, [B, 2 · mels]."""
         return self.coarse.voice(statistics.to(self.coarse.voice.weight.dtype))
 
-    def losses(self, states: torch.Tensor, lengths: torch.Tensor, target: torch.Tensor) -> dict[str, Term]:
+    def losses(self, states: torch.Tensor, lengths: torch.Tensor, target: torch.Tensor, with_flow: bool) -> dict[str, Term]:
         """Of `target` [B, T, mels] spoken in its own voice from quantised `states` [B, C, quantizer.dim] of `lengths` [B]."""
         frames = lengths * self.config.frames_per_code
         voice = self.voice(voice_statistics(target, frames))
         coarse = self.coarse(states, lengths, voice)
         terms = {"mel": self.coarse.loss(coarse, frames, target)}
-        if self.flow:
+        if self.flow and with_flow:
             terms["flow"] = self.flow.loss(target, coarse.detach(), frames, voice.detach())
         return terms
 

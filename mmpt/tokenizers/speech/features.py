@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from mmpt.tokenizers.speech.config import HOP, SAMPLE_RATE
 
 WINDOW = 400
-FLOOR = 1e-5  # power of a mel band
-SILENCE = -1.5  # a log-mel value at the floor
+FLOOR = 1e-7  # power of a mel band; below that of quiet recordings, which a higher one would cut off
+SILENCE = -2.5  # a log-mel value at the floor
 
 
 @functools.cache
@@ -32,7 +32,7 @@ def mel_power(samples: torch.Tensor, mels: int) -> torch.Tensor:
 
 
 def log_mel(samples: torch.Tensor, mels: int, frames: int) -> torch.Tensor:
-    """The first `frames` frames of the log-mel spectrogram, [..., frames, mels], about −1.5 (silence) … 1.5 (loud).
+    """The first `frames` frames of the log-mel spectrogram, [..., frames, mels], about −2.5 (silence) … 1.5 (loud).
 
     `samples` [..., any length] is taken to go on in silence.
     """

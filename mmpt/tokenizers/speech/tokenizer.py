@@ -160,8 +160,8 @@ class SpeechTokenizer(nn.Module):
         reading, ctc = self.reader.losses(texts, context, alone, batch.lengths)
         terms |= {"reading": reading, "ctc": ctc._replace(weight=self.config.ctc_weight)}
         if self.config.mel_weight:
-            spoken = self.speaker.losses(states, batch.lengths, batch.spoken)
-            terms |= {name: term._replace(weight=self.config.mel_weight) for name, term in spoken.items()}
+            (mel,) = self.speaker.losses(states, batch.lengths, batch.spoken, with_flow=False).values()
+            terms["mel"] = mel._replace(weight=self.config.mel_weight)
         return StepOutput(terms, used)
 
     def save(self, folder: Path) -> None:
@@ -339,7 +339,7 @@ class DecoderTraining(nn.Module):
         tokenizer.encoder.eval()
         with torch.no_grad():
             found = tokenizer.encoder.quantize(tokenizer.encoder.states(batch.spoken, batch.lengths), batch.lengths)
-        return StepOutput(tokenizer.speaker.losses(found.states, batch.lengths, batch.spoken))
+        return StepOutput(tokenizer.speaker.losses(found.states, batch.lengths, batch.spoken, with_flow=True))
 
 
 def _joined(parts: list[np.ndarray], owners: list[int], count: int) -> list[np.ndarray]:

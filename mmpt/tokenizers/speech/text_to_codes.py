@@ -1,0 +1,258 @@
+"""Text → speech codes by a small decoder: interleaved data without any waveform.
+
+Zeng et al. 2024 ("Scaling Speech-Text Pre-training with Synthetic Interleaved Data", section 2.2): a language model trained on
+tokenised paired speech, with loss on the codes alone.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import pydantic
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn import functional as F
+from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
+
+from mmpt.config import Schema, parse_config
+from mmpt.errors import CheckpointError, DataError
+from mmpt.storage import check_folder, published_folder, read_json, write_json
+from mmpt.tokenizers.terms import StepOutput, Term
+from mmpt.tokenizers.text import encode_text, load_text_tokenizer
+
+FORMAT = "mmpt-text-to-codes/1"
+_POOL = 16  # batches whose utterances are sorted by length together
+
+
+class TextToCodesConfig(Schema):
+    """A Llama-shaped decoder. `joined`: share of training examples made of two utterances, so that longer texts than those of the
+    data can be spoken. `codes_per_token`: at most so many codes for a token of text, and `more_codes` besides."""
+
+    dim: int = pydantic.Field(192, ge=8)
+    layers: int = pydantic.Field(4, ge=1)
+    heads: int = pydantic.Field(4, ge=1)
+    joined: float = pydantic.Field(0.3, ge=0, le=1)
+    codes_per_token: int = pydantic.Field(40, ge=1)
+    more_codes: int = pydantic.Field(40, ge=0)
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> "TextToCodesConfig":
+        if self.dim % self.heads or self.dim // self.heads % 2:
+            raise ValueError(f"dim {self.dim} does not give each of {self.heads} heads an even number of values")
+        return self
+
+
+@dataclass(frozen=True)
+class SpeechCodes:
+    """The codes that a model speaks: how many there are, how many make a second, and the SHA-256 of the weights of the speech
+    tokenizer that they are of."""
+
+    codes: int
+    rate: float
+    tokenizer: str
+
+    @classmethod
+    def of(cls, folder: Path, codes: int, rate: float) -> "SpeechCodes":
+        """Those of the speech tokenizer saved in `folder`."""
+        return cls(codes, rate, read_json(folder / "manifest.json", CheckpointError)["files"]["model.safetensors"]["sha256"])
+
+
+class CodesBatch(NamedTuple):
+    """`ids` int64 [B, L], text and then codes, filled up with the end; `learned` bool [B, L]: what is to be predicted."""
+
+    ids: torch.Tensor
+    learned: torch.Tensor
+
+
+class Spoken(NamedTuple):
+    """`codes` int64 [n]; not `finished` where the limit came before the end."""
+
+    codes: np.ndarray
+    finished: bool
+
+
+class TextToCodes(nn.Module):
+    """Ids of text, then codes, then the mark between them, then the end. In `fit`, a training batch is a `CodesBatch`."""
+
+    def __init__(self, config: TextToCodesConfig, text: PreTrainedTokenizerBase, speech: SpeechCodes):
+        super().__init__()
+        self.config, self.text, self.speech = config, text, speech
+        self.first_code = len(text)
+        self.mark, self.end = self.first_code + speech.codes, self.first_code + speech.codes + 1
+        self.model = LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=self.end + 1,
+                hidden_size=config.dim,
+                intermediate_size=3 * config.dim,
+                num_hidden_layers=config.layers,
+                num_attention_heads=config.heads,
+                num_key_value_heads=config.heads,
+                max_position_embeddings=8192,
+                tie_word_embeddings=False,
+                bos_token_id=None,
+                eos_token_id=None,
+                pad_token_id=None,
+            )
+        )
+
+    def prompt(self, text: str) -> list[int]:
+        """Ids of `text` and the mark. Raises `DataError` where there is nothing to say."""
+        if not any(character.isalnum() for character in text):
+            raise DataError(f"nothing to say in {text[:80]!r}")
+        return [*encode_text(self.text, text), self.mark]
+
+    def training_step(self, batch: CodesBatch, progress: float) -> StepOutput:
+        """Cross-entropy of each code and of the end."""
+        ids, learned = (part.to(self.model.device) for part in batch)
+        logits = self.model(ids[:, :-1], use_cache=False).logits
+        chosen = learned[:, 1:]
+        loss = F.cross_entropy(logits[chosen].float(), ids[:, 1:][chosen], reduction="sum")
+        return StepOutput({"codes": Term(loss, chosen.sum().float())})
+
+    @torch.inference_mode()
+    def speak(
+        self, texts: Sequence[str], *, temperature: float = 0.7, top_k: int = 20, seed: int = 0, batch: int = 64
+    ) -> list[Spoken]:
+        """Codes of each text, drawn among the `top_k` most probable at `temperature` (0: the most probable).
+
+        What is drawn for a text depends on (`seed`, text) alone, whatever is spoken beside it. Raises `DataError` naming a text
+        with nothing to say.
+        """
+        training, results = self.training, [None] * len(texts)
+        self.eval()
+        prompts = [self.prompt(text) for text in texts]
+        order = sorted(range(len(texts)), key=lambda number: len(prompts[number]))
+        for start in range(0, len(order), batch):
+            chosen = order[start : start + batch]
+            draws = [_draw(seed, texts[number]) for number in chosen]
+            for number, spoken in zip(chosen, self._speak([prompts[n] for n in chosen], draws, temperature, top_k), strict=True):
+                results[number] = spoken
+        self.train(training)
+        return results
+
+    def _speak(self, prompts: list[list[int]], draws: list[np.random.Generator], temperature: float, top_k: int) -> list[Spoken]:
+        device = self.model.device
+        longest = max(map(len, prompts))
+        ids = torch.tensor([[self.end] * (longest - len(prompt)) + prompt for prompt in prompts], device=device)
+        mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
+        places = (mask.cumsum(dim=1) - 1).clamp_min(0)
+        limits = [self.config.codes_per_token * (len(prompt) - 1) + self.config.more_codes for prompt in prompts]
+        rows = list(range(len(prompts)))  # of those still speaking, in the order of the tensors
+        codes: list[list[int]] = [[] for _ in prompts]
+        finished = [False] * len(prompts)
+        cache = DynamicCache()
+        while rows:
+            out = self.model(ids, attention_mask=mask, position_ids=places, past_key_values=cache, use_cache=True)
+            logits = out.logits[:, -1, self.first_code :].float()
+            logits[:, self.mark - self.first_code] = -torch.inf
+            picked = _pick(logits, [draws[row] for row in rows], temperature, top_k)
+            for row, code in zip(rows, picked, strict=True):
+                finished[row] = code == self.end - self.first_code
+                if not finished[row]:
+                    codes[row].append(code)
+            kept = [place for place, row in enumerate(rows) if not finished[row] and len(codes[row]) < limits[row]]
+            if len(kept) < len(rows):
+                index = torch.tensor(kept, dtype=torch.int64, device=device)
+                cache.batch_select_indices(index)
+                mask, places = mask[index], places[index]
+            rows, picked = [rows[place] for place in kept], [picked[place] for place in kept]
+            ids = torch.tensor(picked, device=device)[:, None] + self.first_code
+            mask = F.pad(mask, (0, 1), value=1)
+            places = places[:, -1:] + 1
+        return [Spoken(np.array(row, dtype=np.int64), done) for row, done in zip(codes, finished, strict=True)]
+
+    def save(self, folder: Path) -> None:
+        """Write config, weights, text tokenizer and what codes it speaks to `folder`, atomically."""
+        with published_folder(folder, {"format": FORMAT}) as temporary:
+            write_json(temporary / "config.json", {"model": self.config.model_dump(mode="json"), "speech": vars(self.speech)})
+            save_file({name: value.contiguous() for name, value in self.state_dict().items()}, temporary / "model.safetensors")
+            self.text.save_pretrained(temporary / "text")
+
+    @classmethod
+    def load(cls, folder: Path) -> "TextToCodes":
+        """The model saved in `folder`, in eval mode. Raises `CheckpointError` where the folder is not whole."""
+        folder = Path(folder)
+        check_folder(folder, FORMAT)
+        content = read_json(folder / "config.json", CheckpointError)
+        config = parse_config(content["model"], TextToCodesConfig, f"{folder}/config.json")
+        model = cls(config, load_text_tokenizer(folder / "text"), SpeechCodes(**content["speech"]))
+        try:
+            model.load_state_dict(load_file(folder / "model.safetensors"))
+        except (RuntimeError, SafetensorError) as problem:
+            raise CheckpointError(f"{folder}/model.safetensors does not fit config.json ({problem})") from None
+        return model.eval()
+
+
+def _draw(seed: int, text: str) -> np.random.Generator:
+    digest = hashlib.sha256(f"{seed} {text}".encode("utf-8", "surrogatepass")).digest()
+    return np.random.default_rng(np.frombuffer(digest, dtype=np.uint32))
+
+
+def _pick(logits: torch.Tensor, draws: list[np.random.Generator], temperature: float, top_k: int) -> list[int]:
+    """A column of each row of `logits` [B, K], by the Gumbel-max trick on noise of the row's own."""
+    if not temperature:
+        return logits.argmax(dim=-1).tolist()
+    best = logits.topk(min(top_k, logits.shape[1]), dim=-1)
+    noise = np.stack([draw.gumbel(size=best.values.shape[1]) for draw in draws]).astype(np.float32)
+    chosen = (best.values / temperature + torch.from_numpy(noise).to(logits.device)).argmax(dim=-1, keepdim=True)
+    return best.indices.gather(1, chosen)[:, 0].tolist()
+
+
+class Plan(Protocol):
+    """What is needed of a fit configuration."""
+
+    batch_size: int
+    seed: int
+
+
+def codes_batches(
+    model: TextToCodes, pairs: Sequence[tuple[str, np.ndarray]], fit: Plan
+) -> Callable[[int, int, int], CodesBatch]:
+    """(step, rank, ranks) → that rank's share of the step's batch of (text, codes) pairs, some of them two after another.
+
+    Every epoch goes through all pairs in a new order. Raises `DataError` where there is none.
+    """
+    if not pairs:
+        raise DataError("no speech with text to learn from")
+    lengths = np.array([len(codes) for _, codes in pairs])
+    per_epoch = -(-len(pairs) // fit.batch_size)
+
+    def order(epoch: int) -> np.ndarray:
+        random = np.random.default_rng([fit.seed, 0, epoch])
+        drawn = np.resize(random.permutation(len(pairs)), per_epoch * fit.batch_size)
+        for start in range(0, len(drawn), _POOL * fit.batch_size):
+            piece = drawn[start : start + _POOL * fit.batch_size]
+            drawn[start : start + len(piece)] = piece[np.argsort(lengths[piece], kind="stable")]
+        return random.permutation(drawn.reshape(per_epoch, fit.batch_size))
+
+    known: dict[int, np.ndarray] = {}
+
+    def batch(step: int, rank: int = 0, ranks: int = 1) -> CodesBatch:
+        epoch, place = divmod(step, per_epoch)
+        if epoch not in known:
+            known.clear()
+            known[epoch] = order(epoch)
+        share = fit.batch_size // ranks
+        rows = []
+        for number in range(rank * share, (rank + 1) * share):
+            random = np.random.default_rng([fit.seed, 1, step, number])
+            chosen = [known[epoch][place][number]]
+            if random.random() < model.config.joined:
+                chosen.append(int(random.integers(len(pairs))))
+            prompt = model.prompt(" ".join(pairs[i][0] for i in chosen))
+            codes = np.concatenate([pairs[i][1] for i in chosen]) + model.first_code
+            rows.append((prompt, [*codes.tolist(), model.end]))
+        length = max(len(prompt) + len(codes) for prompt, codes in rows)
+        ids = torch.full((share, length), model.end)
+        learned = torch.zeros((share, length), dtype=torch.bool)
+        for row, (prompt, codes) in enumerate(rows):
+            ids[row, : len(prompt) + len(codes)] = torch.tensor([*prompt, *codes])
+            learned[row, len(prompt) : len(prompt) + len(codes)] = True
+        return CodesBatch(ids, learned)
+
+    return batch

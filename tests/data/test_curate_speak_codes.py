@@ -1,0 +1,122 @@
+"""Text to token shards with spans of codes: words are kept, spans are those of `draw_spans`, any number of processes gives the
+same bytes."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as Picture
+from rich.console import Console
+from rich.progress import Progress
+
+from mmpt.data.curate import interleave, speak_codes
+from mmpt.data.curate.speak_codes import SpeakCodesConfig, SpeakCodesJob
+from mmpt.data.engine.run import RunConfig, write_set
+from mmpt.data.lost import from_lines
+from mmpt.data.shards.read import TokenShards
+from mmpt.data.shards.write import ShardWriter
+from mmpt.document import Document, Image, Text
+from mmpt.media import encode_png
+from mmpt.tokenizers.speech.text_to_codes import SpeechCodes, Spoken, TextToCodes, TextToCodesConfig
+from mmpt.tokenizers.text import load_text_tokenizer, train_text_tokenizer
+
+WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "—", "zeta", "eta", "theta", "iota", "kappa"]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """A model that ends soon, and the language model's text tokenizer."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("models")
+    text = train_text_tokenizer([" ".join(WORDS)] * 9, 300)
+    model = TextToCodes(TextToCodesConfig(dim=16, layers=1, heads=2, more_codes=200), text, SpeechCodes(6, 12.5, "x" * 64))
+    model.save(folder / "model")
+    train_text_tokenizer([" ".join(reversed(WORDS)) + " and other words"] * 9, 320).save_pretrained(folder / "text")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder, draw = tmp_path_factory.mktemp("corpus") / "set", np.random.default_rng(0)
+    picture = Image(encode_png(Picture.new("RGB", (4, 4))), "png", 4, 4)
+    with ShardWriter(folder, built={}, max_documents=8) as writer:
+        for number in range(30):
+            text = "  ".join(draw.choice(WORDS, draw.integers(1, 40)))
+            parts = (Text(text, 0.5),) if number else (picture, Text(text))
+            writer.write(Document(f"d{number}", "test", parts))
+    return folder
+
+
+def spec(models, **changes) -> SpeakCodesConfig:
+    speech = {"kind": "text_to_codes", "model": models / "model", "text": str(models / "text"), "temperature": 1.0}
+    return SpeakCodesConfig(**{"mean_words": 3, "ratio": 0.4, "speech": speech, **changes})
+
+
+def run(config: SpeakCodesConfig, corpus, out, processes: int = 1) -> TokenShards:
+    job = SpeakCodesJob(folder=str(corpus), spec=config)
+    with Progress(console=Console(quiet=True)) as progress:
+        write_set(
+            out, read=speak_codes.read, config=job, units=interleave.units(job), built={}, progress=progress, title="",
+            run=RunConfig(processes=processes, max_lost=0.5), vocabulary=speak_codes.vocabulary(config),
+        )  # fmt: skip
+    return TokenShards(out)
+
+
+def test_text_and_codes_take_turns_and_no_word_is_lost(models, corpus, tmp_path):
+    config = spec(models)
+    found = run(config, corpus, tmp_path / "out")
+    vocabulary = found.vocabulary
+    lost = from_lines((tmp_path / "out" / "lost.jsonl").read_bytes())
+    assert [one.item for one in lost if one.whole] == ["d0"] and len(found) == 29
+    blocks = 0
+    for number in range(len(found)):
+        document = found[number]
+        parts = vocabulary.split(document.ids[1:-1].tolist())
+        for modality, values in parts:
+            if modality == "speech":
+                blocks += 1
+                assert len(values) and values.max() < 6
+        assert document.weights[0] == 0 and set(document.weights[1:-1]) == {0.5} and document.weights[-1] == 1
+    assert blocks > 20
+
+
+def test_the_words_are_those_of_the_source(models, corpus, tmp_path, monkeypatch):
+    """With a model that says each span in one code, the spans can be put back in their places."""
+    monkeypatch.setattr(TextToCodes, "speak", lambda self, texts, **_: [Spoken(np.array([len(one) % 6]), True) for one in texts])
+    config = spec(models)
+    shards = interleave.shards
+    job = SpeakCodesJob(folder=str(corpus), spec=config)
+    text = load_text_tokenizer(models / "text")
+    vocabulary = speak_codes.vocabulary(config)
+    for unit in interleave.units(job):
+        sources = {one.id: one for one in shards.read(shards.ShardsConfig(folder=str(corpus)), unit)}
+        for document in speak_codes.read(job, unit):
+            if not hasattr(document, "ids"):
+                continue
+            spans, pieces = iter(asked_of(sources[document.id], config)), []
+            for modality, values in vocabulary.split(document.ids[1:-1].tolist()):
+                pieces.append(next(spans) if modality == "speech" else text.decode(values.tolist()))
+            joined = "".join(pieces).split()
+            assert joined == sources[document.id].parts[-1].text.split()
+
+
+def asked_of(document: Document, config: SpeakCodesConfig) -> list[str]:
+    """Spans that can be said, with the spaces around them that the tokens of the text beside them leave out."""
+    pieces = speak_codes._pieces(document.parts[-1], document, config)
+    return [f" {content} " for spoken, content, _ in pieces if spoken and any(c.isalnum() for c in content)]
+
+
+def test_any_number_of_processes_gives_the_same_bytes(models, corpus, tmp_path):
+    run(spec(models), corpus, tmp_path / "one")
+    run(spec(models), corpus, tmp_path / "two", processes=2)
+    names = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert names == sorted(path.name for path in (tmp_path / "two").iterdir())
+    assert all((tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes() for name in names)
+
+
+def test_another_epoch_other_spans_and_no_share_no_speech(models, corpus, tmp_path):
+    one, other = (run(spec(models, epoch=epoch), corpus, tmp_path / f"{epoch}") for epoch in (0, 1))
+    assert any(not np.array_equal(one[i].ids, other[i].ids) for i in range(len(one)))
+    silent = run(spec(models, ratio=0.0), corpus, tmp_path / "silent")
+    assert all(
+        modality == "text" for i in range(len(silent)) for modality, _ in silent.vocabulary.split(silent[i].ids[1:-1].tolist())
+    )
