@@ -14,7 +14,7 @@ from mmpt.tokenizers.speech.batches import SpeechExample, code_count, speech_bat
 from mmpt.tokenizers.speech.config import SpeechConfig
 
 CONFIG = SpeechConfig(quantizer={"kind": "fsq", "levels": [4, 4]}, mels=16, window=20)
-STILL = CONFIG.model_copy(update={"augment": type(CONFIG.augment)(speed=0, pitch=0, gain=0, noise=0, time_mask=0, mel_mask=0)})
+STILL = CONFIG.model_copy(update={"augment": type(CONFIG.augment)(speed=0, pitch=0, gain=0, tilt=0, noise=0)})
 
 
 @dataclass(frozen=True)

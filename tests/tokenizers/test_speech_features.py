@@ -7,11 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmpt.tokenizers.speech.augment import disturb, mel_centers, warp
+from mmpt.tokenizers.speech.augment import disturb, mel_centers, reverberate, warp
 from mmpt.tokenizers.speech.config import AugmentConfig
 from mmpt.tokenizers.speech.features import SILENCE, compress, expand, log_mel, mel_filters, mel_power, waveform
 
-STILL = AugmentConfig(speed=0, pitch=0, gain=0, noise=0, time_mask=0, mel_mask=0)
+STILL = AugmentConfig(speed=0, pitch=0, gain=0, tilt=0, noise=0, time_mask=0, mel_mask=0)
 
 
 def tone(hertz: float, seconds: float = 0.5, level: float = 0.3) -> torch.Tensor:
@@ -87,13 +87,38 @@ def test_disturb_changes_nothing_when_told_so_and_never_its_input():
 
 def test_gain_shifts_the_log_by_decibels_over_twenty():
     mel = log_mel(tone(500), 80, 48)
-    loud = [disturb(mel, AugmentConfig(gain=6, noise=0, time_mask=0, mel_mask=0), np.random.default_rng(i)) for i in range(20)]
+    loud = [disturb(mel, AugmentConfig(gain=6, tilt=0, noise=0), np.random.default_rng(i)) for i in range(20)]
     shifts = torch.stack([(each - mel)[mel > -0.5].mean() for each in loud])
     assert shifts.abs().max() <= 0.3 + 1e-5 and shifts.std() > 0.1
 
 
 def test_noise_raises_quiet_frames_and_leaves_loud_ones():
     mel = log_mel(torch.cat([torch.zeros(4000), 0.1 * torch.randn(4000)]), 80, 48)
-    noisy = disturb(mel, AugmentConfig(gain=0, noise=1, time_mask=0, mel_mask=0), np.random.default_rng(1))
+    noisy = disturb(mel, AugmentConfig(gain=0, tilt=0, noise=1), np.random.default_rng(1))
     assert (noisy >= mel - 1e-5).all()
     assert (noisy - mel)[:20].mean() > 0.1 and (noisy - mel)[30:].mean() < 0.1
+
+
+def test_a_tilt_turns_the_spectrum_about_its_middle():
+    mel = log_mel(0.1 * torch.randn(8000), 80, 48)
+    turned = [disturb(mel, AugmentConfig(gain=0, tilt=8, noise=0), np.random.default_rng(i)) - mel for i in range(20)]
+    for change in turned:
+        torch.testing.assert_close(change, change[:1].expand_as(change), atol=1e-5, rtol=0)
+        assert abs(float(change[0].mean())) < 1e-5 and abs(float(change[0, -1] - change[0, 0])) <= 8 / 20 + 1e-5
+    assert torch.stack([change[0, -1] for change in turned]).std() > 0.05
+
+
+def test_a_room_rings_on_after_the_sound_and_falls_by_sixty_decibels():
+    mel = log_mel(torch.cat([0.1 * torch.randn(4000), torch.zeros(12_000)]), 80, 100)
+    wet = reverberate(mel, 0.5, -10.0)
+    assert (wet >= mel - 1e-5).all() and wet[:24].sub(mel[:24]).mean() < 0.2
+    fall = 20 * (wet[30] - wet[50]).mean()  # over 0.2 of 0.5 s; a log-mel unit is 20 dB
+    assert abs(float(fall) - 24) < 2
+    assert (wet[85:] < SILENCE + 0.1).all()
+
+
+def test_quiet_speech_is_the_same_speech():
+    """30 dB down, a spectrum of ordinary level keeps its shape: the floor is below it."""
+    sound = 0.1 * torch.randn(8000)
+    loud, quiet = log_mel(sound, 80, 48), log_mel(10**-1.5 * sound, 80, 48)
+    torch.testing.assert_close(quiet[2:], loud[2:] - 1.5, atol=1e-3, rtol=0)
