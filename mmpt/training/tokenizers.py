@@ -16,10 +16,11 @@ from mmpt.tokenizers.image.batches import ImageExample, image_batches
 from mmpt.tokenizers.image.config import ImageTokenizerConfig
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
 from mmpt.tokenizers.speech.batches import SpeechExample, speech_batches
-from mmpt.tokenizers.speech.config import SpeechConfig
+from mmpt.tokenizers.speech.config import SpeechConfig, WhisperConfig
 from mmpt.tokenizers.speech.text_to_codes import SpeechCodes, TextToCodes, TextToCodesConfig, codes_batches
 from mmpt.tokenizers.speech.tokenizer import DecoderTraining, SpeechTokenizer
 from mmpt.tokenizers.speech.vocoder import Vocoder, VocoderConfig, vocoder_batches
+from mmpt.tokenizers.speech.whisper import take_weights, with_architecture
 from mmpt.tokenizers.text import load_text_tokenizer
 from mmpt.training.distributed import World
 from mmpt.training.fit import FitConfig, fit
@@ -86,7 +87,11 @@ def train_tokenizer(spec: SpeechSpec | ImageSpec | VocoderSpec | TextToCodesSpec
 
 
 def _train_speech(spec: SpeechSpec, folder: Path, world: World) -> int:
-    model = SpeechTokenizer(spec.tokenizer, load_text_tokenizer(spec.text_tokenizer))
+    pretrained = isinstance(spec.tokenizer.encoder, WhisperConfig)
+    config = with_architecture(spec.tokenizer) if pretrained else spec.tokenizer
+    model = SpeechTokenizer(config, load_text_tokenizer(spec.text_tokenizer))
+    if pretrained:
+        take_weights(model.encoder, model.reader, config)
     vocoder = Vocoder.load(spec.vocoder) if spec.vocoder else None  # now: a folder that is none is said before the training
     examples = _utterances(spec.data, model.sample_rate, spec.examples)
     stopped = fit(model, speech_batches(examples, spec.tokenizer, spec.fit), spec.fit, folder / "recognition", world)

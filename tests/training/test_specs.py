@@ -9,10 +9,16 @@ from mmpt.config import load_config
 from mmpt.training.tokenizers import TokenizerSpec
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+SPECS = sorted((ROOT / "tokenizers").glob("*.yaml"))
 MEASURED_IN = {"scenes": "quickstart", "digits": "quickstart_real", "garments": "quickstart_real"}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "tokenizers").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
+def test_a_specification_can_be_read(path):
+    assert load_config(path, TokenizerSpec).root.kind in path.stem
+
+
+@pytest.mark.parametrize("path", [one for one in SPECS if one.stem.split("_")[-1] in MEASURED_IN], ids=lambda path: path.stem)
 def test_a_specification_is_the_measured_one(path):
     spec = load_config(path, TokenizerSpec).root
     recipe = yaml.safe_load((ROOT / "recipes" / f"{MEASURED_IN[path.stem.split('_')[1]]}.yaml").read_text(encoding="utf-8"))

@@ -1,5 +1,7 @@
 """The shape of a speech tokenizer, and how its training speech is varied."""
 
+from typing import Annotated, Literal
+
 import pydantic
 
 from mmpt.config import Schema
@@ -32,14 +34,16 @@ class AugmentConfig(Schema):
 
 
 class EncoderConfig(Schema):
-    """`conv_blocks` convolutional blocks and `layers_before` transformer layers at 50 Hz, average pooling, `layers_pooled` more
-    layers, the quantiser, `layers_after` layers; then a text decoder of `text_layers`. All `dim` wide, of `heads` heads.
+    """A small encoder from scratch: `conv_blocks` convolutional blocks and `layers_before` transformer layers at 50 Hz, average
+    pooling, `layers_pooled` more layers, the quantiser, `layers_after` layers; then a text decoder of `text_layers`. All `dim`
+    wide, of `heads` heads.
 
     `attention`: how many codes a state before the quantiser may look to either side. `block`: with it, codes are final in blocks
     of that many: convolutions are causal, and attention sees its own block and what lies before, never a later block. Without,
     both sides are seen.
     """
 
+    kind: Literal["small"] = "small"
     dim: int = pydantic.Field(128, ge=8)
     heads: int = pydantic.Field(4, ge=1)
     conv_blocks: int = pydantic.Field(3, ge=0)
@@ -56,6 +60,36 @@ class EncoderConfig(Schema):
         if self.dim % self.heads or self.dim // self.heads % 2:
             raise ValueError(f"dim {self.dim} does not give each of {self.heads} heads an even number of values")
         return self
+
+
+class WhisperConfig(Schema):
+    """Encoder and text decoder of a Whisper `checkpoint` (a folder or Hugging Face name, read where training starts), cut for the
+    quantiser after encoder layer `layer`, as GLM-4-Voice's is.
+
+    `block`: with it, codes are final in blocks of that many: causal convolutions, and attention sees its own block and what lies
+    before. Without, a window is seen whole. Either way audio is taken in windows, since Whisper knows places in a window alone;
+    they overlap by `overlap` codes on each side that is seen. `prompt`: ids that open every transcript, by default the
+    checkpoint's first token alone. `architecture`: what the checkpoint says of its shape; filled in where training starts.
+    """
+
+    kind: Literal["whisper"]
+    checkpoint: str
+    layer: int = pydantic.Field(ge=1)
+    pooling: Literal["avg", "max"] = "avg"
+    block: int | None = pydantic.Field(None, ge=1)
+    overlap: int = pydantic.Field(25, ge=0)
+    prompt: tuple[int, ...] = ()
+    architecture: dict = {}
+
+
+def _encoder_kind(value: object) -> str:
+    return value.get("kind", "small") if isinstance(value, dict) else getattr(value, "kind", "small")
+
+
+AnyEncoder = Annotated[
+    Annotated[EncoderConfig, pydantic.Tag("small")] | Annotated[WhisperConfig, pydantic.Tag("whisper")],
+    pydantic.Discriminator(_encoder_kind),
+]
 
 
 class FlowConfig(Schema):
@@ -97,7 +131,7 @@ class SpeechConfig(Schema):
     mels: int = pydantic.Field(80, ge=8)
     pool: int = pydantic.Field(4, ge=1)
     window: int = pydantic.Field(375, ge=1)
-    encoder: EncoderConfig = EncoderConfig()
+    encoder: AnyEncoder = EncoderConfig()
     decoder: MelDecoderConfig = MelDecoderConfig()
     ctc_weight: float = pydantic.Field(0.5, ge=0)
     mel_weight: float = pydantic.Field(1.0, ge=0)

@@ -53,15 +53,17 @@ class SpeechStream:
         return self._make(math.ceil(total / self._per_code), total)
 
     def _make(self, last: int, total: int) -> np.ndarray:
-        if last <= self._made:
-            return np.zeros(0, dtype=np.int64)
-        window = window_for(self._made, last, total, self._per_code, self._context)
-        found = wanted(self._codes(self._kept[window.start - self._dropped : window.end - self._dropped]), window)
-        self._made = last
-        needed = self._context.start(last) * self._per_code
-        self._kept = self._kept[needed - self._dropped :]
-        self._dropped = needed
-        return found.reshape(-1)
+        found = [np.zeros(0, dtype=np.int64)]
+        while self._made < last:
+            end = self._context.run(self._made, last)
+            window = window_for(self._made, end, total, self._per_code, self._context)
+            codes = self._codes(self._kept[window.start - self._dropped : window.end - self._dropped])
+            found.append(wanted(codes, window).reshape(-1))
+            self._made = end
+            needed = self._context.start(end) * self._per_code
+            self._kept = self._kept[needed - self._dropped :]
+            self._dropped = needed
+        return np.concatenate(found)
 
 
 class WaveStream:

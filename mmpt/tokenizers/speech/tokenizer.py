@@ -19,12 +19,11 @@ from mmpt.tokenizers.quantizers import Quantized
 from mmpt.tokenizers.speech.batches import SpeechBatch, SpeechExample, code_count
 from mmpt.tokenizers.speech.config import SAMPLE_RATE, SpeechConfig
 from mmpt.tokenizers.speech.decoder import SpeechDecoder
-from mmpt.tokenizers.speech.encoder import SpeechEncoder
 from mmpt.tokenizers.speech.features import log_mel
 from mmpt.tokenizers.speech.layers import length_mask
 from mmpt.tokenizers.speech.mel_decoder import voice_statistics
+from mmpt.tokenizers.speech.recognizer import build_recognizer
 from mmpt.tokenizers.speech.streaming import SpeechStream, WaveStream, checked, wanted
-from mmpt.tokenizers.speech.text_decoder import TextDecoder
 from mmpt.tokenizers.speech.vocoder import Vocoder, VocoderConfig
 from mmpt.tokenizers.speech.windows import Window, code_windows, windows
 from mmpt.tokenizers.terms import StepOutput, Term, UsedCodes
@@ -43,9 +42,7 @@ class SpeechTokenizer(nn.Module):
         super().__init__()
         self.config = config
         self.text = text
-        self.encoder = SpeechEncoder(config)
-        shape = config.encoder
-        self.reader = TextDecoder(len(text), shape.dim, shape.heads, shape.text_layers, shape.dropout)
+        self.encoder, self.reader = build_recognizer(config, len(text))
         self.speaker = SpeechDecoder(config)
         self.register_buffer("default_voice", torch.zeros(2 * config.mels))
 

@@ -22,8 +22,13 @@ class Context:
 
     def start(self, code: int) -> int:
         """The first code of the window in which `code` is made."""
-        base = code if self.grid is None else code // self.grid * self.grid
-        return max(0, (base - self.left) // self.block * self.block)
+        if self.grid is None:
+            return max(0, (code - self.left) // self.block * self.block)
+        return max(0, code // self.grid * self.grid - self.left)
+
+    def run(self, code: int, last: int) -> int:
+        """The end of the codes from `code` on, at most `last`, that one window makes."""
+        return last if self.grid is None else min(last, (code // self.grid + 1) * self.grid)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,17 @@
+"""Encoder and text decoder of a speech tokenizer: small ones from scratch, or those of a Whisper checkpoint."""
+
+from torch import nn
+
+from mmpt.tokenizers.speech.config import SpeechConfig, WhisperConfig
+from mmpt.tokenizers.speech.encoder import SpeechEncoder
+from mmpt.tokenizers.speech.text_decoder import TextDecoder
+from mmpt.tokenizers.speech.whisper import WhisperReader, WhisperSpeechEncoder, whisper_model
+
+
+def build_recognizer(config: SpeechConfig, text_size: int) -> tuple[nn.Module, nn.Module]:
+    """(encoder, text decoder) of `config`, with random weights. Both kinds have the methods of `SpeechEncoder`, `TextDecoder`."""
+    if isinstance(config.encoder, WhisperConfig):
+        model = whisper_model(config)
+        return WhisperSpeechEncoder(config, model.model.encoder), WhisperReader(config, model)
+    shape = config.encoder
+    return SpeechEncoder(config), TextDecoder(text_size, shape.dim, shape.heads, shape.text_layers, shape.dropout)
