@@ -25,8 +25,8 @@ def checkpoint(tmp_path_factory):
     shape = WhisperConfig(
         vocab_size=280, num_mel_bins=MELS, d_model=DIM, encoder_layers=3, decoder_layers=2, encoder_attention_heads=2,
         decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32, max_source_positions=POSITIONS,
-        max_target_positions=40, decoder_start_token_id=270, eos_token_id=271, bos_token_id=271, pad_token_id=271, suppress_tokens=None,
-        begin_suppress_tokens=None,
+        max_target_positions=40, decoder_start_token_id=270, eos_token_id=271, bos_token_id=271, pad_token_id=271,
+        suppress_tokens=None, begin_suppress_tokens=None,
     )  # fmt: skip
     model = WhisperForConditionalGeneration(shape)
     for parameter in model.parameters():
