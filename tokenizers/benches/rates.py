@@ -20,7 +20,10 @@ from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
 STEPS, SPEAK = 2400, 700
 QUANTIZERS = {
     "ema": lambda codes: {"kind": "ema", "codes": codes, "dim": 16},
-    "fsq": lambda codes: {"kind": "fsq", "levels": {64: [4, 4, 4], 128: [8, 4, 4], 256: [4, 4, 4, 4]}[codes]},
+    "fsq": lambda codes: {
+        "kind": "fsq",
+        "levels": {64: [4, 2, 2, 2, 2], 128: [4, 2, 2, 2, 2, 2], 256: [4, 4, 2, 2, 2, 2]}[codes],
+    },
     "none": lambda codes: {"kind": "none", "dim": 16},
 }
 RATES = {1: (50, 64), 2: (25, 64), 4: (12.5, 128), 8: (6.25, 256)}

@@ -55,6 +55,10 @@ class FiniteScalarQuantizer(nn.Module):
         codes = (digits.detach().to(torch.int64) * self.basis).sum(dim=-1)
         return without_loss(states.to(x.dtype), codes)
 
+    def bounded(self, x: torch.Tensor) -> torch.Tensor:
+        """`x` [..., D] as it is before it is rounded, in −1 … 1."""
+        return torch.tanh(x)
+
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
         """Vectors float32 [..., D] in −1 … 1 of `codes` [...]."""
         digits = codes[..., None] // self.basis % self.levels

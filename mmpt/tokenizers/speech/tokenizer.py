@@ -152,6 +152,8 @@ class SpeechTokenizer(nn.Module):
                 codes = found.codes[length_mask(batch.lengths, states.shape[1])]
                 restarts = getattr(self.encoder.quantizer, "restarts", 0)
                 terms["commitment"], used = Term(found.loss, found.count), UsedCodes(codes, self.codes, int(restarts))
+        elif hasattr(self.encoder.quantizer, "bounded"):
+            states = self.encoder.quantizer.bounded(states)  # so that rounding is all that will change
         texts = [encode_text(self.text, text) for text in batch.texts]
         alone, context = self.encoder.read(states, batch.lengths)
         reading, ctc = self.reader.losses(texts, context, alone, batch.lengths)
