@@ -1,4 +1,4 @@
-"""Write the tables of README.md anew from the result files: python docs/tables.py
+"""Write the tables of README.md and tokenizers/README.md anew from the result files: python docs/tables.py
 
 A table stands between `<!-- table: FILE -->` and `<!-- end -->`, FILE being a JSON file written by a bench.
 """
@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+PAGES = (ROOT / "README.md", ROOT / "tokenizers" / "README.md")
 _TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -32,5 +33,5 @@ def fill(text: str) -> str:
 
 
 if __name__ == "__main__":
-    readme = ROOT / "README.md"
-    readme.write_text(fill(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    for readme in PAGES:
+        readme.write_text(fill(readme.read_text(encoding="utf-8")), encoding="utf-8")
