@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: quickstart test lint bench bench-data
+.PHONY: quickstart test lint bench bench-data bench-tokenizers
 
 quickstart: $(READY)
 	$(BIN)/python recipes/quickstart.py
@@ -21,6 +21,13 @@ bench: $(READY)
 
 bench-data: $(READY)
 	@for bench in datasets/benches/*.py; do echo "== $$bench"; OMP_NUM_THREADS=1 $(BIN)/python $$bench || short=1; done; test -z "$$short"
+
+bench-tokenizers: $(READY)
+	@short=; OMP_NUM_THREADS=1; export OMP_NUM_THREADS; \
+	$(BIN)/python tokenizers/benches/rates.py runs/rates || short=1; \
+	$(BIN)/python tokenizers/benches/speakers.py runs/speakers || short=1; \
+	for bench in encoding text_to_codes; do $(BIN)/python tokenizers/benches/$$bench.py runs/rates/ema-12.5/tokenizer || short=1; done; \
+	test -z "$$short"
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -67,8 +67,8 @@ class Vocoder(nn.Module):
 
         A sample depends on the frames about it, at most 3 · (blocks + 1) and half a window away.
         """
-        spectra = self.spectra(mel, length_mask(frames, mel.shape[1])).float()
-        return [self._samples(row[:, : int(length)][None])[0] for row, length in zip(spectra, frames, strict=True)]
+        spectra = self.spectra(mel, length_mask(frames.to(mel.device), mel.shape[1])).float()
+        return [self._samples(row[:, :length][None])[0] for row, length in zip(spectra, frames.tolist(), strict=True)]
 
     @property
     def reach(self) -> int:
