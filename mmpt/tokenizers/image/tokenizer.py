@@ -49,7 +49,7 @@ class ImageTokenizer(nn.Module):
         self.text = TextTower(config.captions, config.qformer.queries, dim)
         self.describer = CaptionDecoder(config.captions, config.qformer.queries, dim)
         self.summary = nn.Linear(width, config.captions.dim)
-        self.scale = nn.Parameter(torch.tensor([math.log(1 / 0.07)]))  # one value in one dimension, since DeepSpeed cannot take none
+        self.scale = nn.Parameter(torch.tensor([math.log(1 / 0.07)]))  # of one dimension: DeepSpeed takes none without
 
     @property
     def codes(self) -> int:
