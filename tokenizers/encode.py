@@ -10,7 +10,7 @@ from pathlib import Path
 from mmpt.data.speech_codes import encode_speech
 from mmpt.progress import progress_bars
 from mmpt.scripts import main_guard
-from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
+from mmpt.tokenizers.speech.coder import SpeechCoder
 
 
 @main_guard
@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     arguments = parser.parse_args()
     with progress_bars() as progress:
-        speed = encode_speech(SpeechTokenizer.load(arguments.tokenizer), arguments.source, arguments.out, progress)
+        speed = encode_speech(SpeechCoder.load(arguments.tokenizer), arguments.source, arguments.out, progress)
     print(f"{arguments.out}: {speed}")
 
 

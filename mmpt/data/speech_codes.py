@@ -22,6 +22,7 @@ from mmpt.document import Speech
 from mmpt.errors import ConfigError, DataError
 from mmpt.media import decode_speech, encode_flac
 from mmpt.storage import write_bytes
+from mmpt.tokenizers.speech.coder import SpeechCoder
 from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
 
 CODES_FILE = "codes.jsonl"
@@ -51,7 +52,7 @@ class Speed:
         )
 
 
-def encode_speech(tokenizer: SpeechTokenizer, source: Path | str, out: Path, progress: Progress) -> Speed:
+def encode_speech(tokenizer: SpeechCoder, source: Path | str, out: Path, progress: Progress) -> Speed:
     """Codes of every audio file of the folder `source`, or of every utterance of the document shards there, in `out`.
 
     The id of a file is its name in the folder, that of an utterance "DOCUMENT/PART". Raises `ConfigError` where there is nothing

@@ -16,11 +16,13 @@ from mmpt.tokenizers.image.batches import ImageExample, image_batches
 from mmpt.tokenizers.image.config import ImageTokenizerConfig
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
 from mmpt.tokenizers.speech.batches import SpeechExample, speech_batches
+from mmpt.tokenizers.speech.coder import SpeechCoder
 from mmpt.tokenizers.speech.config import SpeechConfig, WhisperConfig
 from mmpt.tokenizers.speech.text_to_codes import SpeechCodes, TextToCodes, TextToCodesConfig, codes_batches
 from mmpt.tokenizers.speech.tokenizer import DecoderTraining, SpeechTokenizer
 from mmpt.tokenizers.speech.vocoder import Vocoder, VocoderConfig, vocoder_batches
-from mmpt.tokenizers.speech.whisper import take_weights, with_architecture
+from mmpt.tokenizers.speech.vocoders import load_vocoder
+from mmpt.tokenizers.speech.whisper_checkpoint import take_weights, with_architecture
 from mmpt.tokenizers.text import load_text_tokenizer
 from mmpt.training.distributed import World
 from mmpt.training.fit import FitConfig, fit
@@ -35,12 +37,13 @@ class _Spec(Schema):
 class SpeechSpec(_Spec):
     """`data`: document shards, of which every utterance with a transcript is used (the first `examples`). `text_tokenizer`: a
     folder or Hugging Face name, the units of the transcripts. `fit` trains encoder, codebook and text decoder with the mel
-    decoder beside them; then, with them at rest, `speak` trains the mel decoder alone. `vocoder`: the folder of one that is saved
-    with the tokenizer; without, Griffin-Lim makes the waveforms."""
+    decoder beside them; then, with them at rest, `speak` trains the mel decoder alone. `vocoder`: the folder of one, or the
+    folder or Hugging Face name of a published SpeechT5HifiGan; saved with the tokenizer; without, Griffin-Lim makes the
+    waveforms."""
 
     kind: Literal["speech"]
     speak: FitConfig | None = None
-    vocoder: Path | None = None
+    vocoder: str | None = None
     text_tokenizer: str
     tokenizer: SpeechConfig
 
@@ -88,11 +91,13 @@ def train_tokenizer(spec: SpeechSpec | ImageSpec | VocoderSpec | TextToCodesSpec
 
 def _train_speech(spec: SpeechSpec, folder: Path, world: World) -> int:
     pretrained = isinstance(spec.tokenizer.encoder, WhisperConfig)
-    config = with_architecture(spec.tokenizer) if pretrained else spec.tokenizer
-    model = SpeechTokenizer(config, load_text_tokenizer(spec.text_tokenizer))
+    text = load_text_tokenizer(spec.text_tokenizer)
+    config = with_architecture(spec.tokenizer, text) if pretrained else spec.tokenizer
+    model = SpeechTokenizer(config, text)
     if pretrained:
         take_weights(model.encoder, model.reader, config)
-    vocoder = Vocoder.load(spec.vocoder) if spec.vocoder else None  # now: a folder that is none is said before the training
+    # Before the training, so that a folder without one is said at once.
+    vocoder = load_vocoder(spec.vocoder, config.mels) if spec.vocoder else None
     examples = _utterances(spec.data, model.sample_rate, spec.examples)
     stopped = fit(model, speech_batches(examples, spec.tokenizer, spec.fit), spec.fit, folder / "recognition", world)
     if spec.speak and not stopped:
@@ -116,7 +121,7 @@ def _train_vocoder(spec: VocoderSpec, folder: Path, world: World) -> int:
 
 
 def _train_text_to_codes(spec: TextToCodesSpec, folder: Path, world: World) -> int:
-    tokenizer = SpeechTokenizer.load(spec.speech_tokenizer).to(world.device)
+    tokenizer = SpeechCoder.load(spec.speech_tokenizer).to(world.device)
     examples = _utterances(spec.data, tokenizer.sample_rate, spec.examples)
     codes = tokenizer.encode([example.samples for example in examples])
     speech = SpeechCodes.of(spec.speech_tokenizer, tokenizer.codes, tokenizer.rate)

@@ -1,6 +1,7 @@
 """Both quantisers, against golden values and a slow reference written from the papers' equations."""
 
 import numpy as np
+import pydantic
 import pytest
 import torch
 import vector_quantize_pytorch
@@ -64,6 +65,62 @@ def test_fsq_passes_the_gradient_of_tanh():
     x = torch.linspace(-1.5, 1.5, 12).reshape(6, 2).requires_grad_()
     build_quantizer(FsqConfig(levels=(4, 7)))(x).states.sum().backward()
     torch.testing.assert_close(x.grad, 1 - torch.tanh(x.detach()).square())
+
+
+def test_fsq_of_wider_vectors_starts_along_their_principal_axes():
+    """Axes and levels as numpy's SVD gives them; codes spread; what is decoded is near; nothing else is known later."""
+    draw = torch.Generator().manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(8, 8, generator=draw)).Q
+    rows = torch.randn(4000, 8, generator=draw) * torch.tensor([4.0, 2.0, 1.0, 0.05, 0.05, 0.05, 0.05, 0.05]) @ basis.t() + 3.0
+    quantizer = build_quantizer(FsqConfig(levels=(4, 2, 2), dim=8))
+    assert torch.equal(quantizer.bounded(rows), rows)  # nothing is bounded before the axes are known
+    garbage = torch.cat([rows, torch.full((50, 8), 1e3)])
+    mask = torch.arange(len(garbage)) < len(rows)
+    found = quantizer(garbage, mask)
+    centred = (rows - rows.mean(dim=0)).double().numpy()
+    axes = np.linalg.svd(centred, full_matrices=False)[2][:3]
+    coordinates = centred @ axes.T
+    states = np.stack([quantizer_levels(coordinates[:, i] / coordinates[:, i].std(), n) for i, n in enumerate((4, 2, 2))], 1)
+    gains = (coordinates * states).sum(axis=0) / (states**2).sum(axis=0)
+    expected = states * gains @ axes + rows.mean(dim=0).numpy()
+    np.testing.assert_allclose(found.states[mask].numpy(), expected, atol=1e-4)
+    assert codebook_use(found.codes[mask], 16)["entropy"] > 0.95
+    assert ((rows - found.states[mask]).square().sum() / (rows - rows.mean(dim=0)).square().sum()) < 0.2
+    before = {name: value.clone() for name, value in quantizer.state_dict().items()}
+    quantizer(rows + 5.0)
+    assert all(torch.equal(value, before[name]) for name, value in quantizer.state_dict().items())
+    torch.testing.assert_close(quantizer.decode(found.codes), found.states)
+
+
+def quantizer_levels(unit: np.ndarray, levels: int) -> np.ndarray:
+    """Equation 1 of the paper on what has a standard deviation of 1."""
+    return np.rint((np.tanh(0.8 * unit) + 1) / 2 * (levels - 1)) / (levels - 1) * 2 - 1
+
+
+def test_fsq_of_wider_vectors_is_saved_whole_and_narrower_ones_are_refused():
+    quantizer = build_quantizer(FsqConfig(levels=(4, 2), dim=5))
+    rows = torch.randn(100, 5)
+    quantizer(rows)
+    again = build_quantizer(FsqConfig(levels=(4, 2), dim=5)).bfloat16()
+    again.load_state_dict(quantizer.state_dict())
+    assert torch.equal(again(rows).codes, quantizer(rows).codes) and again.down.dtype == torch.float32
+    with pytest.raises(pydantic.ValidationError, match="at least the number of levels, 2"):
+        FsqConfig(levels=(4, 2), dim=1)
+
+
+def test_the_spread_of_fsq_is_the_gradient_of_its_definition():
+    quantizer = build_quantizer(FsqConfig(levels=(4, 2, 2), dim=3, spread=0.5)).train()
+    rows = torch.randn(6, 5, 3, requires_grad=True)
+    mask = torch.rand(6, 5) < 0.7
+    found = quantizer(rows, mask)
+    z = rows[mask] / 0.8
+    second = z.t() @ z / len(z) - torch.eye(3)
+    expected = 0.5 * (z.mean(dim=0).square().sum() + second.square().sum())
+    torch.testing.assert_close(found.loss / found.count, expected)
+    (ours,) = torch.autograd.grad(found.loss / found.count, rows)
+    (theirs,) = torch.autograd.grad(expected, rows)
+    torch.testing.assert_close(ours, theirs)
+    assert quantizer.eval()(rows).loss == 0
 
 
 def test_k_means_starts_one_code_in_each_cluster():

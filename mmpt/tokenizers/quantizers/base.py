@@ -1,8 +1,12 @@
 """What every quantiser takes and gives."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, Self
 
 import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn import functional as F
 
 
 class Quantized(NamedTuple):
@@ -19,3 +23,33 @@ def without_loss(states: torch.Tensor, codes: torch.Tensor) -> Quantized:
     """Of a quantiser that asks nothing of its inputs."""
     zero = torch.zeros((), dtype=torch.float32, device=states.device)
     return Quantized(states, codes, zero, zero)
+
+
+class ExactBuffers(nn.Module):
+    """Buffers stay float32 whatever the module is cast to: what follows the data by small steps cannot do so in bfloat16."""
+
+    def _apply(self, function: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
+        exact = dict(self._buffers)
+        super()._apply(function, recurse)
+        for name, buffer in exact.items():
+            if self._buffers[name].dtype != buffer.dtype:
+                self._buffers[name] = buffer.to(self._buffers[name].device)
+        return self
+
+
+def ranks() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def of_all_ranks(rows: torch.Tensor) -> torch.Tensor:
+    """The rows [n, D] of rank 0, then those of rank 1, …; n may differ."""
+    if ranks() == 1:
+        return rows
+    sizes = torch.zeros(ranks(), dtype=torch.int64, device=rows.device)
+    sizes[dist.get_rank()] = len(rows)
+    dist.all_reduce(sizes)
+    padded = F.pad(rows, (0, 0, 0, int(sizes.max()) - len(rows)))
+    gathered = [torch.empty_like(padded) for _ in range(ranks())]
+    dist.all_gather(gathered, padded.contiguous())
+    return torch.cat([piece[:size] for piece, size in zip(gathered, sizes.tolist(), strict=True)])

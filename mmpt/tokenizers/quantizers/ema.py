@@ -5,18 +5,16 @@ What it learns from is summed over all ranks, and what it draws is drawn from th
 its own: the same global batches give the same codebook on any number of ranks.
 """
 
-from collections.abc import Callable
 from typing import Literal
 
 import pydantic
 import torch
 import torch.distributed as dist
-from torch import nn
 from torch.nn import functional as F
 
 from mmpt.config import Schema
 from mmpt.kernels.nearest_code import nearest_code
-from mmpt.tokenizers.quantizers.base import Quantized, without_loss
+from mmpt.tokenizers.quantizers.base import ExactBuffers, Quantized, of_all_ranks, ranks, without_loss
 
 
 class EmaConfig(Schema):
@@ -37,7 +35,7 @@ class EmaConfig(Schema):
         return 1
 
 
-class EmaQuantizer(nn.Module):
+class EmaQuantizer(ExactBuffers):
     """A codebook [codes, dim] held as running sums and counts; the entries are sums ÷ counts.
 
     `restarts` counts the dead codes that were restarted. All of it stays float32 whatever the module is cast to: at decay 0.99 a
@@ -53,20 +51,12 @@ class EmaQuantizer(nn.Module):
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self.register_buffer("restarts", torch.zeros((), dtype=torch.int64))
 
-    def _apply(self, function: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> "EmaQuantizer":
-        exact = dict(self._buffers)
-        super()._apply(function, recurse)
-        for name, buffer in exact.items():
-            if self._buffers[name].dtype != buffer.dtype:
-                self._buffers[name] = buffer.to(self._buffers[name].device)
-        return self
-
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> Quantized:
         """Quantise `x` [..., D]. In training the codebook follows the inputs where `mask` [...] (bool) is true (default: all)."""
         rows = x.reshape(-1, x.shape[-1])
         with torch.autocast(rows.device.type, enabled=False):
             exact = rows.detach().float()
-            valid = exact if mask is None else exact[mask.reshape(-1)]
+            valid = exact[mask.reshape(-1)] if self.training and mask is not None else exact
             if self.training and self.steps == 0:
                 self._start(valid)
             codes = nearest_code(exact, self.codebook)
@@ -88,7 +78,7 @@ class EmaQuantizer(nn.Module):
     @torch.no_grad()
     def _start(self, rows: torch.Tensor, iterations: int = 10) -> None:
         """k-means on the first batch, from randomly chosen rows."""
-        rows = _of_all_ranks(rows)
+        rows = of_all_ranks(rows)
         centers = self._sample(rows)
         for _ in range(iterations):
             sums, counts = self._assign(rows, nearest_code(rows, centers)).split([self.config.dim, 1], dim=1)
@@ -100,7 +90,7 @@ class EmaQuantizer(nn.Module):
     @torch.no_grad()
     def _follow(self, rows: torch.Tensor, codes: torch.Tensor) -> None:
         found = self._assign(rows, codes)
-        if _ranks() > 1:
+        if ranks() > 1:
             dist.all_reduce(found)
         sums, counts = found[:, :-1], found[:, -1]
         total = counts.sum().clamp_min(1)
@@ -110,7 +100,7 @@ class EmaQuantizer(nn.Module):
         if self.steps % self.config.restart_every == 0:
             dead = self.counts < self.config.restart_below
             if dead.any():
-                self.sums[dead] = self._sample(_of_all_ranks(rows))[dead]
+                self.sums[dead] = self._sample(of_all_ranks(rows))[dead]
                 self.counts[dead] = 1.0
                 self.restarts += dead.sum()
         self.codebook.copy_(self.sums / self.counts.clamp_min(1e-5)[:, None])
@@ -127,20 +117,3 @@ class EmaQuantizer(nn.Module):
         chosen = rows[torch.randint(len(rows), (self.config.codes,), generator=draw).to(rows.device)]
         noise = torch.randn(chosen.shape, generator=draw).to(rows.device)
         return chosen + 0.01 * rows.std() * noise
-
-
-def _ranks() -> int:
-    return dist.get_world_size() if dist.is_initialized() else 1
-
-
-def _of_all_ranks(rows: torch.Tensor) -> torch.Tensor:
-    """The rows [n, D] of rank 0, then those of rank 1, …; n may differ."""
-    if _ranks() == 1:
-        return rows
-    sizes = torch.zeros(_ranks(), dtype=torch.int64, device=rows.device)
-    sizes[dist.get_rank()] = len(rows)
-    dist.all_reduce(sizes)
-    padded = F.pad(rows, (0, 0, 0, int(sizes.max()) - len(rows)))
-    gathered = [torch.empty_like(padded) for _ in range(_ranks())]
-    dist.all_gather(gathered, padded.contiguous())
-    return torch.cat([piece[:size] for piece, size in zip(gathered, sizes.tolist(), strict=True)])

@@ -4,40 +4,58 @@ from typing import Literal
 
 import pydantic
 import torch
-from torch import nn
+import torch.distributed as dist
+from torch.nn import functional as F
 
 from mmpt.config import Schema
-from mmpt.tokenizers.quantizers.base import Quantized, without_loss
+from mmpt.tokenizers.quantizers.base import ExactBuffers, Quantized, of_all_ranks, ranks, without_loss
+
+SPREAD = 0.8  # what a standard deviation becomes before tanh; of 4 levels it puts the edges where they are best for a Gaussian
 
 
 class FsqConfig(Schema):
-    """One entry for each dimension: how many values it takes. The codebook size is their product."""
+    """`levels`: one entry for each rounded dimension, how many values it takes; the codebook size is their product.
+
+    `dim`: how wide the vectors are, by default as many values as levels. If more, they are rounded along their principal axes
+    (the first levels along the widest), which are found on the first batch that is quantised, as k-means starts a codebook.
+
+    `spread` weighs ‖E z‖² + ‖E zzᵀ − 1‖² of what is to be rounded, in units of `SPREAD`, over the batch of all ranks: what keeps
+    the axes from saying the same, so that all codes are used (the covariance term of VICReg, Bardes et al. 2021).
+    """
 
     kind: Literal["fsq"] = "fsq"
     levels: tuple[int, ...] = pydantic.Field(min_length=1)
+    dim: int
+    spread: float = pydantic.Field(0.0, ge=0)
 
-    @pydantic.field_validator("levels")
+    @pydantic.model_validator(mode="before")
     @classmethod
-    def _at_least_two(cls, levels: tuple[int, ...]) -> tuple[int, ...]:
-        if min(levels) < 2:
+    def _as_wide_as_levels(cls, values: dict) -> dict:
+        return {"dim": len(values["levels"]), **values} if isinstance(values, dict) and "levels" in values else values
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> "FsqConfig":
+        if min(self.levels) < 2:
             raise ValueError("a dimension takes at least 2 values")
-        return levels
+        if self.dim < len(self.levels):
+            raise ValueError(f"dim is {self.dim}, expected at least the number of levels, {len(self.levels)}")
+        return self
 
     @property
     def codes(self) -> int:
         return int(torch.tensor(self.levels).prod())
 
     @property
-    def dim(self) -> int:
-        return len(self.levels)
-
-    @property
     def depth(self) -> int:
         return 1
 
 
-class FiniteScalarQuantizer(nn.Module):
-    """Dimension i, bounded by tanh, is rounded to `levels[i]` values spread evenly over −1 … 1 (Mentzer et al. 2023, eq. 1)."""
+class FiniteScalarQuantizer(ExactBuffers):
+    """Dimension i, bounded by tanh, is rounded to `levels[i]` values spread evenly over −1 … 1 (Mentzer et al. 2023, eq. 1).
+
+    Of wider vectors, coordinate i along the principal axes is: into = `down` · (x − `mean`); back = `mean` + `up` · rounded.
+    These do not learn: what comes before and after does.
+    """
 
     def __init__(self, config: FsqConfig):
         super().__init__()
@@ -45,21 +63,77 @@ class FiniteScalarQuantizer(nn.Module):
         levels = torch.tensor(config.levels, dtype=torch.int64)
         self.register_buffer("levels", levels, persistent=False)
         self.register_buffer("basis", torch.cumprod(torch.cat([levels.new_ones(1), levels[:-1]]), 0), persistent=False)
+        self.projected = config.dim > len(levels)
+        if self.projected:
+            self.register_buffer("started", torch.zeros((), dtype=torch.bool))
+            self.register_buffer("mean", torch.zeros(config.dim))
+            self.register_buffer("down", torch.eye(len(levels), config.dim))
+            self.register_buffer("up", torch.eye(config.dim, len(levels)))
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> Quantized:
-        """Quantise `x` [..., D]; `mask` changes nothing here, it is in the interface for quantisers that learn."""
-        top = (self.levels - 1).to(torch.float32)
-        position = (torch.tanh(x.float()) + 1) / 2 * top  # 0 … levels − 1
-        digits = position.round()
-        states = (position + (digits - position).detach()) / top * 2 - 1
-        codes = (digits.detach().to(torch.int64) * self.basis).sum(dim=-1)
-        return without_loss(states.to(x.dtype), codes)
+        """Quantise `x` [..., D]. The axes are found, in training, where `mask` [...] (bool) is true (default: everywhere)."""
+        with torch.autocast(x.device.type, enabled=False):
+            exact = x.float()
+            if self.projected:
+                if self.training and not self.started:
+                    self._start((exact if mask is None else exact[mask]).detach().reshape(-1, self.config.dim))
+                exact = (exact - self.mean) @ self.down.t()
+            states, codes = self._rounded(exact)
+            found = without_loss(self._back(states).to(x.dtype), codes)
+            if not self.training or not self.config.spread:
+                return found
+            rows = (exact if mask is None else exact[mask]).reshape(-1, exact.shape[-1])
+            loss = self.config.spread * _unevenness(rows / SPREAD)
+            return found._replace(loss=loss, count=loss.new_tensor(float(len(rows))))
 
     def bounded(self, x: torch.Tensor) -> torch.Tensor:
-        """`x` [..., D] as it is before it is rounded, in −1 … 1."""
-        return torch.tanh(x)
+        """`x` [..., D] as it is to be used until it is quantised: within −1 … 1 where no axes will be chosen to fit it."""
+        return x if self.projected else torch.tanh(x)
 
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
-        """Vectors float32 [..., D] in −1 … 1 of `codes` [...]."""
+        """Vectors float32 [..., D] of `codes` [...]."""
         digits = codes[..., None] // self.basis % self.levels
-        return digits.to(torch.float32) / (self.levels - 1) * 2 - 1
+        return self._back(digits.to(torch.float32) / (self.levels - 1) * 2 - 1)
+
+    def _rounded(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """States [..., levels] in −1 … 1 with straight-through gradient, and codes [...]."""
+        top = (self.levels - 1).to(torch.float32)
+        position = (torch.tanh(x) + 1) / 2 * top  # 0 … levels − 1
+        digits = position.round()
+        states = (position + (digits - position).detach()) / top * 2 - 1
+        return states, (digits.detach().to(torch.int64) * self.basis).sum(dim=-1)
+
+    def _back(self, states: torch.Tensor) -> torch.Tensor:
+        return states @ self.up.t() + self.mean if self.projected else states
+
+    @torch.no_grad()
+    def _start(self, rows: torch.Tensor) -> None:
+        """Principal axes of the rows of all ranks; the way back is the least-squares fit along each."""
+        rows = of_all_ranks(rows).double()
+        mean = rows.mean(dim=0)
+        spread, axes = torch.linalg.eigh((rows - mean).t() @ (rows - mean) / len(rows))
+        axes = axes.flip(1)[:, : len(self.levels)].t()
+        axes = axes * axes.gather(1, axes.abs().argmax(dim=1, keepdim=True)).sign()  # eigenvectors have no sign of their own
+        widths = spread.flip(0)[: len(self.levels)].clamp_min(1e-12).sqrt()
+        self.mean.copy_(mean)
+        self.down.copy_(SPREAD * axes / widths[:, None])
+        states, _ = self._rounded(((rows - mean) @ self.down.double().t()).float())
+        found = (rows - mean) @ axes.t()
+        gains = (found * states).sum(dim=0) / states.square().sum(dim=0).clamp_min(1e-12)
+        self.up.copy_(axes.t() * gains)
+        self.started.fill_(True)
+
+
+def _unevenness(rows: torch.Tensor) -> torch.Tensor:
+    """(‖m‖² + ‖M − 1‖²) · n for `rows` [n, D] of this rank, with mean m and second moment M over the rows of all ranks.
+
+    Its gradient is the exact one of the mean over all ranks: that of m · z and z (M − 1) z with m and M held, twice.
+    """
+    moments = torch.cat([rows.detach().t() @ rows.detach(), rows.detach().sum(dim=0, keepdim=True)])
+    moments = F.pad(moments, (0, 1), value=float(len(rows)))
+    if ranks() > 1:
+        dist.all_reduce(moments)
+    moments = moments[:, :-1] / moments[0, -1].clamp_min(1)
+    second, mean = moments[:-1] - torch.eye(rows.shape[1], device=rows.device), moments[-1]
+    slope = 2 * (rows @ mean + ((rows @ second) * rows).sum(dim=1)).sum()
+    return slope - slope.detach() + len(rows) * (mean.square().sum() + second.square().sum())

@@ -68,8 +68,9 @@ class WhisperConfig(Schema):
 
     `block`: with it, codes are final in blocks of that many: causal convolutions, and attention sees its own block and what lies
     before. Without, a window is seen whole. Either way audio is taken in windows, since Whisper knows places in a window alone;
-    they overlap by `overlap` codes on each side that is seen. `prompt`: ids that open every transcript, by default the
-    checkpoint's first token alone. `architecture`: what the checkpoint says of its shape; filled in where training starts.
+    they overlap by `overlap` codes on each side that is seen. `prompt`: tokens (or ids) of `text_tokenizer` that open every
+    transcript and are not learned, such as those of a language and of a task; by default the checkpoint's first token alone.
+    `architecture`: what the checkpoint says of its shape; filled in where training starts.
     """
 
     kind: Literal["whisper"]
@@ -78,7 +79,7 @@ class WhisperConfig(Schema):
     pooling: Literal["avg", "max"] = "avg"
     block: int | None = pydantic.Field(None, ge=1)
     overlap: int = pydantic.Field(25, ge=0)
-    prompt: tuple[int, ...] = ()
+    prompt: tuple[int | str, ...] = ()
     architecture: dict = {}
 
 

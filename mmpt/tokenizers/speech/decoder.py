@@ -9,7 +9,7 @@ from mmpt.tokenizers.speech.config import SpeechConfig
 from mmpt.tokenizers.speech.features import waveform
 from mmpt.tokenizers.speech.flow import FlowDecoder
 from mmpt.tokenizers.speech.mel_decoder import MelDecoder, voice_statistics
-from mmpt.tokenizers.speech.vocoder import Vocoder
+from mmpt.tokenizers.speech.vocoders import AnyVocoder
 from mmpt.tokenizers.terms import Term
 
 
@@ -22,7 +22,7 @@ class SpeechDecoder(nn.Module):
         shape = config.decoder
         self.coarse = MelDecoder(config)
         self.flow = FlowDecoder(shape.flow, config.mels, shape.voice, shape.block is not None) if shape.flow else None
-        self.vocoder: Vocoder | None = None
+        self.vocoder: AnyVocoder | None = None
 
     @property
     def reach(self) -> tuple[int, int]:

@@ -77,7 +77,7 @@ class SpeechEncoder(nn.Module):
 
     def read(self, states: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Quantised vectors [B, C, quantizer.dim] → each one alone [B, C, dim], and all in context for the text decoder."""
-        alone = self.from_code(states)
+        alone = self.from_code(states.to(self.norm.weight.dtype))  # a codebook stays float32
         x = alone + self.code_positions[: states.shape[1]].to(alone.dtype)
         mask = length_mask(lengths, x.shape[1])[:, None, None]
         for layer in self.after:

@@ -50,18 +50,25 @@ def expand(log: torch.Tensor) -> torch.Tensor:
     return 10 ** (log * 2 - 2)
 
 
-def waveform(log: torch.Tensor, iterations: int = 32) -> torch.Tensor:
-    """A waveform [frames · HOP] in −1 … 1 whose log-mel is near `log` [frames, mels].
-
-    Linear-frequency power by non-negative least squares (multiplicative updates of Lee and Seung 2001), phases by Griffin-Lim
-    with momentum (Perraudin et al. 2013) from zero phase: the same input gives the same samples.
-    """
-    filters = mel_filters(log.shape[1])
+def linear_power(log: torch.Tensor) -> torch.Tensor:
+    """Power at each frequency [frames, WINDOW // 2 + 1] that has the log-mel `log` [frames, mels]: non-negative least squares by
+    the multiplicative updates of Lee and Seung (2001)."""
+    filters = mel_filters(log.shape[1]).to(log.device)
     power = expand(log)
     spectrum = (power @ torch.linalg.pinv(filters)).clamp_min(1e-8)
     target, gram = power @ filters.t(), filters @ filters.t()
     for _ in range(30):
         spectrum = spectrum * target / (spectrum @ gram).clamp_min(1e-12)
+    return spectrum
+
+
+def waveform(log: torch.Tensor, iterations: int = 32) -> torch.Tensor:
+    """A waveform [frames · HOP] in −1 … 1 whose log-mel is near `log` [frames, mels].
+
+    Magnitudes by `linear_power`, phases by Griffin-Lim with momentum (Perraudin et al. 2013) from zero phase: the same input
+    gives the same samples.
+    """
+    spectrum = linear_power(log)
     magnitude = torch.cat([spectrum, spectrum[-1:]]).t().sqrt()
     samples = torchaudio.functional.griffinlim(
         magnitude[None],

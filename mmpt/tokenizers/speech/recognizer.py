@@ -5,7 +5,7 @@ from torch import nn
 from mmpt.tokenizers.speech.config import SpeechConfig, WhisperConfig
 from mmpt.tokenizers.speech.encoder import SpeechEncoder
 from mmpt.tokenizers.speech.text_decoder import TextDecoder
-from mmpt.tokenizers.speech.whisper import WhisperReader, WhisperSpeechEncoder, whisper_model
+from mmpt.tokenizers.speech.whisper import WhisperReader, WhisperSpeechEncoder, whisper_model, whisper_up_to_the_cut
 
 
 def build_recognizer(config: SpeechConfig, text_size: int) -> tuple[nn.Module, nn.Module]:
@@ -15,3 +15,11 @@ def build_recognizer(config: SpeechConfig, text_size: int) -> tuple[nn.Module, n
         return WhisperSpeechEncoder(config, model.model.encoder), WhisperReader(config, model)
     shape = config.encoder
     return SpeechEncoder(config), TextDecoder(text_size, shape.dim, shape.heads, shape.text_layers, shape.dropout)
+
+
+def build_encoder(config: SpeechConfig) -> nn.Module:
+    """The encoder of `config` with random weights, for `states` and `quantize` alone: of a Whisper, the layers up to the
+    quantiser and neither those above nor the text decoder."""
+    if isinstance(config.encoder, WhisperConfig):
+        return WhisperSpeechEncoder(config, whisper_up_to_the_cut(config))
+    return SpeechEncoder(config)

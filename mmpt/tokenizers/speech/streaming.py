@@ -9,7 +9,7 @@ import torch
 
 from mmpt.errors import DataError
 from mmpt.tokenizers.speech.config import HOP
-from mmpt.tokenizers.speech.vocoder import Vocoder
+from mmpt.tokenizers.speech.vocoders import AnyVocoder
 from mmpt.tokenizers.speech.windows import Context, Window, window_for
 
 
@@ -80,7 +80,7 @@ class WaveStream:
         block: int,
         check: Callable[[np.ndarray, int], np.ndarray],
         mel: Callable[[np.ndarray, int], torch.Tensor],
-        vocoder: Vocoder,
+        vocoder: AnyVocoder,
     ) -> None:
         """`mel` gives the log-mel of codes, the first of which has the place it is told; `check` refuses what are no codes."""
         self._per_code, self._depth, self._reach, self._block = frames_per_code, depth, reach, block

@@ -1,8 +1,7 @@
 """Speech ↔ codes at 12.5 Hz: recognition-supervised, so a code says what is spoken rather than by whom."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,65 +11,33 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from mmpt.config import parse_config
 from mmpt.errors import CheckpointError, ConfigError, DataError
-from mmpt.storage import check_folder, published_folder, read_json, write_json
-from mmpt.tokenizers.quantizers import Quantized
+from mmpt.storage import published_folder, read_json, write_json
 from mmpt.tokenizers.speech.batches import SpeechBatch, SpeechExample, code_count
-from mmpt.tokenizers.speech.config import SAMPLE_RATE, SpeechConfig
+from mmpt.tokenizers.speech.coder import FORMAT, SpeechCoder, joined, saved_config
+from mmpt.tokenizers.speech.config import SpeechConfig
 from mmpt.tokenizers.speech.decoder import SpeechDecoder
 from mmpt.tokenizers.speech.features import log_mel
 from mmpt.tokenizers.speech.layers import length_mask
 from mmpt.tokenizers.speech.mel_decoder import voice_statistics
 from mmpt.tokenizers.speech.recognizer import build_recognizer
-from mmpt.tokenizers.speech.streaming import SpeechStream, WaveStream, checked, wanted
-from mmpt.tokenizers.speech.vocoder import Vocoder, VocoderConfig
-from mmpt.tokenizers.speech.windows import Window, code_windows, windows
+from mmpt.tokenizers.speech.streaming import WaveStream, checked, wanted
+from mmpt.tokenizers.speech.vocoders import AnyVocoder, build_vocoder
+from mmpt.tokenizers.speech.windows import Window, code_windows
 from mmpt.tokenizers.terms import StepOutput, Term, UsedCodes
 from mmpt.tokenizers.text import decode_text, encode_text, load_text_tokenizer
 
-FORMAT = "mmpt-speech-tokenizer/2"
-_BATCH = 32
 
-
-class SpeechTokenizer(nn.Module):
+class SpeechTokenizer(SpeechCoder):
     """Encoder, codebook and both decoders. In `fit`, a training batch is a `SpeechBatch`."""
 
-    sample_rate = SAMPLE_RATE
-
     def __init__(self, config: SpeechConfig, text: PreTrainedTokenizerBase):
-        super().__init__()
-        self.config = config
+        encoder, reader = build_recognizer(config, len(text))
+        super().__init__(config, encoder)
         self.text = text
-        self.encoder, self.reader = build_recognizer(config, len(text))
+        self.reader = reader
         self.speaker = SpeechDecoder(config)
         self.register_buffer("default_voice", torch.zeros(2 * config.mels))
-
-    @property
-    def codes(self) -> int:
-        """Size of the code space; 0 without a quantiser."""
-        return self.config.quantizer.codes
-
-    @property
-    def rate(self) -> float:
-        """Codes for each second; of a residual quantiser, those of all stages."""
-        return SAMPLE_RATE / self.config.samples_per_code * self.config.quantizer.depth
-
-    def encode(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Codes of each waveform (float32 [samples], 16 kHz): int64 [ceil(samples ÷ samples_per_code) · depth], at least one.
-
-        Codes of a residual quantiser come stage by stage for each vector. Audio of any length is taken in windows that overlap by
-        all that a code depends on. Raises `DataError` naming a waveform that is no sound, and where there is no quantiser.
-        """
-        if not self.codes:
-            raise DataError("this tokenizer was trained without a quantiser: it has no codes")
-        return [codes.reshape(-1) for codes in self._quantized(waveforms, lambda found: found.codes)]
-
-    @contextmanager
-    def streaming(self) -> Iterator[SpeechStream]:
-        """A stream of audio to codes: `push(samples)` and at the end `finish()` give the codes of `encode`, as soon as they are
-        final: where the encoder is causal, at the end of their own span."""
-        yield SpeechStream(self.config.samples_per_code, self.encoder.context, lambda piece: self._codes_of([piece])[0])
 
     def decode(
         self, codes: Sequence[np.ndarray], voice: np.ndarray | None = None, prompt: np.ndarray | None = None
@@ -119,7 +86,7 @@ class SpeechTokenizer(nn.Module):
 
         return self._texts(self._batched(pieces, [len(piece) for piece in pieces], read), owners, len(waveforms))
 
-    def use_vocoder(self, vocoder: Vocoder) -> None:
+    def use_vocoder(self, vocoder: AnyVocoder) -> None:
         """Make waveforms by `vocoder` from now on; it is saved with the tokenizer. Raises `ConfigError` where it takes others."""
         if vocoder.config.mels != self.config.mels:
             raise ConfigError(f"the vocoder takes {vocoder.config.mels} mel bands, the tokenizer makes {self.config.mels}")
@@ -176,12 +143,11 @@ class SpeechTokenizer(nn.Module):
     def load(cls, folder: Path) -> "SpeechTokenizer":
         """The tokenizer saved in `folder`, in eval mode. Raises `CheckpointError` where the folder is not whole."""
         folder = Path(folder)
-        check_folder(folder, FORMAT)
-        config = parse_config(read_json(folder / "config.json", CheckpointError), SpeechConfig, f"{folder}/config.json")
+        config = saved_config(folder)
         tokenizer = cls(config, load_text_tokenizer(folder / "text"))
         if (folder / "vocoder.json").exists():
             shape = read_json(folder / "vocoder.json", CheckpointError)
-            tokenizer.speaker.vocoder = Vocoder(parse_config(shape, VocoderConfig, f"{folder}/vocoder.json"))
+            tokenizer.speaker.vocoder = build_vocoder(shape, f"{folder}/vocoder.json")
         try:
             tokenizer.load_state_dict(load_file(folder / "model.safetensors"))
         except (RuntimeError, SafetensorError) as problem:
@@ -203,7 +169,7 @@ class SpeechTokenizer(nn.Module):
 
         found = self._batched(cuts, [one.end - one.start for _, one in cuts], speak)
         owners = [number for number, _ in cuts]
-        return [torch.from_numpy(_joined(found, owners, len(rows))[number]).flatten(0, 1) for number in range(len(rows))]
+        return [torch.from_numpy(joined(found, owners, len(rows))[number]).flatten(0, 1) for number in range(len(rows))]
 
     def _continued(self, rows: list[np.ndarray], prompt: np.ndarray) -> list[torch.Tensor]:
         """The same for what is said after `prompt`, in its voice."""
@@ -230,28 +196,6 @@ class SpeechTokenizer(nn.Module):
         voices = voice.to(lengths.device).expand(len(codes), -1)
         mels = self.speaker.mels(self._code_states(codes), lengths, voices, starts, prompt)
         return [mel[: length * self.config.frames_per_code].cpu() for mel, length in zip(mels, lengths.tolist(), strict=True)]
-
-    def _quantized(self, waveforms: Sequence[np.ndarray], part: Callable[[Quantized], torch.Tensor]) -> list[np.ndarray]:
-        """What `part` takes of the quantiser's output for each waveform: [vectors, ...]."""
-        pieces, owners, cuts = [], [], []
-        for number, samples in enumerate(waveforms):
-            samples = checked(samples, f"waveform {number}")
-            for window in windows(len(samples), self.config.samples_per_code, self.config.window, self.encoder.context):
-                pieces.append(samples[window.start : window.end])
-                owners.append(number)
-                cuts.append(window)
-        found = self._batched(pieces, [code_count(len(piece), self.config) for piece in pieces], partial(self._encoded, part))
-        return _joined([wanted(rows, window) for rows, window in zip(found, cuts, strict=True)], owners, len(waveforms))
-
-    def _codes_of(self, pieces: list[np.ndarray]) -> list[np.ndarray]:
-        lengths = [code_count(len(piece), self.config) for piece in pieces]
-        return self._batched(pieces, lengths, partial(self._encoded, lambda found: found.codes))
-
-    def _encoded(self, part: Callable, batch: list[np.ndarray], lengths: torch.Tensor) -> list[np.ndarray]:
-        rows = nn.utils.rnn.pad_sequence([torch.from_numpy(samples) for samples in batch], batch_first=True)
-        mel = log_mel(rows.to(lengths.device), self.config.mels, int(lengths.max()) * self.config.frames_per_code)
-        found = part(self.encoder.quantize(self.encoder.states(mel, lengths), lengths)).cpu()
-        return [row[:length].numpy() for row, length in zip(found, lengths.tolist(), strict=True)]
 
     def _read(self, states: torch.Tensor, lengths: torch.Tensor) -> list[list[int]]:
         alone, context = self.encoder.read(states, lengths)
@@ -305,22 +249,6 @@ class SpeechTokenizer(nn.Module):
             raise DataError(f"voice: expected {self.config.decoder.voice} finite numbers, found shape {tuple(vector.shape)}")
         return vector
 
-    def _batched(self, items: list, lengths: list[int], function: Callable[[list, torch.Tensor], list]) -> list:
-        """`function` of the items in batches of like length, in eval mode; results in the items' order."""
-        training = self.training
-        self.eval()
-        results: list = [None] * len(items)
-        order = sorted(range(len(items)), key=lambda i: lengths[i])
-        with torch.inference_mode():
-            for start in range(0, len(order), _BATCH):
-                chosen = order[start : start + _BATCH]
-                sizes = torch.tensor([lengths[i] for i in chosen], device=self.default_voice.device)
-                found = function([items[i] for i in chosen], sizes)
-                for i, result in zip(chosen, found, strict=True):
-                    results[i] = result
-        self.train(training)
-        return results
-
 
 class DecoderTraining(nn.Module):
     """The second part of a speech tokenizer's training: encoder and text decoder rest, the decoder alone learns to speak what the
@@ -339,10 +267,3 @@ class DecoderTraining(nn.Module):
         with torch.no_grad():
             found = tokenizer.encoder.quantize(tokenizer.encoder.states(batch.spoken, batch.lengths), batch.lengths)
         return StepOutput(tokenizer.speaker.losses(found.states, batch.lengths, batch.spoken, with_flow=True))
-
-
-def _joined(parts: list[np.ndarray], owners: list[int], count: int) -> list[np.ndarray]:
-    grouped: list[list[np.ndarray]] = [[] for _ in range(count)]
-    for owner, part in zip(owners, parts, strict=True):
-        grouped[owner].append(part)
-    return [np.concatenate(group) for group in grouped]

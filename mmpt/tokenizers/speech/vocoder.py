@@ -28,7 +28,7 @@ FORMAT = "mmpt-vocoder/1"
 RESOLUTIONS = ((1024, 256), (512, 128), (256, 64))
 """(window, hop) in samples of the spectra that are compared in training."""
 PIECE = 3000
-"""Frames that `speak` takes at once."""
+"""Frames that are spoken at once."""
 
 
 class VocoderConfig(Schema):
@@ -83,13 +83,11 @@ class Vocoder(nn.Module):
     @torch.inference_mode()
     def speak(self, mel: torch.Tensor) -> torch.Tensor:
         """The waveform [T · HOP] of a log-mel [T, mels] of any length, in overlapping pieces."""
-        found = []
-        for start in range(0, len(mel), PIECE):
-            origin = max(0, start - self.reach) // self.period * self.period
-            piece = mel[origin : start + PIECE + self.reach].to(self.window.device)
-            samples = self(piece[None], torch.tensor([len(piece)]))[0]
-            found.append(samples[(start - origin) * HOP :][: PIECE * HOP])
-        return torch.cat(found) if found else torch.zeros(0)
+
+        def speak(piece: torch.Tensor) -> torch.Tensor:
+            return self(piece[None].to(self.window.device), torch.tensor([len(piece)]))[0]
+
+        return in_pieces(mel, self.reach, self.period, speak)
 
     def spectra(self, mel: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Complex spectra as [B, window / 2 + 1, T, 2] (real, imaginary); `mask` [B, T] says which frames are valid."""
@@ -137,6 +135,17 @@ class Vocoder(nn.Module):
         spectra = torch.view_as_complex(torch.cat([spectra, spectra[:, :, -1:]], dim=2).contiguous())
         length = (spectra.shape[2] - 1) * HOP
         return torch.istft(spectra, self.config.window, HOP, window=self.window, center=True, length=length).clamp(-1, 1)
+
+
+def in_pieces(mel: torch.Tensor, reach: int, period: int, speak: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    """What `speak` makes of the whole of `mel` [T, mels], [T · HOP], of pieces that overlap by `reach` frames and begin at a
+    multiple of `period`."""
+    found = []
+    for start in range(0, len(mel), PIECE):
+        origin = max(0, start - reach) // period * period
+        samples = speak(mel[origin : start + PIECE + reach])
+        found.append(samples[(start - origin) * HOP :][: PIECE * HOP])
+    return torch.cat(found) if found else torch.zeros(0)
 
 
 class Plan(Protocol):

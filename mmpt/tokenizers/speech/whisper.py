@@ -10,8 +10,9 @@ import math
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoConfig, WhisperForConditionalGeneration
+from transformers import DynamicCache, EncoderDecoderCache, WhisperForConditionalGeneration
 from transformers import WhisperConfig as HuggingFaceConfig
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from mmpt.errors import ConfigError, DataError
 from mmpt.tokenizers.quantizers import Quantized, build_quantizer
@@ -24,47 +25,16 @@ from mmpt.tokenizers.terms import Term
 STEM = 3  # the kernel of both convolutions
 
 
-def with_architecture(config: SpeechConfig) -> SpeechConfig:
-    """`config` with the shape of its Whisper checkpoint filled in. Raises `ConfigError` naming all that does not fit."""
-    shape = config.encoder
-    try:
-        known = AutoConfig.from_pretrained(shape.checkpoint)
-    except (OSError, ValueError) as problem:
-        raise ConfigError(f"encoder.checkpoint: {shape.checkpoint}: no model can be loaded ({problem})") from None
-    if not isinstance(known, HuggingFaceConfig):
-        raise ConfigError(f"encoder.checkpoint: {shape.checkpoint} is a {known.model_type} model, expected whisper")
-    pairs = [
-        (shape.layer <= known.encoder_layers, f"encoder.layer is {shape.layer}, the checkpoint has {known.encoder_layers}"),
-        (config.mels == known.num_mel_bins, f"mels is {config.mels}, the checkpoint takes {known.num_mel_bins}"),
-        (
-            config.window * config.pool <= known.max_source_positions,
-            f"window is {config.window} codes, at most {known.max_source_positions // config.pool} fit the checkpoint",
-        ),
-        (2 * shape.overlap < config.window, f"encoder.overlap {shape.overlap} leaves nothing of the window {config.window}"),
-        (not shape.block or config.window % shape.block == 0, f"window {config.window} is no multiple of block {shape.block}"),
-        (not shape.block or shape.overlap % shape.block == 0, f"overlap {shape.overlap} is no multiple of block {shape.block}"),
-    ]
-    problems = [problem for fits, problem in pairs if not fits]
-    if problems:
-        raise ConfigError("\n  ".join([f"{shape.checkpoint}: does not fit the configuration", *problems]))
-    prompt = shape.prompt or (known.decoder_start_token_id,)
-    filled = shape.model_copy(update={"architecture": known.to_dict(), "prompt": prompt})
-    return config.model_copy(update={"encoder": filled})
-
-
 def whisper_model(config: SpeechConfig) -> WhisperForConditionalGeneration:
-    """The model that `with_architecture` found, with random weights."""
+    """The whole model that `config.encoder.architecture` describes, with random weights."""
     return WhisperForConditionalGeneration(_architecture(config))
 
 
-def take_weights(encoder: "WhisperSpeechEncoder", reader: "WhisperReader", config: SpeechConfig) -> None:
-    """Copy the checkpoint's weights into both; the second position table begins as a copy of the first."""
-    model = WhisperForConditionalGeneration.from_pretrained(config.encoder.checkpoint, dtype=torch.float32)
-    encoder.whisper.load_state_dict(model.model.encoder.state_dict())
-    reader.decoder.load_state_dict(model.model.decoder.state_dict())
-    with torch.no_grad():
-        table = encoder.whisper.embed_positions.weight
-        encoder.code_positions.weight.copy_(table[: len(encoder.code_positions.weight)])
+def whisper_up_to_the_cut(config: SpeechConfig) -> WhisperEncoder:
+    """Of the same model, what codes are made by: the encoder's layers up to the quantiser."""
+    known = _architecture(config)
+    known.encoder_layers = config.encoder.layer
+    return WhisperEncoder(known)
 
 
 class WhisperSpeechEncoder(nn.Module):
@@ -114,7 +84,7 @@ class WhisperSpeechEncoder(nn.Module):
 
     def read(self, states: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Quantised vectors [B, C, quantizer.dim] → each one alone [B, C, dim], and all in context for the text decoder."""
-        alone = self.from_code(states)
+        alone = self.from_code(states.to(self.code_positions.weight.dtype))  # a codebook stays float32
         x = alone + self.code_positions.weight[: states.shape[1]].to(alone.dtype)
         seen = self._seen(length_mask(lengths, x.shape[1]), self.shape.block)
         for layer in self.whisper.layers[self.shape.layer :]:
@@ -129,20 +99,29 @@ class WhisperSpeechEncoder(nn.Module):
 
 
 class WhisperReader(nn.Module):
-    """Whisper's text decoder, with the padding of what it reads masked; methods as of `TextDecoder`."""
+    """Whisper's text decoder, with the padding of what it reads masked; methods as of `TextDecoder`.
+
+    `head`: the table of the logits, where the checkpoint has one of its own; None where, as in OpenAI's, the token table is it.
+    """
 
     def __init__(self, config: SpeechConfig, model: WhisperForConditionalGeneration):
         super().__init__()
         self.decoder = model.model.decoder
+        self.head = None if model.config.tie_word_embeddings else model.proj_out
         self.prompt, self.end = list(config.encoder.prompt), model.config.eos_token_id
 
-    def forward(self, ids: torch.Tensor, states: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Logits of the next token [B, L, vocabulary] after each of `ids` [B, L], given `states` [B, C, dim] of `lengths` [B]."""
-        decoder = self.decoder
-        x = decoder.embed_tokens(ids) * decoder.embed_scale
-        x = x + decoder.embed_positions.weight[: ids.shape[1]]
-        past = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device).tril()[None, None]
-        heard = length_mask(lengths, states.shape[1])[:, None, None].expand(-1, 1, ids.shape[1], -1)
+    def forward(
+        self, ids: torch.Tensor, states: torch.Tensor, lengths: torch.Tensor, cache: EncoderDecoderCache | None = None
+    ) -> torch.Tensor:
+        """Logits of the next token [B, L, vocabulary] after each of `ids` [B, L], given `states` [B, C, dim] of `lengths` [B].
+
+        With `cache`, `ids` go on from those it was given before, and their keys and values are added to it.
+        """
+        decoder, size = self.decoder, ids.shape[1]
+        before = cache.get_seq_length() if cache is not None else 0
+        x = decoder.embed_tokens(ids) + decoder.embed_positions.weight[before : before + size]
+        past = torch.ones(size, before + size, dtype=torch.bool, device=ids.device).tril(before)[None, None]
+        heard = length_mask(lengths, states.shape[1])[:, None, None].expand(-1, 1, size, -1)
         for layer in decoder.layers:
             x = _hidden(
                 layer(
@@ -150,11 +129,11 @@ class WhisperReader(nn.Module):
                     attention_mask=past,
                     encoder_hidden_states=states,
                     encoder_attention_mask=heard,
-                    past_key_values=None,
-                    use_cache=False,
+                    past_key_values=cache,
+                    use_cache=cache is not None,
                 )
             )
-        return F.linear(decoder.layer_norm(x), decoder.embed_tokens.weight)  # tied, as in every Whisper
+        return F.linear(decoder.layer_norm(x), (self.head or decoder.embed_tokens).weight)
 
     def losses(
         self, texts: list[list[int]], states: torch.Tensor, alone: torch.Tensor, lengths: torch.Tensor
@@ -180,13 +159,16 @@ class WhisperReader(nn.Module):
     def read(self, states: torch.Tensor, alone: torch.Tensor, lengths: torch.Tensor) -> list[list[int]]:
         """The most probable token at each step until the end token; at most two tokens for each code and four more."""
         limits = (2 * lengths + 4).clamp_max(self.decoder.max_target_positions - len(self.prompt))
-        ids = torch.tensor([self.prompt] * len(states), device=states.device)
+        cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        given = torch.tensor([self.prompt] * len(states), device=states.device)
         running = torch.ones(len(states), dtype=torch.bool, device=states.device)
+        rows: list[torch.Tensor] = []
         while running.any():
-            following = self(ids, states, lengths)[:, -1].argmax(dim=-1)
-            running = running & (following != self.end) & (ids.shape[1] - len(self.prompt) < limits)
-            ids = torch.cat([ids, torch.where(running, following, self.end)[:, None]], dim=1)
-        return [[i for i in row[len(self.prompt) :] if i != self.end] for row in ids.tolist()]
+            following = self(given, states, lengths, cache)[:, -1].argmax(dim=-1)
+            running = running & (following != self.end) & (len(rows) < limits)
+            given = torch.where(running, following, self.end)[:, None]
+            rows.append(given)
+        return [[i for i in row if i != self.end] for row in torch.cat(rows, dim=1).tolist()]
 
 
 def _architecture(config: SpeechConfig) -> HuggingFaceConfig:

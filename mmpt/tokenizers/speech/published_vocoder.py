@@ -1,0 +1,122 @@
+"""A vocoder that others have published, with the methods of `Vocoder`: SpeechT5's HiFi-GAN (Ao et al. 2022; Kong et al. 2020).
+
+Its log-mel is another one than ours: a Hann window of 64 ms every 16 ms, log10 of magnitudes rather than of powers, bands from
+80 to 7600 Hz (as `transformers.SpeechT5FeatureExtractor` computes it). Ours is turned into it by way of the linear spectrum.
+"""
+
+import math
+from typing import Literal
+
+import torch
+import torchaudio
+from safetensors import SafetensorError
+from torch import nn
+from torch.nn import functional as F
+from transformers import PreTrainedConfig, SpeechT5HifiGan, SpeechT5HifiGanConfig
+
+from mmpt.config import Schema
+from mmpt.errors import CheckpointError, ConfigError
+from mmpt.tokenizers.speech.config import HOP, SAMPLE_RATE
+from mmpt.tokenizers.speech.features import WINDOW, linear_power
+from mmpt.tokenizers.speech.vocoder import in_pieces
+
+BANDS = 80
+LENGTH = 1024  # window of SpeechT5's analysis in samples
+STEP = 256  # samples from one of its frames to the next
+LOWEST, HIGHEST = 80.0, 7600.0  # Hz
+FLOOR = 1e-10
+
+
+class PublishedVocoderConfig(Schema):
+    """`mels`: bands of the log-mel that is spoken. `architecture`: what the checkpoint says of its shape."""
+
+    kind: Literal["speecht5"] = "speecht5"
+    mels: int
+    architecture: dict
+
+
+class PublishedVocoder(nn.Module):
+    """Random weights until they are loaded; `from_checkpoint` takes the published ones."""
+
+    period = STEP * 5 // HOP
+    """Of our frames: 5 of SpeechT5's, after which both fall on the same sample again."""
+
+    def __init__(self, config: PublishedVocoderConfig):
+        super().__init__()
+        self.config = config
+        self.model = SpeechT5HifiGan(SpeechT5HifiGanConfig(**config.architecture))
+
+    @property
+    def reach(self) -> int:
+        """How many frames to either side a sample depends on."""
+        shape = self.model.config
+        kernels = zip(shape.resblock_kernel_sizes, shape.resblock_dilation_sizes, strict=True)
+        block = max(size // 2 * (sum(dilations) + len(dilations)) for size, dilations in kernels)
+        frames, samples = 7 // 2, 1  # samples for each frame as it goes up
+        for rate, kernel in zip(shape.upsample_rates, shape.upsample_kernel_sizes, strict=True):
+            frames += kernel / rate / samples
+            samples *= rate
+            frames += block / samples
+        return math.ceil((frames + 1) * STEP / HOP) + 1
+
+    @torch.inference_mode()
+    def speak(self, mel: torch.Tensor) -> torch.Tensor:
+        """The waveform [T · HOP] in −1 … 1 of a log-mel [T, mels] of any length, in overlapping pieces."""
+        device = self.model.mean.device
+
+        def speak(piece: torch.Tensor) -> torch.Tensor:
+            return self.model(speecht5_log_mel(piece.to(device)))[: len(piece) * HOP]
+
+        return in_pieces(mel, self.reach, self.period, speak)
+
+    @classmethod
+    def from_checkpoint(cls, name: str, mels: int) -> "PublishedVocoder":
+        """The `SpeechT5HifiGan` of a folder or Hugging Face `name`, in eval mode, for log-mels of `mels` bands.
+
+        Raises `ConfigError` naming all that does not fit, and `CheckpointError` where weights are missing.
+        """
+        try:
+            content, _ = PreTrainedConfig.get_config_dict(name)
+        except (OSError, ValueError) as problem:
+            raise ConfigError(f"{name}: no vocoder there, neither one of ours nor a published one ({problem})") from None
+        problems = _problems(content)
+        if problems:
+            raise ConfigError("\n  ".join([f"{name}: no vocoder that can be used here", *problems]))
+        try:
+            model, found = SpeechT5HifiGan.from_pretrained(name, use_safetensors=True, output_loading_info=True)
+        except (OSError, RuntimeError, ValueError, SafetensorError) as problem:
+            raise ConfigError(f"{name}: its weights cannot be loaded; safetensors alone are read ({problem})") from None
+        if found["missing_keys"]:
+            raise CheckpointError(f"{name}: weights missing: {', '.join(sorted(found['missing_keys']))}")
+        vocoder = cls(PublishedVocoderConfig(mels=mels, architecture=model.config.to_dict()))
+        vocoder.model.load_state_dict(model.state_dict())
+        return vocoder.eval()
+
+
+def speecht5_log_mel(mel: torch.Tensor) -> torch.Tensor:
+    """SpeechT5's log-mel [ceil(T · 160 / 256), 80] of our `mel` [T, mels], frame j centred on sample 256 · j.
+
+    What lies below our floor stays there, and harmonics that 25 ms do not resolve stay unresolved; on speech the two differ by
+    about a tenth of a decade.
+    """
+    power = linear_power(mel)
+    wanted = torch.arange(math.ceil(len(mel) * HOP / STEP), device=mel.device) * (STEP / HOP)
+    left = wanted.long()
+    share = (wanted - left)[:, None]
+    power = torch.lerp(power[left], power[(left + 1).clamp_max(len(power) - 1)], share)
+    # As noise has it: power grows with the window's length, and a magnitude's mean is √(π ÷ 4) of its root mean square.
+    fine = F.interpolate(power[:, None], LENGTH // 2 + 1, mode="linear", align_corners=True)[:, 0]
+    fine = fine * (LENGTH / WINDOW * math.pi / 4)
+    filters = torchaudio.functional.melscale_fbanks(LENGTH // 2 + 1, LOWEST, HIGHEST, BANDS, SAMPLE_RATE, "slaney", "slaney")
+    return (fine.sqrt() @ filters.to(mel.device)).clamp_min(FLOOR).log10()
+
+
+def _problems(content: dict) -> list[str]:
+    if "SpeechT5HifiGan" not in (content.get("architectures") or []):
+        return [f"architectures: {content.get('architectures')}, expected SpeechT5HifiGan (16 kHz, {BANDS} bands, hop {STEP})"]
+    found = {
+        "sampling_rate": (content.get("sampling_rate", SAMPLE_RATE), SAMPLE_RATE),
+        "model_in_dim": (content.get("model_in_dim", BANDS), BANDS),
+        "product of upsample_rates, the hop": (math.prod(content.get("upsample_rates", (STEP,))), STEP),
+    }
+    return [f"{key}: {value}, expected {expected}" for key, (value, expected) in found.items() if value != expected]

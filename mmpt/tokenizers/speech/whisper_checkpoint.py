@@ -1,0 +1,90 @@
+"""What a speech tokenizer takes of a Whisper checkpoint: its shape, checked against the configuration, and its weights."""
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, PreTrainedTokenizerBase, WhisperForConditionalGeneration
+from transformers import WhisperConfig as HuggingFaceConfig
+
+from mmpt.errors import ConfigError
+from mmpt.tokenizers.speech.config import SpeechConfig, WhisperConfig
+from mmpt.tokenizers.speech.whisper import WhisperReader, WhisperSpeechEncoder
+
+
+def with_architecture(config: SpeechConfig, text: PreTrainedTokenizerBase) -> SpeechConfig:
+    """`config` with the shape of its Whisper checkpoint filled in, and its prompt as ids of `text`.
+
+    Raises `ConfigError` naming all that does not fit, the text tokenizer included.
+    """
+    shape = config.encoder
+    try:
+        known = AutoConfig.from_pretrained(shape.checkpoint)
+    except (OSError, ValueError) as problem:
+        raise ConfigError(f"encoder.checkpoint: {shape.checkpoint}: no model can be loaded ({problem})") from None
+    if not isinstance(known, HuggingFaceConfig):
+        raise ConfigError(f"encoder.checkpoint: {shape.checkpoint} is a {known.model_type} model, expected whisper")
+    problems = _misfits(config, known) + _foreign_text(shape, text, known)
+    if problems:
+        raise ConfigError("\n  ".join([f"{shape.checkpoint}: does not fit the configuration", *problems]))
+    prompt = tuple(_id(token, text) for token in shape.prompt) or (known.decoder_start_token_id,)
+    filled = shape.model_copy(update={"architecture": known.to_dict(), "prompt": prompt})
+    return config.model_copy(update={"encoder": filled})
+
+
+def take_weights(encoder: WhisperSpeechEncoder, reader: WhisperReader, config: SpeechConfig) -> None:
+    """Copy the checkpoint's weights into both, as float32; the second position table begins as a copy of the first.
+
+    Raises `ConfigError` where a weight is missing or has another shape: nothing is left random in silence.
+    """
+    name = config.encoder.checkpoint
+    try:
+        model, found = WhisperForConditionalGeneration.from_pretrained(
+            name, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as problem:
+        raise ConfigError(f"encoder.checkpoint: {name}: its weights cannot be loaded ({problem})") from None
+    if missing := sorted(found["missing_keys"]):
+        some = ", ".join(missing[:3])
+        raise ConfigError(f"encoder.checkpoint: {name} lacks {len(missing)} weights of a Whisper for transcription: {some}, …")
+    encoder.whisper.load_state_dict(model.model.encoder.state_dict())
+    reader.decoder.load_state_dict(model.model.decoder.state_dict())
+    if reader.head is not None:
+        reader.head.load_state_dict(model.proj_out.state_dict())
+    with torch.no_grad():
+        table = encoder.whisper.embed_positions.weight
+        encoder.code_positions.weight.copy_(table[: len(encoder.code_positions.weight)])
+
+
+def _misfits(config: SpeechConfig, known: HuggingFaceConfig) -> list[str]:
+    shape = config.encoder
+    pairs = [
+        (shape.layer <= known.encoder_layers, f"encoder.layer is {shape.layer}, the checkpoint has {known.encoder_layers}"),
+        (config.mels == known.num_mel_bins, f"mels is {config.mels}, the checkpoint takes {known.num_mel_bins}"),
+        (
+            config.window * config.pool <= known.max_source_positions,
+            f"window is {config.window} codes, at most {known.max_source_positions // config.pool} fit the checkpoint",
+        ),
+        (2 * shape.overlap < config.window, f"encoder.overlap {shape.overlap} leaves nothing of the window {config.window}"),
+        (not shape.block or config.window % shape.block == 0, f"window {config.window} is no multiple of block {shape.block}"),
+        (not shape.block or shape.overlap % shape.block == 0, f"overlap {shape.overlap} is no multiple of block {shape.block}"),
+    ]
+    return [problem for fits, problem in pairs if not fits]
+
+
+def _foreign_text(shape: WhisperConfig, text: PreTrainedTokenizerBase, known: HuggingFaceConfig) -> list[str]:
+    """Signs that `text` is not the checkpoint's own tokenizer, whose ids its decoder has learned."""
+    problems = []
+    if len(text) > known.vocab_size:
+        problems.append(f"text_tokenizer has {len(text)} ids, the checkpoint knows {known.vocab_size}")
+    if text.eos_token_id not in (None, known.eos_token_id):
+        problems.append(f"text_tokenizer ends a text with id {text.eos_token_id}, the checkpoint with {known.eos_token_id}")
+    for token in shape.prompt:
+        if _id(token, text) not in range(known.vocab_size):
+            problems.append(f"encoder.prompt: {token!r} is no token of text_tokenizer")
+    if len(shape.prompt) >= known.max_target_positions:
+        problems.append(f"encoder.prompt has {len(shape.prompt)} tokens, the checkpoint reads {known.max_target_positions}")
+    return problems
+
+
+def _id(token: int | str, text: PreTrainedTokenizerBase) -> int:
+    """−1 where `text` has no such token; `convert_tokens_to_ids` would give the unknown token's."""
+    return token if isinstance(token, int) else text.get_vocab().get(token, -1)
