@@ -129,6 +129,11 @@ def main(folder: Path) -> None:
     name = "encoder.quantizer.codebook"
     results["codebook"] = [float((books[0][name] - book[name]).abs().max()) for book in books[1:]]
     results["restarts"] = [int(book["encoder.quantizer.restarts"]) for book in books]
+    rounded = {"kind": "fsq", "levels": [4, 2], "dim": 6, "spread": 0.5}
+    fsq = SpeechConfig(**{**still.model_dump(mode="json"), "quantizer": rounded})
+    for size in (1, 2):
+        train(folder / f"fsq-{size}", size, fsq)
+        results[f"fsq-{size}"] = lines(folder / f"fsq-{size}")
     options = {"zero_optimization": {"stage": 1}, "bf16": {"enabled": True}}
     results["bf16"] = {"codes": train(folder / "bf16", 2, deepspeed=options)}
     weights = load_file(last(folder / "bf16") / "model.safetensors")

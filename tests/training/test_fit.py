@@ -36,6 +36,12 @@ def test_ranks_share_a_batch_and_learn_the_same(results):
     assert results["restarts"][0] == results["restarts"][1] == results["restarts"][2] > 0
 
 
+def test_ranks_find_the_same_axes_for_fsq_and_spread_alike(results):
+    for found, wanted in zip(results["fsq-2"], results["fsq-1"], strict=True):
+        assert found == pytest.approx(wanted, rel=1e-3, abs=1e-4)
+    assert results["fsq-1"][-1]["commitment"] > 0 and results["fsq-1"][-1]["used"] > 0.5
+
+
 def test_each_line_tells_the_health_of_the_codebook(results):
     for line in results["ranks-2"][1:]:
         assert {

@@ -72,7 +72,7 @@ def specification(pool: int, quantizer: dict, data: Sequence[Path], text: Path, 
         "window": int(140 * longer),
         "encoder": {"conv_blocks": 5, "attention": max(1, int(6 * longer))},
         "decoder": {"attention": max(1, int(6 * longer)), "flow": {}},
-        "quantize_from": 0.55,
+        "quantize_from": 0.45,
         "augment": {"speed": 0.1, "pitch": 0.12, "gain": 20, "tilt": 6, "noise": 0.3},
         **changes,
     }

@@ -18,12 +18,10 @@ from mmpt.results import Figure, report
 from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
 
 STEPS, SPEAK = 2400, 700
+LEVELS = {64: [4, 2, 2, 2, 2], 128: [4, 2, 2, 2, 2, 2], 256: [4, 4, 2, 2, 2, 2]}
 QUANTIZERS = {
     "ema": lambda codes: {"kind": "ema", "codes": codes, "dim": 16},
-    "fsq": lambda codes: {
-        "kind": "fsq",
-        "levels": {64: [4, 2, 2, 2, 2], 128: [4, 2, 2, 2, 2, 2], 256: [4, 4, 2, 2, 2, 2]}[codes],
-    },
+    "fsq": lambda codes: {"kind": "fsq", "levels": LEVELS[codes], "dim": 16, "spread": 0.15},
     "none": lambda codes: {"kind": "none", "dim": 16},
 }
 RATES = {1: (50, 64), 2: (25, 64), 4: (12.5, 128), 8: (6.25, 256)}
