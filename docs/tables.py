@@ -17,14 +17,38 @@ def table(path: Path) -> str:
     if not path.exists():
         return "Not measured yet.\n"
     result = json.loads(path.read_text(encoding="utf-8"))
+    lines = [*_grid([row for row in result["figures"] if ": " in row["name"]])]
+    lines += _list([row for row in result["figures"] if ": " not in row["name"]])
+    lines += [f"{result['device']}, torch {result['packages']['torch']}, {result['date']}.", ""]
+    return "\n".join(lines)
+
+
+def _list(rows: list[dict]) -> list[str]:
+    """A line for each figure, with its bar."""
     lines = ["| figure | value | bar | |", "|---|---|---|---|"]
-    for row in result["figures"]:
+    for row in rows:
         bar, verdict = "", ""
         if row["bar"] is not None:
-            bar, verdict = f"{'≤' if row['at_most'] else '≥'} {row['bar']:g}", "ok" if row["ok"] else "**short**"
+            bar, verdict = _bar(row), "ok" if row["ok"] else "**short**"
         lines.append(f"| `{row['name']}` | {row['value']:.4g} | {bar} | {verdict} |")
-    lines += ["", f"{result['device']}, torch {result['packages']['torch']}, {result['date']}.", ""]
-    return "\n".join(lines)
+    return [*lines, ""] if rows else []
+
+
+def _grid(rows: list[dict]) -> list[str]:
+    """A line for each "WHAT" and a column for each "FIGURE" of figures named "WHAT: FIGURE"; a bar stands beside its value."""
+    cells: dict[str, dict[str, str]] = {}
+    for row in rows:
+        what, figure = row["name"].split(": ", 1)
+        bar = f" ({_bar(row)}{'' if row['ok'] else ', **short**'})" if row["bar"] is not None else ""
+        cells.setdefault(what, {})[figure] = f"{row['value']:.3g}{bar}"
+    columns = list(dict.fromkeys(figure for line in cells.values() for figure in line))
+    lines = [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    lines += [f"| {what} | {' | '.join(line.get(column, '') for column in columns)} |" for what, line in cells.items()]
+    return [*lines, ""] if rows else []
+
+
+def _bar(row: dict) -> str:
+    return f"{'≤' if row['at_most'] else '≥'} {row['bar']:g}"
 
 
 def fill(text: str) -> str:

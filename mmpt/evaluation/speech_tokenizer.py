@@ -66,21 +66,23 @@ def evaluate_speech_tokenizer(
         "bits_per_second": float(np.log2(size)) * tokenizer.rate,
         "entropy_bits": float(np.log2(health["perplexity"])) * tokenizer.rate,
         "reconstruction_wer": word_error_rate(texts, (recognizer or tokenizer).recognize(decoded)),
-        "mel_distance": float(np.mean([_mel_distance(*pair) for pair in zip(waveforms, decoded, strict=True)])),
-        "stoi": _mean_stoi(waveforms, decoded, tokenizer.sample_rate),
+        "mel_distance": float(np.mean([mel_distance(*pair) for pair in zip(waveforms, decoded, strict=True)])),
+        "stoi": mean_stoi(waveforms, decoded, tokenizer.sample_rate),
         "encoding_rtf": encoding / seconds,
         "decoding_rtf": decoding / seconds,
     }
     return SpeechEvaluation(figures, read, decoded, [int(count) for count in counts.tolist()])
 
 
-def _mel_distance(one: np.ndarray, other: np.ndarray) -> float:
-    """In decades of power: `log_mel` is half of the logarithm."""
+def mel_distance(one: np.ndarray, other: np.ndarray) -> float:
+    """Mean |difference| of the log10 power of mel bands, of two waveforms (float32, 16 kHz) of one length: `log_mel` is half of
+    that."""
     frames = max(1, len(one) // 160)
     mels = [log_mel(torch.from_numpy(samples), 80, frames) for samples in (one, other)]
     return float(2 * (mels[0] - mels[1]).abs().mean())
 
 
-def _mean_stoi(originals: Sequence[np.ndarray], decoded: Sequence[np.ndarray], rate: int) -> float:
+def mean_stoi(originals: Sequence[np.ndarray], decoded: Sequence[np.ndarray], rate: int) -> float:
+    """Mean short-time objective intelligibility of those of at least `SHORTEST` seconds; NaN where there is none."""
     pairs = [(one, other) for one, other in zip(originals, decoded, strict=True) if len(one) >= SHORTEST * rate]
     return float(np.mean([stoi(one, other, rate) for one, other in pairs])) if pairs else float("nan")

@@ -86,12 +86,12 @@ def specification(pool: int, quantizer: dict, data: Sequence[Path], text: Path, 
     }
 
 
-def train(runs: dict[Path, dict], processes: int = 2) -> None:
-    """Train each specification into its folder, `processes` at a time on one thread each; what is done is not done again."""
+def train(runs: dict[Path, dict], processes: int = 2, result: str = "tokenizer") -> None:
+    """Train each specification into its folder, `processes` at a time on one thread each; where `result` is, it is done."""
 
     def one(pair: tuple[Path, dict]) -> None:
         run, spec = pair
-        if (run / "tokenizer").exists():
+        if (run / result).exists():
             return
         run.mkdir(parents=True, exist_ok=True)
         write_bytes(run / "spec.yaml", json.dumps(spec, indent=1).encode())

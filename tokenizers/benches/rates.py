@@ -58,9 +58,9 @@ def main() -> None:
         figures.append(Figure(f"{run.name}: training, minutes", digits.training_seconds(run) / 60, 40.0, at_most=True))
     for kind in ("ema", "fsq"):
         above = 100 * (found[f"{kind}-12.5"]["wer"] - found["none-12.5"]["wer"])
-        figures.append(Figure(f"{kind}-12.5: points of WER above no quantiser", above, 2.0, at_most=True))
+        figures.append(Figure(f"{kind} at 12.5 Hz, points of WER above no quantiser", above, 2.0, at_most=True))
         ratio = found[f"{kind}-12.5"]["wer"] / max(found[f"{kind}-50"]["wer"], 1e-9)
-        figures.append(Figure(f"{kind}: WER at 12.5 Hz / WER at 50 Hz", ratio, 1.5, at_most=True))
+        figures.append(Figure(f"{kind}, WER at 12.5 Hz / WER at 50 Hz", ratio, 1.5, at_most=True))
     sys.exit(0 if report(figures, digits.RESULTS / "rates.json") else 1)
 
 
