@@ -17,8 +17,9 @@ def table(path: Path) -> str:
     if not path.exists():
         return "Not measured yet.\n"
     result = json.loads(path.read_text(encoding="utf-8"))
-    lines = [*_grid([row for row in result["figures"] if ": " in row["name"]])]
-    lines += _list([row for row in result["figures"] if ": " not in row["name"]])
+    several = len({row["name"].split(": ")[0] for row in result["figures"] if ": " in row["name"]}) > 1
+    lines = _list([row for row in result["figures"] if not (several and ": " in row["name"])])
+    lines += _grid([row for row in result["figures"] if several and ": " in row["name"]])
     lines += [f"{result['device']}, torch {result['packages']['torch']}, {result['date']}.", ""]
     return "\n".join(lines)
 
@@ -40,7 +41,7 @@ def _grid(rows: list[dict]) -> list[str]:
     for row in rows:
         what, figure = row["name"].split(": ", 1)
         bar = f" ({_bar(row)}{'' if row['ok'] else ', **short**'})" if row["bar"] is not None else ""
-        cells.setdefault(what, {})[figure] = f"{row['value']:.3g}{bar}"
+        cells.setdefault(what, {})[figure] = f"{row['value']:.4g}{bar}"
     columns = list(dict.fromkeys(figure for line in cells.values() for figure in line))
     lines = [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     lines += [f"| {what} | {' | '.join(line.get(column, '') for column in columns)} |" for what, line in cells.items()]
