@@ -33,10 +33,15 @@ class FsqConfig(Schema):
     def _as_wide_as_levels(cls, values: dict) -> dict:
         return {"dim": len(values["levels"]), **values} if isinstance(values, dict) and "levels" in values else values
 
-    @pydantic.model_validator(mode="after")
-    def _check(self) -> "FsqConfig":
-        if min(self.levels) < 2:
+    @pydantic.field_validator("levels")
+    @classmethod
+    def _at_least_two(cls, levels: tuple[int, ...]) -> tuple[int, ...]:
+        if min(levels) < 2:
             raise ValueError("a dimension takes at least 2 values")
+        return levels
+
+    @pydantic.model_validator(mode="after")
+    def _wide_enough(self) -> "FsqConfig":
         if self.dim < len(self.levels):
             raise ValueError(f"dim is {self.dim}, expected at least the number of levels, {len(self.levels)}")
         return self
