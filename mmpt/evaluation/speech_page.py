@@ -58,10 +58,11 @@ def write_speech_page(
 
 
 def _chosen(texts: Sequence[str], found: SpeechEvaluation) -> list[int]:
-    """Utterances to show: up to half of them misread ones."""
+    """Utterances to show: up to half of them misread ones, more where too few are right."""
     wrong = [number for number, text in enumerate(texts) if text != found.read[number]]
     right = [number for number, text in enumerate(texts) if text == found.read[number]]
-    return sorted([*right[: SHOWN - min(len(wrong), SHOWN // 2)], *wrong[: SHOWN // 2]])
+    shown = right[: SHOWN - min(len(wrong), SHOWN // 2)]
+    return sorted([*shown, *wrong[: SHOWN - len(shown)]])
 
 
 def _pair(number: int, waveforms: Sequence[np.ndarray], texts: Sequence[str], found: SpeechEvaluation) -> str:

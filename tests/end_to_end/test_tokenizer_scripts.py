@@ -1,0 +1,117 @@
+"""The scripts of tokenizers/ as a person runs them, at toy size: nothing is learned, everything is written and read."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmpt.data.shards.write import ShardWriter
+from mmpt.document import Document, Speech
+from mmpt.media import decode_speech, encode_flac
+from mmpt.storage import write_json
+from mmpt.tokenizers.text import train_text_tokenizer
+
+ROOT = Path(__file__).resolve().parents[2]
+WORDS = {"do": 300, "re": 700, "mi": 1500}
+FIT = {"steps": 6, "batch_size": 4, "learning_rate": 0.001, "log_every": 2, "save_every": 3}
+SPEECH = {
+    "kind": "speech",
+    "tokenizer": {
+        "quantizer": {"kind": "ema", "codes": 8, "dim": 4},
+        "encoder": {"dim": 16, "heads": 2, "conv_blocks": 1, "layers_pooled": 1, "layers_after": 1, "text_layers": 1},
+        "decoder": {"dim": 16, "heads": 2, "layers": 1, "blocks": 1, "flow": {"dim": 16, "blocks": 1, "steps": 2}},
+        "mels": 24,
+        "window": 24,
+        "quantize_from": 0.3,
+    },
+    "fit": FIT,
+    "speak": FIT,
+}
+VOCODER = {"kind": "vocoder", "vocoder": {"mels": 24, "dim": 16, "blocks": 1, "crop": 16}, "fit": FIT}
+
+
+def run(script: str, *arguments: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / "tokenizers" / f"{script}.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with shards of tones for words, and everything trained on them."""
+    place = tmp_path_factory.mktemp("tokenizers")
+    draw = np.random.default_rng(0)
+    with ShardWriter(place / "shards", built={}) as writer:
+        for number in range(10):
+            words = list(draw.choice(list(WORDS), draw.integers(3, 6)))
+            time = np.arange(4800) / 16_000
+            samples = np.concatenate([0.3 * np.sin(2 * np.pi * WORDS[word] * time) for word in words]).astype(np.float32)
+            part = Speech(encode_flac(samples, 16_000), "flac", 16_000, len(samples) / 16_000, " ".join(words))
+            writer.write(Document(f"tones/{number}", "tones", (part,)))
+    train_text_tokenizer([" ".join(WORDS)] * 5, 270).save_pretrained(place / "text")
+    data = {"data": [str(place / "shards")]}
+    text = {"text_tokenizer": str(place / "text")}
+    specs = {
+        "vocoder": {**VOCODER, **data},
+        "speech": {**SPEECH, **data, **text, "vocoder": str(place / "vocoder" / "vocoder")},
+        "text_to_codes": {
+            "kind": "text_to_codes", "speech_tokenizer": str(place / "speech" / "tokenizer"),
+            "model": {"dim": 16, "heads": 2, "layers": 1}, "fit": FIT, **data, **text,
+        },
+    }  # fmt: skip
+    for name, spec in specs.items():
+        write_json(place / f"{name}.yaml", spec)  # JSON is YAML
+        done = run("train", place / f"{name}.yaml", place / name)
+        assert done.returncode == 0, done.stderr[-3000:]
+    return place
+
+
+def test_training_writes_metrics_with_the_health_of_the_codebook(place):
+    lines = [json.loads(line) for line in (place / "speech" / "recognition" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 4, 6]
+    assert {"perplexity", "entropy", "used", "restarts"} <= lines[-1].keys()
+    assert (place / "text_to_codes" / "text_to_codes" / "manifest.json").exists()
+
+
+def test_a_finished_training_is_not_done_again(place):
+    done = run("train", place / "speech.yaml", place / "speech")
+    assert done.returncode == 0 and "step 6" not in done.stderr
+
+
+def test_codes_are_written_and_spoken(place):
+    done = run("encode", place / "speech" / "tokenizer", place / "shards", place / "codes")
+    assert done.returncode == 0 and "10 utterances" in done.stdout and "real-time factor" in done.stdout
+    done = run("decode", place / "speech" / "tokenizer", place / "codes", place / "sound")
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = [json.loads(line) for line in (place / "codes" / "codes.jsonl").read_text().splitlines()]
+    assert len(lines) == 10
+    for line in lines:
+        samples = decode_speech((place / "sound" / f"{line['id']}.flac").read_bytes())
+        assert len(samples) == 1280 * len(line["codes"]) and abs(len(samples) / 16_000 - line["seconds"]) < 0.08
+
+
+def test_the_evaluation_prints_figures_and_a_page_with_sound(place):
+    done = run("evaluate", place / "speech", place / "shards", "--limit", 6)
+    assert done.returncode == 0, done.stderr[-2000:]
+    figures = json.loads(done.stdout)
+    assert figures["utterances"] == 6 and 0 < figures["codes_used"] <= 1 and figures["codes_per_second"] == 12.5
+    assert {"wer", "reconstruction_wer", "stoi", "mel_distance", "encoding_rtf", "entropy", "bits_per_second"} <= figures.keys()
+    page = (place / "speech" / "evaluation.html").read_text()
+    assert page.count("<audio") == 12 and "data:image/png" in page and "data:image/svg+xml" in page and "http://" not in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("train", "spec.yaml", "out"), "spec.yaml"),
+        (("encode", "nowhere", "in", "out"), "nowhere"),
+        (("evaluate", "nowhere", "shards"), "nowhere"),
+    ],
+)
+def test_a_mistake_is_one_clear_message(tmp_path, arguments, said):
+    (tmp_path / "spec.yaml").write_text("kind: speech\n")
+    script, *names = arguments
+    done = run(script, *(tmp_path / name for name in names))
+    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
