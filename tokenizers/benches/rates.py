@@ -7,6 +7,7 @@ cores. Finished trainings in RUNS (default runs/rates) are not repeated. Decoded
 quantiser, which has seen no codes. Writes tokenizers/results/rates.json.
 """
 
+import math
 import sys
 from pathlib import Path
 
@@ -18,10 +19,9 @@ from mmpt.results import Figure, report
 from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
 
 STEPS, SPEAK = 2400, 700
-LEVELS = {64: [4, 2, 2, 2, 2], 128: [4, 2, 2, 2, 2, 2], 256: [4, 4, 2, 2, 2, 2]}
 QUANTIZERS = {
     "ema": lambda codes: {"kind": "ema", "codes": codes, "dim": 16},
-    "fsq": lambda codes: {"kind": "fsq", "levels": LEVELS[codes], "dim": 16, "spread": 0.15},
+    "fsq": lambda codes: {"kind": "fsq", "levels": [2] * int(math.log2(codes)), "dim": 16, "spread": 0.3},
     "none": lambda codes: {"kind": "none", "dim": 16},
 }
 RATES = {1: (50, 64), 2: (25, 64), 4: (12.5, 128), 8: (6.25, 256)}
