@@ -108,19 +108,44 @@ def test_fsq_of_wider_vectors_is_saved_whole_and_narrower_ones_are_refused():
         FsqConfig(levels=(4, 2), dim=1)
 
 
-def test_the_spread_of_fsq_is_the_gradient_of_its_definition():
-    quantizer = build_quantizer(FsqConfig(levels=(4, 2, 2), dim=3, spread=0.5)).train()
-    rows = torch.randn(6, 5, 3, requires_grad=True)
+@pytest.mark.parametrize(("levels", "groups"), [((4, 2, 2), [3]), ((8, 8, 8, 8, 8), [3, 2]), ((2000, 3), [1, 1])])
+def test_the_spread_of_fsq_is_the_gradient_of_its_definition(levels, groups):
+    """log K − H of the mean soft code, by autograd through the mean itself."""
+    quantizer = build_quantizer(FsqConfig(levels=levels, spread=0.5)).train()
+    rows = torch.randn(6, 5, len(levels), requires_grad=True)
     mask = torch.rand(6, 5) < 0.7
     found = quantizer(rows, mask)
-    z = rows[mask] / 0.8
-    second = z.t() @ z / len(z) - torch.eye(3)
-    expected = 0.5 * (z.mean(dim=0).square().sum() + second.square().sum())
-    torch.testing.assert_close(found.loss / found.count, expected)
+    expected, start = 0.0, 0
+    for size in groups:
+        soft = torch.ones(int(mask.sum()), 1)
+        for i in range(start, start + size):
+            at = (torch.tanh(rows[mask][:, i, None]) + 1) / 2 * (levels[i] - 1)
+            one = torch.softmax(-((at - torch.arange(levels[i])) ** 2) / 0.1, dim=1)
+            soft = torch.einsum("nk,nl->nkl", soft, one).flatten(1)
+        mean = soft.mean(dim=0)
+        expected = expected + 0.5 * (mean * (mean * soft.shape[1]).clamp_min(1e-9).log()).sum()
+        start += size
+    torch.testing.assert_close(found.loss / found.count, expected, atol=1e-5, rtol=1e-4)
     (ours,) = torch.autograd.grad(found.loss / found.count, rows)
     (theirs,) = torch.autograd.grad(expected, rows)
-    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-3)
     assert quantizer.eval()(rows).loss == 0
+
+
+def test_spread_brings_idle_codes_into_use():
+    """Inputs that would take a few codes alone learn to take nearly all."""
+    torch.manual_seed(0)
+    quantizer = build_quantizer(FsqConfig(levels=(2,) * 5, spread=1.0)).train()
+    layer = torch.nn.Linear(6, 5)
+    inputs = torch.randn(400, 6) + 1.0
+    before = codebook_use(quantizer(layer(inputs)).codes, 32)["used"]
+    optimizer = torch.optim.Adam(layer.parameters(), 0.02)
+    for _ in range(200):
+        found = quantizer(layer(inputs))
+        optimizer.zero_grad()
+        (found.loss / found.count).backward()
+        optimizer.step()
+    assert before < 0.8 and codebook_use(quantizer(layer(inputs)).codes, 32)["used"] > 0.95
 
 
 def test_k_means_starts_one_code_in_each_cluster():

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from mmpt.config import Schema
 from mmpt.tokenizers.quantizers.base import ExactBuffers, Quantized, of_all_ranks, ranks, without_loss
 
+SOFTNESS = 0.1  # temperature of the soft codes that `spread` counts, in squared distances of levels
 SPREAD = 0.8  # what a standard deviation becomes before tanh; of 4 levels it puts the edges where they are best for a Gaussian
 
 
@@ -19,8 +20,9 @@ class FsqConfig(Schema):
     `dim`: how wide the vectors are, by default as many values as levels. If more, they are rounded along their principal axes
     (the first levels along the widest), which are found on the first batch that is quantised, as k-means starts a codebook.
 
-    `spread` weighs ‖E z‖² + ‖E zzᵀ − 1‖² of what is to be rounded, in units of `SPREAD`, over the batch of all ranks: what keeps
-    the axes from saying the same, so that all codes are used (the covariance term of VICReg, Bardes et al. 2021).
+    `spread` weighs log K − H of the mean of soft codes over the batch of all ranks, K being their number and H the entropy in
+    nats: what keeps all codes in use (MAGVIT-v2, Yu et al. 2023, eq. 4, its first term). Dimensions are taken in groups of at
+    most 1,024 codes.
     """
 
     kind: Literal["fsq"] = "fsq"
@@ -88,7 +90,7 @@ class FiniteScalarQuantizer(ExactBuffers):
             if not self.training or not self.config.spread:
                 return found
             rows = (exact if mask is None else exact[mask]).reshape(-1, exact.shape[-1])
-            loss = self.config.spread * _unevenness(rows / SPREAD)
+            loss = self.config.spread * self._unevenness(rows)
             return found._replace(loss=loss, count=loss.new_tensor(float(len(rows))))
 
     def bounded(self, x: torch.Tensor) -> torch.Tensor:
@@ -107,6 +109,26 @@ class FiniteScalarQuantizer(ExactBuffers):
         digits = position.round()
         states = (position + (digits - position).detach()) / top * 2 - 1
         return states, (digits.detach().to(torch.int64) * self.basis).sum(dim=-1)
+
+    def _unevenness(self, rows: torch.Tensor) -> torch.Tensor:
+        """n · (log K − H), summed over groups of dimensions, for `rows` [n, dimensions] of this rank.
+
+        Its gradient is the exact one of the mean over all ranks: that of p · log of the mean of all p, held.
+        """
+        position = (torch.tanh(rows) + 1) / 2
+        found = rows.new_zeros(())
+        for group in _groups(self.config.levels):
+            soft = rows.new_ones(len(rows), 1)
+            for i in group:
+                levels = torch.arange(self.config.levels[i], device=rows.device)
+                distance = (position[:, i, None] * (self.config.levels[i] - 1) - levels).square()
+                soft = (soft[:, :, None] * torch.softmax(-distance / SOFTNESS, dim=1)[:, None]).flatten(1)
+            total = F.pad(soft.detach().sum(dim=0), (0, 1), value=float(len(rows)))
+            if ranks() > 1:
+                dist.all_reduce(total)
+            mean = total[:-1] / total[-1].clamp_min(1)
+            found = found + (soft * (mean.clamp_min(1e-9) * soft.shape[1]).log()).sum()
+        return found
 
     def _back(self, states: torch.Tensor) -> torch.Tensor:
         return states @ self.up.t() + self.mean if self.projected else states
@@ -129,16 +151,13 @@ class FiniteScalarQuantizer(ExactBuffers):
         self.started.fill_(True)
 
 
-def _unevenness(rows: torch.Tensor) -> torch.Tensor:
-    """(‖m‖² + ‖M − 1‖²) · n for `rows` [n, D] of this rank, with mean m and second moment M over the rows of all ranks.
-
-    Its gradient is the exact one of the mean over all ranks: that of m · z and z (M − 1) z with m and M held, twice.
-    """
-    moments = torch.cat([rows.detach().t() @ rows.detach(), rows.detach().sum(dim=0, keepdim=True)])
-    moments = F.pad(moments, (0, 1), value=float(len(rows)))
-    if ranks() > 1:
-        dist.all_reduce(moments)
-    moments = moments[:, :-1] / moments[0, -1].clamp_min(1)
-    second, mean = moments[:-1] - torch.eye(rows.shape[1], device=rows.device), moments[-1]
-    slope = 2 * (rows @ mean + ((rows @ second) * rows).sum(dim=1)).sum()
-    return slope - slope.detach() + len(rows) * (mean.square().sum() + second.square().sum())
+def _groups(levels: tuple[int, ...]) -> list[list[int]]:
+    """Dimensions one after the other, together as long as they make at most 1,024 codes."""
+    found, size = [[]], 1
+    for i, count in enumerate(levels):
+        if found[-1] and size * count > 1024:
+            found.append([])
+            size = 1
+        found[-1].append(i)
+        size *= count
+    return found
