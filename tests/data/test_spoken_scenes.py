@@ -1,9 +1,12 @@
 """Scenes with spoken captions: picture, sound and text of one document say the same."""
 
+import time
+
 import pytest
 
 from mmpt.data.sources import scenes
 from mmpt.data.sources import spoken_scenes as source
+from mmpt.data.sources.espeak import Speaker
 from mmpt.data.sources.spoken_scenes import SpokenScenesConfig
 from mmpt.document import Image, Speech, Text
 from mmpt.errors import ConfigError
@@ -45,6 +48,18 @@ def test_voices_take_turns_and_an_unknown_one_is_named():
     assert [document.meta["voice"] for document in found] == ["en-us", "en-gb-scotland"] * 3
     with pytest.raises(ConfigError, match="no-such"):
         list(spoken_scenes(config(voices=("no-such",))))
+
+
+def test_a_breathy_voice_does_not_know_the_time():
+    """espeak-ng seeds the noise in the voice by the second of the clock."""
+
+    def said() -> bytes:
+        with Speaker() as speaker:
+            return speaker.speak("a small red circle", "en-us+f3").samples.tobytes()
+
+    first = said()
+    time.sleep(1.1)
+    assert said() == first
 
 
 def test_a_unit_is_the_same_whatever_was_read_before(monkeypatch):

@@ -70,6 +70,7 @@ class Speaker:
         self._sample_rate = self._library.espeak_Initialize(_SYNCHRONOUS, 0, data, 0)
         if self._sample_rate <= 0:
             raise ConfigError("espeak-ng could not be started")
+        self._library.espeak_ng_SetRandSeed(1)  # breathy voices draw noise, and the start seeds it by the second of the clock
         return self
 
     def __exit__(self, *_: object) -> None:
