@@ -260,7 +260,7 @@ class Dtypes(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def test_codes_of_whisper_large_v3_are_made_in_bfloat16_without_waiting_for_the_device():
+def test_what_whisper_large_v3_gives_the_quantiser_is_made_in_bfloat16_without_waiting_for_the_device():
     """At its full size with tensors without values, of which a value that Python asks for is an error."""
     shape = WhisperConfig(
         num_mel_bins=128, d_model=1280, encoder_layers=32, encoder_attention_heads=20, encoder_ffn_dim=5120,

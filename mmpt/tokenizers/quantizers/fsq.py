@@ -11,7 +11,7 @@ from mmpt.config import Schema
 from mmpt.tokenizers.quantizers.base import ExactBuffers, Quantized, of_all_ranks, ranks, without_loss
 
 SOFTNESS = 0.1  # temperature of the soft codes that `spread` counts, in squared distances of levels
-SPREAD = 0.8  # what a standard deviation becomes before tanh; of 4 levels it puts the edges where they are best for a Gaussian
+DEVIATION = 0.8  # what a standard deviation becomes before tanh; of 4 levels it puts the edges where they are best for a Gaussian
 
 
 class FsqConfig(Schema):
@@ -21,8 +21,8 @@ class FsqConfig(Schema):
     (the first levels along the widest), which are found on the first batch that is quantised, as k-means starts a codebook.
 
     `spread` weighs log K − H of the mean of soft codes over the batch of all ranks, K being their number and H the entropy in
-    nats: what keeps all codes in use (MAGVIT-v2, Yu et al. 2023, eq. 4, its first term). Dimensions are taken in groups of at
-    most 1,024 codes.
+    nats: what keeps all codes in use (of MAGVIT-v2's entropy penalty, Yu et al. 2023, the term of the mean). Dimensions are
+    taken in groups of at most 1,024 codes.
     """
 
     kind: Literal["fsq"] = "fsq"
@@ -143,7 +143,7 @@ class FiniteScalarQuantizer(ExactBuffers):
         axes = axes * axes.gather(1, axes.abs().argmax(dim=1, keepdim=True)).sign()  # eigenvectors have no sign of their own
         widths = spread.flip(0)[: len(self.levels)].clamp_min(1e-12).sqrt()
         self.mean.copy_(mean)
-        self.down.copy_(SPREAD * axes / widths[:, None])
+        self.down.copy_(DEVIATION * axes / widths[:, None])
         states, _ = self._rounded(((rows - mean) @ self.down.double().t()).float())
         found = (rows - mean) @ axes.t()
         gains = (found * states).sum(dim=0) / states.square().sum(dim=0).clamp_min(1e-12)
