@@ -18,7 +18,7 @@ from mmpt.tokenizers.image.tokenizer import ImageTokenizer
 from mmpt.tokenizers.speech.batches import SpeechExample, speech_batches
 from mmpt.tokenizers.speech.coder import SpeechCoder
 from mmpt.tokenizers.speech.config import SpeechConfig, WhisperConfig
-from mmpt.tokenizers.speech.text_to_codes import SpeechCodes, TextToCodes, TextToCodesConfig, codes_batches
+from mmpt.tokenizers.speech.text_to_codes import SpeechCodes, TextToCodes, TextToCodesConfig, codes_batches, pace
 from mmpt.tokenizers.speech.tokenizer import DecoderTraining, SpeechTokenizer
 from mmpt.tokenizers.speech.vocoder import Vocoder, VocoderConfig, vocoder_batches
 from mmpt.tokenizers.speech.vocoders import load_vocoder
@@ -125,8 +125,10 @@ def _train_text_to_codes(spec: TextToCodesSpec, folder: Path, world: World) -> i
     examples = _utterances(spec.data, tokenizer.sample_rate, spec.examples)
     codes = tokenizer.encode([example.samples for example in examples])
     speech = SpeechCodes.of(spec.speech_tokenizer, tokenizer.codes, tokenizer.rate)
-    model = TextToCodes(spec.model, load_text_tokenizer(spec.text_tokenizer), speech)
     pairs = [(example.text, row) for example, row in zip(examples, codes, strict=True)]
+    text = load_text_tokenizer(spec.text_tokenizer)
+    config = spec.model if spec.model.pace else spec.model.model_copy(update={"pace": pace(pairs, text)})
+    model = TextToCodes(config, text, speech)
     stopped = fit(model, codes_batches(model, pairs, spec.fit), spec.fit, folder / "speaking", world)
     if world.rank == 0 and not stopped:
         model.save(folder / "text_to_codes")

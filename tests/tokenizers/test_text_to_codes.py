@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmpt.errors import CheckpointError, DataError
-from mmpt.tokenizers.speech.text_to_codes import SpeechCodes, TextToCodes, TextToCodesConfig, codes_batches
+from mmpt.tokenizers.speech import text_to_codes
+from mmpt.tokenizers.speech.text_to_codes import CodesBatch, SpeechCodes, TextToCodes, TextToCodesConfig, codes_batches, pace
 from mmpt.tokenizers.text import train_text_tokenizer
 from mmpt.training.fit import FitConfig
 
@@ -85,6 +86,51 @@ def test_only_codes_and_the_end_are_learned():
         text = model.text.decode(row[:mark]).split()
         assert [code - model.first_code for code in row[mark + 1 : end]] == codes_of(" ".join(text)).tolist() and len(text) > 1
         assert learned.tolist() == [mark < place <= end for place in range(len(row))]
+
+
+def test_text_stands_about_where_it_is_spoken():
+    """With `pace`, what a code sees of its own token of text is turned by the same angle wherever both are."""
+    text = build().text
+    pairs = [("do re", codes_of("do re")), ("fa", codes_of("fa"))]
+    tokens = sum(len(build().prompt(words)) - 1 for words, _ in pairs)
+    assert pace(pairs, text) == pytest.approx(7 / tokens)
+    model, seen = build(pace=2.5), []
+    model.model.model.rotary_emb.register_forward_pre_hook(lambda module, args, kwargs: seen.append(kwargs), with_kwargs=True)
+    batch = codes_batches(model, pairs, PLAN)(0)
+    model.training_step(batch, 0.0)
+    for row, found in zip(batch.ids.tolist(), seen[0]["position_ids"], strict=True):
+        before = row.index(model.mark)
+        wanted = [*(2.5 * i for i in range(before)), *range(len(row) - 1 - before)]
+        assert found.tolist() == wanted
+
+
+@pytest.mark.parametrize("speed", [None, 3.0])
+def test_what_is_learned_is_what_is_spoken(speed):
+    """The probabilities of a training step are those that codes are drawn from, one by one, beside shorter texts."""
+    model = build(pace=speed).eval()
+    with torch.no_grad():
+        for layer in model.model.model.layers:  # so that it is seen whom it attends to
+            layer.self_attn.q_proj.weight.mul_(30)
+    text, codes = "re mi fa do re", codes_of("re mi fa do re")
+    prompt = model.prompt(text)
+    ids = torch.tensor([[*prompt, *(codes + model.first_code).tolist(), model.end]])
+    learned = torch.zeros_like(ids, dtype=torch.bool)
+    learned[:, len(prompt) :] = True
+    term = model.training_step(CodesBatch(ids, learned), 0.0).terms["codes"]
+    forced, surprise = [*codes.tolist(), model.end - model.first_code], []
+
+    def pick(logits, draws, temperature, top_k):
+        code = forced[len(surprise)]
+        surprise.append(-torch.log_softmax(full[-1][draws.index(first)], dim=0)[model.first_code + code].item())
+        return [code] * len(draws)
+
+    full: list[torch.Tensor] = []
+    model.model.register_forward_hook(lambda module, args, out: full.append(out.logits[:, -1].clone()))
+    first, other = np.random.default_rng(0), np.random.default_rng(1)
+    with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
+        patch.setattr(text_to_codes, "_pick", pick)
+        model._speak([model.prompt("fa"), prompt], [other, first], 1.0, 1)
+    assert sum(surprise) == pytest.approx(term.total.item(), rel=1e-5) and len(surprise) == len(forced)
 
 
 def test_batches_are_a_function_of_the_step_whatever_the_ranks():

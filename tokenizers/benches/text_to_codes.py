@@ -35,7 +35,8 @@ def main() -> None:
         "data": [str(data)],
         "speech_tokenizer": str(folder),
         "text_tokenizer": str(text),
-        "fit": {"steps": STEPS, "batch_size": 16, "learning_rate": 0.001, "warmup_steps": 100, "log_every": 50},
+        "fit": {"steps": STEPS, "batch_size": 16, "learning_rate": 0.002, "warmup_steps": 200, "log_every": 50},
+        "model": {"joined": 0.5},
     }
     if not (runs / "text_to_codes").exists():
         write_bytes(runs / "spec.yaml", json.dumps(spec, indent=1).encode())

@@ -2,6 +2,9 @@
 
 Zeng et al. 2024 ("Scaling Speech-Text Pre-training with Synthetic Interleaved Data", section 2.2): a language model trained on
 tokenised paired speech, with loss on the codes alone.
+
+The rotary position of the i-th token of text is i · pace, that of the j-th code is j + 1. With the pace of the data, codes for a
+token, a token of text stands about where it is spoken (VoiceStar, Peng et al. 2025, stretches text and speech to one length).
 """
 
 import hashlib
@@ -25,18 +28,20 @@ from mmpt.storage import check_folder, published_folder, read_json, write_json
 from mmpt.tokenizers.terms import StepOutput, Term
 from mmpt.tokenizers.text import encode_text, load_text_tokenizer
 
-FORMAT = "mmpt-text-to-codes/1"
+FORMAT = "mmpt-text-to-codes/2"
 _POOL = 16  # batches whose utterances are sorted by length together
 
 
 class TextToCodesConfig(Schema):
     """A Llama-shaped decoder. `joined`: share of training examples made of two utterances, so that longer texts than those of the
-    data can be spoken. `codes_per_token`: at most so many codes for a token of text, and `more_codes` besides."""
+    data can be spoken. `pace`: codes for a token of text, that of the training data if not given. `codes_per_token`: at most so
+    many codes for a token of text, and `more_codes` besides."""
 
     dim: int = pydantic.Field(192, ge=8)
     layers: int = pydantic.Field(4, ge=1)
     heads: int = pydantic.Field(4, ge=1)
     joined: float = pydantic.Field(0.3, ge=0, le=1)
+    pace: float | None = pydantic.Field(None, gt=0)
     codes_per_token: int = pydantic.Field(40, ge=1)
     more_codes: int = pydantic.Field(40, ge=0)
 
@@ -109,10 +114,18 @@ class TextToCodes(nn.Module):
     def training_step(self, batch: CodesBatch, progress: float) -> StepOutput:
         """Cross-entropy of each code and of the end."""
         ids, learned = (part.to(self.model.device) for part in batch)
-        logits = self.model(ids[:, :-1], use_cache=False).logits
+        marked = (ids == self.mark).int().argmax(dim=1, keepdim=True)
+        places = self._places(torch.arange(ids.shape[1] - 1, device=ids.device) - marked, marked)
+        # Without a mask, transformers takes a step of positions for the start of another document.
+        mask = torch.ones_like(ids[:, :-1])
+        logits = self.model(ids[:, :-1], attention_mask=mask, position_ids=places, use_cache=False).logits
         chosen = learned[:, 1:]
         loss = F.cross_entropy(logits[chosen].float(), ids[:, 1:][chosen], reduction="sum")
         return StepOutput({"codes": Term(loss, chosen.sum().float())})
+
+    def _places(self, after: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """Rotary positions, float32, of what is `after` [B, L] the mark, text before it: `tokens` [B, 1] in each row."""
+        return torch.where(after < 0, (after + tokens) * (self.config.pace or 1.0), after.to(torch.float32))
 
     @torch.inference_mode()
     def speak(
@@ -140,7 +153,7 @@ class TextToCodes(nn.Module):
         longest = max(map(len, prompts))
         ids = torch.tensor([[self.end] * (longest - len(prompt)) + prompt for prompt in prompts], device=device)
         mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
-        places = (mask.cumsum(dim=1) - 1).clamp_min(0)
+        places = self._places(torch.arange(1 - longest, 1, device=device)[None], mask.sum(dim=1, keepdim=True) - 1)
         limits = [self.config.codes_per_token * (len(prompt) - 1) + self.config.more_codes for prompt in prompts]
         rows = list(range(len(prompts)))  # of those still speaking, in the order of the tensors
         codes: list[list[int]] = [[] for _ in prompts]
@@ -201,6 +214,11 @@ def _pick(logits: torch.Tensor, draws: list[np.random.Generator], temperature: f
     noise = np.stack([draw.gumbel(size=best.values.shape[1]) for draw in draws]).astype(np.float32)
     chosen = (best.values / temperature + torch.from_numpy(noise).to(logits.device)).argmax(dim=-1, keepdim=True)
     return best.indices.gather(1, chosen)[:, 0].tolist()
+
+
+def pace(pairs: Sequence[tuple[str, np.ndarray]], text: PreTrainedTokenizerBase) -> float:
+    """Codes for a token of text in `pairs` of text and codes."""
+    return sum(len(codes) for _, codes in pairs) / max(1, sum(len(encode_text(text, words)) for words, _ in pairs))
 
 
 class Plan(Protocol):
