@@ -18,6 +18,7 @@ from mmpt.tokenizers.quantizers import (
     ResidualConfig,
     build_quantizer,
     codebook_use,
+    fsq,
 )
 from mmpt.tokenizers.speech.config import SpeechConfig
 
@@ -109,8 +110,9 @@ def test_fsq_of_wider_vectors_is_saved_whole_and_narrower_ones_are_refused():
 
 
 @pytest.mark.parametrize(("levels", "groups"), [((4, 2, 2), [3]), ((8, 8, 8, 8, 8), [3, 2]), ((2000, 3), [1, 1])])
-def test_the_spread_of_fsq_is_the_gradient_of_its_definition(levels, groups):
-    """log K − H of the mean soft code, by autograd through the mean itself."""
+def test_the_spread_of_fsq_is_the_gradient_of_its_definition(levels, groups, monkeypatch):
+    """log K − H of the mean soft code, by autograd through the mean itself, where the shares are of the last batch alone."""
+    monkeypatch.setattr(fsq, "MEMORY", 0.0)
     quantizer = build_quantizer(FsqConfig(levels=levels, spread=0.5)).train()
     rows = torch.randn(6, 5, len(levels), requires_grad=True)
     mask = torch.rand(6, 5) < 0.7
@@ -132,6 +134,22 @@ def test_the_spread_of_fsq_is_the_gradient_of_its_definition(levels, groups):
     assert quantizer.eval()(rows).loss == 0
 
 
+def test_the_shares_of_fsq_are_a_running_mean_over_batches():
+    quantizer = build_quantizer(FsqConfig(levels=(2, 2), spread=1.0)).train()
+    far = torch.tensor([[-9.0, -9.0], [9.0, -9.0], [-9.0, -9.0]])  # so far out that soft codes are whole
+    expected = np.full(4, 0.25)
+    for batch, counts in ((far, [2, 1, 0, 0]), (far[1:2], [0, 1, 0, 0])):
+        loss = quantizer(batch).loss
+        expected = 0.9 * expected + 0.1 * np.array(counts) / sum(counts)
+        found = np.sort(quantizer.shares.numpy())
+        np.testing.assert_allclose(found, np.sort(expected), rtol=1e-4)
+        np.testing.assert_allclose(loss, (np.array(counts) * np.log(4 * expected)).sum(), rtol=1e-3)
+    before = quantizer.shares.clone()
+    quantizer(far, torch.zeros(3, dtype=torch.bool))  # a batch of padding alone
+    quantizer.eval()(far)
+    assert torch.equal(quantizer.shares, before) and "shares" in quantizer.state_dict()
+
+
 def test_spread_brings_idle_codes_into_use():
     """Inputs that would take a few codes alone learn to take nearly all."""
     torch.manual_seed(0)
@@ -140,7 +158,7 @@ def test_spread_brings_idle_codes_into_use():
     inputs = torch.randn(400, 6) + 1.0
     before = codebook_use(quantizer(layer(inputs)).codes, 32)["used"]
     optimizer = torch.optim.Adam(layer.parameters(), 0.02)
-    for _ in range(200):
+    for _ in range(300):
         found = quantizer(layer(inputs))
         optimizer.zero_grad()
         (found.loss / found.count).backward()

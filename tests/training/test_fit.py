@@ -39,7 +39,7 @@ def test_ranks_share_a_batch_and_learn_the_same(results):
 def test_ranks_find_the_same_axes_for_fsq_and_spread_alike(results):
     for found, wanted in zip(results["fsq-2"], results["fsq-1"], strict=True):
         assert found == pytest.approx(wanted, rel=1e-3, abs=1e-4)
-    assert results["fsq-1"][-1]["commitment"] > 0 and results["fsq-1"][-1]["used"] > 0.5
+    assert results["fsq-1"][-1]["commitment"] > 0 and results["fsq-1"][-1]["used"] > 0.25
 
 
 def test_each_line_tells_the_health_of_the_codebook(results):

@@ -21,7 +21,7 @@ from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
 STEPS, SPEAK = 2400, 700
 QUANTIZERS = {
     "ema": lambda codes: {"kind": "ema", "codes": codes, "dim": 16},
-    "fsq": lambda codes: {"kind": "fsq", "levels": [2] * int(math.log2(codes)), "dim": 16, "spread": 0.5},
+    "fsq": lambda codes: {"kind": "fsq", "levels": [2] * int(math.log2(codes)), "dim": 16, "spread": 0.7},
     "none": lambda codes: {"kind": "none", "dim": 16},
 }
 RATES = {1: (50, 64), 2: (25, 64), 4: (12.5, 128), 8: (6.25, 256)}

@@ -1,5 +1,6 @@
 """FSQ (Mentzer et al. 2023): each of a few dimensions rounded to a few levels; no codebook, so nothing can die."""
 
+import math
 from typing import Literal
 
 import pydantic
@@ -11,6 +12,7 @@ from mmpt.config import Schema
 from mmpt.tokenizers.quantizers.base import ExactBuffers, Quantized, of_all_ranks, ranks, without_loss
 
 SOFTNESS = 0.1  # temperature of the soft codes that `spread` counts, in squared distances of levels
+MEMORY = 0.9  # of the running mean of their shares: a batch of speech holds too few codes to tell which lie idle
 DEVIATION = 0.8  # what a standard deviation becomes before tanh; of 4 levels it puts the edges where they are best for a Gaussian
 
 
@@ -20,9 +22,9 @@ class FsqConfig(Schema):
     `dim`: how wide the vectors are, by default as many values as levels. If more, they are rounded along their principal axes
     (the first levels along the widest), which are found on the first batch that is quantised, as k-means starts a codebook.
 
-    `spread` weighs log K − H of the mean of soft codes over the batch of all ranks, K being their number and H the entropy in
-    nats: what keeps all codes in use (of MAGVIT-v2's entropy penalty, Yu et al. 2023, the term of the mean). Dimensions are
-    taken in groups of at most 1,024 codes.
+    `spread` weighs log K − H of the shares that soft codes have, K being their number and H the entropy in nats: what keeps all
+    codes in use (of MAGVIT-v2's entropy penalty, Yu et al. 2023, the term of the mean). Shares are a running mean over the
+    batches of all ranks. Dimensions are taken in groups of at most 1,024 codes.
     """
 
     kind: Literal["fsq"] = "fsq"
@@ -70,6 +72,9 @@ class FiniteScalarQuantizer(ExactBuffers):
         levels = torch.tensor(config.levels, dtype=torch.int64)
         self.register_buffer("levels", levels, persistent=False)
         self.register_buffer("basis", torch.cumprod(torch.cat([levels.new_ones(1), levels[:-1]]), 0), persistent=False)
+        if config.spread:
+            sizes = [math.prod(config.levels[i] for i in group) for group in _groups(config.levels)]
+            self.register_buffer("shares", torch.cat([torch.full((size,), 1 / size) for size in sizes]))
         self.projected = config.dim > len(levels)
         if self.projected:
             self.register_buffer("started", torch.zeros((), dtype=torch.bool))
@@ -111,12 +116,12 @@ class FiniteScalarQuantizer(ExactBuffers):
         return states, (digits.detach().to(torch.int64) * self.basis).sum(dim=-1)
 
     def _unevenness(self, rows: torch.Tensor) -> torch.Tensor:
-        """n · (log K − H), summed over groups of dimensions, for `rows` [n, dimensions] of this rank.
+        """Σ p · log(K · share) over the soft codes p of `rows` [n, dimensions] of this rank, summed over groups of dimensions.
 
-        Its gradient is the exact one of the mean over all ranks: that of p · log of the mean of all p, held.
+        The shares are held: the gradient is that of log K − H of the mean of p where that is the shares, whatever the ranks.
         """
         position = (torch.tanh(rows) + 1) / 2
-        found = rows.new_zeros(())
+        found, start = rows.new_zeros(()), 0
         for group in _groups(self.config.levels):
             soft = rows.new_ones(len(rows), 1)
             for i in group:
@@ -126,8 +131,11 @@ class FiniteScalarQuantizer(ExactBuffers):
             total = F.pad(soft.detach().sum(dim=0), (0, 1), value=float(len(rows)))
             if ranks() > 1:
                 dist.all_reduce(total)
-            mean = total[:-1] / total[-1].clamp_min(1)
-            found = found + (soft * (mean.clamp_min(1e-9) * soft.shape[1]).log()).sum()
+            shares = self.shares[start : start + soft.shape[1]]
+            if total[-1]:
+                shares.mul_(MEMORY).add_(total[:-1] / total[-1], alpha=1 - MEMORY)
+            found = found + (soft * (shares.clamp_min(1e-9) * soft.shape[1]).log()).sum()
+            start += soft.shape[1]
         return found
 
     def _back(self, states: torch.Tensor) -> torch.Tensor:
