@@ -17,9 +17,8 @@ from mmpt.results import Figure, report
 from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
 
 STEPS = 2500
-AUGMENT = {"speed": 0.15, "pitch": 0.2, "gain": 20, "tilt": 9, "noise": 0.3}
-CHOSEN_ON = ("jackson", "theo")
-"""The speakers on whose other recordings AUGMENT and the features' floor were chosen (docs/log.md)."""
+CHOSEN_ON = "theo"
+"""The one speaker on whose other recordings the augmentation and the features' floor were chosen (docs/log.md)."""
 
 
 def main() -> None:
@@ -32,7 +31,7 @@ def main() -> None:
         data = digits.strings(runs / f"train-without-{speaker}", digits.TRAIN, 6000, 1, seed=0, speakers=others)
         tests[speaker] = digits.strings(runs / f"test-{speaker}", digits.TEST, 150, 3, seed=1, speakers=[speaker])
         quantizer = {"kind": "ema", "codes": 128, "dim": 16}
-        specs[runs / f"without-{speaker}"] = digits.specification(4, quantizer, [data], text, STEPS, augment=AUGMENT)
+        specs[runs / f"without-{speaker}"] = digits.specification(4, quantizer, [data], text, STEPS)
     digits.train(specs)
     errors = {}
     for speaker in digits.SPEAKERS:
@@ -40,8 +39,8 @@ def main() -> None:
         read = SpeechTokenizer.load(runs / f"without-{speaker}" / "tokenizer").recognize(waveforms)
         errors[speaker] = word_error_rate(texts, read)
     figures = [Figure(f"WER of {speaker}, never heard", error) for speaker, error in errors.items()]
-    others = [error for speaker, error in errors.items() if speaker not in CHOSEN_ON]
-    figures.append(Figure(f"mean WER without {' and '.join(CHOSEN_ON)}, on whom settings were chosen", sum(others) / len(others)))
+    others = [error for speaker, error in errors.items() if speaker != CHOSEN_ON]
+    figures.append(Figure(f"mean WER without {CHOSEN_ON}, on whom settings were chosen", sum(others) / len(others)))
     figures.append(Figure("mean WER of a speaker never heard", sum(errors.values()) / len(errors), 0.25, at_most=True))
     sys.exit(0 if report(figures, digits.RESULTS / "speakers.json") else 1)
 
