@@ -14,6 +14,16 @@ from mmpt.errors import DataError
 from mmpt.media import decode_image, decode_speech
 from mmpt.tokenizers.image.batches import ImageExample, image_batches
 from mmpt.tokenizers.image.config import ImageTokenizerConfig
+from mmpt.tokenizers.image.stages import (
+    AlignConfig,
+    AlignStage,
+    DrawConfig,
+    DrawStage,
+    JointConfig,
+    JointStage,
+    QuantizeConfig,
+    QuantizeStage,
+)
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
 from mmpt.tokenizers.speech.batches import SpeechExample, speech_batches
 from mmpt.tokenizers.speech.coder import SpeechCoder
@@ -48,11 +58,60 @@ class SpeechSpec(_Spec):
     tokenizer: SpeechConfig
 
 
-class ImageSpec(_Spec):
+class _Fitted(Schema):
+    fit: FitConfig
+
+
+class _Align(AlignConfig, _Fitted):
+    pass
+
+
+class _Quantize(QuantizeConfig, _Fitted):
+    pass
+
+
+class _Draw(DrawConfig, _Fitted):
+    pass
+
+
+class _Joint(JointConfig, _Fitted):
+    pass
+
+
+class ImageStages(Schema):
+    """Those that are given, in this order; each has a `fit` of its own. `harden` is `draw` once more, with codes perturbed."""
+
+    joint: _Joint | None = None
+    align: _Align | None = None
+    quantize: _Quantize | None = None
+    draw: _Draw | None = None
+    harden: _Draw | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _something(self) -> "ImageStages":
+        if not self.given:
+            raise ValueError("no stage is given")
+        return self
+
+    @property
+    def given(self) -> dict[str, _Fitted]:
+        return {name: stage for name in type(self).model_fields if (stage := getattr(self, name)) is not None}
+
+
+class ImageSpec(Schema):
     """`data`: document shards, of which every picture is used (the first `examples`), with its alternative text as caption."""
 
     kind: Literal["image"]
+    data: tuple[Path, ...] = pydantic.Field(min_length=1)
+    examples: int | None = None
     tokenizer: ImageTokenizerConfig
+    stages: ImageStages
+
+    @pydantic.model_validator(mode="after")
+    def _branches(self) -> "ImageSpec":
+        if self.stages.quantize and not self.tokenizer.branches:
+            raise ValueError("stages.quantize trains tokenizer.branches, which are missing")
+        return self
 
 
 class VocoderSpec(_Spec):
@@ -84,7 +143,8 @@ def train_tokenizer(spec: SpeechSpec | ImageSpec | VocoderSpec | TextToCodesSpec
     The result is `folder`/tokenizer, /vocoder or /text_to_codes. Returns the signal that ended it early, else 0. Raises
     `DataError` where the shards hold nothing to train on.
     """
-    torch.manual_seed(spec.fit.seed)
+    first = next(iter(spec.stages.given.values())).fit if isinstance(spec, ImageSpec) else spec.fit
+    torch.manual_seed(first.seed)
     train = {"speech": _train_speech, "image": _train_image, "vocoder": _train_vocoder, "text_to_codes": _train_text_to_codes}
     return train[spec.kind](spec, folder, world)
 
@@ -137,11 +197,17 @@ def _train_text_to_codes(spec: TextToCodesSpec, folder: Path, world: World) -> i
 
 def _train_image(spec: ImageSpec, folder: Path, world: World) -> int:
     model = ImageTokenizer(spec.tokenizer)
-    batches = image_batches(_pictures(spec.data, spec.examples), spec.tokenizer, spec.fit)
-    stopped = fit(model, batches, spec.fit, folder / "autoencoding", world)
-    if world.rank == 0 and not stopped:
+    examples = _pictures(spec.data, spec.examples)
+    kinds = {"joint": JointStage, "align": AlignStage, "quantize": QuantizeStage, "draw": DrawStage, "harden": DrawStage}
+    for name, stage in spec.stages.given.items():
+        stopped = fit(
+            kinds[name](model, stage), image_batches(examples, spec.tokenizer, stage.fit), stage.fit, folder / name, world
+        )
+        if stopped:
+            return stopped
+    if world.rank == 0:
         model.save(folder / "tokenizer")
-    return stopped
+    return 0
 
 
 def _utterances(folders: Sequence[Path], sample_rate: int, limit: int | None) -> list[SpeechExample]:

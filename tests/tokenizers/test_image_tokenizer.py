@@ -15,10 +15,11 @@ from mmpt.tokenizers.image.batches import ImageBatch, ImageExample, image_batche
 from mmpt.tokenizers.image.captions import caption_ids
 from mmpt.tokenizers.image.config import CaptionConfig, ImageTokenizerConfig
 from mmpt.tokenizers.image.losses import contrastive_loss, pixel_loss, prediction_loss
+from mmpt.tokenizers.image.stages import JointConfig, JointStage
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
 from mmpt.tokenizers.terms import StepOutput
 
-EMA = {"kind": "ema", "codes": 16, "dim": 6}
+EMA = {"kind": "ema", "codes": 16, "dim": 6, "normalize": True}
 FSQ = {"kind": "fsq", "levels": [4, 3, 2]}
 
 
@@ -30,7 +31,6 @@ def config(quantizer: dict = EMA, **changes) -> ImageTokenizerConfig:
         "quantizer": quantizer,
         "decoder": {"patch": 4, "width": 32, "depth": 1, "heads": 4},
         "captions": {"words": 6, "buckets": 64, "width": 16, "depth": 1, "heads": 2, "dim": 8},
-        "quantize_from": 0.0,
         **changes,
     }
     return parse_config(content, ImageTokenizerConfig, "test")
@@ -52,8 +52,9 @@ def tokenizer(quantizer: dict = EMA, steps: int = 2, **changes) -> ImageTokenize
     torch.manual_seed(0)
     model = ImageTokenizer(config(quantizer, **changes))
     batches = image_batches([ImageExample(p, f"picture {i % 7}") for i, p in enumerate(pictures(24))], model.config, Plan())
+    joint = JointStage(model, JointConfig())
     for step in range(steps):
-        model.training_step(batches(step), 0.9)
+        joint.training_step(batches(step), 0.9)
     return model.eval()
 
 
@@ -135,7 +136,7 @@ def test_a_training_step_is_a_function_of_seed_and_batch(precision):
         model = tokenizer(steps=1, precision=precision).train()
         batch = image_batches([ImageExample(p, "a") for p in pictures(9)], model.config, Plan())(1)
         torch.manual_seed(5)
-        loss = loss_of(model.training_step(batch, 0.5))
+        loss = loss_of(JointStage(model, JointConfig()).training_step(batch, 0.5))
         loss.backward()
         return loss.detach(), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
@@ -147,11 +148,12 @@ def test_a_training_step_is_a_function_of_seed_and_batch(precision):
 def test_a_few_pictures_are_learned_by_heart(quantizer):
     shown = [ImageExample(p, f"picture {i}") for i, p in enumerate(pictures(6))]
     torch.manual_seed(0)
-    model = ImageTokenizer(config(quantizer, quantize_from=0.2))
+    model = ImageTokenizer(config(quantizer))
+    joint = JointStage(model, JointConfig(quantize_from=0.2))
     batches = image_batches(shown, model.config, Plan())
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
     for step in range(150):
-        output = model.training_step(batches(step), step / 150)
+        output = joint.training_step(batches(step), step / 150)
         optimizer.zero_grad()
         loss_of(output).backward()
         optimizer.step()
@@ -164,10 +166,11 @@ def test_a_few_pictures_are_learned_by_heart(quantizer):
 
 
 def test_states_are_quantised_only_once_their_time_has_come():
-    model = ImageTokenizer(config(quantize_from=0.5))
+    model = ImageTokenizer(config())
+    joint = JointStage(model, JointConfig(quantize_from=0.5))
     batch = image_batches([ImageExample(p, "a") for p in pictures(9)], model.config, Plan())(0)
-    assert "quantizer" not in model.training_step(batch, 0.49).terms and model.quantizer.steps == 0
-    assert "quantizer" in model.training_step(batch, 0.5).terms and model.quantizer.steps == 1
+    assert "quantizer" not in joint.training_step(batch, 0.49).terms and model.quantizer.steps == 0
+    assert "quantizer" in joint.training_step(batch, 0.5).terms and model.quantizer.steps == 1
 
 
 def test_batches_are_a_function_of_the_step_and_every_epoch_shows_every_picture():
@@ -205,7 +208,10 @@ def test_caption_ids_are_words_whatever_their_case_and_marks():
     assert caption_ids("A red, RED cat sits here", captions) == caption_ids("a RED red cat", captions)
     assert caption_ids("", captions) == [] and 0 not in caption_ids("one two three", captions)
     batch = image_batches([ImageExample(p, "") for p in pictures(6)], config(), Plan())(0)
-    assert batch.captions.shape == (6, 1) and loss_of(ImageTokenizer(config()).training_step(batch, 0.5)).isfinite()
+    assert (
+        batch.captions.shape == (6, 1)
+        and loss_of(JointStage(ImageTokenizer(config()), JointConfig()).training_step(batch, 0.5)).isfinite()
+    )
 
 
 def test_padding_changes_no_caption():
@@ -286,7 +292,8 @@ def test_a_frozen_tower_of_timm_never_changes(tmp_path):
     model = tokenizer(EMA, steps=1, tower={"timm": "test_vit", "pretrained": False}, side=160).train()
     assert not model.tower.model.training
     pixels = torch.rand(4, 3, 160, 160) * 2 - 1
-    loss_of(model.training_step(ImageBatch(pixels, torch.ones(4, 2, dtype=torch.int64)), 0.5)).backward()
+    batch = ImageBatch(pixels, torch.ones(4, 2, dtype=torch.int64))
+    loss_of(JointStage(model, JointConfig()).training_step(batch, 0.5)).backward()
     assert all(parameter.grad is None for parameter in model.tower.parameters())
     assert model.qformer.queries.grad.abs().sum() > 0
     model.save(tmp_path / "saved")

@@ -25,25 +25,64 @@ class TimmConfig(Schema):
     pretrained: bool = True
 
 
+class OpenClipConfig(Schema):
+    """The frozen picture side of an open_clip model by its name; `pretrained`: a tag of that model, or a file of its weights,
+    read where training starts. The tokenizer's `side` must be the model's."""
+
+    open_clip: str
+    pretrained: str | None = None
+
+
+TowerConfig = VitConfig | TimmConfig | OpenClipConfig
+
+
 class QformerConfig(Schema):
-    """The causal Q-Former: `queries` learned queries, one code each, in `depth` blocks. Cross-attention starts
-    with its logits `sharpness`² times their usual size, so that queries look at different places from the first step."""
+    """The Q-Former: `queries` learned queries, one code each, in `depth` blocks. `causal`: a query sees earlier queries alone;
+    without, all. Cross-attention starts with its logits `sharpness`² times their usual size, so that queries look at different
+    places from the first step. `summary`: the states that are compared with captions, the last or the mean of all."""
 
     queries: int
     width: int
     depth: int
     heads: int
     sharpness: float = 4.0
+    causal: bool = True
+    summary: Literal["last", "mean"] = "last"
+
+
+class BranchConfig(Schema):
+    """What SEED trains beside the codebook: `depth` blocks that give back the Q-Former's states from the codes, as many that
+    prepare them for the reverse Q-Former, of `reverse_depth` blocks and one query, which predicts the picture's embedding.
+
+    `target`: the model whose embedding that is; by default the tokenizer's own, by which pictures and captions are compared.
+    """
+
+    depth: int = pydantic.Field(4, ge=1)
+    reverse_depth: int = pydantic.Field(4, ge=1)
+    target: OpenClipConfig | None = None
+
+
+class PixelFlowConfig(Schema):
+    """Flow matching over pixels: `blocks` convolutional blocks, `dim` wide, over patches of `patch` × `patch` pixels (a power of
+    two); `steps` from noise to picture; `guidance` by what the codes change (0: none, half the work)."""
+
+    dim: int = pydantic.Field(96, ge=8)
+    blocks: int = pydantic.Field(6, ge=1)
+    patch: int = pydantic.Field(2, ge=1)
+    steps: int = pydantic.Field(8, ge=1)
+    guidance: float = pydantic.Field(0.5, ge=0)
 
 
 class DecoderConfig(Schema):
     """The way from codes back to pixels: one state of `width` for each `patch` × `patch` pixels (a power of two), `depth`
-    transformer blocks over them (0 is allowed), and one convolution for each doubling up to pixels."""
+    transformer blocks over them (0 is allowed), and one convolution for each doubling up to pixels; with `flow`, a finer
+    picture is drawn from that one."""
 
     patch: int
     width: int
     depth: int
     heads: int
+    flow: PixelFlowConfig | None = None
 
 
 class CaptionConfig(Schema):
@@ -60,19 +99,6 @@ class CaptionConfig(Schema):
     dim: int = 64
 
 
-class LossConfig(Schema):
-    """Weights of the training loss. `pixels`: differences of pixels in −1 … 1, where shapes may be off by up to `tolerance`
-    pixels; `contrast`: pictures against captions (SEED, Ge et al. 2023, section 3.1); `predict`: what each query holds against
-    what the text tower predicts from the caption alone, which keeps out of the codes what no caption could tell; `describe`:
-    the caption, written by a small decoder from the codes."""
-
-    pixels: float = 10.0
-    tolerance: int = pydantic.Field(0, ge=0)
-    contrast: float = 0.05
-    predict: float = 0.2
-    describe: float = 0.1
-
-
 class AugmentConfig(Schema):
     """Changes to a training picture: moved by up to `shift` pixels (borders repeat), mirrored half of the time with `flip`
     (never where captions tell left from right)."""
@@ -82,19 +108,17 @@ class AugmentConfig(Schema):
 
 
 class ImageTokenizerConfig(Schema):
-    """Pictures are squashed to `side` × `side`. Until `quantize_from` of the training is over the states pass unquantised, so
-    that the codebook starts on features that mean something. `precision`: of the matrix products in training; codes are
-    always chosen in float32."""
+    """Pictures are squashed to `side` × `side`. `branches`: what stage II of SEED needs. `precision`: of the matrix products in
+    training; codes are always chosen in float32."""
 
     side: int
-    tower: VitConfig | TimmConfig
+    tower: TowerConfig
     qformer: QformerConfig
     quantizer: QuantizerConfig
     decoder: DecoderConfig
+    branches: BranchConfig | None = None
     captions: CaptionConfig = CaptionConfig()
-    losses: LossConfig = LossConfig()
     augment: AugmentConfig = AugmentConfig()
-    quantize_from: float = pydantic.Field(0.1, ge=0, lt=1)
     precision: Literal["fp32", "bf16"] = "fp32"
 
     @pydantic.model_validator(mode="after")
@@ -102,11 +126,13 @@ class ImageTokenizerConfig(Schema):
         problems = []
         sections = {"tower": self.tower, "qformer": self.qformer, "decoder": self.decoder, "captions": self.captions}
         for name, section in sections.items():
-            if isinstance(section, TimmConfig):
-                continue
-            if section.width % section.heads:
-                problems.append(f"{name}.width {section.width} is no multiple of {name}.heads {section.heads}")
-            patch = getattr(section, "patch", 1)
+            width, heads = getattr(section, "width", 1), getattr(section, "heads", 1)
+            if width % heads:
+                problems.append(f"{name}.width {width} is no multiple of {name}.heads {heads}")
+        patches = {"tower": getattr(self.tower, "patch", 1), "decoder": self.decoder.patch}
+        if self.decoder.flow:
+            patches["decoder.flow"] = self.decoder.flow.patch
+        for name, patch in patches.items():
             if patch < 1 or patch & (patch - 1) or self.side % patch:
                 problems.append(f"{name}.patch {patch} is no power of two that divides side {self.side}")
         if not self.quantizer.codes or self.quantizer.depth > 1:

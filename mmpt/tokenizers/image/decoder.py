@@ -1,10 +1,34 @@
-"""From the vectors of the codes back to pixels."""
+"""From the vectors of the codes back to pixels: a coarse picture, and what a flow draws from it."""
 
 import torch
 from torch import nn
 
 from mmpt.tokenizers.image.config import DecoderConfig
+from mmpt.tokenizers.image.flow import PixelFlow
 from mmpt.tokenizers.image.layers import blocks, table
+
+
+class ImageDecoder(nn.Module):
+    """Also of a beginning of the codes: those that are not given are replaced by learned vectors that stand for nothing."""
+
+    def __init__(self, side: int, queries: int, code_dim: int, config: DecoderConfig):
+        super().__init__()
+        self.nothing = table(queries, code_dim)
+        self.coarse = PixelDecoder(side, queries, code_dim, config)
+        self.flow = PixelFlow(config.flow, side, queries, code_dim) if config.flow else None
+
+    def first(self, vectors: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+        """`vectors` [B, queries, D] of which only the first `counts` [B] are given."""
+        given = torch.arange(vectors.shape[1], device=vectors.device) < counts[:, None]
+        return torch.where(given[..., None], vectors, self.nothing.to(vectors.dtype))
+
+    def draw(self, vectors: torch.Tensor, seed: int, guidance: float | None = None) -> torch.Tensor:
+        """Pictures [B, 3, side, side], about −1 … 1, of `vectors` [B, queries, D], from the noise of `seed`."""
+        coarse = self.coarse(vectors)
+        if self.flow is None:
+            return coarse
+        nothing = self.nothing.to(vectors.dtype).expand_as(vectors)
+        return self.flow.sample((coarse, vectors), (self.coarse(nothing[:1]).expand_as(coarse), nothing), seed, guidance)
 
 
 class PixelDecoder(nn.Module):

@@ -3,6 +3,7 @@
 import itertools
 
 import torch
+import torch.distributed as dist
 from torch.nn import functional as F
 
 
@@ -27,15 +28,38 @@ def pixel_loss(drawn: torch.Tensor, pixels: torch.Tensor, tolerance: int) -> tor
 
 
 def contrastive_loss(pictures: torch.Tensor, texts: torch.Tensor, ids: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """Symmetric cross-entropy of picture-text similarities [B, B] (CLIP, Radford et al. 2021) with label smoothing 0.1.
+    """Symmetric cross-entropy of picture-text similarities (CLIP, Radford et al. 2021) with label smoothing 0.1, the mean over
+    this rank's `pictures` [B, dim] and `texts` [B, dim], each against those of all ranks (of which each has as many).
 
-    Pictures with the same caption (equal rows of `ids` [B, L]) are right answers for each other, each with an equal share
-    (UniCL, Yang et al. 2022, eq. 3): captions that are class names repeat within a batch.
+    Pictures with the same caption (equal rows of `ids` [B, L], ids above 0, 0 pads) are right answers for each other, each with
+    an equal share (UniCL, Yang et al. 2022, eq. 3): captions that are class names repeat within a batch.
     """
-    logits = F.normalize(pictures.float(), dim=-1) @ F.normalize(texts.float(), dim=-1).t() * scale.clamp(max=4.6).exp()
-    same = (ids[:, None] == ids[None]).all(dim=-1).float()
+    pictures, texts = F.normalize(pictures.float(), dim=-1), F.normalize(texts.float(), dim=-1)
+    same = (ids[:, None] == of_ranks(ids)[None]).all(dim=-1).float()
     targets = same / same.sum(dim=1, keepdim=True)
-    return (F.cross_entropy(logits, targets, label_smoothing=0.1) + F.cross_entropy(logits.t(), targets, label_smoothing=0.1)) / 2
+    scale = scale.clamp(max=4.6).exp()
+    pairs = ((pictures, of_ranks(texts)), (texts, of_ranks(pictures)))
+    return sum(F.cross_entropy(one @ all_.t() * scale, targets, label_smoothing=0.1) for one, all_ in pairs) / 2
+
+
+def of_ranks(rows: torch.Tensor) -> torch.Tensor:
+    """`rows` [n, D] of rank 0, then of rank 1, …; n is the same on all. Gradients come back to the rank that a row is of."""
+    return _Gathered.apply(rows) if dist.is_initialized() and dist.get_world_size() > 1 else rows
+
+
+class _Gathered(torch.autograd.Function):
+    @staticmethod
+    def forward(context, rows: torch.Tensor) -> torch.Tensor:
+        context.rows = len(rows)
+        found = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+        dist.all_gather(found, rows.contiguous())
+        return torch.cat(found)
+
+    @staticmethod
+    def backward(context, gradient: torch.Tensor) -> torch.Tensor:
+        gradient = gradient.contiguous()
+        dist.all_reduce(gradient)
+        return gradient.split(context.rows)[dist.get_rank()]
 
 
 def prediction_loss(states: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """The image tokenizer: a picture in, a short causal sequence of codes out, and the way back."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,40 +16,42 @@ from torch.nn import functional as F
 from mmpt.config import parse_config
 from mmpt.errors import CheckpointError, DataError
 from mmpt.storage import check_folder, published_folder, read_json, write_json
-from mmpt.tokenizers.image.batches import ImageBatch, picture_bytes, to_pixels
-from mmpt.tokenizers.image.captions import CaptionDecoder, TextTower
+from mmpt.tokenizers.image.batches import picture_bytes, to_pixels
+from mmpt.tokenizers.image.captions import CaptionDecoder, TextTower, caption_ids
 from mmpt.tokenizers.image.config import ImageTokenizerConfig
-from mmpt.tokenizers.image.decoder import PixelDecoder
-from mmpt.tokenizers.image.encoder import CausalQformer, build_tower
-from mmpt.tokenizers.image.losses import contrastive_loss, pixel_loss, prediction_loss
-from mmpt.tokenizers.quantizers import EmaConfig, Quantized, build_quantizer
-from mmpt.tokenizers.terms import StepOutput, Term, UsedCodes
+from mmpt.tokenizers.image.decoder import ImageDecoder
+from mmpt.tokenizers.image.qformer import Branch, Qformer, ReverseQformer
+from mmpt.tokenizers.image.towers import OpenClipTower, build_tower
+from mmpt.tokenizers.quantizers import Quantized, build_quantizer
 
-FORMAT = "mmpt-image-tokenizer/2"
+FORMAT = "mmpt-image-tokenizer/3"
 CHUNK = 64  # pictures at a time in encode and decode
 
 
 class ImageTokenizer(nn.Module):
-    """Vision tower → causal Q-Former → quantiser → pixel decoder, after SEED (Ge et al. 2023), trained in one go.
-
-    States for a learned codebook are scaled to one length (as in ViT-VQGAN, Yu et al. 2022), so that no term of the loss can
-    be lowered by shrinking them.
-    """
+    """Vision tower → Q-Former → quantiser → decoder to pixels, after SEED (Ge et al. 2023); stages.py trains it."""
 
     def __init__(self, config: ImageTokenizerConfig, pretrained: bool = True):
         super().__init__()
         self.config = config
-        dim = config.quantizer.dim
-        self.tower = build_tower(config, pretrained)
-        self.qformer = CausalQformer(config.qformer, self.tower.width)
-        width = config.qformer.width
-        self.down = nn.Linear(width, dim)
+        dim, queries, width = config.quantizer.dim, config.qformer.queries, config.qformer.width
+        self.tower = build_tower(config.side, config.tower, pretrained)
+        self.qformer = Qformer(config.qformer, self.tower.width)
+        self.down = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, dim))
         self.quantizer = build_quantizer(config.quantizer)
-        self.decoder = PixelDecoder(config.side, config.qformer.queries, dim, config.decoder)
-        self.text = TextTower(config.captions, config.qformer.queries, dim)
-        self.describer = CaptionDecoder(config.captions, config.qformer.queries, dim)
+        self.decoder = ImageDecoder(config.side, queries, dim, config.decoder)
+        self.text = TextTower(config.captions, queries, dim)
+        self.describer = CaptionDecoder(config.captions, queries, dim)
         self.summary = nn.Linear(width, config.captions.dim)
         self.scale = nn.Parameter(torch.tensor([math.log(1 / 0.07)]))  # of one dimension: DeepSpeed takes none without
+        self.target, self.restoring, self.embedding = None, None, None
+        if config.branches:
+            shape, out = config.branches, config.captions.dim
+            if shape.target:
+                self.target = OpenClipTower(config.side, shape.target, pretrained)
+                out = self.target.embedding_width
+            self.restoring = Branch(config.qformer, dim, shape.depth)
+            self.embedding = ReverseQformer(config.qformer, dim, shape.depth, shape.reverse_depth, out)
 
     @property
     def codes(self) -> int:
@@ -64,63 +66,66 @@ class ImageTokenizer(nn.Module):
         """`pixels` [B, 3, side, side] in −1 … 1 → Q-Former states [B, queries, width] and what is quantised [B, queries, dim]."""
         hidden = self.qformer(self.tower(pixels))
         states = self.down(hidden).float()
-        if isinstance(self.config.quantizer, EmaConfig):
-            states = F.normalize(states, dim=-1) * math.sqrt(states.shape[-1])
-        return hidden, states
+        return hidden, self.quantizer.bounded(states) if hasattr(self.quantizer, "bounded") else states
 
-    def _quantize(self, states: torch.Tensor) -> Quantized:
+    def quantize(self, states: torch.Tensor) -> Quantized:
+        """Of `states` [B, queries, dim], in float32."""
         with torch.autocast(states.device.type, enabled=False):
             return self.quantizer(states)
 
-    def training_step(self, batch: ImageBatch, progress: float) -> StepOutput:
-        """Terms of the loss for one batch; `progress` (0 … 1) decides whether the states are quantised yet."""
-        batch = batch.to(self.scale.device)
-        with torch.autocast(batch.pixels.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            hidden, states = self.states(batch.pixels)
-            quantized = self._quantize(states) if progress >= self.config.quantize_from else None
-            vectors = states if quantized is None else quantized.states
-            drawn = self.decoder(vectors).float()
-            summary, predicted = self.text(batch.captions)
-            terms = {
-                "pixels": pixel_loss(drawn, batch.pixels, self.config.losses.tolerance),
-                "contrast": contrastive_loss(self.summary(hidden[:, -1]), summary, batch.captions, self.scale),
-                "predict": prediction_loss(states, predicted),
-                "describe": self.describer(vectors, batch.captions),
-            }
-        weights = self.config.losses
-        found = {name: Term.mean(term, len(batch.pixels), getattr(weights, name)) for name, term in terms.items()}
-        if quantized is None:
-            return StepOutput(found)
-        found["quantizer"] = Term(quantized.loss, quantized.count)
-        restarts = int(getattr(self.quantizer, "restarts", 0))
-        return StepOutput(found, UsedCodes(quantized.codes, self.codes, restarts))
+    def picture_embedding(self, hidden: torch.Tensor) -> torch.Tensor:
+        """What is compared with captions, of length 1: [B, captions.dim] of Q-Former states [B, queries, width]."""
+        compared = hidden[:, -1] if self.config.qformer.summary == "last" else hidden.mean(dim=1)
+        return F.normalize(self.summary(compared).float(), dim=-1)
 
-    @torch.inference_mode()
-    def encode(self, pictures: list[Image.Image]) -> np.ndarray:
+    def encode(self, pictures: Sequence[Image.Image]) -> np.ndarray:
         """Codes int64 [n, codes_per_image] of pictures of any size and mode."""
-        device = self.scale.device
-        found = []
-        with _evaluating(self):
-            for start in range(0, len(pictures), CHUNK):
-                squashed = np.stack([picture_bytes(picture, self.config.side) for picture in pictures[start : start + CHUNK]])
-                found.append(self.quantizer(self.states(to_pixels(squashed).to(device))[1]).codes.cpu().numpy())
-        return np.concatenate(found) if found else np.zeros((0, self.codes_per_image), dtype=np.int64)
+        found = self._of_pictures(pictures, lambda pixels: self.quantize(self.states(pixels)[1]).codes)
+        return found if len(found) else np.zeros((0, self.codes_per_image), dtype=np.int64)
 
-    @torch.inference_mode()
-    def decode(self, codes: np.ndarray) -> list[Image.Image]:
-        """Pictures of side × side pixels of `codes` [n, codes_per_image]. Raises `DataError` on another shape or range."""
-        codes = np.asarray(codes)
-        if codes.ndim != 2 or codes.shape[1] != self.codes_per_image or not np.issubdtype(codes.dtype, np.integer):
-            raise DataError(f"codes are {codes.dtype} {list(codes.shape)}, expected int [pictures, {self.codes_per_image}]")
-        if codes.size and (codes.min() < 0 or codes.max() >= self.codes):
-            raise DataError(f"codes run from {codes.min()} to {codes.max()}, expected 0 … {self.codes - 1}")
-        pictures = []
-        with _evaluating(self):
-            for rows in torch.from_numpy(codes.astype(np.int64)).split(CHUNK):
-                drawn = self.decoder(self.quantizer.decode(rows.to(self.scale.device)))
-                values = ((drawn + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-                pictures += [Image.fromarray(value) for value in values]
-        return pictures
+    def decode(
+        self, codes: np.ndarray, first: int | None = None, seed: int = 0, guidance: float | None = None
+    ) -> list[Image.Image]:
+        """Pictures of side × side pixels of `codes` [n, codes_per_image], or of the `first` of them alone.
+
+        Where the decoder has a flow, `seed` chooses the noise it draws from, and `guidance` is by default its configuration's.
+        Raises `DataError` on codes of another shape or range.
+        """
+        count = self.codes_per_image if first is None else first
+
+        def draw(vectors: torch.Tensor) -> torch.Tensor:
+            counts = torch.full((len(vectors),), count, device=vectors.device)
+            drawn = self.decoder.draw(self.decoder.first(vectors, counts), seed, guidance)
+            return ((drawn.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+        return [Image.fromarray(value) for value in self._of_codes(codes, draw)]
+
+    def embed(self, pictures: Sequence[Image.Image]) -> np.ndarray:
+        """Embeddings of length 1, float32 [n, captions.dim], to be compared with those of texts."""
+        return self._of_pictures(pictures, lambda pixels: self.picture_embedding(self.states(pixels)[0]))
+
+    def embed_codes(self, codes: np.ndarray) -> np.ndarray:
+        """The same embeddings of what the codes [n, codes_per_image] give back of the picture's states."""
+        return self._of_codes(codes, lambda vectors: self.picture_embedding(self._restored(vectors)))
+
+    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Embeddings of length 1 of texts, float32 [n, captions.dim]."""
+        rows = [torch.tensor(caption_ids(text, self.config.captions) or [0]) for text in texts]
+        with evaluating(self):
+            found = [self.text(row[None].to(self.scale.device))[0] for row in rows]
+        return F.normalize(torch.cat(found).float(), dim=-1).cpu().numpy()
+
+    def features(self, pictures: Sequence[Image.Image]) -> np.ndarray:
+        """The Q-Former's states of pictures: float32 [n, queries, width]."""
+        return self._of_pictures(pictures, lambda pixels: self.states(pixels)[0].float())
+
+    def features_of_codes(self, codes: np.ndarray) -> np.ndarray:
+        """Those states as the codes [n, codes_per_image] give them back."""
+        return self._of_codes(codes, lambda vectors: self._restored(vectors).float())
+
+    def predicted_embedding(self, codes: np.ndarray) -> np.ndarray:
+        """The embedding that stage II predicts from codes, float32 [n, width of the target], such as unCLIP is conditioned on."""
+        return self._of_codes(codes, lambda vectors: self._branch(self.embedding)(vectors).float())
 
     def save(self, folder: Path) -> None:
         """Publish config.json and model.safetensors in `folder`."""
@@ -142,13 +147,42 @@ class ImageTokenizer(nn.Module):
             raise CheckpointError(f"{folder}/model.safetensors does not match config.json ({problem})") from None
         return tokenizer.eval()
 
+    def _restored(self, vectors: torch.Tensor) -> torch.Tensor:
+        return self._branch(self.restoring)(vectors)
+
+    def _branch(self, branch: nn.Module | None) -> nn.Module:
+        if branch is None:
+            raise DataError("this tokenizer was configured without `branches`, which stage II trains")
+        return branch
+
+    def _of_pictures(self, pictures: Sequence[Image.Image], function: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
+        found = []
+        with evaluating(self):
+            for start in range(0, len(pictures), CHUNK):
+                squashed = np.stack([picture_bytes(picture, self.config.side) for picture in pictures[start : start + CHUNK]])
+                found.append(function(to_pixels(squashed).to(self.scale.device)).cpu().numpy())
+        return np.concatenate(found) if found else np.zeros(0)
+
+    def _of_codes(self, codes: np.ndarray, function: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
+        codes = np.asarray(codes)
+        if codes.ndim != 2 or codes.shape[1] != self.codes_per_image or not np.issubdtype(codes.dtype, np.integer):
+            raise DataError(f"codes are {codes.dtype} {list(codes.shape)}, expected int [pictures, {self.codes_per_image}]")
+        if codes.size and (codes.min() < 0 or codes.max() >= self.codes):
+            raise DataError(f"codes run from {codes.min()} to {codes.max()}, expected 0 … {self.codes - 1}")
+        found = []
+        with evaluating(self):
+            for rows in torch.from_numpy(codes.astype(np.int64)).split(CHUNK):
+                found.append(function(self.quantizer.decode(rows.to(self.scale.device))).cpu().numpy())
+        return np.concatenate(found)
+
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside, whatever the mode was outside afterwards."""
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside and no gradient, whatever the mode was outside afterwards."""
     training = model.training
     model.eval()
     try:
-        yield
+        with torch.inference_mode():
+            yield
     finally:
         model.train(training)

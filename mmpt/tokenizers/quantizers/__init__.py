@@ -11,8 +11,9 @@ from mmpt.tokenizers.quantizers.fsq import FiniteScalarQuantizer, FsqConfig
 from mmpt.tokenizers.quantizers.health import code_counts, codebook_health, codebook_use
 from mmpt.tokenizers.quantizers.none import NoneConfig, NoQuantizer
 from mmpt.tokenizers.quantizers.residual import ResidualConfig, ResidualQuantizer
+from mmpt.tokenizers.quantizers.vq import VectorQuantizer, VqConfig
 
-QuantizerConfig = Annotated[EmaConfig | FsqConfig | ResidualConfig | NoneConfig, pydantic.Field(discriminator="kind")]
+QuantizerConfig = Annotated[EmaConfig | VqConfig | FsqConfig | ResidualConfig | NoneConfig, pydantic.Field(discriminator="kind")]
 """`codes`: size of the id space; `dim`: values of a vector; `depth`: codes of one vector."""
 
 __all__ = [
@@ -26,13 +27,21 @@ __all__ = [
     "QuantizerConfig",
     "ResidualConfig",
     "ResidualQuantizer",
+    "VectorQuantizer",
+    "VqConfig",
     "build_quantizer",
     "code_counts",
     "codebook_health",
     "codebook_use",
 ]
 
-_CLASSES = {EmaConfig: EmaQuantizer, FsqConfig: FiniteScalarQuantizer, ResidualConfig: ResidualQuantizer, NoneConfig: NoQuantizer}
+_CLASSES = {
+    EmaConfig: EmaQuantizer,
+    VqConfig: VectorQuantizer,
+    FsqConfig: FiniteScalarQuantizer,
+    ResidualConfig: ResidualQuantizer,
+    NoneConfig: NoQuantizer,
+}
 
 
 def build_quantizer(config: QuantizerConfig) -> nn.Module:

@@ -5,6 +5,7 @@ What it learns from is summed over all ranks, and what it draws is drawn from th
 its own: the same global batches give the same codebook on any number of ranks.
 """
 
+import math
 from typing import Literal
 
 import pydantic
@@ -19,7 +20,11 @@ from mmpt.tokenizers.quantizers.base import ExactBuffers, Quantized, of_all_rank
 
 class EmaConfig(Schema):
     """`codes` entries of `dim` values. `decay` of the averages; `commitment` weighs ‖x − sg(q)‖²; a code used less than
-    `restart_below` of its uniform share is restarted from a random input every `restart_every` training steps."""
+    `restart_below` of its uniform share is restarted from a random input every `restart_every` training steps.
+
+    `normalize`: inputs and entries have one length, √dim, so that no term of a loss can be lowered by shrinking the inputs
+    (ViT-VQGAN, Yu et al. 2022, section 3.2). `start`: from the first batch by k-means, or uniformly from ±1 ÷ codes.
+    """
 
     kind: Literal["ema"] = "ema"
     codes: int = pydantic.Field(ge=1)
@@ -28,6 +33,8 @@ class EmaConfig(Schema):
     commitment: float = pydantic.Field(0.25, ge=0)
     restart_below: float = pydantic.Field(0.05, ge=0, le=1)
     restart_every: int = pydantic.Field(20, ge=1)
+    normalize: bool = False
+    start: Literal["kmeans", "uniform"] = "kmeans"
     seed: int = pydantic.Field(0, ge=0)
 
     @property
@@ -53,8 +60,8 @@ class EmaQuantizer(ExactBuffers):
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> Quantized:
         """Quantise `x` [..., D]. In training the codebook follows the inputs where `mask` [...] (bool) is true (default: all)."""
-        rows = x.reshape(-1, x.shape[-1])
-        with torch.autocast(rows.device.type, enabled=False):
+        with torch.autocast(x.device.type, enabled=False):
+            rows = self.bounded(x).reshape(-1, x.shape[-1])
             exact = rows.detach().float()
             valid = exact[mask.reshape(-1)] if self.training and mask is not None else exact
             if self.training and self.steps == 0:
@@ -71,21 +78,36 @@ class EmaQuantizer(ExactBuffers):
             self._follow(valid, valid_codes)
         return found._replace(loss=self.config.commitment * distance, count=distance.new_tensor(float(len(valid))))
 
+    def bounded(self, x: torch.Tensor) -> torch.Tensor:
+        """`x` [..., D] as it is before its code is chosen: of one length where the configuration says so."""
+        return _of_one_length(x) if self.config.normalize else x
+
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
         """Vectors float32 [..., D] of `codes` [...]."""
         return F.embedding(codes, self.codebook)
 
     @torch.no_grad()
     def _start(self, rows: torch.Tensor, iterations: int = 10) -> None:
-        """k-means on the first batch, from randomly chosen rows."""
+        """k-means on the first batch, from randomly chosen rows; or no look at the data at all."""
+        if self.config.start == "uniform":
+            draw = torch.Generator().manual_seed(self.config.seed)
+            random = 2 * torch.rand(self.config.codes, self.config.dim, generator=draw) - 1
+            self._set((random / self.config.codes).to(rows.device))
+            return
         rows = of_all_ranks(rows)
         centers = self._sample(rows)
         for _ in range(iterations):
             sums, counts = self._assign(rows, nearest_code(rows, centers)).split([self.config.dim, 1], dim=1)
             centers = torch.where(counts > 0, sums / counts.clamp_min(1), centers)
-        self.codebook.copy_(centers)
-        self.sums.copy_(centers)
+        self._set(centers)
+
+    def _set(self, entries: torch.Tensor) -> None:
+        self.codebook.copy_(self._entries(entries))
+        self.sums.copy_(entries)
         self.counts.fill_(1.0)
+
+    def _entries(self, means: torch.Tensor) -> torch.Tensor:
+        return _of_one_length(means) if self.config.normalize else means
 
     @torch.no_grad()
     def _follow(self, rows: torch.Tensor, codes: torch.Tensor) -> None:
@@ -103,7 +125,7 @@ class EmaQuantizer(ExactBuffers):
                 self.sums[dead] = self._sample(of_all_ranks(rows))[dead]
                 self.counts[dead] = 1.0
                 self.restarts += dead.sum()
-        self.codebook.copy_(self.sums / self.counts.clamp_min(1e-5)[:, None])
+        self.codebook.copy_(self._entries(self.sums / self.counts.clamp_min(1e-5)[:, None]))
 
     def _assign(self, rows: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
         """For each code, the sum of its rows and behind it their number: [codes, dim + 1]. One-hot matmul: a fixed order of
@@ -117,3 +139,7 @@ class EmaQuantizer(ExactBuffers):
         chosen = rows[torch.randint(len(rows), (self.config.codes,), generator=draw).to(rows.device)]
         noise = torch.randn(chosen.shape, generator=draw).to(rows.device)
         return chosen + 0.01 * rows.std() * noise
+
+
+def _of_one_length(x: torch.Tensor) -> torch.Tensor:
+    return F.normalize(x.float(), dim=-1).to(x.dtype) * math.sqrt(x.shape[-1])

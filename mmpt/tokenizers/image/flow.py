@@ -1,0 +1,96 @@
+"""Conditional flow matching over pixels: noise → picture along straight paths, given the codes and a coarse picture.
+
+Lipman et al. 2022, section 4.1; classifier-free guidance as in Ho and Salimans 2022. The coarse picture is a mean over all
+pictures that have these codes; the flow draws one of them.
+"""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from mmpt.tokenizers.image.config import PixelFlowConfig
+from mmpt.tokenizers.terms import Term
+
+KERNEL = 5
+
+
+class PixelBlock(nn.Module):
+    """Depthwise convolution, then a pointwise MLP (ConvNeXt, Liu et al. 2022), on `x` [B, dim, H, W], shifted and scaled by the
+    condition [B, 2 · dim]."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.spread = nn.Conv2d(dim, dim, KERNEL, padding=KERNEL // 2, groups=dim)
+        self.norm = nn.GroupNorm(1, dim)
+        self.mlp = nn.Sequential(nn.Conv2d(dim, 2 * dim, 1), nn.GELU(), nn.Conv2d(2 * dim, dim, 1))
+
+    def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        scale, shift = condition[..., None, None].chunk(2, dim=1)
+        return x + self.mlp(self.norm(self.spread(x)) * (1 + scale) + shift)
+
+
+class PixelFlow(nn.Module):
+    """A velocity field over pictures [B, 3, side, side]."""
+
+    def __init__(self, config: PixelFlowConfig, side: int, queries: int, code_dim: int):
+        super().__init__()
+        self.config, self.side = config, side
+        dim, patch = config.dim, config.patch
+        self.embed = nn.Conv2d(6, dim, patch, stride=patch)
+        self.positions = nn.Parameter(0.02 * torch.randn(dim, side // patch, side // patch))
+        self.codes = nn.Linear(queries * code_dim, dim)
+        self.time = nn.Linear(dim, dim)
+        self.condition = nn.Sequential(nn.SiLU(), nn.Linear(dim, 2 * dim * config.blocks))
+        self.blocks = nn.ModuleList(PixelBlock(dim) for _ in range(config.blocks))
+        self.out = nn.Sequential(nn.GroupNorm(1, dim), nn.Conv2d(dim, 3 * patch**2, 3, padding=1), nn.PixelShuffle(patch))
+        nn.init.zeros_(self.condition[1].weight)
+        nn.init.zeros_(self.condition[1].bias)
+
+    def velocity(self, x: torch.Tensor, time: torch.Tensor, coarse: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+        """[B, 3, side, side] at `x` and `time` [B] in 0 … 1, given `coarse` [B, 3, side, side] and `vectors` [B, queries, D]."""
+        known = self.codes(vectors.flatten(1)) + self.time(_sinusoids(1000 * time, self.config.dim).to(vectors.dtype))
+        conditions = self.condition(known).chunk(len(self.blocks), dim=-1)
+        y = self.embed(torch.cat([x, coarse], dim=1)) + self.positions
+        for block, condition in zip(self.blocks, conditions, strict=True):
+            y = block(y, condition)
+        return self.out(y)
+
+    def loss(self, pixels: torch.Tensor, coarse: torch.Tensor, vectors: torch.Tensor) -> Term:
+        """Squared distance from the velocity of the straight path to `pixels` [B, 3, side, side], for each value."""
+        time = torch.sigmoid(torch.randn(len(pixels), device=pixels.device))  # denser in the middle (Esser et al. 2024)
+        noise = torch.randn_like(pixels)
+        along = time[:, None, None, None]
+        found = self.velocity((1 - along) * noise + along * pixels, time, coarse, vectors)
+        error = (found.float() - (pixels - noise)).square()
+        return Term(error.sum(), error.new_tensor(float(error.numel())))
+
+    def sample(
+        self,
+        conditions: tuple[torch.Tensor, torch.Tensor],
+        nothing: tuple[torch.Tensor, torch.Tensor],
+        seed: int,
+        guidance: float | None = None,
+    ) -> torch.Tensor:
+        """Pictures [B, 3, side, side] for `conditions` (coarse, vectors), `nothing` being those without any code; by Euler steps.
+
+        The noise is the same for every picture, a function of `seed`: what is drawn does not depend on the batch.
+        """
+        coarse, vectors = conditions
+        guidance = self.config.guidance if guidance is None else guidance
+        x = torch.randn(3, self.side, self.side, generator=torch.Generator().manual_seed(seed)).to(coarse).expand_as(coarse)
+        times = torch.linspace(0, 1, self.config.steps + 1).tolist()
+        for now, later in zip(times[:-1], times[1:], strict=True):
+            time = x.new_full((len(x),), now)
+            direction = self.velocity(x, time, coarse, vectors)
+            if guidance:
+                direction = (1 + guidance) * direction - guidance * self.velocity(x, time, *nothing)
+            x = x + (later - now) * direction
+        return x
+
+
+def _sinusoids(places: torch.Tensor, dim: int) -> torch.Tensor:
+    steps = torch.arange(dim // 2, device=places.device) / (dim // 2 - 1)
+    angles = places[..., None] * torch.exp(-math.log(10_000) * steps)
+    return F.pad(torch.cat([angles.sin(), angles.cos()], dim=-1), (0, dim % 2))

@@ -1,0 +1,217 @@
+"""How an image tokenizer is trained: SEED's stages one after the other, or all parts at once.
+
+Each stage is a module for `fit`: its parameters that ask for a gradient learn, the tokenizer's others rest.
+"""
+
+from collections.abc import Callable
+
+import pydantic
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from mmpt.config import Schema
+from mmpt.tokenizers.image.batches import ImageBatch
+from mmpt.tokenizers.image.losses import contrastive_loss, pixel_loss, prediction_loss
+from mmpt.tokenizers.image.tokenizer import ImageTokenizer
+from mmpt.tokenizers.quantizers import Quantized
+from mmpt.tokenizers.terms import StepOutput, Term, UsedCodes
+
+
+class AlignConfig(Schema):
+    """Stage I of SEED (Ge et al. 2023, section 3.1): the Q-Former, and a tower that is not a published one, learn to tell which
+    caption a picture has. `describe`: weight of the caption written by a small decoder from all states before they are quantised
+    (the captioning loss of BLIP-2, which SEED leaves out)."""
+
+    describe: float = pydantic.Field(0.0, ge=0)
+
+
+class QuantizeConfig(Schema):
+    """Stage II of SEED (section 3.2) with its weights: the codebook, what gives back the Q-Former's states (1 − cosine), and
+    what predicts the picture's embedding (mean squared difference). Tower and Q-Former rest. The states pass unquantised for the
+    share `quantize_from` of the stage."""
+
+    quantizer: float = pydantic.Field(5.0, ge=0)
+    restore: float = pydantic.Field(2.0, ge=0)
+    embed: float = pydantic.Field(0.5, ge=0)
+    quantize_from: float = pydantic.Field(0.0, ge=0, lt=1)
+
+
+class PerturbConfig(Schema):
+    """In the share `pictures` of the pictures, the share `codes` of their codes are replaced by one of the `neighbours` nearest
+    entries of the codebook (RobusTok, Qiu et al. 2025): what an LM that errs would give."""
+
+    pictures: float = pydantic.Field(0.5, ge=0, le=1)
+    codes: float = pydantic.Field(0.1, ge=0, le=1)
+    neighbours: int = pydantic.Field(100, ge=1)
+
+
+class DrawConfig(Schema):
+    """The decoder alone learns to draw. `pixels` weighs the coarse picture (see `pixel_loss` for `tolerance`), `flow` what is
+    drawn from it. Of the share `beginnings` of the pictures only a random number of the first codes is given, of the share
+    `empty` none, for guidance."""
+
+    pixels: float = pydantic.Field(10.0, ge=0)
+    tolerance: int = pydantic.Field(0, ge=0)
+    flow: float = pydantic.Field(1.0, ge=0)
+    beginnings: float = pydantic.Field(0.3, ge=0, le=1)
+    empty: float = pydantic.Field(0.1, ge=0, le=1)
+    perturb: PerturbConfig | None = None
+
+
+class JointConfig(Schema):
+    """All parts at once, for little data and a tower from scratch. `pixels` and `tolerance`: see `pixel_loss`; `contrast`:
+    pictures against captions; `predict`: what each query holds against what the text tower predicts from the caption alone,
+    which keeps out of the codes what no caption could tell; `describe`: the caption, written by a small decoder from the codes.
+    """
+
+    pixels: float = pydantic.Field(10.0, ge=0)
+    tolerance: int = pydantic.Field(0, ge=0)
+    contrast: float = pydantic.Field(0.05, ge=0)
+    predict: float = pydantic.Field(0.2, ge=0)
+    describe: float = pydantic.Field(0.1, ge=0)
+    quantize_from: float = pydantic.Field(0.1, ge=0, lt=1)
+
+
+class Stage(nn.Module):
+    """Says which parts of `tokenizer` learn, and moves each batch to where it is, in the precision it asks for."""
+
+    def __init__(self, tokenizer: ImageTokenizer, *parts: nn.Module | nn.Parameter | None):
+        super().__init__()
+        self.tokenizer = tokenizer
+        tokenizer.requires_grad_(False)
+        for part in parts:
+            if part is not None:
+                part.requires_grad_(True)
+        for frozen in (tokenizer.tower, tokenizer.target):
+            if hasattr(frozen, "model"):  # a published one never learns
+                frozen.requires_grad_(False)
+
+    def training_step(self, batch: ImageBatch, progress: float) -> StepOutput:
+        """The stage's terms for one batch; `progress` (0 … 1) is how much of it is over."""
+        batch = batch.to(self.tokenizer.scale.device)
+        enabled = self.tokenizer.config.precision == "bf16"
+        with torch.autocast(batch.pixels.device.type, torch.bfloat16, enabled=enabled):
+            return self.terms(batch, progress)
+
+    def terms(self, batch: ImageBatch, progress: float) -> StepOutput:
+        raise NotImplementedError
+
+    def used(self, quantized: Quantized) -> UsedCodes:
+        restarts = int(getattr(self.tokenizer.quantizer, "restarts", 0))
+        return UsedCodes(quantized.codes, self.tokenizer.codes, restarts)
+
+
+class AlignStage(Stage):
+    """Stage I."""
+
+    def __init__(self, tokenizer: ImageTokenizer, config: AlignConfig):
+        learned = [tokenizer.tower, tokenizer.qformer, tokenizer.text, tokenizer.summary, tokenizer.scale]
+        if config.describe:
+            learned += [tokenizer.describer, tokenizer.down]
+        super().__init__(tokenizer, *learned)
+        self.config = config
+
+    def terms(self, batch: ImageBatch, progress: float) -> StepOutput:
+        tokenizer, count = self.tokenizer, len(batch.pixels)
+        hidden, states = tokenizer.states(batch.pixels)
+        summary, _ = tokenizer.text(batch.captions)
+        contrast = contrastive_loss(tokenizer.picture_embedding(hidden), summary, batch.captions, tokenizer.scale)
+        found = {"contrast": Term.mean(contrast, count)}
+        if self.config.describe:
+            found["describe"] = Term.mean(tokenizer.describer(states, batch.captions), count, self.config.describe)
+        return StepOutput(found)
+
+
+class QuantizeStage(Stage):
+    """Stage II."""
+
+    def __init__(self, tokenizer: ImageTokenizer, config: QuantizeConfig):
+        super().__init__(tokenizer, tokenizer.down, tokenizer.quantizer, tokenizer.restoring, tokenizer.embedding)
+        self.config = config
+
+    def terms(self, batch: ImageBatch, progress: float) -> StepOutput:
+        tokenizer, config, count = self.tokenizer, self.config, len(batch.pixels)
+        hidden, states = tokenizer.states(batch.pixels)
+        target = tokenizer.target.embed(batch.pixels) if tokenizer.target else tokenizer.picture_embedding(hidden)
+        quantized = tokenizer.quantize(states) if progress >= config.quantize_from else None
+        vectors = states if quantized is None else quantized.states
+        restored = tokenizer.restoring(vectors)
+        away = (1 - F.cosine_similarity(restored.float(), hidden.detach().float(), dim=-1)).mean()
+        apart = (tokenizer.embedding(vectors).float() - target.detach().float()).square().sum(dim=-1).mean()
+        found = {"restore": Term.mean(away, count, config.restore), "embed": Term.mean(apart, count, config.embed)}
+        if quantized is None:
+            return StepOutput(found)
+        found["quantizer"] = Term(quantized.loss, quantized.count, config.quantizer)
+        return StepOutput(found, self.used(quantized))
+
+
+class DrawStage(Stage):
+    """The decoder alone; with `perturb`, also of codes that are not quite right."""
+
+    def __init__(self, tokenizer: ImageTokenizer, config: DrawConfig):
+        super().__init__(tokenizer, tokenizer.decoder)
+        self.config = config
+
+    def terms(self, batch: ImageBatch, progress: float) -> StepOutput:
+        tokenizer, config, count = self.tokenizer, self.config, len(batch.pixels)
+        with torch.no_grad():
+            tokenizer.quantizer.eval()
+            quantized = tokenizer.quantize(tokenizer.states(batch.pixels)[1])
+            vectors = quantized.states
+            if config.perturb:
+                changed = perturbed(quantized.codes, tokenizer.quantizer.decode, tokenizer.codes, config.perturb)
+                vectors = tokenizer.quantizer.decode(changed)
+        vectors = tokenizer.decoder.first(vectors, self._given(count, vectors.device))
+        coarse = tokenizer.decoder.coarse(vectors).float()
+        found = {"pixels": Term.mean(pixel_loss(coarse, batch.pixels, config.tolerance), count, config.pixels)}
+        if tokenizer.decoder.flow is not None:
+            found["flow"] = tokenizer.decoder.flow.loss(batch.pixels, coarse.detach(), vectors)._replace(weight=config.flow)
+        return StepOutput(found)
+
+    def _given(self, count: int, device: torch.device) -> torch.Tensor:
+        """How many of the first codes of each picture are given."""
+        queries, chance = self.tokenizer.codes_per_image, torch.rand(count, device=device)
+        random = torch.randint(1, queries + 1, (count,), device=device)
+        given = torch.where(chance < self.config.beginnings + self.config.empty, random, queries)
+        return torch.where(chance < self.config.empty, 0, given)
+
+
+class JointStage(Stage):
+    """All parts at once."""
+
+    def __init__(self, tokenizer: ImageTokenizer, config: JointConfig):
+        learned = (tokenizer.tower, tokenizer.qformer, tokenizer.down, tokenizer.quantizer, tokenizer.decoder.coarse)
+        super().__init__(tokenizer, *learned, tokenizer.text, tokenizer.describer, tokenizer.summary, tokenizer.scale)
+        self.config = config
+
+    def terms(self, batch: ImageBatch, progress: float) -> StepOutput:
+        tokenizer, config, count = self.tokenizer, self.config, len(batch.pixels)
+        hidden, states = tokenizer.states(batch.pixels)
+        quantized = tokenizer.quantize(states) if progress >= config.quantize_from else None
+        vectors = states if quantized is None else quantized.states
+        summary, predicted = tokenizer.text(batch.captions)
+        terms = {
+            "pixels": pixel_loss(tokenizer.decoder.coarse(vectors).float(), batch.pixels, config.tolerance),
+            "contrast": contrastive_loss(tokenizer.picture_embedding(hidden), summary, batch.captions, tokenizer.scale),
+            "predict": prediction_loss(states, predicted),
+            "describe": tokenizer.describer(vectors, batch.captions),
+        }
+        found = {name: Term.mean(term, count, getattr(config, name)) for name, term in terms.items()}
+        if quantized is None:
+            return StepOutput(found)
+        found["quantizer"] = Term(quantized.loss, quantized.count)
+        return StepOutput(found, self.used(quantized))
+
+
+def perturbed(
+    codes: torch.Tensor, decode: Callable[[torch.Tensor], torch.Tensor], size: int, config: PerturbConfig
+) -> torch.Tensor:
+    """`codes` [B, queries] of a codebook of `size`, some of them replaced by a random one of their nearest neighbours, as
+    `config` says."""
+    entries = decode(torch.arange(size, device=codes.device))
+    nearest = torch.cdist(entries, entries).argsort(dim=1, stable=True)[:, 1 : config.neighbours + 1]
+    chosen = nearest[codes, torch.randint(nearest.shape[1], codes.shape, device=codes.device)]
+    wrong = torch.rand(codes.shape, device=codes.device) < config.codes
+    wrong &= torch.rand(len(codes), 1, device=codes.device) < config.pictures
+    return torch.where(wrong, chosen, codes)
