@@ -21,14 +21,15 @@ def reason(problem: Exception) -> str:
 
 
 def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Decode PNG, JPEG or WebP bytes to an RGB picture, upright by EXIF, transparency laid on white.
+    """Decode PNG, JPEG, WebP or GIF bytes (of a moving picture its first frame) to an RGB picture, upright by EXIF, transparency
+    laid on white.
 
     Raises `DataError` where the bytes are no whole picture, or it has more than `max_pixels` pixels (checked in the header).
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP"))
+            picture = Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP", "GIF"))
         if picture.width * picture.height > max_pixels:
             raise DataError(f"picture of {picture.width} x {picture.height} pixels, at most {max_pixels} are decoded")
         picture = ImageOps.exif_transpose(picture)

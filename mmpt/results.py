@@ -35,14 +35,20 @@ def report(figures: Sequence[Figure], path: Path, packages: Sequence[str] = ()) 
 
     `packages` are named with their versions in the file, beside those that every result depends on.
     """
-    for figure in figures:
-        sign = "<=" if figure.at_most else ">="
-        bar = "" if figure.bar is None else f"{sign} {figure.bar:g}"
-        print(f"{figure.name:40} {figure.value:12.4g}  {bar:12} {'ok' if figure.ok else 'short'}")
+    print("\n".join(lines(figures)))
     rows = [{"name": f.name, "value": f.value, "bar": f.bar, "at_most": f.at_most, "ok": f.ok} for f in figures]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {"figures": rows, **environment([*PACKAGES, *packages])})
     return all(figure.ok for figure in figures)
+
+
+def lines(figures: Sequence[Figure]) -> list[str]:
+    """One for each figure: its name, value, bar, and whether it is ok or short."""
+    found = []
+    for figure in figures:
+        bar = "" if figure.bar is None else f"{'<=' if figure.at_most else '>='} {figure.bar:g}"
+        found.append(f"{figure.name:40} {figure.value:12.4g}  {bar:12} {'ok' if figure.ok else 'short'}")
+    return found
 
 
 def environment(packages: Sequence[str]) -> dict:

@@ -132,7 +132,7 @@ def train_tokenizers(config: QuickstartConfig, progress: Progress) -> None:
         path = write_yaml(config.run / f"{name}.yaml", spec)
         command = [sys.executable, ROOT / "tokenizers" / "train.py", path, config.run / name]
         log = config.run / "logs" / f"{name}.log"
-        metrics = [config.run / name / stage / "metrics.jsonl" for stage in ("recognition", "speaking", "autoencoding")]
+        metrics = [config.run / name / stage / "metrics.jsonl" for stage in ("recognition", "speaking", "joint")]
         steps = spec["fit"]["steps"] + (spec.get("speak") or {"steps": 0})["steps"]
         children.append(Child(name.replace("_", " "), command, metrics, steps, log))
     run_children(children, progress)

@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "model": BASE | {"kernels", "data", "tokenizers"},
     "training": BASE | {"kernels", "data", "tokenizers", "model", "progress"},
     "inference": BASE | {"kernels", "data", "tokenizers", "model"},
-    "evaluation": BASE | {"kernels", "data", "tokenizers", "model", "inference", "progress"},
+    "evaluation": BASE | {"kernels", "data", "tokenizers", "model", "inference", "progress", "results"},
     "cli": BASE | {"scripts", "inference"},
 }
 KERNELS_MAY_USE = {"torch", "triton"}

@@ -1,17 +1,21 @@
-"""Codes to speech: python tokenizers/decode.py TOKENIZER IN OUT [--voice AUDIO]
+"""Codes to speech or pictures: python tokenizers/decode.py TOKENIZER IN OUT [--voice AUDIO] [--first N] [--seed N]
 
-IN is a file of lines of codes, or a folder with codes.jsonl, as tokenizers/encode.py writes it; OUT gets a FLAC file for each
-line. With --voice, in the voice of that recording. Stopped at any moment, the same command goes on.
+IN is a file of lines of codes, or a folder with codes.jsonl, as tokenizers/encode.py writes it; OUT gets a FLAC or PNG file for
+each line. Speech: with --voice, in the voice of that recording. Pictures: with --first, of the first codes alone; --seed chooses
+the noise that a flow draws from. Stopped at any moment, the same command goes on.
 """
 
 import argparse
 from pathlib import Path
 
+from mmpt.data.image_codes import draw_codes
 from mmpt.data.sources.paths import existing_file
 from mmpt.data.speech_codes import decode_codes
 from mmpt.media import decode_speech
 from mmpt.progress import progress_bars
 from mmpt.scripts import main_guard
+from mmpt.tokenizers.image.tokenizer import ImageTokenizer
+from mmpt.tokenizers.kind import tokenizer_kind
 from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
 
 
@@ -22,12 +26,18 @@ def main() -> None:
     parser.add_argument("source", metavar="IN", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--voice", type=Path, help="a recording whose voice is taken")
+    parser.add_argument("--first", type=int, help="codes of each picture to draw from, by default all")
+    parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    tokenizer, voice = SpeechTokenizer.load(arguments.tokenizer), None
-    if arguments.voice:
-        voice = tokenizer.voice(decode_speech(existing_file(arguments.voice).read_bytes(), tokenizer.sample_rate))
     with progress_bars() as progress:
-        speed = decode_codes(tokenizer, arguments.source, arguments.out, progress, voice)
+        if tokenizer_kind(arguments.tokenizer) == "image":
+            images = ImageTokenizer.load(arguments.tokenizer)
+            speed = draw_codes(images, arguments.source, arguments.out, progress, arguments.first, arguments.seed)
+        else:
+            speech, voice = SpeechTokenizer.load(arguments.tokenizer), None
+            if arguments.voice:
+                voice = speech.voice(decode_speech(existing_file(arguments.voice).read_bytes(), speech.sample_rate))
+            speed = decode_codes(speech, arguments.source, arguments.out, progress, voice)
     print(f"{arguments.out}: {speed}")
 
 

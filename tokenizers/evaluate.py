@@ -1,22 +1,30 @@
-"""Measure a speech tokenizer: python tokenizers/evaluate.py RUN SHARDS [--page FILE] [--recognizer TOKENIZER] [--limit N]
+"""Measure a tokenizer: python tokenizers/evaluate.py RUN SHARDS [--page FILE] [--limit N] [--recognizer TOKENIZER]
 
-RUN is what tokenizers/train.py wrote, or the tokenizer's own folder. Prints the figures as JSON; the page (by default
-evaluation.html in RUN) shows spectrograms, audio before and after, and how often each code was used. With --recognizer, another
-tokenizer reads the decoded sound.
+RUN is what tokenizers/train.py wrote, or the tokenizer's own folder. Prints the figures as JSON. The page (by default
+evaluation.html in RUN) shows, of speech, spectrograms, audio before and after, and how often each code was used; of pictures,
+what is drawn from ever more of their codes, and which others share them. With --recognizer, another speech tokenizer reads the
+decoded sound. Of an image tokenizer, gates say whether it is of use (`--used`, `--entropy`, `--gap`): exit code 1 where one is
+short.
 """
 
 import argparse
 import json
+import sys
 from itertools import islice
 from pathlib import Path
 
 from mmpt.data.shards.read import DocumentShards
-from mmpt.document import Speech
+from mmpt.document import Image, Speech
 from mmpt.errors import DataError
+from mmpt.evaluation.image_page import write_image_page
+from mmpt.evaluation.image_tokenizer import Gates, evaluate_image_tokenizer, gate_figures
 from mmpt.evaluation.speech_page import write_speech_page
 from mmpt.evaluation.speech_tokenizer import evaluate_speech_tokenizer
-from mmpt.media import decode_speech
+from mmpt.media import decode_image, decode_speech
+from mmpt.results import lines
 from mmpt.scripts import main_guard
+from mmpt.tokenizers.image.tokenizer import ImageTokenizer
+from mmpt.tokenizers.kind import tokenizer_kind
 from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
 
 
@@ -26,21 +34,52 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("shards", type=Path)
     parser.add_argument("--page", type=Path)
+    parser.add_argument("--limit", type=int, help="utterances or pictures, from the first; by default all")
     parser.add_argument("--recognizer", type=Path)
-    parser.add_argument("--limit", type=int, help="utterances, from the first; by default all")
+    gates = Gates()
+    parser.add_argument("--used", type=float, default=gates.used, help="least share of codes in use (%(default)s)")
+    parser.add_argument("--entropy", type=float, default=gates.entropy, help="least entropy of the codes (%(default)s)")
+    parser.add_argument("--gap", type=float, default=gates.gap, help="most points of R@mean below embeddings (%(default)s)")
     arguments = parser.parse_args()
     folder = arguments.run / "tokenizer" if (arguments.run / "tokenizer").is_dir() else arguments.run
+    page = arguments.page or arguments.run / "evaluation.html"
+    if tokenizer_kind(folder) == "image":
+        passed = of_pictures(arguments, folder, page)
+        sys.exit(0 if passed else 1)
+    of_speech(arguments, folder, page)
+
+
+def of_speech(arguments: argparse.Namespace, folder: Path, page: Path) -> None:
     tokenizer = SpeechTokenizer.load(folder)
     recognizer = SpeechTokenizer.load(arguments.recognizer) if arguments.recognizer else None
-    stream = (part for document in DocumentShards(arguments.shards) for part in document.parts)
-    spoken = list(islice((part for part in stream if isinstance(part, Speech) and part.text.strip()), arguments.limit))
-    if not spoken:
-        raise DataError(f"{arguments.shards}: no utterance with a transcript")
+    spoken = parts(arguments, lambda part: isinstance(part, Speech) and part.text.strip(), "utterance with a transcript")
     waveforms, texts = [decode_speech(part.data, tokenizer.sample_rate) for part in spoken], [part.text for part in spoken]
     found = evaluate_speech_tokenizer(tokenizer, waveforms, texts, recognizer)
     metrics = [arguments.run / stage / "metrics.jsonl" for stage in ("recognition", "speaking")]
-    write_speech_page(arguments.page or arguments.run / "evaluation.html", arguments.run.name, waveforms, texts, found, metrics)
+    write_speech_page(page, arguments.run.name, waveforms, texts, found, metrics)
     print(json.dumps(found.figures, indent=2))
+
+
+def of_pictures(arguments: argparse.Namespace, folder: Path, page: Path) -> bool:
+    tokenizer = ImageTokenizer.load(folder)
+    shown = parts(arguments, lambda part: isinstance(part, Image), "picture")
+    pictures, captions = [decode_image(part.data) for part in shown], [part.alt for part in shown]
+    found = evaluate_image_tokenizer(tokenizer, pictures, captions)
+    metrics = [arguments.run / stage / "metrics.jsonl" for stage in ("joint", "align", "quantize", "draw", "harden")]
+    write_image_page(page, arguments.run.name, pictures, captions, found, metrics)
+    print(json.dumps(found.figures, indent=2))
+    gates = gate_figures(found.figures, Gates(used=arguments.used, entropy=arguments.entropy, gap=arguments.gap))
+    print("\n".join(lines(gates)), file=sys.stderr)
+    return all(gate.ok for gate in gates)
+
+
+def parts(arguments: argparse.Namespace, wanted, name: str) -> list:
+    """The parts that are `wanted`, the first `--limit` of them."""
+    stream = (part for document in DocumentShards(arguments.shards) for part in document.parts)
+    found = list(islice(filter(wanted, stream), arguments.limit))
+    if not found:
+        raise DataError(f"{arguments.shards}: no {name}")
+    return found
 
 
 if __name__ == "__main__":

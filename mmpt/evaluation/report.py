@@ -90,7 +90,7 @@ def page(title: str, body: Sequence[str]) -> str:
 
 
 def _trainings(run: Path) -> list[tuple[str, str]]:
-    named = [("speech_tokenizer/recognition", "speech tokenizer"), ("image_tokenizer/autoencoding", "image tokenizer")]
+    named = [("speech_tokenizer/recognition", "speech tokenizer"), ("image_tokenizer/joint", "image tokenizer")]
     named += [("pretrain", "pretraining: loss by modality"), ("finetune", "finetuning (LoRA): loss by modality")]
     return [(folder, title) for folder, title in named if (run / folder / "metrics.jsonl").exists()]
 

@@ -12,10 +12,11 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from mmpt.data import speech_codes
+from mmpt.data import codes_file, speech_codes
+from mmpt.data.codes_file import read_codes
 from mmpt.data.lost import from_lines
 from mmpt.data.shards.write import ShardWriter
-from mmpt.data.speech_codes import decode_codes, encode_speech, read_codes
+from mmpt.data.speech_codes import decode_codes, encode_speech
 from mmpt.document import Document, Speech, Text
 from mmpt.errors import ConfigError, DataError
 from mmpt.media import decode_speech, encode_flac
@@ -92,7 +93,7 @@ def test_every_kind_of_input_is_encoded_or_listed(tokenizer, progress, tmp_path)
     assert lost.keys() == bad.keys()
     for name, (_, reason) in bad.items():
         assert re.search(reason, lost[name]), (name, lost[name])
-    assert (speed.items, speed.lost, speed.skipped) == (8, 6, 0) and speed.seconds == pytest.approx(186.02, abs=0.01)
+    assert (speed.items, speed.lost, speed.skipped) == (8, 6, 0) and speed.amount == pytest.approx(186.02, abs=0.01)
     again = encode_speech(tokenizer, folder, tmp_path / "out", progress)
     assert (again.items, again.lost, again.skipped) == (0, 0, 14) and codes_in(tmp_path / "out") == found
 
@@ -104,7 +105,7 @@ def test_a_stopped_run_goes_on_where_it_was(tokenizer, progress, tmp_path, monke
         (folder / f"{number:02}.wav").write_bytes(b"bad" if number == 3 else wav(sound(0.2 + 0.1 * number, seed=number)))
     encode_speech(tokenizer, folder, tmp_path / "whole", progress)
     monkeypatch.setattr(speech_codes, "_TOGETHER", 1.0)
-    append, calls = speech_codes._append, []
+    append, calls = codes_file._append, []
 
     def stopped(path: Path, data: bytes) -> None:
         calls.append(path)
@@ -113,10 +114,10 @@ def test_a_stopped_run_goes_on_where_it_was(tokenizer, progress, tmp_path, monke
             raise KeyboardInterrupt
         append(path, data)
 
-    monkeypatch.setattr(speech_codes, "_append", stopped)
+    monkeypatch.setattr(codes_file, "_append", stopped)
     with pytest.raises(KeyboardInterrupt):
         encode_speech(tokenizer, folder, tmp_path / "stopped", progress)
-    monkeypatch.setattr(speech_codes, "_append", append)
+    monkeypatch.setattr(codes_file, "_append", append)
     speed = encode_speech(tokenizer, folder, tmp_path / "stopped", progress)
     assert 0 < speed.items < 11
     for name in ("codes.jsonl", "lost.jsonl"):
@@ -134,7 +135,7 @@ def test_utterances_of_shards_and_back_to_sound(tokenizer, progress, tmp_path):
     found = codes_in(tmp_path / "out")
     assert list(found) == ["set/0/1", "set/1/1", "set/2/1"]
     speed = decode_codes(tokenizer, tmp_path / "out", tmp_path / "sound", progress)
-    assert speed.items == 3 and speed.seconds == pytest.approx(sum(map(len, found.values())) * 0.08)
+    assert speed.items == 3 and speed.amount == pytest.approx(sum(map(len, found.values())) * 0.08)
     for name, expected in zip(found, tokenizer.decode([np.array(codes) for codes in found.values()]), strict=True):
         heard = decode_speech((tmp_path / "sound" / f"{name}.flac").read_bytes())
         np.testing.assert_allclose(heard, expected, atol=1e-4)
@@ -163,5 +164,5 @@ def test_nothing_to_encode_is_said(tokenizer, progress, tmp_path):
     with pytest.raises(ConfigError, match="no such folder"):
         encode_speech(tokenizer, tmp_path / "none", tmp_path / "out", progress)
     (tmp_path / "in").mkdir()
-    with pytest.raises(ConfigError, match="neither document shards nor a file of audio"):
+    with pytest.raises(ConfigError, match="neither document shards nor a file of .wav"):
         encode_speech(tokenizer, tmp_path / "in", tmp_path / "out", progress)

@@ -25,4 +25,7 @@ def test_a_specification_is_the_measured_one(path):
     extra = {"text_tokenizer": "x"} if spec.kind == "speech" else {}
     measured = TokenizerSpec.model_validate({**recipe[spec.kind], "data": ["x"], **extra}).root
     assert spec.tokenizer == measured.tokenizer
-    assert spec.fit.model_copy(update={"save_every": 0}) == measured.fit.model_copy(update={"save_every": 0})
+    if spec.kind == "image":
+        assert spec.stages == measured.stages
+    else:
+        assert spec.fit.model_copy(update={"save_every": 0}) == measured.fit.model_copy(update={"save_every": 0})

@@ -1,0 +1,79 @@
+"""One self-contained HTML page of an image tokenizer: figures, codebook, and pictures drawn from ever more of their codes."""
+
+import html
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mmpt.evaluation.image_tokenizer import ImageEvaluation
+from mmpt.evaluation.plots import codebook_plot, training_plot
+from mmpt.evaluation.report import data_uri, page
+from mmpt.media import encode_png
+from mmpt.storage import write_bytes
+
+SHOWN, NEIGHBOURS = 12, 4
+_MEANING = {
+    "codes_used": "share of the codes in use",
+    "entropy": "entropy of the codes ÷ that of even use",
+    "embeddings, R@mean": "R@mean of embeddings",
+    "codes, R@mean": "R@mean of codes",
+    "read": "drawn pictures that read as their captions",
+    "bits_per_image": "bits a picture",
+}
+
+
+def write_image_page(
+    path: Path,
+    title: str,
+    pictures: Sequence[Image.Image],
+    captions: Sequence[str],
+    found: ImageEvaluation,
+    metrics: Sequence[Path],
+) -> None:
+    """Write the page to `path`. `metrics` are the metrics.jsonl of its training, those that exist."""
+    tiles = "".join(
+        f'<div class="card tile"><b>{found.figures[name]:.3g}</b>{html.escape(meaning)}</div>'
+        for name, meaning in _MEANING.items()
+        if name in found.figures
+    )
+    plots = [codebook_plot(found.counts, "codes, most used first")]
+    plots += [training_plot(file, file.parent.name) for file in metrics if file.exists()]
+    cards = "".join(f'<div class="card"><img alt="" src="{data_uri("image/svg+xml", plot)}"></div>' for plot in plots)
+    chosen = range(0, len(pictures), max(1, len(pictures) // SHOWN))[:SHOWN]
+    counts = list(found.drawn)
+    head = "".join(f"<th>{text}</th>" for text in ["original", *(f"{k} code{'s' * (k > 1)}" for k in counts), "caption"])
+    rows = "".join(_drawn_row(number, pictures, captions, found) for number in chosen)
+    near = "".join(_near_row(number, pictures, found.codes) for number in chosen)
+    body = [
+        f"<h1>{html.escape(title)}</h1>",
+        f'<p class="quiet">{len(pictures)} pictures, {found.codes.shape[1]} codes each.</p><div class="tiles">{tiles}</div>',
+        f'<h2>Codebook and training</h2><div class="plots">{cards}</div>',
+        f'<h2>Drawn from the first codes</h2><div class="card"><table><tr>{head}</tr>{rows}</table></div>',
+        f'<h2>Nearest by equal codes</h2><div class="card"><table>{near}</table></div>',
+    ]
+    write_bytes(path, page(title, body).encode())
+
+
+def _drawn_row(number: int, pictures: Sequence[Image.Image], captions: Sequence[str], found: ImageEvaluation) -> str:
+    cells = [pictures[number], *(drawn[number] for drawn in found.drawn.values())]
+    return f"<tr>{''.join(map(_cell, cells))}<td>{html.escape(captions[number])}</td></tr>"
+
+
+def _near_row(number: int, pictures: Sequence[Image.Image], codes: np.ndarray) -> str:
+    """The picture, and the others that have most codes in the same places."""
+    equal = (codes == codes[number]).sum(axis=1)
+    equal[number] = -1
+    nearest = np.argsort(-equal, kind="stable")[:NEIGHBOURS]
+    labels = "".join(f'<td>{_image(pictures[i])}<br><span class="quiet">{equal[i]} alike</span></td>' for i in nearest)
+    return f"<tr>{_cell(pictures[number])}{labels}</tr>"
+
+
+def _cell(picture: Image.Image) -> str:
+    return f"<td>{_image(picture)}</td>"
+
+
+def _image(picture: Image.Image) -> str:
+    small = picture.convert("RGB").resize((96, 96), Image.Resampling.NEAREST if picture.width < 96 else Image.Resampling.LANCZOS)
+    return f'<img alt="" src="{data_uri("image/png", encode_png(small))}">'
