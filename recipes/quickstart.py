@@ -132,8 +132,10 @@ def train_tokenizers(config: QuickstartConfig, progress: Progress) -> None:
         path = write_yaml(config.run / f"{name}.yaml", spec)
         command = [sys.executable, ROOT / "tokenizers" / "train.py", path, config.run / name]
         log = config.run / "logs" / f"{name}.log"
-        metrics = [config.run / name / stage / "metrics.jsonl" for stage in ("recognition", "speaking", "joint")]
-        steps = spec["fit"]["steps"] + (spec.get("speak") or {"steps": 0})["steps"]
+        fits = [spec[key] for key in ("fit", "speak") if spec.get(key)] + [one["fit"] for one in spec.get("stages", {}).values()]
+        stages = ("recognition", "speaking", *spec.get("stages", {}))
+        metrics = [config.run / name / stage / "metrics.jsonl" for stage in stages]
+        steps = sum(one["steps"] for one in fits)
         children.append(Child(name.replace("_", " "), command, metrics, steps, log))
     run_children(children, progress)
 
