@@ -1,0 +1,35 @@
+"""SEED's stages on several ranks: negatives of all ranks, one codebook, resumed to the bit. The scenarios run in
+image_ranks.py."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("image")
+    command = [sys.executable, str(Path(__file__).with_name("image_ranks.py")), str(folder)]
+    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, cwd=folder)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return json.loads((folder / "results.json").read_text())
+
+
+def test_two_ranks_learn_what_one_does(results):
+    for stage in ("align", "quantize"):
+        one, two = results["lines"][stage]
+        for found, wanted in zip(two, one, strict=True):
+            assert found == pytest.approx(wanted, rel=1e-3, abs=1e-4)
+    assert results["apart"][results["codebook"]] < 1e-5
+
+
+def test_stage_two_leaves_the_qformer_alone(results):
+    assert results["moved"] == 0.0
+
+
+def test_killed_in_stage_two_and_started_again_has_the_same_bits(results):
+    assert results["codes"] == [[0], [0, 0], [-9, -9], [0, 0]] and results["same"]
