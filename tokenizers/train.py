@@ -14,7 +14,8 @@ from pathlib import Path
 from mmpt.config import load_config
 from mmpt.scripts import main_guard
 from mmpt.training.distributed import world
-from mmpt.training.tokenizers import TokenizerSpec, train_tokenizer
+from mmpt.training.specs import TokenizerSpec
+from mmpt.training.tokenizers import train_tokenizer
 
 
 @main_guard

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from mmpt.config import load_config
-from mmpt.training.tokenizers import TokenizerSpec
+from mmpt.training.specs import TokenizerSpec
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SPECS = sorted((ROOT / "tokenizers").glob("*.yaml"))
