@@ -47,7 +47,9 @@ class _Quantize(QuantizeConfig, _Fitted):
 
 
 class _Draw(DrawConfig, _Fitted):
-    pass
+    """`generated_codes`: a file of codes such as tokenizers/encode.py writes of `data`, by a language model."""
+
+    generated_codes: Path | None = None
 
 
 class _Joint(JointConfig, _Fitted):
@@ -75,17 +77,21 @@ class ImageStages(Schema):
 
 
 class ImageSpec(Schema):
-    """`data`: document shards, of which every picture is used (the first `examples`), with its alternative text as caption."""
+    """`data`: document shards, of which every picture is used (the first `examples`), with its alternative text as caption.
+    `start`: the folder of a tokenizer that is trained further, instead of `tokenizer`, the configuration of a new one."""
 
     kind: Literal["image"]
     data: tuple[Path, ...] = pydantic.Field(min_length=1)
     examples: int | None = None
-    tokenizer: ImageTokenizerConfig
+    tokenizer: ImageTokenizerConfig | None = None
+    start: Path | None = None
     stages: ImageStages
 
     @pydantic.model_validator(mode="after")
     def _branches(self) -> "ImageSpec":
-        if self.stages.quantize and not self.tokenizer.branches:
+        if (self.tokenizer is None) == (self.start is None):
+            raise ValueError("expected either tokenizer or start")
+        if self.stages.quantize and self.tokenizer and not self.tokenizer.branches:
             raise ValueError("stages.quantize trains tokenizer.branches, which are missing")
         return self
 

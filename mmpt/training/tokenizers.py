@@ -1,13 +1,15 @@
 """Training of tokenizers, vocoders and text-to-token models on document shards, from a specification to a folder."""
 
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 import torch
 
+from mmpt.data.codes_file import read_codes
 from mmpt.data.shards.read import DocumentShards
 from mmpt.document import Image, Speech
-from mmpt.errors import DataError
+from mmpt.errors import ConfigError, DataError
 from mmpt.media import decode_image, decode_speech
 from mmpt.tokenizers.image.batches import ImageExample, image_batches
 from mmpt.tokenizers.image.stages import (
@@ -67,7 +69,7 @@ def _train_speech(spec: SpeechSpec, folder: Path, world: World) -> int:
 
 def _train_vocoder(spec: VocoderSpec, folder: Path, world: World) -> int:
     model = Vocoder(spec.vocoder)
-    sounds = [decode_speech(part.data) for part in _parts(spec.data, Speech, spec.examples)]
+    sounds = [decode_speech(part.data) for _, part in _parts(spec.data, Speech, spec.examples)]
     stopped = fit(model, vocoder_batches(sounds, spec.vocoder, spec.fit), spec.fit, folder / "vocoding", world)
     if world.rank == 0 and not stopped:
         model.save(folder / "vocoder")
@@ -90,13 +92,15 @@ def _train_text_to_codes(spec: TextToCodesSpec, folder: Path, world: World) -> i
 
 
 def _train_image(spec: ImageSpec, folder: Path, world: World) -> int:
-    model = ImageTokenizer(spec.tokenizer)
+    model = ImageTokenizer.load(spec.start) if spec.start else ImageTokenizer(spec.tokenizer)
+    if spec.stages.quantize and not model.config.branches:
+        raise ConfigError(f"{spec.start}: configured without `branches`, which stages.quantize trains")
     examples = _pictures(spec.data, spec.examples)
     kinds = {"joint": JointStage, "align": AlignStage, "quantize": QuantizeStage, "draw": DrawStage, "harden": DrawStage}
     for name, stage in spec.stages.given.items():
-        stopped = fit(
-            kinds[name](model, stage), image_batches(examples, spec.tokenizer, stage.fit), stage.fit, folder / name, world
-        )
+        chosen = _with_codes(examples, getattr(stage, "generated_codes", None))
+        batches = image_batches(chosen, model.config, stage.fit)
+        stopped = fit(kinds[name](model, stage), batches, stage.fit, folder / name, world)
         if stopped:
             return stopped
     if world.rank == 0:
@@ -106,21 +110,36 @@ def _train_image(spec: ImageSpec, folder: Path, world: World) -> int:
 
 def _utterances(folders: Sequence[Path], sample_rate: int, limit: int | None) -> list[SpeechExample]:
     parts = _parts(folders, Speech, limit)
-    found = [SpeechExample(decode_speech(part.data, sample_rate), part.text) for part in parts if part.text.strip()]
+    found = [SpeechExample(decode_speech(part.data, sample_rate), part.text) for _, part in parts if part.text.strip()]
     if not found:
         raise DataError(f"no utterance with a transcript in {', '.join(map(str, folders))}")
     return found
 
 
-def _pictures(folders: Sequence[Path], limit: int | None) -> list[ImageExample]:
-    found = [ImageExample(decode_image(part.data), part.alt) for part in _parts(folders, Image, limit)]
+def _pictures(folders: Sequence[Path], limit: int | None) -> list[tuple[str, ImageExample]]:
+    found = [(name, ImageExample(decode_image(part.data), part.alt)) for name, part in _parts(folders, Image, limit)]
     if not found:
         raise DataError(f"no picture in {', '.join(map(str, folders))}")
     return found
 
 
-def _parts(folders: Sequence[Path], kind: type, limit: int | None) -> list:
+def _with_codes(pictures: Sequence[tuple[str, ImageExample]], path: Path | None) -> list[ImageExample]:
+    """The examples, those that have a line in the codes file `path` with its codes. Raises `DataError` where none has."""
+    if path is None:
+        return [example for _, example in pictures]
+    codes = {line["id"]: line["codes"] for line in read_codes(path)}
+    if not any(name in codes for name, _ in pictures):
+        raise DataError(f"{path}: codes of none of the pictures, whose ids are such as {pictures[0][0]!r}")
+    return [example._replace(generated=codes.get(name)) for name, example in pictures]
+
+
+def _parts(folders: Sequence[Path], kind: type, limit: int | None) -> list[tuple[str, Speech | Image]]:
+    """The parts of a kind, the first `limit` of them, each with the id that tokenizers/encode.py gives it."""
+    documents = (document for folder in folders for document in DocumentShards(folder))
     stream = (
-        part for folder in folders for document in DocumentShards(folder) for part in document.parts if isinstance(part, kind)
+        (f"{document.id}/{place}", part)
+        for document in documents
+        for place, part in enumerate(document.parts)
+        if isinstance(part, kind)
     )
-    return [part for _, part in zip(range(limit), stream, strict=False)] if limit else list(stream)
+    return list(islice(stream, limit))

@@ -67,7 +67,7 @@ def tokenizer(**changes) -> ImageTokenizer:
 def batch(count: int = 8, seed: int = 0) -> ImageBatch:
     draw = torch.Generator().manual_seed(seed)
     pixels = F.interpolate(torch.rand(count, 3, 4, 4, generator=draw) * 2 - 1, 16, mode="bilinear")
-    return ImageBatch(pixels, torch.randint(1, 64, (count, 4), generator=draw))
+    return ImageBatch(pixels, torch.randint(1, 64, (count, 4), generator=draw), torch.full((count, 5), -1))
 
 
 def loss_of(output: StepOutput) -> torch.Tensor:
@@ -111,6 +111,22 @@ def test_the_terms_of_stage_two_are_their_definitions():
     assert float(found["restore"].total / found["restore"].count) == pytest.approx(float((1 - cosine).mean()), rel=1e-5)
     assert float(found["embed"].total / found["embed"].count) == pytest.approx(float(apart.mean()), rel=1e-5)
     assert (found["restore"].weight, found["embed"].weight, found["quantizer"].weight) == (2.0, 0.5, 5.0)
+
+
+def test_the_decoder_learns_from_generated_codes_where_there_are_some():
+    model = tokenizer(decoder={"patch": 4, "width": 16, "depth": 0, "heads": 2})
+    model.quantizer.codebook.normal_()
+    stage = DrawStage(model, DrawConfig(beginnings=0, empty=0, generated=1)).eval()
+    shown = batch(count=4)
+    given = torch.randint(0, 16, (4, 5))
+    given[2:] = -1
+    with torch.no_grad():
+        found = stage.training_step(shown._replace(generated=given), 0.5).terms["pixels"]
+        codes = torch.cat([given[:2], model.quantize(model.states(shown.pixels)[1]).codes[2:]])
+        drawn = model.decoder.coarse(model.quantizer.decode(codes))
+    difference = drawn - shown.pixels
+    expected = (difference**2 + 0.1 * difference.abs()).mean()
+    assert float(found.total / found.count) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_what_is_drawn_of_a_beginning_knows_nothing_of_the_rest():
@@ -197,7 +213,7 @@ def test_the_picture_side_of_open_clip_by_name_and_file(tmp_path):
     expected = reference.encode_image(((pixels + 1) / 2 - mean) / std)
     torch.testing.assert_close(model.target.embed(pixels), expected.detach())
     assert model.tower(pixels).shape == (2, 49, reference.visual.transformer.width)
-    shown = ImageBatch(pixels, torch.ones(2, 3, dtype=torch.int64))
+    shown = ImageBatch(pixels, torch.ones(2, 3, dtype=torch.int64), torch.full((2, 5), -1))
     for name in ("align", "quantize"):
         stage = STAGES[name][0](model, STAGES[name][1]).train()
         loss_of(stage.training_step(shown, 0.5)).backward()

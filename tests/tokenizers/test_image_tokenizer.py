@@ -292,7 +292,7 @@ def test_a_frozen_tower_of_timm_never_changes(tmp_path):
     model = tokenizer(EMA, steps=1, tower={"timm": "test_vit", "pretrained": False}, side=160).train()
     assert not model.tower.model.training
     pixels = torch.rand(4, 3, 160, 160) * 2 - 1
-    batch = ImageBatch(pixels, torch.ones(4, 2, dtype=torch.int64))
+    batch = ImageBatch(pixels, torch.ones(4, 2, dtype=torch.int64), torch.full((4, model.codes_per_image), -1))
     loss_of(JointStage(model, JointConfig()).training_step(batch, 0.5)).backward()
     assert all(parameter.grad is None for parameter in model.tower.parameters())
     assert model.qformer.queries.grad.abs().sum() > 0

@@ -18,7 +18,14 @@ def test_a_specification_can_be_read(path):
     assert load_config(path, TokenizerSpec).root.kind in path.stem
 
 
-@pytest.mark.parametrize("path", [one for one in SPECS if one.stem.split("_")[-1] in MEASURED_IN], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((ROOT / "tokenizers" / "ablations").glob("*.yaml")), ids=lambda path: path.stem)
+def test_an_ablation_changes_the_queries_or_the_codebook_alone(path):
+    base, other = (load_config(path.with_name(name), TokenizerSpec).root for name in ("base.yaml", path.name))
+    freed = {"qformer": base.tokenizer.qformer, "quantizer": base.tokenizer.quantizer}
+    assert other.tokenizer.model_copy(update=freed) == base.tokenizer and other.stages == base.stages
+
+
+@pytest.mark.parametrize("path", [one for one in SPECS if one.stem.partition("_")[2] in MEASURED_IN], ids=lambda path: path.stem)
 def test_a_specification_is_the_measured_one(path):
     spec = load_config(path, TokenizerSpec).root
     recipe = yaml.safe_load((ROOT / "recipes" / f"{MEASURED_IN[path.stem.split('_')[1]]}.yaml").read_text(encoding="utf-8"))

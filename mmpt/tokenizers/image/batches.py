@@ -13,20 +13,23 @@ from mmpt.tokenizers.image.config import ImageTokenizerConfig
 
 
 class ImageExample(NamedTuple):
-    """A picture and the text that goes with it."""
+    """A picture, the text that goes with it, and perhaps the codes that a language model gave for it."""
 
     picture: Image.Image
     text: str
+    generated: Sequence[int] | None = None
 
 
 class ImageBatch(NamedTuple):
-    """`pixels` float32 [B, 3, side, side] in −1 … 1; `captions` int64 [B, L], 0 where a caption is shorter."""
+    """`pixels` float32 [B, 3, side, side] in −1 … 1; `captions` int64 [B, L], 0 where a caption is shorter; `generated` int64
+    [B, queries], −1 where a picture has none."""
 
     pixels: torch.Tensor
     captions: torch.Tensor
+    generated: torch.Tensor
 
     def to(self, device: torch.device) -> "ImageBatch":
-        return ImageBatch(self.pixels.to(device), self.captions.to(device))
+        return ImageBatch(*(part.to(device) for part in self))
 
 
 class BatchPlan(Protocol):
@@ -55,7 +58,7 @@ def image_batches(
     """(step, rank, ranks) → that rank's share of the step's batch: epoch after epoch in a fresh order each, changed as
     `config.augment` says, all from `fit.seed` and the step.
 
-    Pictures are squashed once and kept as uint8. Raises `DataError` where there is no example.
+    Pictures are squashed once and kept as uint8. Raises `DataError` where there is no example, or generated codes do not fit.
     """
     if not examples:
         raise DataError("no pictures to train the image tokenizer on")
@@ -64,6 +67,7 @@ def image_batches(
     captions = np.zeros((len(rows), max(1, max(map(len, rows)))), dtype=np.int64)
     for row, ids in zip(captions, rows, strict=True):
         row[: len(ids)] = ids
+    generated = np.stack([_codes_or_none(example, config) for example in examples])
     orders: dict[int, np.ndarray] = {}
 
     def order(epoch: int) -> np.ndarray:
@@ -78,9 +82,19 @@ def image_batches(
         chosen = np.array([order(int(place) // len(examples))[int(place) % len(examples)] for place in places])
         draws = [np.random.default_rng((fit.seed, int(place), 1)) for place in places]
         changed = np.stack([_augment(pictures[i], config, random) for i, random in zip(chosen, draws, strict=True)])
-        return ImageBatch(to_pixels(changed), torch.from_numpy(captions[chosen]))
+        return ImageBatch(to_pixels(changed), torch.from_numpy(captions[chosen]), torch.from_numpy(generated[chosen]))
 
     return batch
+
+
+def _codes_or_none(example: ImageExample, config: ImageTokenizerConfig) -> np.ndarray:
+    queries, codes = config.qformer.queries, config.quantizer.codes
+    if example.generated is None:
+        return np.full(queries, -1, dtype=np.int64)
+    found = np.array(example.generated, dtype=np.int64)
+    if found.shape != (queries,) or found.min() < 0 or found.max() >= codes:
+        raise DataError(f"generated codes {found.tolist()} of {example.text!r}: expected {queries} from 0 to {codes - 1}")
+    return found
 
 
 def _augment(picture: np.ndarray, config: ImageTokenizerConfig, random: np.random.Generator) -> np.ndarray:

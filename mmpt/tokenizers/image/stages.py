@@ -49,13 +49,15 @@ class PerturbConfig(Schema):
 class DrawConfig(Schema):
     """The decoder alone learns to draw. `pixels` weighs the coarse picture (see `pixel_loss` for `tolerance`), `flow` what is
     drawn from it. Of the share `beginnings` of the pictures only a random number of the first codes is given, of the share
-    `empty` none, for guidance."""
+    `empty` none, for guidance. Of the pictures that have codes given by a language model, the share `generated` is learned from
+    those (the post-training of RobusTok, Qiu et al. 2025)."""
 
     pixels: float = pydantic.Field(10.0, ge=0)
     tolerance: int = pydantic.Field(0, ge=0)
     flow: float = pydantic.Field(1.0, ge=0)
     beginnings: float = pydantic.Field(0.3, ge=0, le=1)
     empty: float = pydantic.Field(0.1, ge=0, le=1)
+    generated: float = pydantic.Field(0.5, ge=0, le=1)
     perturb: PerturbConfig | None = None
 
 
@@ -158,10 +160,11 @@ class DrawStage(Stage):
         with torch.no_grad():
             tokenizer.quantizer.eval()
             quantized = tokenizer.quantize(tokenizer.states(batch.pixels)[1])
-            vectors = quantized.states
+            codes = quantized.codes
             if config.perturb:
-                changed = perturbed(quantized.codes, tokenizer.quantizer.decode, tokenizer.codes, config.perturb)
-                vectors = tokenizer.quantizer.decode(changed)
+                codes = perturbed(codes, tokenizer.quantizer.decode, tokenizer.codes, config.perturb)
+            other = (batch.generated >= 0) & (torch.rand(count, 1, device=codes.device) < config.generated)
+            vectors = tokenizer.quantizer.decode(torch.where(other, batch.generated, codes))
         vectors = tokenizer.decoder.first(vectors, self._given(count, vectors.device))
         coarse = tokenizer.decoder.coarse(vectors).float()
         found = {"pixels": Term.mean(pixel_loss(coarse, batch.pixels, config.tolerance), count, config.pixels)}
