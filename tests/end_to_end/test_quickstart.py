@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mmpt.data.shards.read import TokenShards
+from mmpt.data.shards.read import DocumentShards, TokenShards
+from mmpt.document import Image
 from mmpt.media import decode_image, decode_speech
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -118,3 +119,35 @@ def test_an_unknown_key_is_named(run):
     command = [sys.executable, ROOT / "recipes" / "quickstart.py", ROOT / "tests" / "end_to_end" / "tiny.yaml", "rnaks=2"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and "rnaks: unknown key" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_language_model_gives_codes_for_the_captions_of_pictures(run, tmp_path):
+    """Under the ids of encode.py, codes of one picture each, others by another seed; a prompt without a place for it is refused."""
+    shards = run / "shards" / "train"
+
+    def codes(name: str, *options: object) -> list[dict]:
+        command = [
+            sys.executable,
+            ROOT / "tokenizers" / "generate.py",
+            run,
+            shards,
+            tmp_path / name,
+            "--limit",
+            "5",
+            *map(str, options),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in (tmp_path / name / "codes.jsonl").open()]
+
+    first, other = codes("first", "--prompt", "draw {}"), codes("other", "--prompt", "draw {}", "--seed", 1)
+    ids = [f"{d.id}/{i}" for d in DocumentShards(shards) for i, part in enumerate(d.parts) if isinstance(part, Image)][:5]
+    vocabulary = TokenShards(run / "tokens" / "pretrain").vocabulary
+    for lines in (first, other):
+        assert [line["id"] for line in lines] == ids
+        assert all(len(line["codes"]) == vocabulary.codes_per_image for line in lines)
+        assert all(0 <= code < vocabulary.image_codes for line in lines for code in line["codes"])
+    assert first != other
+    command = [sys.executable, ROOT / "tokenizers" / "generate.py", run, shards, tmp_path / "no", "--prompt", "draw"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and "expected {}" in done.stderr and not (tmp_path / "no").exists()
