@@ -122,7 +122,7 @@ def test_an_unknown_key_is_named(run):
 
 
 def test_a_language_model_gives_codes_for_the_captions_of_pictures(run, tmp_path):
-    """Under the ids of encode.py, codes of one picture each, others by another seed; a prompt without a place for it is no use."""
+    """Under the ids of encode.py, codes of a picture each, others by another seed; a prompt without a place for it is no use."""
     shards = run / "shards" / "train"
 
     def codes(name: str, *options: object) -> list[dict]:
