@@ -14,16 +14,16 @@ from itertools import islice
 from pathlib import Path
 
 from mmpt.data.shards.read import DocumentShards
-from mmpt.document import Image, Speech
+from mmpt.document import Speech
 from mmpt.errors import DataError
-from mmpt.evaluation.image_page import write_image_page
-from mmpt.evaluation.image_tokenizer import Gates, evaluate_image_tokenizer, gate_figures
+from mmpt.evaluation.image_page import evaluate_image_run
+from mmpt.evaluation.image_tokenizer import gate_figures
 from mmpt.evaluation.speech_page import write_speech_page
 from mmpt.evaluation.speech_tokenizer import evaluate_speech_tokenizer
-from mmpt.media import decode_image, decode_speech
+from mmpt.media import decode_speech
 from mmpt.results import lines
 from mmpt.scripts import main_guard
-from mmpt.tokenizers.image.tokenizer import ImageTokenizer
+from mmpt.tokenizers.image.config import Gates
 from mmpt.tokenizers.kind import tokenizer_kind
 from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
 
@@ -44,15 +44,17 @@ def main() -> None:
     folder = arguments.run / "tokenizer" if (arguments.run / "tokenizer").is_dir() else arguments.run
     page = arguments.page or arguments.run / "evaluation.html"
     if tokenizer_kind(folder) == "image":
-        passed = of_pictures(arguments, folder, page)
-        sys.exit(0 if passed else 1)
+        sys.exit(0 if of_pictures(arguments, page) else 1)
     of_speech(arguments, folder, page)
 
 
 def of_speech(arguments: argparse.Namespace, folder: Path, page: Path) -> None:
     tokenizer = SpeechTokenizer.load(folder)
     recognizer = SpeechTokenizer.load(arguments.recognizer) if arguments.recognizer else None
-    spoken = parts(arguments, lambda part: isinstance(part, Speech) and part.text.strip(), "utterance with a transcript")
+    stream = (part for document in DocumentShards(arguments.shards) for part in document.parts)
+    spoken = list(islice((part for part in stream if isinstance(part, Speech) and part.text.strip()), arguments.limit))
+    if not spoken:
+        raise DataError(f"{arguments.shards}: no utterance with a transcript")
     waveforms, texts = [decode_speech(part.data, tokenizer.sample_rate) for part in spoken], [part.text for part in spoken]
     found = evaluate_speech_tokenizer(tokenizer, waveforms, texts, recognizer)
     metrics = [arguments.run / stage / "metrics.jsonl" for stage in ("recognition", "speaking")]
@@ -60,26 +62,12 @@ def of_speech(arguments: argparse.Namespace, folder: Path, page: Path) -> None:
     print(json.dumps(found.figures, indent=2))
 
 
-def of_pictures(arguments: argparse.Namespace, folder: Path, page: Path) -> bool:
-    tokenizer = ImageTokenizer.load(folder)
-    shown = parts(arguments, lambda part: isinstance(part, Image), "picture")
-    pictures, captions = [decode_image(part.data) for part in shown], [part.alt for part in shown]
-    found = evaluate_image_tokenizer(tokenizer, pictures, captions)
-    metrics = [arguments.run / stage / "metrics.jsonl" for stage in ("joint", "align", "quantize", "draw", "harden")]
-    write_image_page(page, arguments.run.name, pictures, captions, found, metrics)
+def of_pictures(arguments: argparse.Namespace, page: Path) -> bool:
+    found = evaluate_image_run(arguments.run, arguments.shards, page, arguments.limit)
     print(json.dumps(found.figures, indent=2))
     gates = gate_figures(found.figures, Gates(used=arguments.used, entropy=arguments.entropy, gap=arguments.gap))
     print("\n".join(lines(gates)), file=sys.stderr)
     return all(gate.ok for gate in gates)
-
-
-def parts(arguments: argparse.Namespace, wanted, name: str) -> list:
-    """The parts that are `wanted`, the first `--limit` of them."""
-    stream = (part for document in DocumentShards(arguments.shards) for part in document.parts)
-    found = list(islice(filter(wanted, stream), arguments.limit))
-    if not found:
-        raise DataError(f"{arguments.shards}: no {name}")
-    return found
 
 
 if __name__ == "__main__":

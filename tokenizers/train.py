@@ -4,7 +4,8 @@
     torchrun --nproc-per-node 2 tokenizers/train.py SPEC.yaml OUT
 
 OUT/tokenizer (vocoder, text_to_codes) is the result. Stopped at any moment, the same command goes on from the newest whole
-checkpoint; SIGTERM or Ctrl-C: the step ends, a checkpoint is saved, exit code 143 or 130.
+checkpoint; SIGTERM or Ctrl-C: the step ends, a checkpoint is saved, exit code 143 or 130. An image tokenizer that does not pass
+its gates on `held_out` is written all the same: exit code 1, and OUT/evaluation.html says why.
 """
 
 import argparse
@@ -12,6 +13,9 @@ import sys
 from pathlib import Path
 
 from mmpt.config import load_config
+from mmpt.evaluation.image_page import evaluate_image_run
+from mmpt.evaluation.image_tokenizer import gate_figures
+from mmpt.results import lines
 from mmpt.scripts import main_guard
 from mmpt.training.distributed import world
 from mmpt.training.specs import TokenizerSpec
@@ -28,7 +32,14 @@ def main() -> None:
     spec = load_config(arguments.spec, TokenizerSpec, arguments.overrides).root
     with world() as ranks:
         stopped = train_tokenizer(spec, arguments.out, ranks)
-    sys.exit(128 + stopped if stopped else 0)
+        first = ranks.rank == 0
+    if stopped:
+        sys.exit(128 + stopped)
+    if first and spec.kind == "image" and spec.held_out:
+        found = evaluate_image_run(arguments.out, spec.held_out, arguments.out / "evaluation.html")
+        gates = gate_figures(found.figures, spec.gates)
+        print("\n".join(lines(gates)))
+        sys.exit(0 if all(gate.ok for gate in gates) else 1)
 
 
 if __name__ == "__main__":

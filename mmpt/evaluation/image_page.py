@@ -2,18 +2,24 @@
 
 import html
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from mmpt.evaluation.image_tokenizer import ImageEvaluation
+from mmpt.data.shards.read import DocumentShards
+from mmpt.document import Image as Picture
+from mmpt.errors import DataError
+from mmpt.evaluation.image_tokenizer import ImageEvaluation, evaluate_image_tokenizer
 from mmpt.evaluation.plots import codebook_plot, training_plot
 from mmpt.evaluation.report import data_uri, page
-from mmpt.media import encode_png
+from mmpt.media import decode_image, encode_png
 from mmpt.storage import write_bytes
+from mmpt.tokenizers.image.tokenizer import ImageTokenizer
 
 SHOWN, NEIGHBOURS = 12, 4
+STAGES = ("joint", "align", "quantize", "draw", "harden")
 _MEANING = {
     "codes_used": "share of the codes in use",
     "entropy": "entropy of the codes ÷ that of even use",
@@ -22,6 +28,22 @@ _MEANING = {
     "read": "drawn pictures that read as their captions",
     "bits_per_image": "bits a picture",
 }
+
+
+def evaluate_image_run(run: Path, shards: Path, page: Path, limit: int | None = None) -> ImageEvaluation:
+    """Measure `run`/tokenizer, or the tokenizer in `run` itself, on the pictures of document shards, and write the page.
+
+    Raises `DataError` where the shards hold no picture.
+    """
+    tokenizer = ImageTokenizer.load(run / "tokenizer" if (run / "tokenizer").is_dir() else run)
+    stream = (part for document in DocumentShards(shards) for part in document.parts if isinstance(part, Picture))
+    shown = list(islice(stream, limit))
+    if not shown:
+        raise DataError(f"{shards}: no picture")
+    pictures, captions = [decode_image(part.data) for part in shown], [part.alt for part in shown]
+    found = evaluate_image_tokenizer(tokenizer, pictures, captions)
+    write_image_page(page, run.name, pictures, captions, found, [run / stage / "metrics.jsonl" for stage in STAGES])
+    return found
 
 
 def write_image_page(

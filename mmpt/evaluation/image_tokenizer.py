@@ -4,30 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pydantic
 import torch
 from PIL import Image
 
-from mmpt.config import Schema
 from mmpt.evaluation.pictures import Reader
 from mmpt.evaluation.retrieval import picture_text_recalls
 from mmpt.results import Figure
 from mmpt.tokenizers.image.batches import picture_bytes
+from mmpt.tokenizers.image.config import Gates
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
 from mmpt.tokenizers.quantizers import code_counts, codebook_health
 
 RANKS = (1, 5)
-
-
-class Gates(Schema):
-    """What a tokenizer must hold to be of use. `used`, `entropy`: least share of codes in use, least entropy ÷ log of their
-    number; `gap`: most points of R@mean that codes may lie below embeddings (SEED, table 1: 2.0 and 3.3); `prefixes`: whether
-    each beginning of the codes must draw something nearer to the picture than a shorter one and than other pictures' codes."""
-
-    used: float = pydantic.Field(0.5, ge=0, le=1)
-    entropy: float = pydantic.Field(0.5, ge=0, le=1)
-    gap: float = 3.3
-    prefixes: bool = True
 
 
 @dataclass(frozen=True)

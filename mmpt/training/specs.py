@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import pydantic
 
 from mmpt.config import Schema
-from mmpt.tokenizers.image.config import ImageTokenizerConfig
+from mmpt.tokenizers.image.config import Gates, ImageTokenizerConfig
 from mmpt.tokenizers.image.stages import AlignConfig, DrawConfig, JointConfig, QuantizeConfig
 from mmpt.tokenizers.speech.config import SpeechConfig
 from mmpt.tokenizers.speech.text_to_codes import TextToCodesConfig
@@ -78,7 +78,8 @@ class ImageStages(Schema):
 
 class ImageSpec(Schema):
     """`data`: document shards, of which every picture is used (the first `examples`), with its alternative text as caption.
-    `start`: the folder of a tokenizer that is trained further, instead of `tokenizer`, the configuration of a new one."""
+    `start`: the folder of a tokenizer that is trained further, instead of `tokenizer`, the configuration of a new one.
+    `held_out`: document shards on which the result must pass `gates`."""
 
     kind: Literal["image"]
     data: tuple[Path, ...] = pydantic.Field(min_length=1)
@@ -86,6 +87,8 @@ class ImageSpec(Schema):
     tokenizer: ImageTokenizerConfig | None = None
     start: Path | None = None
     stages: ImageStages
+    held_out: Path | None = None
+    gates: Gates = Gates()
 
     @pydantic.model_validator(mode="after")
     def _branches(self) -> "ImageSpec":

@@ -72,6 +72,14 @@ def test_each_stage_has_its_metrics_and_the_page_says_what_is_short(place):
     assert "data:image/png" in page and "http://" not in page
 
 
+@pytest.mark.parametrize(("gates", "code"), [({"used": 0, "entropy": 0, "gap": 100, "prefixes": False}, 0), ({"entropy": 1}, 1)])
+def test_a_training_ends_by_its_gates(place, gates, code):
+    changes = {"held_out": str(place / "shards"), "gates": gates}
+    done = harden(place, f"gated-{code}", [{"id": "noise/0/0", "codes": [0, 1, 2, 3]}], **changes)
+    assert done.returncode == code and "entropy" in done.stdout and ("short" in done.stdout) == bool(code)
+    assert (place / f"gated-{code}" / "tokenizer").is_dir() and (place / f"gated-{code}" / "evaluation.html").is_file()
+
+
 def test_the_decoder_alone_learns_from_the_codes_of_a_language_model(place):
     """Codes by `encode.py` under its ids, some changed, go back into training; no code of any picture changes by it."""
     assert run("encode", place / "seed" / "tokenizer", place / "shards", place / "codes").returncode == 0

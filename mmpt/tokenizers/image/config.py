@@ -140,3 +140,14 @@ class ImageTokenizerConfig(Schema):
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+
+class Gates(Schema):
+    """What a tokenizer must hold to be of use. `used`, `entropy`: least share of codes in use, least entropy ÷ log of their
+    number; `gap`: most points of R@mean that codes may lie below embeddings (SEED, table 1: 2.0 and 3.3); `prefixes`: whether
+    each beginning of the codes must draw something nearer to the picture than a shorter one and than other pictures' codes."""
+
+    used: float = pydantic.Field(0.5, ge=0, le=1)
+    entropy: float = pydantic.Field(0.5, ge=0, le=1)
+    gap: float = 3.3
+    prefixes: bool = True
