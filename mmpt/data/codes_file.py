@@ -53,16 +53,18 @@ class Speed:
     lost: int
     skipped: int
 
-    @property
-    def real_time_factor(self) -> float:
-        """Wall seconds for each of the unit: of speech, for a second of it."""
-        return self.wall / self.amount if self.amount else 0.0
-
     def __str__(self) -> str:
         return (
-            f"{self.items} done, {self.amount:.1f} {self.unit} in {self.wall:.1f} s ({self.real_time_factor:.4f} s for each); "
+            f"{self.items} done, {self.amount:.1f} {self.unit} in {self.wall:.1f} s ({rate(self.unit, self.amount, self.wall)}); "
             f"{self.lost} lost, {self.skipped} done before"
         )
+
+
+def rate(unit: str, amount: float, wall: float) -> str:
+    """How fast `amount` of `unit` was done in `wall` seconds: of speech, seconds for each second."""
+    if unit.startswith("seconds"):
+        return f"real-time factor {wall / max(amount, 1e-9):.4f}"
+    return f"{amount / max(wall, 1e-9):.1f} {unit} a second"
 
 
 def encode_media(medium: Medium[M], source: Path | str, out: Path, progress: Progress) -> Speed:
@@ -86,8 +88,8 @@ def encode_media(medium: Medium[M], source: Path | str, out: Path, progress: Pro
         _append(out / LOST_FILE, to_lines(item for _, item in batch if isinstance(item, Lost)))
         count, lost = count + len(whole), lost + len(batch) - len(whole)
         amount += sum(medium.size(item) for _, item in whole)
-        each = (time.perf_counter() - began) / max(amount, 1e-9)
-        progress.update(task, advance=len(batch), description=f"encoding: {each:.4f} s for each of {medium.unit}")
+        told = rate(medium.unit, amount, time.perf_counter() - began)
+        progress.update(task, advance=len(batch), description=f"encoding: {told}")
     return Speed(count, amount, medium.unit, time.perf_counter() - began, lost, len(done) + len(known_lost))
 
 
