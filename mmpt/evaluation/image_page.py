@@ -13,7 +13,7 @@ from mmpt.document import Image as Picture
 from mmpt.errors import DataError
 from mmpt.evaluation.image_tokenizer import ImageEvaluation, evaluate_image_tokenizer
 from mmpt.evaluation.plots import codebook_plot, training_plot
-from mmpt.evaluation.report import data_uri, page
+from mmpt.evaluation.report import data_uri, figure_tiles, page, plot_cards
 from mmpt.media import decode_image, encode_png
 from mmpt.storage import write_bytes
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
@@ -55,14 +55,9 @@ def write_image_page(
     metrics: Sequence[Path],
 ) -> None:
     """Write the page to `path`. `metrics` are the metrics.jsonl of its training, those that exist."""
-    tiles = "".join(
-        f'<div class="card tile"><b>{found.figures[name]:.3g}</b>{html.escape(meaning)}</div>'
-        for name, meaning in _MEANING.items()
-        if name in found.figures
-    )
+    tiles = figure_tiles(found.figures, _MEANING)
     plots = [codebook_plot(found.counts, "codes, most used first")]
-    plots += [training_plot(file, file.parent.name) for file in metrics if file.exists()]
-    cards = "".join(f'<div class="card"><img alt="" src="{data_uri("image/svg+xml", plot)}"></div>' for plot in plots)
+    cards = plot_cards([*plots, *(training_plot(file, file.parent.name) for file in metrics if file.exists())])
     chosen = range(0, len(pictures), max(1, len(pictures) // SHOWN))[:SHOWN]
     counts = list(found.drawn)
     head = "".join(f"<th>{text}</th>" for text in ["original", *(f"{k} code{'s' * (k > 1)}" for k in counts), "caption"])

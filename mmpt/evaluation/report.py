@@ -2,7 +2,7 @@
 
 import base64
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmpt.data.shards.read import DocumentShards
@@ -110,6 +110,17 @@ def _plot(svg: bytes) -> str:
 def data_uri(media_type: str, data: bytes) -> str:
     """`data` as a URI that holds it."""
     return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
+
+
+def figure_tiles(figures: Mapping[str, float], meanings: Mapping[str, str]) -> str:
+    """A tile for each of the `figures` that has a meaning, in the order of the meanings."""
+    known = [(figures[name], meaning) for name, meaning in meanings.items() if name in figures]
+    return "".join(f'<div class="card tile"><b>{value:.3g}</b>{html.escape(meaning)}</div>' for value, meaning in known)
+
+
+def plot_cards(plots: Sequence[bytes]) -> str:
+    """SVG plots as cards."""
+    return "".join(f'<div class="card"><img alt="" src="{data_uri("image/svg+xml", plot)}"></div>' for plot in plots)
 
 
 def part_html(part: Part) -> str:

@@ -9,7 +9,7 @@ import torch
 
 from mmpt.document import Speech
 from mmpt.evaluation.plots import codebook_plot, spectrogram_plot, training_plot
-from mmpt.evaluation.report import data_uri, page, part_html
+from mmpt.evaluation.report import data_uri, figure_tiles, page, part_html, plot_cards
 from mmpt.evaluation.speech_tokenizer import SpeechEvaluation
 from mmpt.media import encode_wav
 from mmpt.storage import write_bytes
@@ -39,14 +39,9 @@ def write_speech_page(
     metrics: Sequence[Path],
 ) -> None:
     """Write the page to `path`. `metrics` are the metrics.jsonl of its training, those that exist."""
-    tiles = "".join(
-        f'<div class="card tile"><b>{found.figures[name]:.3g}</b>{html.escape(meaning)}</div>'
-        for name, meaning in _MEANING.items()
-        if name in found.figures
-    )
+    tiles = figure_tiles(found.figures, _MEANING)
     plots = [codebook_plot(found.counts, "codes, most used first")] if found.counts else []
-    plots += [training_plot(file, file.parent.name) for file in metrics if file.exists()]
-    cards = "".join(f'<div class="card"><img alt="" src="{data_uri("image/svg+xml", plot)}"></div>' for plot in plots)
+    cards = plot_cards([*plots, *(training_plot(file, file.parent.name) for file in metrics if file.exists())])
     seconds, count = found.figures["seconds"], int(found.figures["utterances"])
     body = [
         f"<h1>{html.escape(title)}</h1>",
