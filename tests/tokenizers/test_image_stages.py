@@ -30,14 +30,19 @@ from mmpt.tokenizers.image.tokenizer import ImageTokenizer
 from mmpt.tokenizers.terms import StepOutput
 
 STAGES = {
-    "align": (AlignStage, AlignConfig(describe=0.1)),
+    "align": (AlignStage, AlignConfig()),
+    "align and describe": (AlignStage, AlignConfig(describe=0.1)),
+    "align and draw": (AlignStage, AlignConfig(pixels=10, beginnings=1)),
     "quantize": (QuantizeStage, QuantizeConfig()),
     "draw": (DrawStage, DrawConfig()),
     "harden": (DrawStage, DrawConfig(perturb=PerturbConfig(neighbours=3))),
     "joint": (JointStage, JointConfig()),
 }
+_ALIGNED = {"tower", "qformer", "text", "summary", "scale"}
 LEARNS = {
-    "align": {"tower", "qformer", "down", "text", "describer", "summary", "scale"},
+    "align": _ALIGNED,
+    "align and describe": _ALIGNED | {"down", "describer"},
+    "align and draw": _ALIGNED | {"down", "decoder"},
     "quantize": {"down", "restoring", "embedding"},
     "draw": {"decoder"},
     "harden": {"decoder"},
@@ -111,6 +116,22 @@ def test_the_terms_of_stage_two_are_their_definitions():
     assert float(found["restore"].total / found["restore"].count) == pytest.approx(float((1 - cosine).mean()), rel=1e-5)
     assert float(found["embed"].total / found["embed"].count) == pytest.approx(float(apart.mean()), rel=1e-5)
     assert (found["restore"].weight, found["embed"].weight, found["quantizer"].weight) == (2.0, 0.5, 5.0)
+
+
+@pytest.mark.parametrize("beginnings", [0.0, 1.0])
+def test_stage_one_draws_from_all_states_or_from_the_first(beginnings):
+    model = tokenizer()
+    stage = AlignStage(model, AlignConfig(pixels=1.0, beginnings=beginnings))
+    shown = batch(count=64)
+    seen = []
+    model.decoder.coarse.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    torch.manual_seed(0)
+    stage.training_step(shown, 0.5)
+    (vectors,) = seen
+    nothing = (vectors == model.decoder.nothing).all(dim=-1)  # [64, 5]
+    assert not nothing[:, 0].any() and (nothing[:, 1:] >= nothing[:, :-1]).all()  # a beginning, never empty
+    whole = float((~nothing[:, -1]).float().mean())
+    assert whole == 1.0 if beginnings == 0 else 0.05 < whole < 0.4
 
 
 def test_the_decoder_learns_from_generated_codes_where_there_are_some():

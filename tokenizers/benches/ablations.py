@@ -3,10 +3,12 @@
     python tokenizers/benches/ablations.py [RUNS]
 
 Trains every file of tokenizers/ablations (one core each; finished trainings in RUNS, default runs/ablations, are not repeated)
-and measures held-out combinations. `predicts`: how much of the picture's embedding its codes predict, cosine. Writes
-tokenizers/results/ablations.json.
+and measures held-out combinations. `predicts`: how much of the picture's embedding its codes predict, cosine. `bits of a code
+after those before it`: what a small GRU, trained on the codes of the training pictures, needs for a held-out one; the fewer, the
+easier the codes are for a causal language model. Writes tokenizers/results/ablations.json.
 """
 
+import math
 import sys
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import numpy as np
 import pictures
 import torch
 import yaml
+from torch import nn
 
 from mmpt.evaluation.retrieval import picture_text_recalls
 from mmpt.results import Figure, report
@@ -31,10 +34,15 @@ def main() -> None:
         for path in sorted((digits.ROOT / "tokenizers" / "ablations").glob("*.yaml"))
     }
     digits.train(specs)
+    known, _ = pictures.pictures_of(train)
     shown, names = pictures.pictures_of(test)
     figures = []
     for run in specs:
-        found = measured(ImageTokenizer.load(run / "tokenizer"), shown, names)
+        tokenizer = ImageTokenizer.load(run / "tokenizer")
+        found = measured(tokenizer, shown, names)
+        found["bits of a code after those before it"] = bits_of_a_code(
+            tokenizer.encode(known), tokenizer.encode(shown), tokenizer.codes
+        )
         figures += [Figure(f"{run.name}: {key}", value) for key, value in found.items()]
         figures.append(Figure(f"{run.name}: training, minutes", digits.training_seconds(run) / 60))
     sys.exit(0 if report(figures, digits.RESULTS / "ablations.json") else 1)
@@ -57,6 +65,37 @@ def measured(tokenizer: ImageTokenizer, shown: list, names: list[str]) -> dict[s
         "gap, points": 100 * (recalls["embeddings"]["R@mean"] - recalls["codes"]["R@mean"]),
         "predicts": float(near.mean()),
     }
+
+
+class NextCode(nn.Module):
+    """A GRU over the codes before, with the place of the next."""
+
+    def __init__(self, codes: int, length: int, width: int = 128):
+        super().__init__()
+        self.codes, self.places = nn.Embedding(codes + 1, width), nn.Embedding(length, width)
+        self.gru = nn.GRU(width, width, batch_first=True)
+        self.out = nn.Linear(width, codes)
+
+    def forward(self, codes: torch.Tensor) -> torch.Tensor:
+        """Mean cross-entropy, in bits, of `codes` [B, T]."""
+        before = torch.nn.functional.pad(codes[:, :-1] + 1, (1, 0))
+        hidden, _ = self.gru(self.codes(before) + self.places.weight)
+        return nn.functional.cross_entropy(self.out(hidden).flatten(0, 1), codes.flatten()) / math.log(2)
+
+
+def bits_of_a_code(train: np.ndarray, test: np.ndarray, codes: int, steps: int = 1000, batch: int = 128) -> float:
+    torch.manual_seed(0)
+    model, (known, held) = NextCode(codes, train.shape[1]), map(torch.from_numpy, (train, test))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.003, weight_decay=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.003, total_steps=steps)
+    for _ in range(steps):
+        loss = model(known[torch.randint(len(known), (batch,))])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    with torch.inference_mode():
+        return float(model(held))
 
 
 if __name__ == "__main__":

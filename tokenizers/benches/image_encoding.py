@@ -5,6 +5,9 @@
 256 pictures of 320 × 240, timm's vit_small_patch16_224 with random weights, 32 queries, 8,192 codes of 32 values; both pipelines
 take PIL pictures and give codes, in batches of 64, in turn on the same threads. The plain one resizes and normalises by
 torchvision, one picture at a time. Also: whether codes depend on the batch. Writes tokenizers/results/image_encoding.json.
+
+On a GPU instead: the tower (ViT-g/14) and Q-Former of tokenizers/image_seed.yaml in bfloat16, with random weights, from pixels on
+the device to codes, and their share of the peak of an H100. Writes tokenizers/results/image_encoding_gpu.json.
 """
 
 import statistics
@@ -15,7 +18,9 @@ from collections.abc import Callable
 import digits
 import numpy as np
 import torch
+import yaml
 from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 from vector_quantize_pytorch import VectorQuantize
 
@@ -33,8 +38,15 @@ CONFIG = {
 }
 
 
+H100_BF16 = 989e12
+"""Dense bfloat16 FLOP/s of an H100 SXM (NVIDIA's data sheet)."""
+
+
 def main() -> None:
     torch.manual_seed(0)
+    if torch.cuda.is_available():
+        figures = on_gpu()
+        sys.exit(0 if report(figures, digits.RESULTS / "image_encoding_gpu.json", ["open-clip-torch"]) else 1)
     tokenizer = ImageTokenizer(ImageTokenizerConfig(**CONFIG)).eval()
     tokenizer.quantizer.codebook.normal_()
     random = np.random.default_rng(0)
@@ -58,6 +70,31 @@ def main() -> None:
     ]
     packages = ["torchvision", "timm", "vector-quantize-pytorch"]
     sys.exit(0 if report(figures, digits.RESULTS / "image_encoding.json", packages) else 1)
+
+
+def on_gpu(device: str = "cuda", batch: int = 256, rounds: int = 20) -> list[Figure]:
+    spec = yaml.safe_load((digits.ROOT / "tokenizers" / "image_seed.yaml").read_text(encoding="utf-8"))["tokenizer"]
+    config = ImageTokenizerConfig(**{**spec, "tower": {"open_clip": spec["tower"]["open_clip"]}, "branches": None})
+    tokenizer = ImageTokenizer(config).to(device).eval().requires_grad_(False)
+    pixels = torch.rand(batch, 3, config.side, config.side, device=device) * 2 - 1
+
+    def encode() -> torch.Tensor:
+        with torch.inference_mode(), torch.autocast(device, torch.bfloat16):
+            return tokenizer.quantize(tokenizer.states(pixels)[1]).codes.cpu()  # waits for the device
+
+    with FlopCounterMode(display=False) as counter:
+        encode()
+    times = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        encode()
+        times.append(time.perf_counter() - began)
+    seconds = statistics.median(times)
+    return [
+        Figure("images/s", batch / seconds),
+        Figure("GFLOP for a picture", counter.get_total_flops() / batch / 1e9),
+        Figure("share of the bf16 peak of an H100", counter.get_total_flops() / seconds / H100_BF16),
+    ]
 
 
 def plain(tokenizer: ImageTokenizer, shown: list[Image.Image]) -> Callable:

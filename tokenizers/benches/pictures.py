@@ -8,6 +8,7 @@ from pathlib import Path
 
 import digits
 import numpy as np
+import yaml
 from PIL import Image as Pillow
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -19,13 +20,29 @@ from mmpt.data.engine.run import RunConfig
 from mmpt.data.shards.read import DocumentShards
 from mmpt.data.shards.write import ShardWriter
 from mmpt.data.sources import scenes
-from mmpt.document import Document, Image
+from mmpt.document import Document, Image, Text
 from mmpt.media import decode_image, encode_png
 from mmpt.progress import progress_bars
 from mmpt.storage import MANIFEST
 
 GARMENTS = digits.ROOT.parent / "shared" / "data" / "garments" / "sprite.png"
 CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+
+
+KINDS = ("scenes", "garments")
+Reader = Callable[[Pillow.Image], str]
+
+
+def shards(kind: str, runs: Path) -> tuple[Path, Path]:
+    """Document shards to train on and to test on; made in `runs` where they are not there yet."""
+    make = {"scenes": scene_shards, "garments": garment_shards}[kind]
+    return make(runs / f"{kind}-train", False), make(runs / f"{kind}-test", True)
+
+
+def specification(kind: str, train: Path) -> dict:
+    """tokenizers/image_seed_scenes.yaml or image_seed_garments.yaml with these data."""
+    text = (digits.ROOT / "tokenizers" / f"image_seed_{kind}.yaml").read_text(encoding="utf-8")
+    return {**yaml.safe_load(text), "data": [str(train)]}
 
 
 def scene_shards(out: Path, test: bool) -> Path:
@@ -36,7 +53,7 @@ def scene_shards(out: Path, test: bool) -> Path:
             for number, scene in enumerate(chosen if test else chosen * 2):
                 drawn = scenes.draw(scene, 1_000_000 * test + number)
                 part = Image(encode_png(drawn), "png", drawn.width, drawn.height, alt=scene.caption())
-                writer.write(Document(f"scenes/{number}", "scenes", (part,)))
+                writer.write(Document(f"scenes/{number}", "scenes", (Text(scene.caption()), part)))
     return out
 
 
@@ -65,6 +82,15 @@ def attributes(caption: str) -> tuple[str, ...]:
     return (*items, scene.relation, scene.background)
 
 
+def accuracy(drawn: Sequence[Pillow.Image], captions: Sequence[str], reader: Reader) -> float:
+    """Share of the captions' attributes that are read right in the `drawn` pictures."""
+    scores = []
+    for picture, caption in zip(drawn, captions, strict=True):
+        wanted, seen = attributes(caption), attributes(reader(picture))
+        scores.append(np.mean([a == b for a, b in zip(wanted, seen, strict=True)]) if len(seen) == len(wanted) else 0.0)
+    return float(np.mean(scores))
+
+
 def probe(train: np.ndarray, train_names: Sequence[str], test: np.ndarray, test_names: Sequence[str]) -> float:
     """Accuracy of linear classifiers on features [n, …], the mean over the attributes of the captions."""
     train, test = train.reshape(len(train), -1), test.reshape(len(test), -1)
@@ -76,7 +102,7 @@ def probe(train: np.ndarray, train_names: Sequence[str], test: np.ndarray, test_
     return float(np.mean(scores))
 
 
-def classifier(pictures: Sequence[Pillow.Image], names: Sequence[str]) -> Callable[[Pillow.Image], str]:
+def classifier(pictures: Sequence[Pillow.Image], names: Sequence[str]) -> Reader:
     """Names a picture by its pixels: a support vector machine with a radial kernel, trained on real ones."""
     model = SVC(C=5.0, gamma="scale").fit(np.stack([_grey(picture) for picture in pictures]), list(names))
     return lambda picture: str(model.predict(_grey(picture)[None])[0])

@@ -9,19 +9,20 @@ after hardening. Writes tokenizers/results/seed.json.
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import digits
 import numpy as np
 import pictures
 import torch
-import yaml
 from safetensors.torch import load_file
 
 from mmpt.evaluation.image_page import write_image_page
-from mmpt.evaluation.image_tokenizer import ImageEvaluation, evaluate_image_tokenizer
+from mmpt.evaluation.image_tokenizer import ImageEvaluation, evaluate_image_tokenizer, gate_figures
 from mmpt.evaluation.pictures import read_scene
 from mmpt.results import Figure, report
+from mmpt.tokenizers.image.config import Gates
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
 
 WRONG = 0.1
@@ -31,18 +32,8 @@ WRONG = 0.1
 def main() -> None:
     runs = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/seed")
     torch.set_num_threads(1)
-    data = {
-        "scenes": (pictures.scene_shards(runs / "scenes-train", False), pictures.scene_shards(runs / "scenes-test", True)),
-        "garments": (
-            pictures.garment_shards(runs / "garments-train", False),
-            pictures.garment_shards(runs / "garments-test", True),
-        ),
-    }
-    specs = {}
-    for name, (train, _) in data.items():
-        spec = yaml.safe_load((digits.ROOT / "tokenizers" / f"image_seed_{name}.yaml").read_text())
-        specs[runs / name] = {**spec, "data": [str(train)]}
-    digits.train(specs)
+    data = {name: pictures.shards(name, runs) for name in pictures.KINDS}
+    digits.train({runs / name: pictures.specification(name, train) for name, (train, _) in data.items()})
     figures = []
     for name, (train, test) in data.items():
         figures += measured(runs / name, name, train, test)
@@ -63,13 +54,14 @@ def measured(run: Path, name: str, train: Path, test: Path) -> list[Figure]:
         tokenizer.features_of_codes(codes), known_names[some], tokenizer.features_of_codes(found.codes), names
     )
     kept = found.figures["read"] / found.figures["read in originals"]
-    bars = {"gap": (3.3, True), "codes_used": (0.9,)}
+    gates = gate_figures(found.figures, Gates(used=0.9))
     rows = [
-        *(Figure(f"{name}: {key}", value, *bars.get(key, ())) for key, value in found.figures.items() if "distance" not in key),
-        Figure(f"{name}: linear probe on embeddings", on_embeddings),
-        Figure(f"{name}: linear probe on codes / on embeddings", on_codes / on_embeddings, 0.95),
-        Figure(f"{name}: read in drawn / in originals", kept, 0.9 if name == "scenes" else 0.85),
-        Figure(f"{name}: training, minutes", digits.training_seconds(run) / 60),
+        *(replace(gate, name=f"{gate.name}: {name}") for gate in gates),
+        *(Figure(f"{key}: {name}", value) for key, value in found.figures.items() if key not in ("gap", "codes_used", "entropy")),
+        Figure(f"linear probe on embeddings: {name}", on_embeddings),
+        Figure(f"linear probe on codes / on embeddings: {name}", on_codes / on_embeddings, 0.95),
+        Figure(f"read in drawn / in originals: {name}", kept, 0.9 if name == "scenes" else 0.85),
+        Figure(f"training, minutes: {name}", digits.training_seconds(run) / 60),
     ]
     return rows + robustness(run, name, tokenizer, found, names, reader)
 
@@ -80,24 +72,20 @@ def robustness(run: Path, name: str, tokenizer: ImageTokenizer, found: ImageEval
     wrong = np.where(
         random.random(found.codes.shape) < WRONG, random.integers(0, tokenizer.codes, found.codes.shape), found.codes
     )
-    before = ImageTokenizer.load(run / "tokenizer")
-    weights = load_file(sorted((run / "draw" / "checkpoints").glob("step-*"))[-1] / "model.safetensors")
-    before.load_state_dict({key.removeprefix("tokenizer."): value for key, value in weights.items()})
     rows = []
-    for when, one in (("before", before), ("after", tokenizer)):
-        right, spoiled = (accuracy(one, codes, names, reader) for codes in (found.codes, wrong))
-        rows.append(Figure(f"{name}: attributes read {when} hardening", right))
-        rows.append(Figure(f"{name}: the same with a tenth of the codes wrong, {when}", spoiled))
+    for when, one in (("before", before_hardening(run)), ("after", tokenizer)):
+        right, spoiled = (pictures.accuracy(one.decode(codes), names, reader) for codes in (found.codes, wrong))
+        rows.append(Figure(f"attributes read {when} hardening: {name}", right))
+        rows.append(Figure(f"the same with a tenth of the codes wrong, {when}: {name}", spoiled))
     return rows
 
 
-def accuracy(tokenizer: ImageTokenizer, codes: np.ndarray, names: list[str], reader) -> float:
-    """Share of attributes that are read right in the drawn pictures."""
-    scores = []
-    for drawn, name in zip(tokenizer.decode(codes), names, strict=True):
-        wanted, seen = pictures.attributes(name), pictures.attributes(reader(drawn))
-        scores.append(np.mean([a == b for a, b in zip(wanted, seen, strict=True)]) if len(seen) == len(wanted) else 0.0)
-    return float(np.mean(scores))
+def before_hardening(run: Path) -> ImageTokenizer:
+    """The tokenizer as stage `draw` left it."""
+    tokenizer = ImageTokenizer.load(run / "tokenizer")
+    weights = load_file(sorted((run / "draw" / "checkpoints").glob("step-*"))[-1] / "model.safetensors")
+    tokenizer.load_state_dict({key.removeprefix("tokenizer."): value for key, value in weights.items()})
+    return tokenizer
 
 
 if __name__ == "__main__":

@@ -21,9 +21,14 @@ from mmpt.tokenizers.terms import StepOutput, Term, UsedCodes
 class AlignConfig(Schema):
     """Stage I of SEED (Ge et al. 2023, section 3.1): the Q-Former, and a tower that is not a published one, learn to tell which
     caption a picture has. `describe`: weight of the caption written by a small decoder from all states before they are quantised
-    (the captioning loss of BLIP-2, which SEED leaves out)."""
+    (the captioning loss of BLIP-2, which SEED leaves out). `pixels`: weight of the coarse picture drawn from these states, so
+    that a tower from scratch learns more of a picture than its caption tells; one that was trained on millions knows it. Of the
+    share `beginnings` of the pictures it is drawn from the first states alone, a random number of them, so that what says most
+    comes first (nested dropout, Rippel et al. 2014)."""
 
     describe: float = pydantic.Field(0.0, ge=0)
+    pixels: float = pydantic.Field(0.0, ge=0)
+    beginnings: float = pydantic.Field(0.3, ge=0, le=1)
 
 
 class QuantizeConfig(Schema):
@@ -109,8 +114,12 @@ class AlignStage(Stage):
 
     def __init__(self, tokenizer: ImageTokenizer, config: AlignConfig):
         learned = [tokenizer.tower, tokenizer.qformer, tokenizer.text, tokenizer.summary, tokenizer.scale]
+        if config.describe or config.pixels:
+            learned.append(tokenizer.down)
         if config.describe:
-            learned += [tokenizer.describer, tokenizer.down]
+            learned.append(tokenizer.describer)
+        if config.pixels:
+            learned += [tokenizer.decoder.coarse, tokenizer.decoder.nothing]
         super().__init__(tokenizer, *learned)
         self.config = config
 
@@ -122,6 +131,10 @@ class AlignStage(Stage):
         found = {"contrast": Term.mean(contrast, count)}
         if self.config.describe:
             found["describe"] = Term.mean(tokenizer.describer(states, batch.captions), count, self.config.describe)
+        if self.config.pixels:
+            known = tokenizer.decoder.first(states, _given(states, self.config.beginnings))
+            drawn = tokenizer.decoder.coarse(known).float()
+            found["pixels"] = Term.mean(pixel_loss(drawn, batch.pixels, 0), count, self.config.pixels)
         return StepOutput(found)
 
 
@@ -165,19 +178,12 @@ class DrawStage(Stage):
                 codes = perturbed(codes, tokenizer.quantizer.decode, tokenizer.codes, config.perturb)
             other = (batch.generated >= 0) & (torch.rand(count, 1, device=codes.device) < config.generated)
             vectors = tokenizer.quantizer.decode(torch.where(other, batch.generated, codes))
-        vectors = tokenizer.decoder.first(vectors, self._given(count, vectors.device))
+        vectors = tokenizer.decoder.first(vectors, _given(vectors, config.beginnings, config.empty))
         coarse = tokenizer.decoder.coarse(vectors).float()
         found = {"pixels": Term.mean(pixel_loss(coarse, batch.pixels, config.tolerance), count, config.pixels)}
         if tokenizer.decoder.flow is not None:
             found["flow"] = tokenizer.decoder.flow.loss(batch.pixels, coarse.detach(), vectors)._replace(weight=config.flow)
         return StepOutput(found)
-
-    def _given(self, count: int, device: torch.device) -> torch.Tensor:
-        """How many of the first codes of each picture are given."""
-        queries, chance = self.tokenizer.codes_per_image, torch.rand(count, device=device)
-        random = torch.randint(1, queries + 1, (count,), device=device)
-        given = torch.where(chance < self.config.beginnings + self.config.empty, random, queries)
-        return torch.where(chance < self.config.empty, 0, given)
 
 
 class JointStage(Stage):
@@ -218,3 +224,12 @@ def perturbed(
     wrong = torch.rand(codes.shape, device=codes.device) < config.codes
     wrong &= torch.rand(len(codes), 1, device=codes.device) < config.pictures
     return torch.where(wrong, chosen, codes)
+
+
+def _given(vectors: torch.Tensor, beginnings: float, empty: float = 0.0) -> torch.Tensor:
+    """How many of the first of `vectors` [B, queries, D] are given of each picture: [B]."""
+    (count, queries), device = vectors.shape[:2], vectors.device
+    chance = torch.rand(count, device=device)
+    random = torch.randint(1, queries + 1, (count,), device=device)
+    given = torch.where(chance < beginnings + empty, random, queries)
+    return torch.where(chance < empty, 0, given)
