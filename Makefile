@@ -28,6 +28,10 @@ bench-tokenizers: $(READY)
 	$(BIN)/python tokenizers/benches/speakers.py runs/speakers || short=1; \
 	$(BIN)/python tokenizers/benches/vocoder.py runs/vocoder || short=1; \
 	for bench in encoding text_to_codes; do $(BIN)/python tokenizers/benches/$$bench.py runs/rates/ema-12.5/tokenizer || short=1; done; \
+	$(BIN)/python tokenizers/benches/seed.py runs/seed || short=1; \
+	$(BIN)/python tokenizers/benches/ablations.py runs/ablations || short=1; \
+	$(BIN)/python tokenizers/benches/generated_codes.py runs/seed || short=1; \
+	$(BIN)/python tokenizers/benches/image_encoding.py || short=1; \
 	test -z "$$short"
 
 $(READY): pyproject.toml

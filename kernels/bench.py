@@ -2,41 +2,112 @@
 
     OMP_NUM_THREADS=1 python kernels/bench.py
 
-Times are medians over pairs, kernel and peer in turn: CPU seconds of one thread, or seconds between synchronisations on a GPU.
+Times are medians over pairs, kernel and peer in turn: CPU seconds of one thread, or seconds between synchronisations on a GPU,
+where the kernels' own bars are shares of an H100's roofline. Peers that are not installed have no row.
 """
 
 import re
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import get_context
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from vector_quantize_pytorch.vector_quantize_pytorch import cdist
+from vector_quantize_pytorch import VectorQuantize
 
+from mmpt.kernels import rms_norm, rope, swiglu
 from mmpt.kernels.cross_entropy import weighted_linear_cross_entropy
 from mmpt.kernels.nearest_code import nearest_code
 from mmpt.results import Figure, device, report
 
 PAIRS = 5
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-TOKENS, VOCABULARY, WIDTH = 2048, 32_000, 512
+GPU = torch.cuda.is_available()
+DEVICE = torch.device("cuda" if GPU else "cpu")
+DTYPE = torch.bfloat16 if GPU else torch.float32
+H100_BANDWIDTH, H100_BF16 = 3.35e12, 989e12  # bytes/s and FLOP/s of the data sheet (SXM)
+TOKENS, VOCABULARY, WIDTH = (32_768, 131_072, 4096) if GPU else (4096, 150_000, 1024)
+SUPERVISED = (1.0, 0.3)
+IMAGE_TOKENS, CAPTION_TOKENS, ROW = 34, 15, 200  # of image-caption data: means, and the length that rows are padded to
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    figures = [*nearest_figures(), *cross_entropy_figures(), *fused_figures(), *packing_figures()]
+    name = re.sub(r"[^a-z0-9]+", "-", device().lower()).strip("-")
+    packages = ["triton", "vector-quantize-pytorch", *filter(installed, ("liger-kernel", "cut-cross-entropy"))]
+    sys.exit(0 if report(figures, Path(__file__).parent / "results" / f"{name}.json", packages) else 1)
+
+
+def nearest_figures() -> Iterator[Figure]:
+    """Against the lookup in vector-quantize-pytorch's codebook, in evaluation mode."""
+    for rows, codes, width in [(262_144, 8192, 256)] if GPU else [(8192, k, d) for k in (4096, 16_384) for d in (32, 256)]:
+        draw = torch.Generator().manual_seed(0)
+        x = torch.randn(rows, width, generator=draw).to(DEVICE)
+        peer = VectorQuantize(dim=width, codebook_size=codes).to(DEVICE).eval()._codebook
+        codebook = peer.embed[0].clone()
+        with torch.no_grad():
+            times = paired(partial(nearest_code, x, codebook), partial(peer, x[None]))
+        where = f"nearest code, {rows} rows, {codes} codes of {width}"
+        yield Figure(f"{where}: speed / vector-quantize-pytorch", speed(times), 3.0)
+        yield Figure(f"{where}: GFLOP/s", 2 * rows * codes * width / median(times, 0) / 1e9)
+
+
+def cross_entropy_figures() -> Iterator[Figure]:
+    """Forward and backward, hidden states and head learned, against all logits at once and against peers that are installed."""
+    for share in SUPERVISED:
+        where = f"linear cross entropy, {share:.0%} supervised".replace("%", " %")
+        ours = loss_run(weighted_linear_cross_entropy, share)
+        flops = 6 * TOKENS * share * VOCABULARY * WIDTH
+        if not GPU:
+            times = paired(ours, loss_run(unfused, share))
+            memory = [peak_bytes(function, share) for function in (weighted_linear_cross_entropy, unfused)]
+            yield Figure(f"{where}: time / unfused", ratio(times), 1.1 if share == 1 else 0.45, at_most=True)
+            yield Figure(f"{where}: peak memory / unfused", memory[0] / memory[1], 0.15, at_most=True)
+        else:
+            times = [(seconds(ours), 0.0) for _ in range(PAIRS + 1)][1:]
+            memory = [peak_bytes(weighted_linear_cross_entropy, share)]
+            yield Figure(f"{where}: share of the bf16 peak of an H100", flops / median(times, 0) / H100_BF16)
+            for name, peer in peers().items():
+                times = paired(ours, loss_run(peer, share))
+                bar = 0.45 if share < 1 and name.startswith("liger") else 1.0
+                yield Figure(f"{where}: time / {name}", ratio(times), bar, at_most=True)
+                yield Figure(f"{where}: peak memory / {name}", memory[0] / peak_bytes(peer, share), 1.0, at_most=True)
+        yield Figure(f"{where}: peak MB", memory[0] / 1e6)
+        yield Figure(f"{where}: GFLOP/s", flops / median(times, 0) / 1e9)
 
 
 def unfused(hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> tuple:
     """What one writes without a kernel: all logits, then torch's cross entropy."""
-    nll = F.cross_entropy(hidden @ head.T, targets, reduction="none")
+    nll = F.cross_entropy((hidden @ head.T).float(), targets, reduction="none")
     return (weights * nll).sum(), nll.detach()
+
+
+def peers() -> dict[str, Callable]:
+    """Losses of the same arguments by other projects, those that are installed; without token weights, which they do not take."""
+    found = {"torch.compile": torch.compile(unfused)}
+    if installed("liger-kernel"):
+        from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
+
+        liger = LigerFusedLinearCrossEntropyLoss(reduction="sum")
+        found[f"liger {version('liger-kernel')}"] = lambda hidden, head, targets, weights: (liger(head, hidden, targets),)
+    if installed("cut-cross-entropy"):
+        from cut_cross_entropy import linear_cross_entropy
+
+        name = f"cut-cross-entropy {version('cut-cross-entropy')}"
+        found[name] = lambda hidden, head, targets, weights: (linear_cross_entropy(hidden, head, targets, reduction="sum"),)
+    return found
 
 
 def loss_run(function: Callable, supervised: float) -> Callable[[], None]:
     """Forward and backward of a loss at the bench's shape, with this share of the tokens supervised."""
     draw = torch.Generator().manual_seed(0)
-    hidden = torch.randn(TOKENS, WIDTH, generator=draw).to(DEVICE).requires_grad_()
-    head = (torch.randn(VOCABULARY, WIDTH, generator=draw) / WIDTH**0.5).to(DEVICE).requires_grad_()
+    hidden = torch.randn(TOKENS, WIDTH, generator=draw).to(DEVICE, DTYPE).requires_grad_()
+    head = (torch.randn(VOCABULARY, WIDTH, generator=draw) / WIDTH**0.5).to(DEVICE, DTYPE).requires_grad_()
     kept = torch.rand(TOKENS, generator=draw) < supervised
     targets = torch.where(kept, torch.randint(0, VOCABULARY, (TOKENS,), generator=draw), -100).to(DEVICE)
     weights = kept.float().to(DEVICE)
@@ -48,14 +119,86 @@ def loss_run(function: Callable, supervised: float) -> Callable[[], None]:
     return run
 
 
-def nearest_runs() -> tuple[Callable[[], object], Callable[[], object]]:
+def fused_figures() -> Iterator[Figure]:
+    """RMSNorm after a sum, RoPE and SwiGLU, forward and backward, against PyTorch's operations one by one."""
+    rows, width, inner, heads, shared, dim = (8192, 4096, 14_336, 32, 8, 128) if GPU else (1024, 1024, 3072, 16, 4, 64)
     draw = torch.Generator().manual_seed(0)
-    x, codebook = (torch.randn(size, 64, generator=draw).to(DEVICE) for size in (8192, 4096))
-    return lambda: nearest_code(x, codebook), lambda: cdist(x[None], codebook[None]).argmin(dim=-1)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=draw).to(DEVICE, DTYPE).requires_grad_()
+
+    tables = [table.to(DEVICE) for table in rope.rope_tables(torch.arange(rows)[None], dim)]
+    size = torch.finfo(DTYPE).bits // 8
+    cases = {  # name: (kernel, the same one by one, inputs, bytes that must travel there and back)
+        "rms norm after a sum": (
+            partial(rms_norm.add_rms_norm, eps=1e-6),
+            partial(rms_norm.reference, eps=1e-6, offset=0.0),
+            (normal(rows, width), normal(rows, width), normal(width)),
+            8 * rows * width * size,
+        ),
+        "rope": (
+            lambda q, k: rope.rope(q, k, *tables),
+            lambda q, k: (rope.reference(q, *tables), rope.reference(k, *tables)),
+            (normal(1, heads, rows, dim), normal(1, shared, rows, dim)),
+            4 * (heads + shared) * rows * dim * size,
+        ),
+        "swiglu": (swiglu.swiglu, swiglu.reference, (normal(rows, inner), normal(rows, inner)), 8 * rows * inner * size),
+    }
+    for name, (kernel, plain, inputs, moved) in cases.items():
+        times = paired(*(partial(there_and_back, function, inputs) for function in (kernel, plain)))
+        yield Figure(f"{name}: speed / one by one", speed(times))
+        yield Figure(f"{name}: GB/s", moved / median(times, 0) / 1e9)
+        if GPU:
+            yield Figure(f"{name}: share of the memory roofline of an H100", moved / median(times, 0) / H100_BANDWIDTH, 0.85)
+
+
+def there_and_back(function: Callable, inputs: tuple) -> None:
+    for part in inputs:
+        part.grad = None
+    found = function(*inputs)
+    found = (found,) if isinstance(found, torch.Tensor) else tuple(found)
+    torch.autograd.backward(found, tuple(torch.ones_like(one) for one in found))
+
+
+def packing_figures() -> Iterator[Figure]:
+    """A training step of a small decoder on the lengths of image-caption data, packed against padded: useful tokens a second."""
+    from mmpt.model.backbone import BackboneConfig, build_backbone
+    from mmpt.model.forward import hidden_states
+
+    content = {"model_type": "qwen3", "hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 4, "head_dim": 64}
+    config = BackboneConfig(config={**content, "num_attention_heads": 4, "num_key_value_heads": 2})
+    model = build_backbone(config, 1000, seed=0).to(DEVICE, DTYPE)
+    draw = torch.Generator().manual_seed(0)
+    captions = torch.poisson(torch.full((32,), float(CAPTION_TOKENS)), generator=draw).long().clamp(1, ROW - IMAGE_TOKENS)
+    lengths = (IMAGE_TOKENS + captions).tolist()
+    ids = torch.randint(0, 1000, (len(lengths), ROW), generator=draw).to(DEVICE)
+    mask = (torch.arange(ROW)[None] < torch.tensor(lengths)[:, None]).to(DEVICE)
+    packed = ids[mask][None]
+    positions = torch.cat([torch.arange(length) for length in lengths])[None].to(DEVICE)
+    borders = torch.tensor([0, *lengths]).cumsum(0)
+
+    def pack() -> None:
+        hidden_states(model, packed, positions, borders).square().mean().backward()
+        model.zero_grad()
+
+    def pad() -> None:
+        output = model.base_model(input_ids=ids, attention_mask=mask.long(), use_cache=False)
+        output.last_hidden_state[mask].square().mean().backward()
+        model.zero_grad()
+
+    times = paired(pack, pad)
+    where = f"image-caption rows of {IMAGE_TOKENS} + {CAPTION_TOKENS} tokens"
+    yield Figure(f"{where}: useful tokens/s packed / padded to {ROW}", speed(times), 2.0)
+    yield Figure(f"{where}: useful tokens/s packed", sum(lengths) / median(times, 0))
+    square = torch.randn(2048, 2048, device=DEVICE, dtype=DTYPE)
+    product = statistics.median(seconds(lambda: square @ square) for _ in range(PAIRS))
+    yield Figure("roofline: matrix product GFLOP/s", 2 * 2048**3 / product / 1e9)
+    copied = torch.empty(2**26, device=DEVICE, dtype=torch.uint8)
+    yield Figure("roofline: copy GB/s", 2 * 2**26 / statistics.median(seconds(copied.clone) for _ in range(PAIRS)) / 1e9)
 
 
 def seconds(run: Callable) -> float:
-    if DEVICE.type == "cpu":
+    if not GPU:
         start = time.process_time()
         run()
         return time.process_time() - start
@@ -66,16 +209,27 @@ def seconds(run: Callable) -> float:
     return time.perf_counter() - start
 
 
-def ratio(kernel: Callable, peer: Callable) -> tuple[float, float]:
-    """(median over pairs of kernel's time / peer's time, median time of the kernel in seconds), after a warm-up."""
+def paired(kernel: Callable, peer: Callable) -> list[tuple[float, float]]:
+    """Seconds of both in turn, after a warm-up."""
     kernel(), peer()
-    pairs = [(seconds(kernel), seconds(peer)) for _ in range(PAIRS)]
-    return statistics.median(one / other for one, other in pairs), statistics.median(one for one, _ in pairs)
+    return [(seconds(kernel), seconds(peer)) for _ in range(PAIRS)]
+
+
+def ratio(times: list[tuple[float, float]]) -> float:
+    return statistics.median(one / other for one, other in times)
+
+
+def speed(times: list[tuple[float, float]]) -> float:
+    return statistics.median(other / one for one, other in times)
+
+
+def median(times: list[tuple[float, float]], which: int) -> float:
+    return statistics.median(pair[which] for pair in times)
 
 
 def peak_bytes(function: Callable, supervised: float) -> float:
     """Most memory above the inputs that forward and backward take; on a CPU in a process of its own, by its resident size."""
-    if DEVICE.type == "cuda":
+    if GPU:
         run = loss_run(function, supervised)
         run()
         torch.cuda.reset_peak_memory_stats()
@@ -101,28 +255,11 @@ def resident(field: str) -> int:
     return int(re.search(rf"{field}:\s+(\d+) kB", status)[1]) * 1024
 
 
-def main() -> None:
-    torch.set_num_threads(1)
-    figures = []
-    for supervised, bar in ((0.3, 0.6), (1.0, 1.1)):
-        share = f"{supervised:.0%} supervised".replace("%", " %")
-        time_ratio, own = ratio(loss_run(weighted_linear_cross_entropy, supervised), loss_run(unfused, supervised))
-        memory = peak_bytes(weighted_linear_cross_entropy, supervised), peak_bytes(unfused, supervised)
-        flops = 6 * int(TOKENS * supervised) * VOCABULARY * WIDTH
-        figures += [
-            Figure(f"cross entropy time / unfused, {share}", time_ratio, bar, at_most=True),
-            Figure(f"cross entropy memory / unfused, {share}", memory[0] / memory[1], 0.3, at_most=True),
-            Figure(f"cross entropy peak MB, {share}", memory[0] / 1e6),
-            Figure(f"cross entropy GFLOP/s, {share}", flops / own / 1e9),
-        ]
-    square = torch.randn(2048, 2048, device=DEVICE)
-    product = statistics.median(seconds(lambda: square @ square) for _ in range(PAIRS))
-    figures.append(Figure("roofline: matrix product GFLOP/s", 2 * 2048**3 / product / 1e9))
-    time_ratio, _ = ratio(*nearest_runs())
-    figures.append(Figure("nearest code speed / cdist + argmin", 1.0 / time_ratio, 3.0))
-    name = re.sub(r"[^a-z0-9]+", "-", device().lower()).strip("-")
-    ok = report(figures, Path(__file__).parent / "results" / f"{name}.json", packages=["vector-quantize-pytorch"])
-    sys.exit(0 if ok else 1)
+def installed(package: str) -> bool:
+    try:
+        return bool(version(package))
+    except PackageNotFoundError:
+        return False
 
 
 if __name__ == "__main__":

@@ -2,97 +2,170 @@
 
 For each token, nll = logsumexp(hidden @ weight.T) − (hidden @ weight.T)[target]; the loss is sum(weights · nll). Tokens of
 weight 0 are dropped before the first FLOP, so a pack of which 30 % is supervised costs 30 %. The rest goes through in chunks of
-tokens: a chunk of logits is turned into its own gradient in place, so at most `CHUNK_BYTES` of logits exist at a time. Computing
+tokens: a chunk of logits is turned into its own gradient in place, so one chunk of logits exists at a time. Computing
 the gradient inside the forward pass is the idea of Liger's fused linear cross entropy (arXiv:2410.10989); dropping ignored tokens
-first is that of Cut Cross-Entropy (arXiv:2411.09009). Token weights, a float32 gradient of the head and a fixed order of
-summation are what this one adds.
+first is that of Cut Cross-Entropy (arXiv:2411.09009). Token weights, a head in several tables of which some may rest, a float32
+gradient of the head, which tokens were predicted right, and a fixed order of summation are what this one adds.
 """
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmpt.kernels.choose import Kernel, choose
+
 CHUNK_BYTES = 32 * 2**20
 MIN_CHUNK_TOKENS = 64
+GRADIENT_SHARE = 4
 
 
-def weighted_linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Weighted sum of next-token losses and the loss of each token.
+class LinearCrossEntropy(NamedTuple):
+    """`loss` a scalar, differentiable; `nll` [N] detached, 0 where the weight is 0; `correct` [N] bool, whether no other logit is
+    larger than the target's, false where the weight is 0."""
 
-    hidden [N, H] floating, whose dtype the matrix products take; weight [V, H] the head, in any floating dtype; targets [N] int64
-    (any value where the weight is 0); weights [N] floating, 0 or more. Returns (loss_sum, nll): a scalar, differentiable in
-    `hidden` and `weight`, and [N] detached, 0 where the weight is 0; both float32 (float64 where `hidden` is). The head's
-    gradient adds up over chunks in float32 and comes back in the head's dtype. A head that needs none gets none and costs none.
-    The result depends on nothing but the input: sums run in a fixed order. Raises `ValueError` where the shapes do not agree.
+    loss: Tensor
+    nll: Tensor
+    correct: Tensor
+
+
+def weighted_linear_cross_entropy(
+    hidden: Tensor, weight: Tensor | Sequence[Tensor], targets: Tensor, weights: Tensor, kernel: Kernel = "auto"
+) -> LinearCrossEntropy:
+    """Weighted sum of next-token losses, the loss of each token, and whether it was predicted right.
+
+    hidden [N, H] floating, whose dtype the matrix products take; weight [V, H] the head, in any floating dtype, or several
+    [V₁, H], [V₂, H], … whose rows count on; targets [N] int64 (any value where the weight is 0); weights [N] floating, 0 or more.
+    Losses are float32 (float64 where `hidden` is), differentiable in `hidden` and `weight`. A table's gradient adds up over
+    chunks in float32 and comes back in its dtype; one that needs none gets none and costs none. The result depends on nothing but
+    the input: sums run in a fixed order. Raises `ValueError` where the shapes do not agree.
     """
-    if hidden.ndim != 2 or weight.ndim != 2 or hidden.shape[1] != weight.shape[1]:
-        raise ValueError(f"hidden {tuple(hidden.shape)} and weight {tuple(weight.shape)}: expected [N, H] and [V, H]")
+    tables = (weight,) if isinstance(weight, Tensor) else tuple(weight)
+    shapes = [tuple(table.shape) for table in tables]
+    if hidden.ndim != 2 or not tables or any(len(shape) != 2 or shape[1] != hidden.shape[1] for shape in shapes):
+        raise ValueError(f"hidden {tuple(hidden.shape)} and weight {', '.join(map(str, shapes))}: expected [N, H] and [V, H]")
     if targets.shape != hidden.shape[:1] or weights.shape != hidden.shape[:1]:
         raise ValueError(f"targets {tuple(targets.shape)} and weights {tuple(weights.shape)}: expected [{hidden.shape[0]}]")
     if not torch.is_grad_enabled():  # else `needs_input_grad` would still ask for gradients that nobody reads
-        hidden, weight = hidden.detach(), weight.detach()
+        hidden, tables = hidden.detach(), tuple(table.detach() for table in tables)
     with torch.autocast(hidden.device.type, enabled=False):  # the caller's dtype decides, not an autocast around it
-        return _WeightedLinearCrossEntropy.apply(hidden, weight, targets, weights)
+        return LinearCrossEntropy(*_WeightedLinearCrossEntropy.apply(hidden, targets, weights, choose(kernel, hidden), *tables))
 
 
-def reference(hidden: Tensor, weight: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+def reference(hidden: Tensor, weight: Tensor | Sequence[Tensor], targets: Tensor, weights: Tensor) -> LinearCrossEntropy:
     """The same as `weighted_linear_cross_entropy` by plain PyTorch operations over the whole [N, V] matrix of logits."""
     precise = torch.promote_types(hidden.dtype, torch.float32)
     kept = weights != 0
-    logits = F.linear(hidden, weight.to(hidden.dtype)).to(precise)
-    nll = F.cross_entropy(logits, torch.where(kept, targets, 0), reduction="none")
+    head = weight if isinstance(weight, Tensor) else torch.cat([table.to(precise) for table in weight])
+    logits = F.linear(hidden, head.to(hidden.dtype)).to(precise)
+    chosen = torch.where(kept, targets, 0)
+    nll = F.cross_entropy(logits, chosen, reduction="none")
     nll = torch.where(kept, nll, torch.zeros((), dtype=precise, device=nll.device))
-    return (weights.to(precise) * nll).sum(), nll.detach()
+    correct = kept & (logits.gather(1, chosen[:, None]).squeeze(1) >= logits.amax(dim=1))
+    return LinearCrossEntropy((weights.to(precise) * nll).sum(), nll.detach(), correct)
 
 
-def chunk_tokens(vocabulary_size: int, element_bytes: int) -> int:
-    """Tokens in one chunk: as many as keep its logits within `CHUNK_BYTES`, at least `MIN_CHUNK_TOKENS`."""
-    return max(MIN_CHUNK_TOKENS, CHUNK_BYTES // (vocabulary_size * element_bytes))
+def chunk_tokens(vocabulary_size: int, width: int, element_bytes: int, learned: bool) -> int:
+    """Tokens in one chunk: as many as keep its logits within `CHUNK_BYTES`, at least `MIN_CHUNK_TOKENS`; with a head that is
+    `learned`, whose gradient is there anyhow and read and written once a chunk, up to a quarter of that gradient's size."""
+    least = max(MIN_CHUNK_TOKENS, width // GRADIENT_SHARE if learned else 0)
+    return max(least, CHUNK_BYTES // (vocabulary_size * element_bytes))
 
 
 class _WeightedLinearCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, hidden: Tensor, weight: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx, hidden: Tensor, targets: Tensor, weights: Tensor, kernel: str, *tables: Tensor):
         precise = torch.promote_types(hidden.dtype, torch.float32)
-        needs_hidden, needs_weight = ctx.needs_input_grad[:2]
-        head = weight.to(hidden.dtype)
+        needs_hidden, learned = ctx.needs_input_grad[0], ctx.needs_input_grad[4:]
+        heads = [table.to(hidden.dtype) for table in tables]
         kept = torch.nonzero(weights != 0).squeeze(1)
         nll = torch.zeros(len(hidden), dtype=precise, device=hidden.device)
+        correct = torch.zeros(len(hidden), dtype=torch.bool, device=hidden.device)
         grad_hidden = torch.zeros_like(hidden) if needs_hidden else None
-        grad_weight = torch.zeros_like(weight, dtype=precise) if needs_weight else None
+        grads = [torch.zeros_like(t, dtype=precise) if needed else None for t, needed in zip(tables, learned, strict=True)]
         loss = torch.zeros((), dtype=precise, device=hidden.device)
-        for index in kept.split(chunk_tokens(len(head), precise.itemsize)):
+        if kernel == "triton":
+            from mmpt.kernels.triton_cross_entropy import losses_and_gradient
+        else:
+            losses_and_gradient = _losses_and_gradient
+        size = sum(map(len, tables))
+        length = min(chunk_tokens(size, hidden.shape[1], precise.itemsize, any(learned)), max(1, len(kept)))
+        logits = hidden.new_empty(length, size)  # one piece of memory for all chunks: fresh pages cost as much as filling them
+        for index in kept.split(length):
             rows, scale = hidden[index], weights[index].to(precise)
-            logits = F.linear(rows, head).to(precise)
-            target = targets[index].unsqueeze(1)
-            peak = logits.amax(dim=1, keepdim=True)
-            score = logits.gather(1, target) - peak
-            total = logits.sub_(peak).exp_().sum(dim=1, keepdim=True)
-            losses = (total.log() - score).squeeze(1)
-            nll[index] = losses
-            loss += torch.dot(scale, losses)
-            if needs_hidden or needs_weight:
-                # From here on the buffer holds d loss / d logits = scale · (softmax − one-hot).
-                gradient = logits.mul_(scale.unsqueeze(1) / total)
-                gradient.scatter_add_(1, target, -scale.unsqueeze(1))
-                low = gradient.to(head.dtype)
-                if needs_hidden:
-                    grad_hidden[index] = low @ head
-                if needs_weight and low.dtype == precise:
-                    grad_weight.addmm_(low.T, rows)
-                elif needs_weight:
-                    grad_weight += low.T @ rows
-        ctx.save_for_backward(grad_hidden, grad_weight)
-        ctx.weight_dtype = weight.dtype
-        ctx.mark_non_differentiable(nll)
-        return loss, nll
+            found, right, slope = losses_and_gradient(
+                _logits(rows, heads, logits[: len(index)]), targets[index], scale, needs_hidden or any(learned)
+            )
+            nll[index], correct[index] = found, right
+            loss += torch.dot(scale, found)
+            if slope is None:
+                continue
+            parts = slope.split([len(head) for head in heads], dim=1)
+            if needs_hidden:
+                grad_hidden[index] = _sum_of_products(parts, heads)
+            for part, grad in zip(parts, grads, strict=True):
+                if grad is not None:
+                    _add_product(grad, part.T, rows)
+        ctx.gradients = [grad_hidden, *grads]
+        ctx.dtypes = [hidden.dtype, *(table.dtype for table in tables)]
+        ctx.mark_non_differentiable(nll, correct)
+        return loss, nll, correct
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad_loss: Tensor, _grad_nll: Tensor):
-        grad_hidden, grad_weight = ctx.saved_tensors
-        if grad_hidden is not None:
-            grad_hidden = (grad_hidden * grad_loss).to(grad_hidden.dtype)
-        if grad_weight is not None:
-            grad_weight = (grad_weight * grad_loss).to(ctx.weight_dtype)
-        return grad_hidden, grad_weight, None, None
+    def backward(ctx, grad_loss: Tensor, _grad_nll: Tensor, _grad_correct: Tensor):
+        gradients = ctx.gradients
+        if gradients is None:
+            raise RuntimeError("weighted_linear_cross_entropy: a second backward pass, and the first did not retain the graph")
+        if torch._C._autograd._get_current_graph_task_keep_graph():  # retain_graph: another pass may come
+            gradients = [None if gradient is None else gradient * grad_loss for gradient in gradients]
+        else:  # in place: a copy would be as large as the head
+            ctx.gradients = None
+            gradients = [None if gradient is None else gradient.mul_(grad_loss) for gradient in gradients]
+        grad_hidden, *grads = (None if g is None else g.to(dtype) for g, dtype in zip(gradients, ctx.dtypes, strict=True))
+        return grad_hidden, None, None, None, *grads
+
+
+def _logits(rows: Tensor, heads: list[Tensor], out: Tensor) -> Tensor:
+    first = 0
+    for head in heads:
+        torch.mm(rows, head.T, out=out[:, first : first + len(head)])
+        first += len(head)
+    return out
+
+
+def _losses_and_gradient(
+    logits: Tensor, targets: Tensor, scale: Tensor, needs_gradient: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """(nll [n], correct [n], d Σ scale · nll / d logits in the dtype of `logits` [n, V], whose memory may be used)."""
+    dtype, logits, target = logits.dtype, logits.to(scale.dtype), targets.unsqueeze(1)
+    peak = logits.amax(dim=1, keepdim=True)
+    score = logits.gather(1, target) - peak
+    total = logits.sub_(peak).exp_().sum(dim=1, keepdim=True)
+    nll, correct = (total.log() - score).squeeze(1), (score >= 0).squeeze(1)
+    if not needs_gradient:
+        return nll, correct, None
+    # From here on the buffer holds scale · (softmax − one-hot).
+    gradient = logits.mul_(scale.unsqueeze(1) / total)
+    gradient.scatter_add_(1, target, -scale.unsqueeze(1))
+    return nll, correct, gradient.to(dtype)
+
+
+def _sum_of_products(parts: Sequence[Tensor], heads: Sequence[Tensor]) -> Tensor:
+    """Σ part @ head, in order."""
+    found = parts[0] @ heads[0]
+    for part, head in zip(parts[1:], heads[1:], strict=True):
+        found += part @ head
+    return found
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """`total` += `left` @ `right`, in the dtype of `total`."""
+    if left.dtype == total.dtype:
+        total.addmm_(left, right)
+    elif left.is_cuda:
+        total += torch.mm(left, right, out_dtype=total.dtype)
+    else:
+        total += left @ right

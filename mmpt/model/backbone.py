@@ -10,26 +10,27 @@ from pathlib import Path
 import pydantic
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from torch import Tensor, nn
+from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
 from mmpt.config import Schema
 from mmpt.errors import ConfigError
+from mmpt.model.growth import Growth, new_rows
 from mmpt.model.packed_attention import NAME as PACKED_ATTENTION
-
-NOISE = 0.02  # of the old rows' standard deviation: enough to tell new rows apart, too little to leave the mean
 
 
 class BackboneConfig(Schema):
     """Where the decoder comes from: exactly one of two.
 
     `path`: a Hugging Face name or a folder, loaded with its weights. `config`: a mapping for a transformers configuration
-    (`model_type: qwen3`, `hidden_size: 256`, …), initialised at random; `vocab_size` is set by mmpt.
+    (`model_type: qwen3`, `hidden_size: 256`, …), initialised at random; `vocab_size` is set by mmpt. `growth`: how the rows
+    of new tokens start beside those of `path`, see `mmpt.model.growth.new_rows`.
     """
 
     path: str | None = None
     config: dict | None = None
+    growth: Growth = "mean"
 
     @pydantic.model_validator(mode="after")
     def _exactly_one(self) -> "BackboneConfig":
@@ -48,15 +49,14 @@ def build_backbone(
     """The decoder with `vocabulary_size` embedding rows and packed attention, in training mode.
 
     A pure function of its arguments: the caller's random state is neither used nor changed. Rows beyond those of pretrained
-    weights start at the mean of the old rows plus small noise (Hewitt 2021, "Initializing new word embeddings for pretrained
-    language models"). Raises `ConfigError` naming what cannot be loaded.
+    weights start as `config.growth` says. Raises `ConfigError` naming what cannot be loaded.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if config.path is None:
             return _initialised(config.config, vocabulary_size, dtype)
         model = load_backbone(Path(config.path) if Path(config.path).exists() else config.path, dtype)
-        _grow(model, vocabulary_size, torch.Generator().manual_seed(seed))
+        _grow(model, vocabulary_size, config.growth, torch.Generator().manual_seed(seed))
     return model.train()
 
 
@@ -96,7 +96,7 @@ def _initialised(content: dict, vocabulary_size: int, dtype: torch.dtype) -> Pre
         raise ConfigError(f"backbone.config: no causal language model can be built: {_first_line(problem)}") from None
 
 
-def _grow(model: PreTrainedModel, size: int, generator: torch.Generator) -> None:
+def _grow(model: PreTrainedModel, size: int, growth: Growth, generator: torch.Generator) -> None:
     old = model.get_input_embeddings().weight.shape[0]
     if size == old:
         return
@@ -104,17 +104,11 @@ def _grow(model: PreTrainedModel, size: int, generator: torch.Generator) -> None
     head = model.get_output_embeddings()
     tables = {id(weight): weight for weight in (model.get_input_embeddings().weight, head.weight)}
     for weight in tables.values():
-        _fill_new_rows(weight, old, generator)
+        with torch.no_grad():
+            weight[old:] = new_rows(weight[:old], max(0, size - old), growth, generator)
     if isinstance(head, nn.Linear) and head.bias is not None and size > old:
         with torch.no_grad():
             head.bias[old:] = head.bias[:old].mean()
-
-
-@torch.no_grad()
-def _fill_new_rows(weight: Tensor, old: int, generator: torch.Generator) -> None:
-    rows = weight[:old].float()
-    noise = torch.randn(max(0, len(weight) - old), weight.shape[1], generator=generator)
-    weight[old:] = (rows.mean(dim=0) + NOISE * rows.std() * noise).to(weight.dtype)
 
 
 def _first_line(problem: Exception) -> str:

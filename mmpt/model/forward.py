@@ -19,13 +19,15 @@ HEAD_TOLERANCE = 1e-3
 class LossParts(NamedTuple):
     """What adds up over packs and ranks. The loss of a step is Σ loss_sum / Σ weight_sum.
 
-    `loss_sum` Σ weight·nll in nats, differentiable; `weight_sum` Σ weight; `nll_sums` and `counts` [4] by modality of the target
-    (in the order of `vocabulary.MODALITIES`): the unweighted nll, and the number, of the targets whose weight is above 0.
+    `loss_sum` Σ weight·nll in nats, differentiable; `weight_sum` Σ weight; `nll_sums`, `hits` and `counts` [4] by modality of
+    the target (in the order of `vocabulary.MODALITIES`), over targets whose weight is above 0: the unweighted nll, how many were
+    predicted right, how many there are.
     """
 
     loss_sum: Tensor
     weight_sum: Tensor
     nll_sums: Tensor
+    hits: Tensor
     counts: Tensor
 
 
@@ -42,21 +44,28 @@ def head_weight(model: PreTrainedModel | PeftModel) -> Tensor:
     return head.weight
 
 
-def hidden_states(model: PreTrainedModel | PeftModel, input_ids: Tensor, position_ids: Tensor, cu_seqlens: Tensor) -> Tensor:
-    """Last hidden states [1, T, H] of a packed row: `input_ids` and `position_ids` [1, T], `cu_seqlens` [documents + 1]."""
+def hidden_states(
+    model: PreTrainedModel | PeftModel, input_ids: Tensor, position_ids: Tensor, cu_seqlens: Tensor, **attention
+) -> Tensor:
+    """Last hidden states [1, T, H] of a packed row: `input_ids` and `position_ids` [1, T], `cu_seqlens` [documents + 1].
+    `attention`: `image_spans` and `attention_backend`, see `mmpt.model.packed_attention`."""
     output = causal_lm(model).base_model(
         input_ids=input_ids,
         position_ids=position_ids,
         attention_mask=no_mask(input_ids.device),
         use_cache=False,
         document_lengths=tuple(cu_seqlens.diff().tolist()),
+        **attention,
     )
     return output.last_hidden_state
 
 
-def packed_logits(model: PreTrainedModel | PeftModel, input_ids: Tensor, position_ids: Tensor, cu_seqlens: Tensor) -> Tensor:
+def packed_logits(
+    model: PreTrainedModel | PeftModel, input_ids: Tensor, position_ids: Tensor, cu_seqlens: Tensor, **attention
+) -> Tensor:
     """All logits [1, T, V] of a packed row; for checks and short inputs, since this is the matrix that the loss avoids."""
-    return torch.nn.functional.linear(hidden_states(model, input_ids, position_ids, cu_seqlens), head_weight(model))
+    hidden = hidden_states(model, input_ids, position_ids, cu_seqlens, **attention)
+    return torch.nn.functional.linear(hidden, head_weight(model))
 
 
 def target_modalities(targets: Tensor, vocabulary: Vocabulary) -> Tensor:
@@ -79,10 +88,10 @@ def weighted_loss(
     weights, targets = target_weights(batch, modality_weights, vocabulary)[0], batch.targets[0]
     if torch.is_autocast_enabled(hidden.device.type):
         hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
-    loss_sum, nll = weighted_linear_cross_entropy(hidden, head, targets, weights)
+    loss_sum, nll, correct = weighted_linear_cross_entropy(hidden, head, targets, weights)
     members = target_modalities(targets, vocabulary) == torch.arange(len(MODALITIES), device=targets.device).unsqueeze(1)
     members &= weights > 0
-    return LossParts(loss_sum, weights.sum(), (members * nll).sum(dim=1), members.sum(dim=1))
+    return LossParts(loss_sum, weights.sum(), (members * nll).sum(dim=1), (members & correct).sum(dim=1), members.sum(dim=1))
 
 
 @torch.no_grad()

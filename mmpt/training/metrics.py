@@ -79,6 +79,7 @@ def step_figures(result: StepResult, config: TrainingConfig) -> dict:
     return {
         "loss": result.loss,
         "nll": result.nll,
+        "accuracy": result.accuracy,
         "learning_rate": result.learning_rate,
         "gradient_norm": result.gradient_norm,
         "fill": result.tokens / (config.packs_per_step * config.pack_tokens),

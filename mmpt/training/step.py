@@ -21,11 +21,13 @@ class NonFiniteError(MmptError):
 
 @dataclass(frozen=True)
 class StepResult:
-    """Of one step, over all ranks: `loss` in nats, mean `nll` by modality (those present), `tokens` read, `gradient_norm` before
+    """Of one step, over all ranks: `loss` in nats, mean `nll` and share of right predictions (`accuracy`) by
+    modality (those present), `tokens` read, `gradient_norm` before
     clipping, and `stop`: the largest number that a rank asked to stop with, else 0."""
 
     loss: float
     nll: dict[str, float]
+    accuracy: dict[str, float]
     tokens: int
     learning_rate: float
     gradient_norm: float
@@ -57,7 +59,7 @@ def train_step(engine, batches: list[PackedBatch], step: int, config: TrainingCo
         parts.append(LossParts(*(value.detach() for value in part)))
         if number < len(batches):
             engine.step()
-    loss, nll, tokens, stop = _reduce(parts, batches, total, stop, world)
+    loss, nll, accuracy, tokens, stop = _reduce(parts, batches, total, stop, world)
     if not math.isfinite(loss):
         guilty = [batch for batch, part in zip(batches, parts, strict=True) if not torch.isfinite(part.loss_sum)]
         where = f"documents {_names(guilty)}" if guilty else "a pack of another rank"
@@ -66,7 +68,7 @@ def train_step(engine, batches: list[PackedBatch], step: int, config: TrainingCo
     if norm is None:
         had = f"rank {world.rank} had documents {_names(batches)}"
         raise NonFiniteError(f"step {step}: the gradient is not finite, {had}; no weight was changed")
-    return StepResult(loss, nll, tokens, rate, norm, stop)
+    return StepResult(loss, nll, accuracy, tokens, rate, norm, stop)
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
@@ -75,16 +77,21 @@ def seed_step(seed: int, step: int, rank: int) -> None:
 
 
 def _reduce(parts: list[LossParts], batches: list[PackedBatch], total: float, stop: int, world: World):
-    """(loss, nll by modality, tokens, stop) over all ranks by one all-reduce of float64 sums."""
-    sums = torch.zeros(2 + 2 * len(MODALITIES) + world.size, dtype=torch.float64, device=world.device)
+    """(loss, nll and accuracy by modality, tokens, stop) over all ranks by one all-reduce of float64 sums."""
+    kinds = len(MODALITIES)
+    sums = torch.zeros(2 + 3 * kinds + world.size, dtype=torch.float64, device=world.device)
     sums[0] = sum(part.loss_sum.double() for part in parts)
     sums[1] = sum(batch.input_ids.numel() for batch in batches)
-    sums[2:6] = sum(part.nll_sums.double() for part in parts)
-    sums[6:10] = sum(part.counts for part in parts)
-    sums[10 + world.rank] = stop
+    for place, name in enumerate(("nll_sums", "hits", "counts")):
+        sums[2 + place * kinds : 2 + (place + 1) * kinds] = sum(getattr(part, name).double() for part in parts)
+    sums[2 + 3 * kinds + world.rank] = stop
     loss, tokens, *rest = world.sum(sums).tolist()
-    nll = {name: rest[i] / rest[4 + i] for i, name in enumerate(MODALITIES) if rest[4 + i]}
-    return loss / total, nll, int(tokens), int(max(rest[8:]))
+    nll, hits, counts = (rest[place * kinds : (place + 1) * kinds] for place in range(3))
+    means, shares = (
+        {name: value / count for name, value, count in zip(MODALITIES, values, counts, strict=True) if count}
+        for values in (nll, hits)
+    )
+    return loss / total, means, shares, int(tokens), int(max(rest[3 * kinds :]))
 
 
 def update(engine, config: OptimizationConfig) -> float | None:

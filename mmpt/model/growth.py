@@ -1,0 +1,99 @@
+"""How the rows of new tokens start in an embedding table, beside those of a pretrained vocabulary.
+
+The choices that Mundra et al. 2024 ("An Empirical Comparison of Vocabulary Expansion and Initialization Approaches for Language
+Models") compare. Rows within the convex hull of the old ones cannot become the greedy answer where an old token was
+(their theorem 1): a softmax over scalar products is largest at a vertex.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Growth = Literal["mean", "multivariate", "convex_hull"]
+NOISE = 0.02  # of the old rows' standard deviation: enough to tell new rows apart, too little to leave the mean
+MEMBERS = 8  # old rows that a random convex combination is made of
+
+
+def new_rows(old: Tensor, count: int, how: Growth, generator: torch.Generator) -> Tensor:
+    """`count` rows [count, H] in the dtype of `old` [V, H], a function of `old` and `generator`.
+
+    `mean`: the mean of the old rows and a little noise (Hewitt 2021). `multivariate`: drawn from the Gaussian that has the old
+    rows' mean and covariance. `convex_hull`: random convex combinations of a few old rows each.
+    """
+    rows = old.detach().float()
+    mean = rows.mean(dim=0)
+    if how == "mean":
+        found = mean + NOISE * rows.std() * torch.randn(count, rows.shape[1], generator=generator)
+    elif how == "multivariate":
+        # Σ wᵢ (xᵢ − mean) / √V with normal w has the rows' covariance: no H × H matrix is needed.
+        weights = torch.randn(count, len(rows), generator=generator) / len(rows) ** 0.5
+        found = mean + weights @ (rows - mean)
+    elif how == "convex_hull":
+        members = torch.randint(len(rows), (count, min(MEMBERS, len(rows))), generator=generator)
+        # Exponentials over their sum: uniform over the simplex.
+        shares = -torch.rand(members.shape, generator=generator).clamp_min(1e-9).log()
+        found = torch.einsum("nm,nmh->nh", shares / shares.sum(dim=1, keepdim=True), rows[members])
+    else:
+        raise ValueError(f"growth {how!r}, expected mean, multivariate or convex_hull")
+    return found.to(old.dtype)
+
+
+def constrained_word2vec(
+    old: Tensor,
+    count: int,
+    sequences: Sequence[Sequence[int]],
+    generator: torch.Generator,
+    window: int = 5,
+    negatives: int = 5,
+    steps: int = 500,
+    batch: int = 256,
+    learning_rate: float = 0.05,
+    members: int = 64,
+) -> tuple[Tensor, list[float]]:
+    """(rows [count, H], the loss of each step) of new tokens with ids len(old) … len(old) + count − 1.
+
+    Each row is a convex combination of `members` old rows, chosen at random, whose weights (a softmax) are learned by skip-gram
+    with negative sampling on `sequences` of ids: a new token and those within `window` of it score high, random ones low. Old
+    rows never move. Raises `ValueError` where no sequence has a new token beside another.
+    """
+    rows = old.detach().float()
+    center = rows.mean(dim=0)
+    scaled = (rows - center) / (rows - center).norm(dim=1).mean().clamp_min(1e-9)
+    pairs = _pairs(sequences, len(rows), window)
+    if not len(pairs):
+        raise ValueError("no sequence has a new token beside another token")
+    chosen = torch.stack([torch.randperm(len(rows), generator=generator)[:members] for _ in range(count)])
+    logits = torch.zeros(chosen.shape, requires_grad=True)
+    optimizer = torch.optim.Adam([logits], lr=learning_rate)
+    losses = []
+    for _ in range(steps):
+        drawn = pairs[torch.randint(len(pairs), (batch,), generator=generator)]
+        wrong = torch.randint(len(rows) + count, (batch, negatives), generator=generator)
+        table = torch.cat([scaled, _combined(scaled, chosen, logits)])
+        words = table[drawn[:, 0]].unsqueeze(1)
+        right = (words * table[drawn[:, 1:]]).sum(dim=2)
+        away = (words * table[wrong]).sum(dim=2)
+        loss = -F.logsigmoid(right).mean() - F.logsigmoid(-away).sum(dim=1).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    return _combined(rows, chosen, logits.detach()).to(old.dtype), losses
+
+
+def _combined(rows: Tensor, chosen: Tensor, logits: Tensor) -> Tensor:
+    return torch.einsum("nm,nmh->nh", logits.softmax(dim=1), rows[chosen])
+
+
+def _pairs(sequences: Sequence[Sequence[int]], first_new: int, window: int) -> Tensor:
+    """[n, 2] of (new token, a token within `window` of it)."""
+    found = []
+    for sequence in sequences:
+        for place, token in enumerate(sequence):
+            if token >= first_new:
+                around = [*sequence[max(0, place - window) : place], *sequence[place + 1 : place + 1 + window]]
+                found += [(token, other) for other in around]
+    return torch.tensor(found, dtype=torch.int64).reshape(-1, 2)

@@ -1,0 +1,190 @@
+"""Every implementation of every kernel passes kernels/check.py, and no planted error does."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmpt.kernels.attention import packed_attention
+from mmpt.kernels.choose import choose, why_not_triton
+
+ROOT = Path(__file__).parents[2]
+
+
+def loaded(path: Path, name: str):
+    specification = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def check():
+    return loaded(ROOT / "kernels" / "check.py", "kernel_check")
+
+
+def failures(rows) -> list[str]:
+    return [name for name, value, tolerance in rows if not value <= tolerance]
+
+
+MAKERS = (
+    "cross_entropy_cases",
+    "rms_norm_cases",
+    "swiglu_cases",
+    "rope_cases",
+    "embedding_cases",
+    "sparse_linear_cases",
+)
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_every_kernel_passes(check, maker):
+    rows = list(check.kernel_checks(getattr(check, maker)))
+    assert {name.split("[")[1].split()[0] for name, _, _ in rows} >= {"torch", "triton"} and not failures(rows)
+
+
+def test_nearest_code_and_attention_pass(check):
+    rows = [*check.nearest("torch"), *check.nearest("triton"), *check.attention_checks()]
+    assert len(rows) > 20 and not failures(rows)
+
+
+# (what is wrong, file, text, what stands there instead, which cases see it)
+PLANTED = [
+    (
+        "residual of another row",
+        "triton_rms_norm",
+        "tl.load(residual + row * width",
+        "tl.load(residual + row // 2 * width",
+        "rms_norm",
+    ),
+    (
+        "columns beyond the width",
+        "triton_rms_norm",
+        "mask=inside, other=0.0)\n    if FUSED",
+        "mask=inside, other=1.0)\n    if FUSED",
+        "rms_norm",
+    ),
+    (
+        "no gradient of the residual",
+        "triton_rms_norm",
+        "found += tl.cast(tl.load(beside",
+        "found += 0 * tl.cast(tl.load(beside",
+        "rms_norm",
+    ),
+    ("rows of a strip lost", "triton_rms_norm", "row += 1", "row += 2", "rms_norm"),
+    ("weight without offset", "rms_norm", "(weight.to(scale.dtype) + offset)", "weight.to(scale.dtype)", "rms_norm"),
+    ("mean over the wrong length", "rms_norm", "squares / rows.shape[1] + eps", "squares / rows.shape[0] + eps", "rms_norm"),
+    ("another gate", "triton_swiglu", "tl.load(gate + places, mask", "tl.load(gate + places // 2, mask", "swiglu"),
+    ("a block too short", "triton_swiglu", "inside = places < count", "inside = places < count - 1", "swiglu"),
+    ("slope of silu", "swiglu", "silu_backward(grad * up, value)", "silu_backward(grad, value)", "swiglu"),
+    ("halves mixed up", "triton_rope", "tl.load(cosines + half", "tl.load(cosines", "rope"),
+    ("heads beyond the last", "triton_rope", "(head < heads) & (column", "(head < heads - 1) & (column", "rope"),
+    ("the same way back", "rope", "*ctx.saved_tensors, -1,", "*ctx.saved_tensors, 1,", "rope"),
+    ("id of the other table", "triton_embedding", "(index - old) * width", "(index - old) // 2 * width", "embedding"),
+    ("last token of a row lost", "triton_embedding", "while place < end:", "while place < end - 1:", "embedding"),
+    ("gradients of other tokens", "embedding", "chosen, rows[order]", "chosen, rows[order.flip(0)]", "embedding"),
+    (
+        "last entry of a row lost",
+        "triton_sparse_linear",
+        "end = tl.load(starts + row + 1)",
+        "end = tl.load(starts + row + 1) - 1",
+        "sparse",
+    ),
+    ("another column", "triton_sparse_linear", "width + column[None, :]", "width + column[None, :] // 2", "sparse"),
+    (
+        "tokens beyond the last",
+        "triton_sparse_linear",
+        "token < count\n            slope",
+        "token < count - 1\n            slope",
+        "sparse",
+    ),
+    ("places of another row", "sparse_linear", "rows * width + columns[chosen]", "rows * 0 + columns[chosen]", "sparse"),
+    ("gradient without scale", "sparse_linear", "grad_a = scale * ", "grad_a = ", "sparse"),
+    ("target of another column", "triton_cross_entropy", "column == target", "column == target + 1", "cross_entropy"),
+    (
+        "ids beyond the vocabulary",
+        "triton_cross_entropy",
+        "inside, tl.math.exp(step), 0.0",
+        "inside, tl.math.exp(step), 1.0",
+        "cross_entropy",
+    ),
+    ("rows of another table", "cross_entropy", "first += len(head)", "first += len(head) - 1", "cross_entropy"),
+    ("a weight forgotten", "cross_entropy", "logits.mul_(scale.unsqueeze(1) / total)", "logits.mul_(1 / total)", "cross_entropy"),
+]
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "instead", "kernel"), [row[1:] for row in PLANTED], ids=[f"{r[1]}: {r[0]}" for r in PLANTED]
+)
+def test_a_planted_error_is_found(check, monkeypatch, tmp_path, file, text, instead, kernel):
+    source = (ROOT / "mmpt" / "kernels" / f"{file}.py").read_text(encoding="utf-8")
+    assert text in source
+    (tmp_path / f"{file}.py").write_text(source.replace(text, instead), encoding="utf-8")
+    wrong = loaded(tmp_path / f"{file}.py", f"mmpt.kernels.{file}")
+    monkeypatch.setitem(sys.modules, f"mmpt.kernels.{file}", wrong)
+    if hasattr(check, file):
+        monkeypatch.setattr(check, file, wrong)
+    (maker,) = (name for name in MAKERS if name.startswith(kernel))
+    assert failures(check.kernel_checks(getattr(check, maker)))
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "instead"),
+    [
+        ("nearest_code", "alpha=-2.0", "alpha=-1.9"),
+        ("nearest_code", "nearest(x, codebook)", "nearest(x, codebook.flip(0))"),
+        ("triton_nearest_code", 'mask=code < codes, other=float("inf")', "mask=code < codes, other=-1000.0"),
+        ("triton_nearest_code", "start + place, index", "place, index"),
+        ("attention", "(documents[:, None] == documents[None, :])", "(documents[:, None] >= documents[None, :])"),
+        ("attention", "is_causal=True", "is_causal=False"),
+        ("attention", "back < window", "back <= window"),
+        ("attention", "inside = [(a - first, b - first)", "inside = [(a, b)"),
+    ],
+)
+def test_a_planted_error_in_nearest_code_or_attention_is_found(check, monkeypatch, tmp_path, file, text, instead):
+    source = (ROOT / "mmpt" / "kernels" / f"{file}.py").read_text(encoding="utf-8")
+    assert text in source
+    (tmp_path / f"{file}.py").write_text(source.replace(text, instead), encoding="utf-8")
+    wrong = loaded(tmp_path / f"{file}.py", f"mmpt.kernels.{file}")
+    monkeypatch.setitem(sys.modules, f"mmpt.kernels.{file}", wrong)
+    if file == "attention":
+        # The definition stays right: it shares the mask with the back ends.
+        right = check.attention.reference
+        monkeypatch.setattr(wrong, "reference", right)
+    if hasattr(check, file):
+        monkeypatch.setattr(check, file, wrong)
+    try:
+        found = failures([*check.nearest("torch"), *check.nearest("triton"), *check.attention_checks()])
+    except (ValueError, IndexError, RuntimeError):  # an index out of range is found too
+        return
+    assert found
+
+
+def test_a_kernel_that_cannot_run_says_why(monkeypatch):
+    x = torch.zeros(2)
+    with pytest.raises(ValueError, match="bfloat16 wrongly"):
+        choose("triton", x.bfloat16())
+    with pytest.raises(ValueError, match="not float64"):
+        choose("triton", x.double())
+    with pytest.raises(ValueError, match="expected auto, torch or triton"):
+        choose("cuda", x)
+    monkeypatch.delenv("TRITON_INTERPRET")
+    assert "TRITON_INTERPRET=1 is not set" in why_not_triton(x) and choose("auto", x) == "torch"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lengths": (4,)}, "documents of 4 tokens"),
+        ({"lengths": (3, 2), "spans": ((2, 4),)}, "in no single document"),
+        ({"lengths": (5,), "spans": ((2, 4), (3, 5))}, "out of order"),
+        ({"lengths": (5,), "backend": "xformers"}, "GPUs only"),
+        ({"lengths": (5,), "backend": "flash"}, "no such back end"),
+    ],
+)
+def test_attention_that_cannot_be_computed_says_why(options, message):
+    x = torch.zeros(1, 2, 5, 4)
+    with pytest.raises(ValueError, match=message):
+        packed_attention(x, x, x, **options)

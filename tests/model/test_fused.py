@@ -1,0 +1,118 @@
+"""Backbones of five families: import and export exact, fused kernels the same function, no leak on any back end."""
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from mmpt.kernels.attention import BACKENDS, why_not
+from mmpt.model.backbone import BackboneConfig, build_backbone, load_backbone
+from mmpt.model.forward import check_head, packed_logits
+from mmpt.model.fused import use_fused
+from mmpt.model.leak import leak_check
+
+FAMILIES = {
+    "qwen3": {},
+    "llama": {},
+    "mistral": {"sliding_window": 4},
+    "gemma3_text": {"sliding_window": 4, "query_pre_attn_scalar": 8},
+    "olmo2": {},
+}
+VOCABULARY = 40
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def folder(request, tmp_path_factory):
+    """A tiny model of transformers' own making, with no weight at its usual start."""
+    content = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "head_dim": 8}
+    config = AutoConfig.for_model(
+        request.param,
+        **{**content, "num_key_value_heads": 2, "vocab_size": VOCABULARY, "pad_token_id": None, **FAMILIES[request.param]},
+    )
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn(parameter.shape))
+    path = tmp_path_factory.mktemp(request.param)
+    model.save_pretrained(path)
+    return path
+
+
+def logits(model, ids):
+    with torch.no_grad():
+        return model.eval()(input_ids=ids, use_cache=False).logits
+
+
+@pytest.fixture(scope="module")
+def ids():
+    return torch.randint(0, VOCABULARY, (2, 13), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("kernel", [None, "torch", "triton"])
+def test_import_and_export_keep_the_logits(folder, ids, kernel, tmp_path):
+    wanted = logits(AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager"), ids)
+    model = build_backbone(BackboneConfig(path=str(folder)), VOCABULARY, seed=0)
+    if kernel:
+        counts = use_fused(model, kernel)
+        gelu = "gemma3" in type(model).__name__.lower()
+        assert counts["rms_norm"] >= 7 and counts["rope"] == 3 and counts["swiglu"] == (0 if gelu else 3)
+    assert (logits(model, ids) - wanted).abs().max() <= 1e-5
+    model.save_pretrained(tmp_path)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="eager")
+    assert (logits(again, ids) - wanted).abs().max() <= 1e-5 and type(again) is type(model)
+    check_head(model)
+
+
+def test_packed_rows_give_the_logits_of_each_document(folder, ids):
+    model = load_backbone(folder)
+    use_fused(model)
+    row, lengths = ids.flatten()[None], (9, 13, 4)
+    positions = torch.cat([torch.arange(length) for length in lengths])[None]
+    borders = torch.tensor([0, *lengths]).cumsum(0)
+    with torch.no_grad():
+        packed = packed_logits(model.eval(), row, positions, borders)
+    alone = torch.cat([logits(model, row[:, a:b]) for a, b in zip(borders[:-1], borders[1:], strict=True)], dim=1)
+    assert (packed - alone).abs().max() <= 1e-5
+
+
+def test_gradients_through_fused_modules_are_those_of_the_plain_ones(folder, ids):
+    slopes = []
+    for kernel in (None, "torch", "triton"):
+        model = load_backbone(folder)
+        if kernel:
+            use_fused(model, kernel)
+        model.train()(input_ids=ids, use_cache=False).logits.square().mean().backward()
+        slopes.append({name: parameter.grad for name, parameter in model.named_parameters()})
+    for other in slopes[1:]:
+        for name, slope in slopes[0].items():
+            assert (other[name] - slope).abs().max() <= 2e-5 * slope.abs().max().clamp_min(1e-3), name
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_no_back_end_leaks(folder, backend):
+    if reason := why_not(backend, torch.zeros(1)):
+        pytest.skip(reason)
+    assert leak_check(load_backbone(folder), backend=backend) == 0.0
+
+
+def test_another_model_in_the_process_keeps_its_own_modules(folder, ids):
+    plain = load_backbone(folder)
+    before = {name: module.forward for name, module in plain.named_modules()}
+    use_fused(load_backbone(folder))
+    assert all(module.forward == before[name] for name, module in plain.named_modules())
+
+
+def test_a_picture_is_seen_whole_where_spans_say_so(folder, ids):
+    model = load_backbone(folder).eval()
+    row, lengths = ids.flatten()[None, :20], torch.tensor([0, 12, 20])
+    positions = torch.cat([torch.arange(12), torch.arange(8)])[None]
+    changed = row.clone()
+    changed[0, 6] = (changed[0, 6] + 1) % VOCABULARY
+
+    def moved(**options) -> list[int]:
+        with torch.no_grad():
+            one, other = (packed_logits(model, x, positions, lengths, **options) for x in (row, changed))
+        return (one - other).abs().amax(dim=-1)[0].nonzero().flatten().tolist()
+
+    assert min(moved()) == 6 and max(moved()) < 12
+    assert min(moved(image_spans=((3, 8),))) == 3 and max(moved(image_spans=((3, 8),))) < 12
