@@ -1,0 +1,86 @@
+"""Connectors: shapes, what each row sees, one picture's independence of another, and every weight in every step."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmpt.config import parse_config
+from mmpt.errors import ConfigError
+from mmpt.model.connectors import Connector, ConnectorConfig, connected, place
+
+KINDS = ("linear", "mlp", "pixel_shuffle", "resampler", "qformer")
+
+
+def connector(kind: str, **options) -> Connector:
+    torch.manual_seed(0)
+    return Connector(ConnectorConfig(kind=kind, rows=5, heads=2, **options), feature_width=8, width=12)
+
+
+def features(pictures: int, count: int = 16) -> torch.Tensor:
+    return torch.randn(pictures, count, 8, generator=torch.Generator().manual_seed(pictures))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("start", [False, True])
+def test_rows_are_as_many_as_said_and_know_only_their_picture(kind, start):
+    model = connector(kind, start_token=start).eval()
+    shown = features(3)
+    rows = model(shown)
+    assert rows.shape == (3, model.count(16), 12)
+    other = shown.clone()
+    other[1] += 1.0
+    changed = (model(other) - rows).abs().amax(dim=(1, 2))
+    assert changed[1] > 0 and not changed[[0, 2]].any()
+    assert not start or torch.equal(rows[:, 0], model.start.expand(3, -1))
+
+
+def test_pixel_shuffle_joins_neighbours_in_their_order():
+    model = connector("pixel_shuffle")
+    grid = torch.zeros(1, 16, 8)
+    grid[0, 6] = 1.0  # row 1, column 2: the square at the upper right
+    moved = (model(grid) - model(torch.zeros(1, 16, 8))).abs().amax(dim=2)[0]
+    assert moved[1] > 0 and not moved[[0, 2, 3]].any()
+    with pytest.raises(ValueError, match="no such grid"):
+        model(features(1, 15))
+    with pytest.raises(ValueError, match="no such grid"):
+        model.count(9)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shown", [None, "some"])
+def test_every_weight_takes_part_with_and_without_pictures(kind, shown):
+    model = connector(kind, start_token=True)
+    rows, zero = connected(model, features(2) if shown else None)
+    assert len(rows) == (2 * model.count(16) if shown else 0) and float(zero.detach()) == 0.0
+    (rows.sum() + zero).backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert shown or not any(parameter.grad.any() for parameter in model.parameters())
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.booleans(), min_size=1, max_size=30), st.integers(0, 9))
+def test_rows_land_in_their_slots_in_order(slots, seed):
+    slots = torch.tensor([slots])
+    draw = torch.Generator().manual_seed(seed)
+    embeddings = torch.randn(1, slots.shape[1], 3, generator=draw, requires_grad=True)
+    rows = torch.randn(int(slots.sum()), 3, generator=draw, requires_grad=True)
+    found = place(embeddings, slots, rows)
+    assert torch.equal(found[slots], rows) and torch.equal(found[~slots], embeddings[~slots])
+    found.sum().backward()
+    assert bool((rows.grad == 1).all()) and torch.equal(embeddings.grad[0, :, 0] == 1, ~slots[0])
+    with pytest.raises(ValueError, match="slots"):
+        place(embeddings, slots, torch.zeros(len(rows) + 1, 3))
+
+
+def test_a_linear_connector_is_what_limber_trains():
+    model = connector("linear")
+    shown = features(2)
+    assert [name for name, _ in model.named_parameters()] == ["map.weight", "map.bias"]
+    assert torch.allclose(model(shown), shown @ model.map.weight.T + model.map.bias, atol=1e-6)
+
+
+@pytest.mark.parametrize("content", [{"kind": "conv"}, {"width": 10, "heads": 4}, {"rows": 0}])
+def test_configurations_that_cannot_work(content):
+    with pytest.raises(ConfigError):
+        parse_config(content, ConnectorConfig, "test")
