@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: quickstart test lint bench bench-data bench-tokenizers
+.PHONY: quickstart test lint bench bench-kernels bench-data bench-tokenizers
 
 quickstart: $(READY)
 	$(BIN)/python recipes/quickstart.py
@@ -15,9 +15,11 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-bench: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python kernels/bench.py
+bench: bench-kernels
 	$(BIN)/python recipes/bench.py
+
+bench-kernels: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python kernels/bench.py
 
 bench-data: $(READY)
 	@for bench in datasets/benches/*.py; do echo "== $$bench"; OMP_NUM_THREADS=1 $(BIN)/python $$bench || short=1; done; test -z "$$short"

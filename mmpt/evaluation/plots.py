@@ -16,12 +16,15 @@ _CURVES = {
     "reading": "transcript (cross-entropy)",
     "ctc": "transcript (CTC)",
     "mel": "mel",
-    "flow": "mel (flow matching)",
+    "flow": "flow matching",
     "codes": "speech codes",
     "distance": "spectra",
     "pixels": "pixels",
     "contrast": "picture and text",
     "describe": "caption read from the codes",
+    "restore": "states given back (1 − cosine)",
+    "embed": "embedding predicted",
+    "quantizer": "quantiser",
 }
 
 

@@ -24,6 +24,7 @@ from mmpt.tokenizers.image.stages import (
     PerturbConfig,
     QuantizeConfig,
     QuantizeStage,
+    _swapped,
     perturbed,
 )
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
@@ -32,7 +33,7 @@ from mmpt.tokenizers.terms import StepOutput
 STAGES = {
     "align": (AlignStage, AlignConfig()),
     "align and describe": (AlignStage, AlignConfig(describe=0.1)),
-    "align and draw": (AlignStage, AlignConfig(pixels=10, beginnings=1)),
+    "align and draw": (AlignStage, AlignConfig(pixels=10, beginnings=1, swap=0.2)),
     "quantize": (QuantizeStage, QuantizeConfig()),
     "draw": (DrawStage, DrawConfig()),
     "harden": (DrawStage, DrawConfig(perturb=PerturbConfig(neighbours=3))),
@@ -132,6 +133,17 @@ def test_stage_one_draws_from_all_states_or_from_the_first(beginnings):
     assert not nothing[:, 0].any() and (nothing[:, 1:] >= nothing[:, :-1]).all()  # a beginning, never empty
     whole = float((~nothing[:, -1]).float().mean())
     assert whole == 1.0 if beginnings == 0 else 0.05 < whole < 0.4
+
+
+def test_swapped_states_are_those_of_the_picture_before_and_teach_it_nothing():
+    vectors = torch.arange(64.0 * 5).reshape(64, 5, 1).requires_grad_()
+    torch.manual_seed(0)
+    found = _swapped(vectors, 0.25)
+    wrong = found != vectors
+    assert torch.equal(found[wrong], vectors.roll(1, dims=0)[wrong]) and 0.15 < float(wrong.float().mean()) < 0.35
+    found.sum().backward()
+    assert torch.equal(vectors.grad == 0, wrong)
+    assert _swapped(vectors, 0.0) is vectors
 
 
 def test_the_decoder_learns_from_generated_codes_where_there_are_some():

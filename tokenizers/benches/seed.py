@@ -18,7 +18,7 @@ import pictures
 import torch
 from safetensors.torch import load_file
 
-from mmpt.evaluation.image_page import write_image_page
+from mmpt.evaluation.image_page import STAGES, write_image_page
 from mmpt.evaluation.image_tokenizer import ImageEvaluation, evaluate_image_tokenizer, gate_figures
 from mmpt.evaluation.pictures import read_scene
 from mmpt.results import Figure, report
@@ -46,7 +46,7 @@ def measured(run: Path, name: str, train: Path, test: Path) -> list[Figure]:
     shown, names = pictures.pictures_of(test)
     reader = read_scene if name == "scenes" else pictures.classifier(known, known_names)
     found = evaluate_image_tokenizer(tokenizer, shown, names, reader)
-    write_image_page(run / "evaluation.html", name, shown, names, found, sorted(run.glob("*/metrics.jsonl")))
+    write_image_page(run / "evaluation.html", name, shown, names, found, [run / stage / "metrics.jsonl" for stage in STAGES])
     some = slice(0, None, max(1, len(known) // 3000))
     codes = tokenizer.encode(known[some])
     on_embeddings = pictures.probe(tokenizer.features(known[some]), known_names[some], tokenizer.features(shown), names)

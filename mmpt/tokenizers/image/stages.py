@@ -24,11 +24,13 @@ class AlignConfig(Schema):
     (the captioning loss of BLIP-2, which SEED leaves out). `pixels`: weight of the coarse picture drawn from these states, so
     that a tower from scratch learns more of a picture than its caption tells; one that was trained on millions knows it. Of the
     share `beginnings` of the pictures it is drawn from the first states alone, a random number of them, so that what says most
-    comes first (nested dropout, Rippel et al. 2014)."""
+    comes first (nested dropout, Rippel et al. 2014). The share `swap` of the states is another picture's where caption and picture
+    are made of them: what one state tells, others must tell too, or no decoder could do without a code that is wrong."""
 
     describe: float = pydantic.Field(0.0, ge=0)
     pixels: float = pydantic.Field(0.0, ge=0)
     beginnings: float = pydantic.Field(0.3, ge=0, le=1)
+    swap: float = pydantic.Field(0.0, ge=0, lt=1)
 
 
 class QuantizeConfig(Schema):
@@ -129,6 +131,7 @@ class AlignStage(Stage):
         summary, _ = tokenizer.text(batch.captions)
         contrast = contrastive_loss(tokenizer.picture_embedding(hidden), summary, batch.captions, tokenizer.scale)
         found = {"contrast": Term.mean(contrast, count)}
+        states = _swapped(states, self.config.swap)
         if self.config.describe:
             found["describe"] = Term.mean(tokenizer.describer(states, batch.captions), count, self.config.describe)
         if self.config.pixels:
@@ -224,6 +227,14 @@ def perturbed(
     wrong = torch.rand(codes.shape, device=codes.device) < config.codes
     wrong &= torch.rand(len(codes), 1, device=codes.device) < config.pictures
     return torch.where(wrong, chosen, codes)
+
+
+def _swapped(vectors: torch.Tensor, share: float) -> torch.Tensor:
+    """`vectors` [B, queries, D], a random `share` of them those of the picture before."""
+    if not share:
+        return vectors
+    wrong = torch.rand(*vectors.shape[:2], 1, device=vectors.device) < share
+    return torch.where(wrong, vectors.detach().roll(1, dims=0), vectors)
 
 
 def _given(vectors: torch.Tensor, beginnings: float, empty: float = 0.0) -> torch.Tensor:
