@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from mmpt.data.loading.packing import PackedBatch
 from mmpt.errors import ConfigError
 from mmpt.kernels.cross_entropy import weighted_linear_cross_entropy
+from mmpt.model.new_rows import TwoTableHead
 from mmpt.model.packed_attention import no_mask
 from mmpt.vocabulary import MODALITIES, Vocabulary
 
@@ -36,12 +37,17 @@ def causal_lm(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
     return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
-def head_weight(model: PreTrainedModel | PeftModel) -> Tensor:
-    """[V, H] weight of the output head. Raises `ConfigError` where the head has a bias or is no plain linear layer."""
+def head_tables(model: PreTrainedModel | PeftModel) -> tuple[Tensor, ...]:
+    """The weight of the output head: one table [V, H], or that of the text and that of the new rows.
+
+    Raises `ConfigError` where the head has a bias or is no plain linear layer.
+    """
     head = causal_lm(model).get_output_embeddings()
+    if type(head) is TwoTableHead:
+        return head.weight, head.new
     if type(head) is not torch.nn.Linear or head.bias is not None:
         raise ConfigError(f"backbone: its head is {head}, expected a linear layer without bias and without an adapter")
-    return head.weight
+    return (head.weight,)
 
 
 def hidden_states(
@@ -65,7 +71,7 @@ def packed_logits(
 ) -> Tensor:
     """All logits [1, T, V] of a packed row; for checks and short inputs, since this is the matrix that the loss avoids."""
     hidden = hidden_states(model, input_ids, position_ids, cu_seqlens, **attention)
-    return torch.nn.functional.linear(hidden, head_weight(model))
+    return torch.cat([torch.nn.functional.linear(hidden, table) for table in head_tables(model)], dim=-1)
 
 
 def target_modalities(targets: Tensor, vocabulary: Vocabulary) -> Tensor:
@@ -84,11 +90,11 @@ def weighted_loss(
 ) -> LossParts:
     """`LossParts` of one pack. `modality_weights` [4] float32 in the order of `MODALITIES`, on the pack's device."""
     hidden = hidden_states(model, batch.input_ids, batch.position_ids, batch.cu_seqlens)[0]
-    head = head_weight(model)
+    tables = head_tables(model)
     weights, targets = target_weights(batch, modality_weights, vocabulary)[0], batch.targets[0]
     if torch.is_autocast_enabled(hidden.device.type):
         hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
-    loss_sum, nll, correct = weighted_linear_cross_entropy(hidden, head, targets, weights)
+    loss_sum, nll, correct = weighted_linear_cross_entropy(hidden, tables, targets, weights)
     members = target_modalities(targets, vocabulary) == torch.arange(len(MODALITIES), device=targets.device).unsqueeze(1)
     members &= weights > 0
     return LossParts(loss_sum, weights.sum(), (members * nll).sum(dim=1), (members & correct).sum(dim=1), members.sum(dim=1))
@@ -102,8 +108,9 @@ def check_head(model: PreTrainedModel | PeftModel) -> None:
     """
     was_training = model.training
     model.eval()
-    length = min(8, len(head_weight(model)))
-    ids = torch.arange(length, device=head_weight(model).device).unsqueeze(0)
+    tables = head_tables(model)
+    length = min(8, sum(map(len, tables)))
+    ids = torch.arange(length, device=tables[0].device).unsqueeze(0)
     own = causal_lm(model)(input_ids=ids, use_cache=False).logits.float()
     ours = packed_logits(model, ids, ids, torch.tensor([0, length])).float()
     model.train(was_training)

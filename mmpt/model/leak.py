@@ -7,6 +7,7 @@ from transformers import PreTrainedModel
 from mmpt.errors import ConfigError
 from mmpt.kernels.attention import Backend
 from mmpt.model.forward import packed_logits
+from mmpt.model.new_rows import table_size
 
 LENGTHS = (5, 9, 1, 6)
 
@@ -23,7 +24,7 @@ def leak_check(
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
-    size = model.get_input_embeddings().weight.shape[0]
+    size = table_size(model)
     draw = torch.Generator().manual_seed(seed)
     ids = torch.randint(0, size, (1, sum(lengths)), generator=draw).to(device)
     positions = torch.cat([torch.arange(length) for length in lengths]).unsqueeze(0).to(device)

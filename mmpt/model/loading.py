@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from mmpt.errors import CheckpointError, ConfigError, VocabularyError
 from mmpt.model.adapters import load_adapter
 from mmpt.model.backbone import load_backbone
+from mmpt.model.new_rows import table_size
 from mmpt.storage import check_folder
 from mmpt.vocabulary import Vocabulary
 
@@ -38,7 +39,7 @@ def load_parts(
         model = load_backbone(checkpoint / "backbone", dtype)
     except ConfigError as problem:
         raise CheckpointError(f"{checkpoint}: {problem}") from None
-    rows = model.get_input_embeddings().weight.shape[0]
+    rows = table_size(model)
     if rows != vocabulary.size:
         raise VocabularyError(f"{checkpoint}: backbone/ has {rows} embedding rows, vocabulary.json has {vocabulary.size} ids")
     if (checkpoint / "adapter").is_dir():

@@ -24,8 +24,8 @@ class AlignConfig(Schema):
     (the captioning loss of BLIP-2, which SEED leaves out). `pixels`: weight of the coarse picture drawn from these states, so
     that a tower from scratch learns more of a picture than its caption tells; one that was trained on millions knows it. Of the
     share `beginnings` of the pictures it is drawn from the first states alone, a random number of them, so that what says most
-    comes first (nested dropout, Rippel et al. 2014). The share `swap` of the states is another picture's where caption and picture
-    are made of them: what one state tells, others must tell too, or no decoder could do without a code that is wrong."""
+    comes first (nested dropout, Rippel et al. 2014). The share `swap` of the states is another picture's where caption and
+    picture are made of them: what one tells, others must tell too, or no decoder could do without a code that is wrong."""
 
     describe: float = pydantic.Field(0.0, ge=0)
     pixels: float = pydantic.Field(0.0, ge=0)

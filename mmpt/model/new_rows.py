@@ -1,0 +1,86 @@
+"""The rows of new tokens as tables of their own, beside the frozen ones of the text vocabulary.
+
+Only the new rows then have a gradient and optimizer state: of 150,000 rows of text none. The text tables keep their names
+(`….embed_tokens.weight`, `lm_head.weight`), the new ones stand beside them (`….embed_tokens.new`, `lm_head.new`).
+"""
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+
+from mmpt.errors import ConfigError
+from mmpt.kernels.choose import Kernel
+from mmpt.kernels.embedding import two_table_embedding
+
+
+class TwoTableEmbedding(nn.Module):
+    """Rows [..., H] of ids: of the frozen `weight` [V, H] below V, of `new` [M, H] from V on; times `scale` (as in Gemma)."""
+
+    def __init__(self, weight: nn.Parameter, new: nn.Parameter, plain: nn.Embedding, kernel: Kernel = "auto"):
+        super().__init__()
+        self.weight, self.new, self.kernel = weight, new, kernel
+        self.scale = float(getattr(plain, "embed_scale", 1.0))
+        self.plain = (plain,)  # the family's own module, for `merge_rows`; in a tuple, it is no part of this one
+
+    def forward(self, ids: Tensor) -> Tensor:
+        found = two_table_embedding(ids, self.weight, self.new, self.kernel)
+        return found if self.scale == 1.0 else found * self.scale
+
+
+class TwoTableHead(nn.Module):
+    """Logits [..., V + M] of hidden states [..., H]."""
+
+    def __init__(self, weight: nn.Parameter, new: nn.Parameter, plain: nn.Linear):
+        super().__init__()
+        self.weight, self.new, self.plain = weight, new, (plain,)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return torch.cat([F.linear(hidden, self.weight), F.linear(hidden, self.new)], dim=-1)
+
+
+def split_rows(model: PreTrainedModel, text_rows: int, kernel: Kernel = "auto") -> list[nn.Parameter]:
+    """Take the rows from `text_rows` on out of the embedding and the head of `model`, in place; the new tables, which learn.
+
+    The first `text_rows` are frozen. Where the tables were tied, both pairs stay so. Raises `ConfigError` where embedding or head
+    is no plain table.
+    """
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    if not isinstance(embedding, nn.Embedding) or type(head) is not nn.Linear or head.bias is not None:
+        raise ConfigError(f"new rows: {type(embedding).__name__} and {type(head).__name__}, expected plain tables without bias")
+    if not 0 < text_rows < len(embedding.weight):
+        raise ConfigError(f"new rows: {text_rows} of {len(embedding.weight)} rows are text, expected some and not all")
+    tied = head.weight is embedding.weight
+    old, new = _split(embedding.weight, text_rows)
+    head_old, head_new = (old, new) if tied else _split(head.weight, text_rows)
+    embedding.weight = head.weight = nn.Parameter(new.new_empty(0), requires_grad=False)  # nobody needs the old table any more
+    model.set_input_embeddings(TwoTableEmbedding(old, new, embedding, kernel))
+    model.set_output_embeddings(TwoTableHead(head_old, head_new, head))
+    return [new] if tied else [new, head_new]
+
+
+@torch.no_grad()
+def merge_rows(model: PreTrainedModel) -> None:
+    """Put both tables together again, in place: an ordinary Hugging Face model, as for export."""
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    if not isinstance(embedding, TwoTableEmbedding) or not isinstance(head, TwoTableHead):
+        raise ConfigError("new rows: this model has no tables of new rows")
+    table = nn.Parameter(torch.cat([embedding.weight, embedding.new]))
+    (plain,), (linear,) = embedding.plain, head.plain
+    plain.weight, plain.num_embeddings = table, len(table)
+    linear.weight = table if head.new is embedding.new else nn.Parameter(torch.cat([head.weight, head.new]))
+    linear.out_features = len(table)
+    model.set_input_embeddings(plain)
+    model.set_output_embeddings(linear)
+
+
+def table_size(model: PreTrainedModel | PeftModel) -> int:
+    """How many ids the embedding has rows for."""
+    embedding = model.get_input_embeddings()
+    return len(embedding.weight) + (len(embedding.new) if isinstance(embedding, TwoTableEmbedding) else 0)
+
+
+def _split(weight: Tensor, rows: int) -> tuple[nn.Parameter, nn.Parameter]:
+    frozen = nn.Parameter(weight.detach()[:rows].clone(), requires_grad=False)
+    return frozen, nn.Parameter(weight.detach()[rows:].clone())
