@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from mmpt.data.loading.packing import PackedBatch
 from mmpt.errors import ConfigError
 from mmpt.kernels.cross_entropy import weighted_linear_cross_entropy
+from mmpt.model.connectors import place
 from mmpt.model.new_rows import TwoTableHead
 from mmpt.model.packed_attention import no_mask
 from mmpt.vocabulary import MODALITIES, Vocabulary
@@ -51,12 +52,23 @@ def head_tables(model: PreTrainedModel | PeftModel) -> tuple[Tensor, ...]:
 
 
 def hidden_states(
-    model: PreTrainedModel | PeftModel, input_ids: Tensor, position_ids: Tensor, cu_seqlens: Tensor, **attention
+    model: PreTrainedModel | PeftModel,
+    input_ids: Tensor,
+    position_ids: Tensor,
+    cu_seqlens: Tensor,
+    features: tuple[Tensor, Tensor] | None = None,
+    **attention,
 ) -> Tensor:
     """Last hidden states [1, T, H] of a packed row: `input_ids` and `position_ids` [1, T], `cu_seqlens` [documents + 1].
-    `attention`: `image_spans` and `attention_backend`, see `mmpt.model.packed_attention`."""
+
+    `features`: (slots bool [1, T], rows [slots, H]) of a connector, which stand where ids of any value are. `attention`:
+    `image_spans` and `attention_backend`, see `mmpt.model.packed_attention`.
+    """
+    given = {"input_ids": input_ids}
+    if features is not None:
+        given = {"inputs_embeds": place(causal_lm(model).get_input_embeddings()(input_ids), *features)}
     output = causal_lm(model).base_model(
-        input_ids=input_ids,
+        **given,
         position_ids=position_ids,
         attention_mask=no_mask(input_ids.device),
         use_cache=False,
