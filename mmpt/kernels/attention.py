@@ -1,7 +1,7 @@
 """Attention over one row of many whole documents, none of which sees another; one call, several back ends.
 
 A token sees the tokens of its document up to itself, and, where `spans` mark pictures, all tokens of its own picture, also later
-ones (bidirectional within a picture, as in Transfusion, Zhou et al. 2024, arXiv:2408.11039, section 3.2).
+ones (bidirectional within a picture, as in Transfusion, Zhou et al. 2024, arXiv:2408.11039).
 
 | back end | what runs | where |
 |---|---|---|

@@ -1,8 +1,8 @@
 """How the rows of new tokens start in an embedding table, beside those of a pretrained vocabulary.
 
 The choices that Mundra et al. 2024 ("An Empirical Comparison of Vocabulary Expansion and Initialization Approaches for Language
-Models") compare. Rows within the convex hull of the old ones cannot become the greedy answer where an old token was
-(their theorem 1): a softmax over scalar products is largest at a vertex.
+Models") compare. Rows within the convex hull of the old ones never score higher than the best old one,
+whatever the hidden state: a scalar product over a hull is largest at a vertex.
 """
 
 from collections.abc import Sequence

@@ -29,6 +29,17 @@ def failures(rows) -> list[str]:
     return [name for name, value, tolerance in rows if not value <= tolerance]
 
 
+def plant(check, monkeypatch, folder: Path, file: str, text: str, instead: str) -> None:
+    """Let `check` find the file of a kernel with `text` replaced."""
+    source = (ROOT / "mmpt" / "kernels" / f"{file}.py").read_text(encoding="utf-8")
+    assert text in source
+    (folder / f"{file}.py").write_text(source.replace(text, instead), encoding="utf-8")
+    wrong = loaded(folder / f"{file}.py", f"mmpt.kernels.{file}")
+    monkeypatch.setitem(sys.modules, f"mmpt.kernels.{file}", wrong)
+    if hasattr(check, file):
+        monkeypatch.setattr(check, file, wrong)
+
+
 MAKERS = (
     "cross_entropy_cases",
     "rms_norm_cases",
@@ -119,13 +130,7 @@ PLANTED = [
     ("file", "text", "instead", "kernel"), [row[1:] for row in PLANTED], ids=[f"{r[1]}: {r[0]}" for r in PLANTED]
 )
 def test_a_planted_error_is_found(check, monkeypatch, tmp_path, file, text, instead, kernel):
-    source = (ROOT / "mmpt" / "kernels" / f"{file}.py").read_text(encoding="utf-8")
-    assert text in source
-    (tmp_path / f"{file}.py").write_text(source.replace(text, instead), encoding="utf-8")
-    wrong = loaded(tmp_path / f"{file}.py", f"mmpt.kernels.{file}")
-    monkeypatch.setitem(sys.modules, f"mmpt.kernels.{file}", wrong)
-    if hasattr(check, file):
-        monkeypatch.setattr(check, file, wrong)
+    plant(check, monkeypatch, tmp_path, file, text, instead)
     (maker,) = (name for name in MAKERS if name.startswith(kernel))
     assert failures(check.kernel_checks(getattr(check, maker)))
 
@@ -144,17 +149,9 @@ def test_a_planted_error_is_found(check, monkeypatch, tmp_path, file, text, inst
     ],
 )
 def test_a_planted_error_in_nearest_code_or_attention_is_found(check, monkeypatch, tmp_path, file, text, instead):
-    source = (ROOT / "mmpt" / "kernels" / f"{file}.py").read_text(encoding="utf-8")
-    assert text in source
-    (tmp_path / f"{file}.py").write_text(source.replace(text, instead), encoding="utf-8")
-    wrong = loaded(tmp_path / f"{file}.py", f"mmpt.kernels.{file}")
-    monkeypatch.setitem(sys.modules, f"mmpt.kernels.{file}", wrong)
-    if file == "attention":
-        # The definition stays right: it shares the mask with the back ends.
-        right = check.attention.reference
-        monkeypatch.setattr(wrong, "reference", right)
-    if hasattr(check, file):
-        monkeypatch.setattr(check, file, wrong)
+    definition = check.attention.reference  # stays right: it shares the mask with the back ends
+    plant(check, monkeypatch, tmp_path, file, text, instead)
+    monkeypatch.setattr(check.attention, "reference", definition)
     try:
         found = failures([*check.nearest("torch"), *check.nearest("triton"), *check.attention_checks()])
     except (ValueError, IndexError, RuntimeError):  # an index out of range is found too
