@@ -28,7 +28,9 @@ from mmpt.tokenizers.quantizers import codebook_use
 def main() -> None:
     runs = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/ablations")
     torch.set_num_threads(1)
-    train, test = pictures.scene_shards(runs / "scenes-train", False), pictures.scene_shards(runs / "scenes-test", True)
+    train, test = (
+        pictures.scene_shards(runs / f"scenes-{part}", test=part == "test", choosing=True) for part in ("train", "test")
+    )
     specs = {
         runs / path.stem: {**yaml.safe_load(path.read_text()), "data": [str(train)]}
         for path in sorted((digits.ROOT / "tokenizers" / "ablations").glob("*.yaml"))

@@ -1,6 +1,8 @@
 """What the benches on pictures share: drawn scenes and garments as shards, and what a picture shows.
 
-Scenes: 5,220 combinations of two shapes, a tenth of them held out. Garments: tiles of Fashion-MNIST, every fifth held out.
+Scenes: 5,220 combinations of two shapes, a tenth of them held out: at random, once for choosing (the ablations, and whatever
+was tried for the specifications) and once more for the figures that are given. Garments: tiles of Fashion-MNIST, every fifth
+held out.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,7 +38,7 @@ Reader = Callable[[Pillow.Image], str]
 def shards(kind: str, runs: Path) -> tuple[Path, Path]:
     """Document shards to train on and to test on; made in `runs` where they are not there yet."""
     make = {"scenes": scene_shards, "garments": garment_shards}[kind]
-    return make(runs / f"{kind}-train", False), make(runs / f"{kind}-test", True)
+    return make(runs / f"{kind}-train", test=False), make(runs / f"{kind}-test", test=True)
 
 
 def specification(kind: str, train: Path) -> dict:
@@ -45,10 +47,13 @@ def specification(kind: str, train: Path) -> dict:
     return {**yaml.safe_load(text), "data": [str(train)]}
 
 
-def scene_shards(out: Path, test: bool) -> Path:
-    """Scenes of one split in `out`, two pictures of each to train on, one to test; made where they are not there yet."""
+def scene_shards(out: Path, *, test: bool, choosing: bool = False) -> Path:
+    """Scenes of one split in `out`, two pictures of each to train on, one to test; made where they are not there yet.
+
+    `choosing` takes the combinations that were held out while the specifications were being chosen.
+    """
     if not (out / MANIFEST).exists():
-        chosen = scenes.split_scenes(0.1, 0)[int(test)]
+        chosen = scenes.split_scenes(0.1, 0 if choosing else 1)[int(test)]
         with ShardWriter(out, built={"by": "tokenizers/benches/pictures.py"}) as writer:
             for number, scene in enumerate(chosen if test else chosen * 2):
                 drawn = scenes.draw(scene, 1_000_000 * test + number)
@@ -57,7 +62,7 @@ def scene_shards(out: Path, test: bool) -> Path:
     return out
 
 
-def garment_shards(out: Path, test: bool, variants: int = 8) -> Path:
+def garment_shards(out: Path, *, test: bool, variants: int = 8) -> Path:
     """Garments of one split in `out`, with `variants` of each to train on; made where they are not there yet."""
     if not (out / MANIFEST).exists():
         split = {"split": "test", "variants": 1} if test else {"split": "train", "variants": variants}
