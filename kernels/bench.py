@@ -2,8 +2,9 @@
 
     OMP_NUM_THREADS=1 python kernels/bench.py
 
-Times are medians over pairs, kernel and peer in turn: CPU seconds of one thread, or seconds between synchronisations on a GPU,
-where the kernels' own bars are shares of an H100's roofline. Peers that are not installed have no row.
+Times are medians over pairs, kernel and peer in turn: CPU seconds of one thread, or seconds between synchronisations on a GPU.
+Shares of the roofline are of what a matrix product and a copy reach here in the same run, and on a GPU also of an H100's data
+sheet. Peers that are not installed have no row.
 """
 
 import re
@@ -15,6 +16,7 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,8 +24,9 @@ from vector_quantize_pytorch import VectorQuantize
 
 from mmpt.kernels import rms_norm, rope, swiglu
 from mmpt.kernels.cross_entropy import weighted_linear_cross_entropy
-from mmpt.kernels.nearest_code import nearest_code
-from mmpt.results import Figure, device, report
+from mmpt.kernels.device import device_name, file_name
+from mmpt.kernels.nearest_code import nearest_code, nearest_code_reference
+from mmpt.results import Figure, report
 
 PAIRS = 5
 GPU = torch.cuda.is_available()
@@ -37,15 +40,47 @@ IMAGE_TOKENS, CAPTION_TOKENS, ROW = 34, 15, 200  # of image-caption data: means,
 
 def main() -> None:
     torch.set_num_threads(1)
-    figures = [*nearest_figures(), *cross_entropy_figures(), *fused_figures(), *packing_figures()]
-    name = re.sub(r"[^a-z0-9]+", "-", device().lower()).strip("-")
+    roof = measured_roof()
+    figures = [*roof.figures(), *nearest_figures(roof), *cross_entropy_figures(roof), *fused_figures(roof), *packing_figures()]
     packages = ["triton", "vector-quantize-pytorch", *filter(installed, ("liger-kernel", "cut-cross-entropy"))]
-    sys.exit(0 if report(figures, Path(__file__).parent / "results" / f"{name}.json", packages) else 1)
+    sys.exit(0 if report(figures, Path(__file__).parent / "results" / file_name(device_name(DEVICE)), packages) else 1)
 
 
-def nearest_figures() -> Iterator[Figure]:
-    """Against the lookup in vector-quantize-pytorch's codebook, in evaluation mode."""
-    for rows, codes, width in [(262_144, 8192, 256)] if GPU else [(8192, k, d) for k in (4096, 16_384) for d in (32, 256)]:
+class Roof(NamedTuple):
+    """What the device reaches: FLOP/s of a square matrix product in the bench's dtype, bytes/s of a copy (read and written)."""
+
+    flops: float
+    bandwidth: float
+
+    def figures(self) -> Iterator[Figure]:
+        yield Figure("roofline: matrix product GFLOP/s", self.flops / 1e9)
+        yield Figure("roofline: copy GB/s", self.bandwidth / 1e9)
+
+    def share(self, where: str, flops: float, moved: float, seconds: float) -> Iterator[Figure]:
+        """Of a kernel that does `flops` operations on `moved` bytes, each read or written once, in `seconds`."""
+        yield Figure(f"{where}: GFLOP/s", flops / seconds / 1e9)
+        yield Figure(f"{where}: GB/s", moved / seconds / 1e9)
+        yield Figure(f"{where}: FLOP/byte", flops / moved)
+        yield Figure(f"{where}: share of the roofline", max(flops / self.flops, moved / self.bandwidth) / seconds)
+
+
+def measured_roof() -> Roof:
+    side, size = (8192, 2**30) if GPU else (2048, 2**28)
+    square, copied = torch.randn(side, side, device=DEVICE, dtype=DTYPE), torch.zeros(size, device=DEVICE, dtype=torch.uint8)
+    kept, target = torch.empty_like(square), torch.empty_like(copied)
+    product = partial(torch.mm, square, square, out=kept)
+    times = [(seconds(product), seconds(partial(target.copy_, copied))) for _ in range(PAIRS + 1)][1:]
+    return Roof(2 * side**3 / median(times, 0), 2 * size / median(times, 1))
+
+
+def nearest_shapes() -> list[tuple[int, int, int]]:
+    """Rows, codes, width."""
+    return [(262_144, 8192, 256)] if GPU else [(8192, codes, width) for codes in (4096, 16_384) for width in (32, 256)]
+
+
+def nearest_figures(roof: Roof) -> Iterator[Figure]:
+    """Against the lookup in vector-quantize-pytorch's codebook, in evaluation mode, and on a GPU all distances in float32."""
+    for rows, codes, width in nearest_shapes():
         draw = torch.Generator().manual_seed(0)
         x = torch.randn(rows, width, generator=draw).to(DEVICE)
         peer = VectorQuantize(dim=width, codebook_size=codes).to(DEVICE).eval()._codebook
@@ -54,10 +89,14 @@ def nearest_figures() -> Iterator[Figure]:
             times = paired(partial(nearest_code, x, codebook), partial(peer, x[None]))
         where = f"nearest code, {rows} rows, {codes} codes of {width}"
         yield Figure(f"{where}: speed / vector-quantize-pytorch", speed(times), 3.0)
-        yield Figure(f"{where}: GFLOP/s", 2 * rows * codes * width / median(times, 0) / 1e9)
+        yield from roof.share(where, 2 * rows * codes * width, 4 * (rows + codes) * width + 8 * rows, median(times, 0))
+        if GPU:
+            with torch.no_grad():
+                times = paired(partial(nearest_code, x, codebook), partial(nearest_code_reference, x, codebook))
+            yield Figure(f"{where}: speed / all distances in float32", speed(times), 3.0)
 
 
-def cross_entropy_figures() -> Iterator[Figure]:
+def cross_entropy_figures(roof: Roof) -> Iterator[Figure]:
     """Forward and backward, hidden states and head learned, against all logits at once and against peers that are installed."""
     for share in SUPERVISED:
         where = f"linear cross entropy, {share:.0%} supervised".replace("%", " %")
@@ -78,7 +117,9 @@ def cross_entropy_figures() -> Iterator[Figure]:
                 yield Figure(f"{where}: time / {name}", ratio(times), bar, at_most=True)
                 yield Figure(f"{where}: peak memory / {name}", memory[0] / peak_bytes(peer, share), 1.0, at_most=True)
         yield Figure(f"{where}: peak MB", memory[0] / 1e6)
-        yield Figure(f"{where}: GFLOP/s", flops / median(times, 0) / 1e9)
+        # Hidden states, head and both gradients.
+        moved = 2 * (TOKENS * share + VOCABULARY) * WIDTH * torch.finfo(DTYPE).bits / 8
+        yield from roof.share(where, flops, moved, median(times, 0))
 
 
 def unfused(hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> tuple:
@@ -119,8 +160,19 @@ def loss_run(function: Callable, supervised: float) -> Callable[[], None]:
     return run
 
 
-def fused_figures() -> Iterator[Figure]:
-    """RMSNorm after a sum, RoPE and SwiGLU, forward and backward, against PyTorch's operations one by one."""
+class Fused(NamedTuple):
+    """A kernel that memory bounds, the same operations one by one, its inputs, and what forward and backward must do."""
+
+    name: str
+    kernel: Callable
+    plain: Callable
+    inputs: tuple
+    flops: int
+    moved: int
+
+
+def fused_cases() -> Iterator[Fused]:
+    """RMSNorm after a sum, RoPE, SwiGLU; an addition, product, root or exponential counts as one operation."""
     rows, width, inner, heads, shared, dim = (8192, 4096, 14_336, 32, 8, 128) if GPU else (1024, 1024, 3072, 16, 4, 64)
     draw = torch.Generator().manual_seed(0)
 
@@ -129,27 +181,31 @@ def fused_figures() -> Iterator[Figure]:
 
     tables = [table.to(DEVICE) for table in rope.rope_tables(torch.arange(rows)[None], dim)]
     size = torch.finfo(DTYPE).bits // 8
-    cases = {  # name: (kernel, the same one by one, inputs, bytes that must travel there and back)
-        "rms norm after a sum": (
-            partial(rms_norm.add_rms_norm, eps=1e-6),
-            partial(rms_norm.reference, eps=1e-6, offset=0.0),
-            (normal(rows, width), normal(rows, width), normal(width)),
-            8 * rows * width * size,
-        ),
-        "rope": (
-            lambda q, k: rope.rope(q, k, *tables),
-            lambda q, k: (rope.reference(q, *tables), rope.reference(k, *tables)),
-            (normal(1, heads, rows, dim), normal(1, shared, rows, dim)),
-            4 * (heads + shared) * rows * dim * size,
-        ),
-        "swiglu": (swiglu.swiglu, swiglu.reference, (normal(rows, inner), normal(rows, inner)), 8 * rows * inner * size),
-    }
-    for name, (kernel, plain, inputs, moved) in cases.items():
-        times = paired(*(partial(there_and_back, function, inputs) for function in (kernel, plain)))
-        yield Figure(f"{name}: speed / one by one", speed(times))
-        yield Figure(f"{name}: GB/s", moved / median(times, 0) / 1e9)
+    norm, plain_norm = partial(rms_norm.add_rms_norm, eps=1e-6), partial(rms_norm.reference, eps=1e-6, offset=0.0)
+    inputs = (normal(rows, width), normal(rows, width), normal(width))
+    yield Fused("rms norm after a sum", norm, plain_norm, inputs, 15 * rows * width, 8 * rows * width * size)
+    inputs = (normal(1, heads, rows, dim), normal(1, shared, rows, dim))
+    count = sum(part.numel() for part in inputs)
+    yield Fused(
+        "rope",
+        lambda q, k: rope.rope(q, k, *tables),
+        lambda q, k: (rope.reference(q, *tables), rope.reference(k, *tables)),
+        inputs,
+        6 * count,
+        4 * count * size,
+    )
+    inputs = (normal(rows, inner), normal(rows, inner))
+    yield Fused("swiglu", swiglu.swiglu, swiglu.reference, inputs, 15 * rows * inner, 8 * rows * inner * size)
+
+
+def fused_figures(roof: Roof) -> Iterator[Figure]:
+    """Forward and backward, against PyTorch's operations one by one."""
+    for case in fused_cases():
+        times = paired(*(partial(there_and_back, function, case.inputs) for function in (case.kernel, case.plain)))
+        yield Figure(f"{case.name}: speed / one by one", speed(times))
+        yield from roof.share(case.name, case.flops, case.moved, median(times, 0))
         if GPU:
-            yield Figure(f"{name}: share of the memory roofline of an H100", moved / median(times, 0) / H100_BANDWIDTH, 0.85)
+            yield Figure(f"{case.name}: share of an H100's bandwidth", case.moved / median(times, 0) / H100_BANDWIDTH, 0.85)
 
 
 def there_and_back(function: Callable, inputs: tuple) -> None:
@@ -190,11 +246,6 @@ def packing_figures() -> Iterator[Figure]:
     where = f"image-caption rows of {IMAGE_TOKENS} + {CAPTION_TOKENS} tokens"
     yield Figure(f"{where}: useful tokens/s packed / padded to {ROW}", speed(times), 2.0)
     yield Figure(f"{where}: useful tokens/s packed", sum(lengths) / median(times, 0))
-    square = torch.randn(2048, 2048, device=DEVICE, dtype=DTYPE)
-    product = statistics.median(seconds(lambda: square @ square) for _ in range(PAIRS))
-    yield Figure("roofline: matrix product GFLOP/s", 2 * 2048**3 / product / 1e9)
-    copied = torch.empty(2**26, device=DEVICE, dtype=torch.uint8)
-    yield Figure("roofline: copy GB/s", 2 * 2**26 / statistics.median(seconds(copied.clone) for _ in range(PAIRS)) / 1e9)
 
 
 def seconds(run: Callable) -> float:

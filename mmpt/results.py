@@ -1,7 +1,6 @@
 """Measured figures against their bars: printed, and kept as JSON with all that is needed to measure them again."""
 
 import datetime
-import os
 import platform
 import subprocess
 from collections.abc import Sequence
@@ -66,14 +65,9 @@ def device() -> str:
     """The GPU's name, else the CPU's with its number of cores."""
     import torch
 
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        name = platform.processor() or platform.machine()
-    return f"{name}, {os.cpu_count()} cores"
+    from mmpt.kernels.device import device_name
+
+    return device_name(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def commit() -> str | None:

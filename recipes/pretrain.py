@@ -22,7 +22,7 @@ from mmpt.training.distributed import World, world
 from mmpt.training.engine import build_engine
 from mmpt.training.metrics import metrics, step_figures
 from mmpt.training.signals import StopRequest
-from mmpt.training.sources import open_loader, open_sources
+from mmpt.training.sources import open_loader, open_sources, sample
 from mmpt.training.step import train_step
 from mmpt.vocabulary import check_same
 
@@ -44,7 +44,7 @@ def train(config: PretrainConfig, ranks: World) -> int:
     sources, vocabulary = open_sources(config)
     checkpoint = newest_checkpoint(config.output, ranks)
     if checkpoint is None:
-        model = build_backbone(config.backbone, vocabulary.size, config.seed)
+        model = build_backbone(config.backbone, vocabulary.size, config.seed, sequences=sample(sources))
     else:
         model, known = load_parts(checkpoint)
         check_same(vocabulary, str(config.data[0].path), known, str(checkpoint))

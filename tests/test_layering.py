@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "scripts": {"errors"},
     "progress": set(),
     "pipeline": BASE,
-    "results": {"storage"},
+    "results": {"storage", "kernels"},
     "kernels": set(),
     "tokenizers": BASE | {"kernels"},
     "data": BASE | {"tokenizers", "progress"},

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmpt.kernels.blocks import blocks
 from mmpt.kernels.choose import Kernel, choose
 
 CHUNK_BYTES = 32 * 2**20
@@ -67,11 +68,11 @@ def reference(hidden: Tensor, weight: Tensor | Sequence[Tensor], targets: Tensor
     return LinearCrossEntropy((weights.to(precise) * nll).sum(), nll.detach(), correct)
 
 
-def chunk_tokens(vocabulary_size: int, width: int, element_bytes: int, learned: bool) -> int:
-    """Tokens in one chunk: as many as keep its logits within `CHUNK_BYTES`, at least `MIN_CHUNK_TOKENS`; with a head that is
+def chunk_tokens(vocabulary_size: int, width: int, element_bytes: int, learned: bool, chunk_bytes: int = CHUNK_BYTES) -> int:
+    """Tokens in one chunk: as many as keep its logits within `chunk_bytes`, at least `MIN_CHUNK_TOKENS`; with a head that is
     `learned`, whose gradient is there anyhow and read and written once a chunk, up to a quarter of that gradient's size."""
     least = max(MIN_CHUNK_TOKENS, width // GRADIENT_SHARE if learned else 0)
-    return max(least, CHUNK_BYTES // (vocabulary_size * element_bytes))
+    return max(least, chunk_bytes // (vocabulary_size * element_bytes))
 
 
 class _WeightedLinearCrossEntropy(torch.autograd.Function):
@@ -91,7 +92,8 @@ class _WeightedLinearCrossEntropy(torch.autograd.Function):
         else:
             losses_and_gradient = _losses_and_gradient
         size = sum(map(len, tables))
-        length = min(chunk_tokens(size, hidden.shape[1], precise.itemsize, any(learned)), max(1, len(kept)))
+        chunk_bytes = blocks("cross_entropy", hidden.device, chunk_bytes=CHUNK_BYTES)["chunk_bytes"]
+        length = min(chunk_tokens(size, hidden.shape[1], precise.itemsize, any(learned), chunk_bytes), max(1, len(kept)))
         logits = hidden.new_empty(length, size)  # one piece of memory for all chunks: fresh pages cost as much as filling them
         for index in kept.split(length):
             rows, scale = hidden[index], weights[index].to(precise)

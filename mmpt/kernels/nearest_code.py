@@ -2,6 +2,7 @@
 
 import torch
 
+from mmpt.kernels.blocks import blocks
 from mmpt.kernels.choose import Kernel, choose
 
 CHUNK_BYTES = 4 * 2**20  # of distances at a time: they stay in a CPU's cache until the argmin has read them
@@ -25,7 +26,8 @@ def nearest_code(x: torch.Tensor, codebook: torch.Tensor, kernel: Kernel = "auto
         return nearest(x, codebook)
     bias = codebook.square().sum(dim=1)
     table = codebook.t()
-    rows = max(MIN_CHUNK, min(MAX_CHUNK, CHUNK_BYTES // (4 * len(codebook))))
+    chunk = blocks("nearest_code", x.device, chunk_bytes=CHUNK_BYTES)["chunk_bytes"]
+    rows = max(MIN_CHUNK, min(MAX_CHUNK, chunk // (4 * len(codebook))))
     with torch.autocast(x.device.type, enabled=False):
         parts = [torch.addmm(bias, part, table, alpha=-2.0).argmin(dim=1) for part in x.split(rows)]
     return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int64, device=x.device)

@@ -7,6 +7,7 @@ output rows at a time, and so does its gradient, of which only the supported ent
 import torch
 from torch import Tensor
 
+from mmpt.kernels.blocks import blocks
 from mmpt.kernels.choose import Kernel, choose
 
 BLOCK_BYTES = 8 * 2**20  # of W, or of its gradient, at a time
@@ -85,7 +86,7 @@ class _SparseLowRank(torch.autograd.Function):
 
 def _blocks(b: Tensor, a: Tensor, starts: Tensor, columns: Tensor, values: Tensor, scale: float):
     """(first, last, W[first:last]) of blocks of output rows; the same memory each time."""
-    step = max(1, BLOCK_BYTES // (a.shape[1] * a.element_size()))
+    step = _rows_at_a_time(a)
     edges = starts[list(range(0, len(b), step)) + [len(b)]].tolist()
     memory = a.new_empty(min(step, len(b)), a.shape[1])
     for number, first in enumerate(range(0, len(b), step)):
@@ -94,6 +95,12 @@ def _blocks(b: Tensor, a: Tensor, starts: Tensor, columns: Tensor, values: Tenso
         chosen = slice(edges[number], edges[number + 1])
         weight.view(-1).index_add_(0, _places(starts, columns, first, last, chosen, a.shape[1]), values[chosen])
         yield first, last, weight
+
+
+def _rows_at_a_time(like: Tensor) -> int:
+    """Rows of W, whose width and dtype are those of `like`, in one block."""
+    size = blocks("sparse_linear", like.device, block_bytes=BLOCK_BYTES)["block_bytes"]
+    return max(1, size // (like.shape[1] * like.element_size()))
 
 
 def _places(starts: Tensor, columns: Tensor, first: int, last: int, chosen: slice, width: int) -> Tensor:
@@ -111,7 +118,7 @@ def _sampled(grad: Tensor, x: Tensor, starts: Tensor, columns: Tensor, kernel: s
         return sampled(grad, x, starts, columns)
     found = []
     width = x.shape[1]
-    step = max(1, BLOCK_BYTES // (width * x.element_size()))
+    step = _rows_at_a_time(x)
     edges = starts[list(range(0, len(starts) - 1, step)) + [len(starts) - 1]].tolist()
     for number, first in enumerate(range(0, len(starts) - 1, step)):
         last = min(first + step, len(starts) - 1)

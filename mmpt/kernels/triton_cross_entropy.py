@@ -6,7 +6,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-BLOCK = 4096
+from mmpt.kernels.blocks import blocks
+
+SIZES = {"columns": 4096, "warps": 8}
 
 
 def losses_and_gradient(
@@ -17,10 +19,12 @@ def losses_and_gradient(
     nll = torch.empty(count, dtype=torch.float32, device=logits.device)
     correct = torch.empty(count, dtype=torch.int8, device=logits.device)
     if count:
-        block = min(BLOCK, triton.next_power_of_2(size))
+        sizes = blocks("triton_cross_entropy", logits.device, **SIZES)
+        block = min(sizes["columns"], triton.next_power_of_2(size))
         _losses[(count,)](
-            logits, targets, scale, nll, correct, logits.stride(0), size, GRADIENT=needs_gradient, BLOCK=block, num_warps=8
-        )
+            logits, targets, scale, nll, correct, logits.stride(0), size,
+            GRADIENT=needs_gradient, BLOCK=block, num_warps=sizes["warps"],
+        )  # fmt: skip
     return nll, correct.bool(), logits if needs_gradient else None
 
 

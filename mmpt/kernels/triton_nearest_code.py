@@ -6,7 +6,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-ROWS, CODES, DEPTH = 64, 64, 32
+from mmpt.kernels.blocks import blocks
+
+SIZES = {"rows": 64, "codes": 64, "depth": 32, "warps": 4}
 
 
 def nearest(x: Tensor, codebook: Tensor) -> Tensor:
@@ -16,9 +18,11 @@ def nearest(x: Tensor, codebook: Tensor) -> Tensor:
     found = torch.empty(count, dtype=torch.int64, device=x.device)
     bias = codebook.square().sum(dim=1)
     if count:
-        _nearest[(triton.cdiv(count, ROWS),)](
-            x, codebook, bias, found, count, codes, dim, ROWS=ROWS, CODES=CODES, DEPTH=DEPTH, num_warps=4
-        )
+        size = blocks("triton_nearest_code", x.device, **SIZES)
+        _nearest[(triton.cdiv(count, size["rows"]),)](
+            x, codebook, bias, found, count, codes, dim,
+            ROWS=size["rows"], CODES=size["codes"], DEPTH=size["depth"], num_warps=size["warps"],
+        )  # fmt: skip
     return found
 
 

@@ -6,6 +6,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from mmpt.kernels.blocks import blocks
+
+COLUMNS_PER_WARP = 512
 STRIPS = 256
 """Programs of the backward pass: two for each multiprocessor of an H100, on every device, for the same order of sums."""
 
@@ -20,7 +23,7 @@ def forward(rows: Tensor, residual: Tensor | None, weight: Tensor, eps: float, o
         block = triton.next_power_of_2(width)
         _forward[(count,)](
             rows, rows if residual is None else residual, weight, normed, total, scale, width, eps, offset,
-            FUSED=residual is not None, BLOCK=block, num_warps=_warps(block),
+            FUSED=residual is not None, BLOCK=block, num_warps=_warps(block, rows.device),
         )  # fmt: skip
     return normed, total, scale
 
@@ -39,13 +42,14 @@ def backward(
         block = triton.next_power_of_2(width)
         _backward[(strips,)](
             grad, grad if beside is None else beside, total, weight, scale, grad_x, partial, count, strip, width, offset,
-            FUSED=beside is not None, WEIGHT=needs_weight, BLOCK=block, num_warps=_warps(block),
+            FUSED=beside is not None, WEIGHT=needs_weight, BLOCK=block, num_warps=_warps(block, total.device),
         )  # fmt: skip
     return grad_x, partial.sum(dim=0).to(weight.dtype) if needs_weight else None
 
 
-def _warps(block: int) -> int:
-    return min(32, max(4, block // 512))
+def _warps(block: int, device: torch.device) -> int:
+    columns = blocks("triton_rms_norm", device, columns_per_warp=COLUMNS_PER_WARP)["columns_per_warp"]
+    return min(32, max(4, block // columns))
 
 
 @triton.jit

@@ -5,6 +5,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from mmpt.kernels.blocks import blocks
+
 
 def rotated(x: Tensor, cos: Tensor, sin: Tensor, way: int) -> Tensor:
     """`x` [B, heads, T, D] of any strides but the last, turned by `way` (1 or −1) times the angles; laid out as `x`."""
@@ -14,11 +16,12 @@ def rotated(x: Tensor, cos: Tensor, sin: Tensor, way: int) -> Tensor:
     cos, sin = (table.expand(batch, length, dim) for table in (cos, sin))
     cos, sin = (table if table.stride(-1) == 1 else table.contiguous() for table in (cos, sin))
     if x.numel():
+        (warps,) = blocks("triton_rope", x.device, warps=4).values()
         _rotate[(batch * length,)](
             x, out, cos, sin, heads, length, dim // 2,
             x.stride(0), x.stride(1), x.stride(2), out.stride(0), out.stride(1), out.stride(2),
             cos.stride(0), cos.stride(1), sin.stride(0), sin.stride(1),
-            WAY=way, HEADS=triton.next_power_of_2(heads), HALF=triton.next_power_of_2(dim // 2), num_warps=4,
+            WAY=way, HEADS=triton.next_power_of_2(heads), HALF=triton.next_power_of_2(dim // 2), num_warps=warps,
         )  # fmt: skip
     return out
 

@@ -5,14 +5,17 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-BLOCK = 4096
+from mmpt.kernels.blocks import blocks
+
+SIZES = {"elements": 4096, "warps": 8}
 
 
 def forward(gate: Tensor, up: Tensor) -> Tensor:
     gate, up = gate.contiguous(), up.contiguous()
     out = torch.empty_like(gate)
     if gate.numel():
-        _forward[(triton.cdiv(gate.numel(), BLOCK),)](gate, up, out, gate.numel(), BLOCK=BLOCK, num_warps=8)
+        block, warps = blocks("triton_swiglu", gate.device, **SIZES).values()
+        _forward[(triton.cdiv(gate.numel(), block),)](gate, up, out, gate.numel(), BLOCK=block, num_warps=warps)
     return out
 
 
@@ -20,8 +23,9 @@ def backward(grad: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
     grad, gate, up = (part.contiguous() for part in (grad, gate, up))
     grad_gate, grad_up = torch.empty_like(gate), torch.empty_like(up)
     if gate.numel():
-        grid = (triton.cdiv(gate.numel(), BLOCK),)
-        _backward[grid](grad, gate, up, grad_gate, grad_up, gate.numel(), BLOCK=BLOCK, num_warps=8)
+        block, warps = blocks("triton_swiglu", gate.device, **SIZES).values()
+        grid = (triton.cdiv(gate.numel(), block),)
+        _backward[grid](grad, gate, up, grad_gate, grad_up, gate.numel(), BLOCK=block, num_warps=warps)
     return grad_gate, grad_up
 
 

@@ -3,7 +3,7 @@
 The class and the names of the weights stay those of Hugging Face, so a saved backbone opens anywhere.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,19 +44,24 @@ class BackboneConfig(Schema):
 
 
 def build_backbone(
-    config: BackboneConfig, vocabulary_size: int, seed: int, dtype: torch.dtype = torch.float32
+    config: BackboneConfig,
+    vocabulary_size: int,
+    seed: int,
+    dtype: torch.dtype = torch.float32,
+    sequences: Iterable[Sequence[int]] = (),
 ) -> PreTrainedModel:
     """The decoder with `vocabulary_size` embedding rows and packed attention, in training mode.
 
     A pure function of its arguments: the caller's random state is neither used nor changed. Rows beyond those of pretrained
-    weights start as `config.growth` says. Raises `ConfigError` naming what cannot be loaded.
+    weights start as `config.growth` says, `constrained_word2vec` from `sequences` of ids, which no other growth reads. Raises
+    `ConfigError` naming what cannot be loaded.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if config.path is None:
             return _initialised(config.config, vocabulary_size, dtype)
         model = load_backbone(Path(config.path) if Path(config.path).exists() else config.path, dtype)
-        _grow(model, vocabulary_size, config.growth, torch.Generator().manual_seed(seed))
+        _grow(model, vocabulary_size, config.growth, torch.Generator().manual_seed(seed), sequences)
     return model.train()
 
 
@@ -96,16 +101,23 @@ def _initialised(content: dict, vocabulary_size: int, dtype: torch.dtype) -> Pre
         raise ConfigError(f"backbone.config: no causal language model can be built: {_first_line(problem)}") from None
 
 
-def _grow(model: PreTrainedModel, size: int, growth: Growth, generator: torch.Generator) -> None:
+def _grow(
+    model: PreTrainedModel, size: int, growth: Growth, generator: torch.Generator, sequences: Iterable[Sequence[int]]
+) -> None:
     old = model.get_input_embeddings().weight.shape[0]
     if size == old:
         return
+    sequences = list(sequences) if growth == "constrained_word2vec" and size > old else ()
     model.resize_token_embeddings(size, mean_resizing=False)
     head = model.get_output_embeddings()
     tables = {id(weight): weight for weight in (model.get_input_embeddings().weight, head.weight)}
-    for weight in tables.values():
+    for weight in tables.values() if size > old else ():
+        try:
+            rows = new_rows(weight[:old], size - old, growth, generator, sequences)
+        except ValueError as problem:
+            raise ConfigError(f"backbone.growth: {problem}") from None
         with torch.no_grad():
-            weight[old:] = new_rows(weight[:old], max(0, size - old), growth, generator)
+            weight[old:] = rows
     if isinstance(head, nn.Linear) and head.bias is not None and size > old:
         with torch.no_grad():
             head.bias[old:] = head.bias[:old].mean()

@@ -1,5 +1,6 @@
 """Frozen encoders whose features a connector takes: vision towers of timm and open_clip, Whisper for sound, each by name."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ from transformers import WhisperConfig, WhisperModel
 from mmpt.config import Schema
 from mmpt.errors import ConfigError
 from mmpt.tokenizers.image.config import OpenClipConfig, TimmConfig
-from mmpt.tokenizers.image.towers import build_tower
+from mmpt.tokenizers.image.towers import TimmTower, build_tower
 
 
 class PictureFeaturesConfig(Schema):
@@ -39,6 +40,40 @@ def build_features(config: FeaturesConfig, pretrained: bool = True) -> nn.Module
     return WhisperFeatures(config, pretrained)
 
 
+def layer_states(encoder: nn.Module, inputs: Tensor, layers: Sequence[int]) -> Tensor:
+    """One state of each picture or sound after each of `layers` (rising, counted from 0): [B, len(layers), width].
+
+    `encoder` is of `build_features`, with its inputs. Of a vision transformer the class token (the mean of all patches where it
+    has none), of Whisper the mean over time. Raises `ConfigError` for other encoders and layers that are not there.
+    """
+    try:
+        if not layers or list(layers) != sorted({layer for layer in layers if layer >= 0}):
+            raise ValueError("expected rising ones from 0 on")
+        with torch.no_grad():
+            return torch.stack(list(_states(encoder, inputs, list(layers))), dim=1)
+    except (AttributeError, TypeError, AssertionError, IndexError, ValueError) as problem:
+        raise ConfigError(f"features: {type(encoder).__name__} gives no states of layers {list(layers)} ({problem})") from None
+
+
+def _states(encoder: nn.Module, inputs: Tensor, layers: list[int]) -> Iterator[Tensor]:
+    if isinstance(encoder, WhisperFeatures):
+        # The last of these is after the final norm, as is the encoder's output.
+        yield from (encoder.states(inputs)[layer + 1].mean(dim=1) for layer in layers)
+    elif isinstance(encoder, TimmTower):
+        found = encoder.model.forward_intermediates(
+            encoder.normalized(inputs), indices=layers, return_prefix_tokens=True, intermediates_only=True, output_fmt="NLC"
+        )
+        yield from (prefix[:, 0] if prefix is not None and prefix.shape[1] else patches.mean(dim=1) for patches, prefix in found)
+    else:
+        found = encoder.model.forward_intermediates(
+            encoder.normalized(inputs), indices=layers, intermediates_only=True, output_fmt="NLC", output_extra_tokens=True
+        )
+        patches = found["image_intermediates"]
+        prefixes = found.get("image_intermediates_prefix", [None] * len(patches))
+        for part, prefix in zip(patches, prefixes, strict=True):
+            yield part.mean(dim=1) if prefix is None or not prefix.shape[1] else prefix[:, 0]
+
+
 class WhisperFeatures(nn.Module):
     """The encoder of a Whisper model, at rest: no gradient, no dropout."""
 
@@ -62,3 +97,8 @@ class WhisperFeatures(nn.Module):
     @torch.no_grad()
     def forward(self, mels: Tensor) -> Tensor:
         return self.model(mels).last_hidden_state
+
+    @torch.no_grad()
+    def states(self, mels: Tensor) -> tuple[Tensor, ...]:
+        """[B, N, width] before the first layer and after each."""
+        return self.model(mels, output_hidden_states=True).hidden_states

@@ -5,24 +5,29 @@ Models") compare. Rows within the convex hull of the old ones never score higher
 whatever the hidden state: a scalar product over a hull is largest at a vertex.
 """
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from typing import Literal, get_args
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Growth = Literal["mean", "multivariate", "convex_hull"]
+Growth = Literal["mean", "multivariate", "convex_hull", "constrained_word2vec"]
 NOISE = 0.02  # of the old rows' standard deviation: enough to tell new rows apart, too little to leave the mean
 MEMBERS = 8  # old rows that a random convex combination is made of
+ROWS_AT_A_TIME = 256
 
 
-def new_rows(old: Tensor, count: int, how: Growth, generator: torch.Generator) -> Tensor:
-    """`count` rows [count, H] in the dtype of `old` [V, H], a function of `old` and `generator`.
+def new_rows(old: Tensor, count: int, how: Growth, generator: torch.Generator, sequences: Iterable[Sequence[int]] = ()) -> Tensor:
+    """`count` rows [count, H] in the dtype of `old` [V, H], a function of the arguments.
 
     `mean`: the mean of the old rows and a little noise (Hewitt 2021). `multivariate`: drawn from the Gaussian that has the old
-    rows' mean and covariance. `convex_hull`: random convex combinations of a few old rows each.
+    rows' mean and covariance. `convex_hull`: random convex combinations of a few old rows each. `constrained_word2vec`: convex
+    combinations learned on `sequences` of ids, see there.
     """
+    if how == "constrained_word2vec":
+        return constrained_word2vec(old, count, sequences, generator)[0]
     rows = old.detach().float()
     mean = rows.mean(dim=0)
     if how == "mean":
@@ -37,14 +42,14 @@ def new_rows(old: Tensor, count: int, how: Growth, generator: torch.Generator) -
         shares = -torch.rand(members.shape, generator=generator).clamp_min(1e-9).log()
         found = torch.einsum("nm,nmh->nh", shares / shares.sum(dim=1, keepdim=True), rows[members])
     else:
-        raise ValueError(f"growth {how!r}, expected mean, multivariate or convex_hull")
+        raise ValueError(f"growth {how!r}, expected one of {', '.join(get_args(Growth))}")
     return found.to(old.dtype)
 
 
 def constrained_word2vec(
     old: Tensor,
     count: int,
-    sequences: Sequence[Sequence[int]],
+    sequences: Iterable[Sequence[int]],
     generator: torch.Generator,
     window: int = 5,
     negatives: int = 5,
@@ -72,28 +77,38 @@ def constrained_word2vec(
     for _ in range(steps):
         drawn = pairs[torch.randint(len(pairs), (batch,), generator=generator)]
         wrong = torch.randint(len(rows) + count, (batch, negatives), generator=generator)
-        table = torch.cat([scaled, _combined(scaled, chosen, logits)])
-        words = table[drawn[:, 0]].unsqueeze(1)
-        right = (words * table[drawn[:, 1:]]).sum(dim=2)
-        away = (words * table[wrong]).sum(dim=2)
+        words, near, far = _vectors(scaled, chosen, logits, torch.cat([drawn, wrong], dim=1)).split([1, 1, negatives], dim=1)
+        right = (words * near).sum(dim=2)
+        away = (words * far).sum(dim=2)
         loss = -F.logsigmoid(right).mean() - F.logsigmoid(-away).sum(dim=1).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
-    return _combined(rows, chosen, logits.detach()).to(old.dtype), losses
+    weights = logits.detach()
+    parts = [
+        _combined(rows, chosen[i : i + ROWS_AT_A_TIME], weights[i : i + ROWS_AT_A_TIME]) for i in range(0, count, ROWS_AT_A_TIME)
+    ]
+    return torch.cat(parts).to(old.dtype), losses
 
 
 def _combined(rows: Tensor, chosen: Tensor, logits: Tensor) -> Tensor:
     return torch.einsum("nm,nmh->nh", logits.softmax(dim=1), rows[chosen])
 
 
-def _pairs(sequences: Sequence[Sequence[int]], first_new: int, window: int) -> Tensor:
+def _vectors(rows: Tensor, chosen: Tensor, logits: Tensor, ids: Tensor) -> Tensor:
+    """[..., H] of `ids`: an old row, or a combination; only those that `ids` names are made."""
+    fresh = ids >= len(rows)
+    named, places = torch.unique(torch.where(fresh, ids - len(rows), 0), return_inverse=True)
+    made = _combined(rows, chosen[named], logits[named])
+    return torch.where(fresh.unsqueeze(-1), made[places], rows[ids.clamp_max(len(rows) - 1)])
+
+
+def _pairs(sequences: Iterable[Sequence[int]], first_new: int, window: int) -> Tensor:
     """[n, 2] of (new token, a token within `window` of it)."""
-    found = []
-    for sequence in sequences:
-        for place, token in enumerate(sequence):
-            if token >= first_new:
-                around = [*sequence[max(0, place - window) : place], *sequence[place + 1 : place + 1 + window]]
-                found += [(token, other) for other in around]
-    return torch.tensor(found, dtype=torch.int64).reshape(-1, 2)
+    found = [np.zeros((0, 2), dtype=np.int64)]
+    for sequence in map(np.asarray, sequences):
+        for distance in range(1, min(window, len(sequence) - 1) + 1):
+            both = np.stack([sequence[:-distance], sequence[distance:]], axis=1)
+            found += [both[both[:, 0] >= first_new], both[both[:, 1] >= first_new, ::-1]]
+    return torch.from_numpy(np.concatenate(found).astype(np.int64))

@@ -1,5 +1,7 @@
 """The token shards of a training configuration, all of one vocabulary, and the loader over them."""
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 
 from mmpt.data.cache import Cache
@@ -24,6 +26,13 @@ def open_sources(config: TrainingConfig) -> tuple[list[TokenShards], Vocabulary]
     for source in sources[1:]:
         check_same(sources[0].vocabulary, str(sources[0].folder), source.vocabulary, str(source.folder))
     return sources, sources[0].vocabulary
+
+
+def sample(sources: Sequence[TokenShards], count: int = 2000) -> Iterator[Sequence[int]]:
+    """Ids of up to `count` documents, evenly over the sources and over each; a source's share is not made up by others."""
+    for source in sources:
+        for number in range(0, len(source), max(1, len(source) * len(sources) // count)):
+            yield source[number].ids
 
 
 def open_loader(

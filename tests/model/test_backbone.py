@@ -47,6 +47,19 @@ def test_growth_keeps_old_rows_and_starts_new_ones_at_their_mean(saved):
     assert new.config.vocab_size == 64
 
 
+def test_growth_by_constrained_word2vec_reads_the_sequences_it_is_given(saved):
+    config = BackboneConfig(path=str(saved), growth="constrained_word2vec")
+    sequences = [[old, 40 + old % 4] * 6 for old in range(40)]
+    new = build_backbone(config, 44, seed=0, sequences=iter(sequences))
+    for table in ("get_input_embeddings", "get_output_embeddings"):
+        rows = getattr(new, table)().weight.detach()
+        own = torch.stack([rows[:40][number::4].mean(dim=0) for number in range(4)])
+        nearest = torch.cdist(rows[40:] - rows[:40].mean(dim=0), own - own.mean(dim=0)).argmin(dim=1)
+        assert torch.equal(nearest, torch.arange(4))
+    with pytest.raises(ConfigError, match="backbone.growth: no sequence"):
+        build_backbone(config, 44, seed=0)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

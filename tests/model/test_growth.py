@@ -47,7 +47,7 @@ def test_multivariate_rows_have_mean_and_covariance_of_the_old():
 def test_a_row_of_one_old_token_and_a_wrong_name():
     old = torch.ones(1, 3)
     assert torch.allclose(new_rows(old, 2, "convex_hull", torch.Generator()), torch.ones(2, 3))
-    with pytest.raises(ValueError, match="expected mean, multivariate or convex_hull"):
+    with pytest.raises(ValueError, match="expected one of mean, multivariate, convex_hull"):
         new_rows(old, 2, "random", torch.Generator())
 
 

@@ -1,0 +1,27 @@
+"""What the processor is called."""
+
+import os
+import platform
+import re
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+
+@lru_cache
+def device_name(device: torch.device) -> str:
+    """The GPU's name; a CPU's with its number of cores."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        name = platform.processor() or platform.machine()
+    return f"{name}, {os.cpu_count()} cores"
+
+
+def file_name(name: str) -> str:
+    """A device's name as that of a JSON file."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") + ".json"
