@@ -1,4 +1,4 @@
-"""Write the tables of README.md and tokenizers/README.md anew from the result files: python docs/tables.py
+"""Write the tables of the README files anew from the result files: python docs/tables.py
 
 A table stands between `<!-- table: FILE -->` and `<!-- end -->`, FILE being a JSON file written by a bench.
 """
@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = (ROOT / "README.md", ROOT / "tokenizers" / "README.md")
+PAGES = (ROOT / "README.md", ROOT / "tokenizers" / "README.md", ROOT / "kernels" / "README.md")
 _TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 

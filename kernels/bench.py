@@ -33,7 +33,7 @@ GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if GPU else "cpu")
 DTYPE = torch.bfloat16 if GPU else torch.float32
 H100_BANDWIDTH, H100_BF16 = 3.35e12, 989e12  # bytes/s and FLOP/s of the data sheet (SXM)
-TOKENS, VOCABULARY, WIDTH = (32_768, 131_072, 4096) if GPU else (4096, 150_000, 1024)
+LOSS = TOKENS, VOCABULARY, WIDTH = (32_768, 131_072, 4096) if GPU else (4096, 150_000, 1024)
 SUPERVISED = (1.0, 0.3)
 IMAGE_TOKENS, CAPTION_TOKENS, ROW = 34, 15, 200  # of image-caption data: means, and the length that rows are padded to
 
@@ -53,8 +53,8 @@ class Roof(NamedTuple):
     bandwidth: float
 
     def figures(self) -> Iterator[Figure]:
-        yield Figure("roofline: matrix product GFLOP/s", self.flops / 1e9)
-        yield Figure("roofline: copy GB/s", self.bandwidth / 1e9)
+        yield Figure("matrix product, GFLOP/s", self.flops / 1e9)
+        yield Figure("copy, GB/s", self.bandwidth / 1e9)
 
     def share(self, where: str, flops: float, moved: float, seconds: float) -> Iterator[Figure]:
         """Of a kernel that does `flops` operations on `moved` bytes, each read or written once, in `seconds`."""
@@ -144,13 +144,14 @@ def peers() -> dict[str, Callable]:
     return found
 
 
-def loss_run(function: Callable, supervised: float) -> Callable[[], None]:
-    """Forward and backward of a loss at the bench's shape, with this share of the tokens supervised."""
+def loss_run(function: Callable, supervised: float, shape: tuple[int, int, int] = LOSS) -> Callable[[], None]:
+    """Forward and backward of a loss over tokens, vocabulary and width, with this share of the tokens supervised."""
+    tokens, vocabulary, width = shape
     draw = torch.Generator().manual_seed(0)
-    hidden = torch.randn(TOKENS, WIDTH, generator=draw).to(DEVICE, DTYPE).requires_grad_()
-    head = (torch.randn(VOCABULARY, WIDTH, generator=draw) / WIDTH**0.5).to(DEVICE, DTYPE).requires_grad_()
-    kept = torch.rand(TOKENS, generator=draw) < supervised
-    targets = torch.where(kept, torch.randint(0, VOCABULARY, (TOKENS,), generator=draw), -100).to(DEVICE)
+    hidden = torch.randn(tokens, width, generator=draw).to(DEVICE, DTYPE).requires_grad_()
+    head = (torch.randn(vocabulary, width, generator=draw) / width**0.5).to(DEVICE, DTYPE).requires_grad_()
+    kept = torch.rand(tokens, generator=draw) < supervised
+    targets = torch.where(kept, torch.randint(0, vocabulary, (tokens,), generator=draw), -100).to(DEVICE)
     weights = kept.float().to(DEVICE)
 
     def run() -> None:
@@ -243,9 +244,9 @@ def packing_figures() -> Iterator[Figure]:
         model.zero_grad()
 
     times = paired(pack, pad)
-    where = f"image-caption rows of {IMAGE_TOKENS} + {CAPTION_TOKENS} tokens"
-    yield Figure(f"{where}: useful tokens/s packed / padded to {ROW}", speed(times), 2.0)
-    yield Figure(f"{where}: useful tokens/s packed", sum(lengths) / median(times, 0))
+    where = f"rows of {IMAGE_TOKENS} image and {CAPTION_TOKENS} caption tokens"
+    yield Figure(f"useful tokens/s, {where}, packed / padded to {ROW}", speed(times), 2.0)
+    yield Figure(f"useful tokens/s, {where}, packed", sum(lengths) / median(times, 0))
 
 
 def seconds(run: Callable) -> float:

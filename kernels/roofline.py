@@ -12,7 +12,7 @@ import numpy as np
 
 RESULTS = Path(__file__).parent / "results"
 SPEED, INTENSITY = ": GFLOP/s", ": FLOP/byte"
-PEAK, BANDWIDTH = "roofline: matrix product GFLOP/s", "roofline: copy GB/s"
+PEAK, BANDWIDTH = "matrix product, GFLOP/s", "copy, GB/s"
 MARKS = "osD^vP*X"
 
 

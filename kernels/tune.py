@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python kernels/tune.py
 
-At the shapes of kernels/bench.py, all candidates in turn, ROUNDS times; a kernel's own default stays unless another is faster by
-MARGIN. The file also has the seconds of every candidate.
+At the shapes of kernels/bench.py (on a CPU, a smaller vocabulary), all candidates in turn, ROUNDS times; a kernel's own default
+stays unless another is faster by MARGIN. The file also has the seconds of every candidate.
 """
 
 import itertools
@@ -64,7 +64,9 @@ def searches() -> Iterator[Search]:
     for rows, codes, width in bench.nearest_shapes():
         x, codebook = (torch.randn(n, width, generator=draw).to(bench.DEVICE) for n in (rows, codes))
         lookups.append(partial(nearest_code.nearest_code, x, codebook))
-    losses = [bench.loss_run(cross_entropy.weighted_linear_cross_entropy, share) for share in bench.SUPERVISED]
+    # With the vocabulary of the bench, a CPU's chunks are as short as they may be, whatever their bytes.
+    shape = bench.LOSS if bench.GPU else (4096, 16_384, 512)
+    losses = [bench.loss_run(cross_entropy.weighted_linear_cross_entropy, share, shape) for share in bench.SUPERVISED]
     norm, rotation, gated = (partial(bench.there_and_back, case.kernel, case.inputs) for case in bench.fused_cases())
     yield Search("cross_entropy", {"chunk_bytes": [cross_entropy.CHUNK_BYTES, *(n * MIB for n in (8, 16, 64, 128))]}, losses)
     yield Search("sparse_linear", {"block_bytes": [sparse_linear.BLOCK_BYTES, *(n * MIB for n in (1, 2, 4, 16, 32))]}, [sparse()])
