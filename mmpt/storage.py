@@ -56,11 +56,12 @@ def read_json(path: Path, error: type[Exception] = DataError) -> dict:
 
 
 @contextmanager
-def published_folder(final: Path, manifest: dict) -> Iterator[Path]:
+def published_folder(final: Path, manifest: dict, known: dict[str, dict] | None = None) -> Iterator[Path]:
     """Yield a temporary folder; on a clean exit hash its files into `manifest.json` and rename it to `final`.
 
-    `manifest` holds whatever describes the folder (`format` first); `files` is added: path → {"sha256", "bytes"}.
-    An existing `final` is replaced. After an error nothing is left behind.
+    `manifest` holds whatever describes the folder (`format` first); `files` is added: path → {"sha256", "bytes"}. `known` has
+    that already for some of them, such as those of `link_tree`. An existing `final` is replaced. After an error nothing is left
+    behind.
     """
     final = Path(final)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -70,8 +71,8 @@ def published_folder(final: Path, manifest: dict) -> Iterator[Path]:
     try:
         yield temporary
         files = {
-            str(path.relative_to(temporary)): {"sha256": sha256(path), "bytes": path.stat().st_size}
-            for path in sorted(temporary.rglob("*"))
+            name: (known or {}).get(name) or {"sha256": sha256(path), "bytes": path.stat().st_size}
+            for name, path in ((str(path.relative_to(temporary)), path) for path in sorted(temporary.rglob("*")))
             if path.is_file()
         }
         write_json(temporary / MANIFEST, {**manifest, "files": files})
@@ -88,6 +89,23 @@ def published_folder(final: Path, manifest: dict) -> Iterator[Path]:
         _sync(final.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def link_tree(source: Path, target: Path) -> None:
+    """Make the folder `target` of hard links to the files of `source`; of copies where the file system has no links.
+
+    Files that mmpt has published are never written again, so a link is as good as a copy and takes no room.
+    """
+    for path in sorted(Path(source).rglob("*")):
+        to = target / path.relative_to(source)
+        if path.is_dir():
+            to.mkdir(parents=True, exist_ok=True)
+            continue
+        to.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(path.resolve(), to)  # a cache of Hugging Face holds symbolic links
+        except OSError:
+            shutil.copyfile(path, to)
 
 
 def check_folder(folder: Path, expected_format: str) -> dict:

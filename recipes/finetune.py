@@ -14,6 +14,7 @@ from mmpt.config import load_config
 from mmpt.model.forward import check_head
 from mmpt.model.leak import require_no_leak
 from mmpt.scripts import main_guard
+from mmpt.training.background import background
 from mmpt.training.base import open_base
 from mmpt.training.checkpoint import newest_checkpoint, restore_training, save_checkpoint
 from mmpt.training.config import FinetuneConfig
@@ -54,12 +55,13 @@ def train(config: FinetuneConfig, ranks: World) -> int:
         size = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         print(f"{size / 1e6:.2f} M trained parameters, from step {state['step']}, data: {loader.describe()}", flush=True)
 
-    with metrics(config.output, config, ranks, state["step"]) as log:
+    with background() as saving, metrics(config.output, config, ranks, state["step"]) as log:
         for step, batches in zip(range(state["step"] + 1, config.steps + 1), loader, strict=False):
             result = train_step(engine, batches, step, config, ranks, stop.number)
             log.log(step, step_figures(result, config), {"tokens": result.tokens})
+            saving.check()
             if step % config.save_every == 0 or step == config.steps or result.stop:
-                save_checkpoint(engine, step, loader.state_dict(), config, ranks, frozen=config.base / "backbone")
+                save_checkpoint(engine, step, loader.state_dict(), config, ranks, saving, frozen=config.base / "backbone")
             if result.stop:
                 return 128 + result.stop
     return 0

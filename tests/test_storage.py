@@ -5,6 +5,7 @@ import random
 
 import pytest
 
+from mmpt import storage
 from mmpt.errors import CheckpointError
 from mmpt.storage import check_folder, published_folder, write_json
 
@@ -73,3 +74,27 @@ def test_json_that_is_no_json_is_refused(tmp_path):
     with pytest.raises(ValueError):
         write_json(tmp_path / "x.json", {"a": float("nan")})
     assert not list(tmp_path.iterdir())
+
+
+def test_linked_files_take_no_room_and_keep_their_hashes(tmp_path, monkeypatch):
+    publish(tmp_path / "base", {"x": b"1" * 1000, "sub/y": b"22"})
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "z").symlink_to(tmp_path / "base" / "x")  # as in a cache of Hugging Face
+    storage.link_tree(tmp_path / "base", tmp_path / "linked")
+    storage.link_tree(tmp_path / "cache", tmp_path / "linked" / "more")
+    for name in ("x", "sub/y"):
+        assert (tmp_path / "linked" / name).samefile(tmp_path / "base" / name)
+    assert not (tmp_path / "linked" / "more" / "z").is_symlink()
+    known = {f"part/{name}": entry for name, entry in storage.check_folder(tmp_path / "base", "test/1")["files"].items()}
+    hashed = []
+    plain = storage.sha256
+    monkeypatch.setattr(storage, "sha256", lambda path: (hashed.append(path.name), plain(path))[1])
+    with storage.published_folder(tmp_path / "whole", {"format": "test/1"}, known) as folder:
+        storage.link_tree(tmp_path / "base", folder / "part")
+        (folder / "own").write_bytes(b"3")
+    assert sorted(hashed) == ["manifest.json", "own"]
+    assert set(storage.check_folder(tmp_path / "whole", "test/1")["files"]) == {"own", "part/manifest.json", *known}
+    monkeypatch.setattr(storage.os, "link", lambda *names: (_ for _ in ()).throw(OSError("another device")))
+    storage.link_tree(tmp_path / "base", tmp_path / "copied")
+    assert (tmp_path / "copied" / "x").read_bytes() == b"1" * 1000
+    assert not (tmp_path / "copied" / "x").samefile(tmp_path / "base" / "x")

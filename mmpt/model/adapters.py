@@ -5,6 +5,7 @@ from pathlib import Path
 import pydantic
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from mmpt.config import Schema
@@ -45,10 +46,10 @@ def add_adapter(model: PreTrainedModel, config: AdapterConfig, seed: int) -> Pef
     return adapted
 
 
-def save_adapter(model: PeftModel, folder: Path) -> None:
-    """Write the adapters alone as a peft folder (safetensors and JSON)."""
+def save_adapter(model: PeftModel, weights: dict[str, Tensor] | None, folder: Path) -> None:
+    """Write the adapters alone as a peft folder (safetensors and JSON): `weights` by their names in `model`, None: its own."""
     model.peft_config["default"].base_model_name_or_path = "../backbone"
-    model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+    model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False, state_dict=weights)
 
 
 def load_adapter(model: PreTrainedModel, folder: Path, trainable: bool = False) -> PeftModel:

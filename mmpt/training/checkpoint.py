@@ -19,36 +19,45 @@ import torch.distributed as dist
 import yaml
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from mmpt.errors import CheckpointError
 from mmpt.model.adapters import save_adapter
 from mmpt.model.backbone import no_progress_bars
 from mmpt.model.loading import FORMAT
-from mmpt.storage import check_folder, published_folder, read_json, write_bytes, write_json
+from mmpt.storage import check_folder, link_tree, published_folder, read_json, write_bytes, write_json
+from mmpt.training.background import Background
 from mmpt.training.config import OptimizationConfig, TrainingConfig
 from mmpt.training.distributed import World
-from mmpt.training.state import optimizer_tensors, restore_optimizer
+from mmpt.training.state import optimizer_tensors, restore_optimizer, weights
 
 PACKAGES = ("mmpt", "torch", "transformers", "deepspeed", "peft", "safetensors")
 NONE, ALL_DAMAGED = -1, -2
 
 
 def save_checkpoint(
-    engine, step: int, loader_state: dict, config: TrainingConfig, world: World, frozen: Path | None = None
+    engine,
+    step: int,
+    loader_state: dict,
+    config: TrainingConfig,
+    world: World,
+    saving: Background,
+    frozen: Path | None = None,
 ) -> Path:
     """Publish the state of a language model after update `step`; see `publish`.
 
-    `frozen` is the folder of a backbone that was not trained, copied as it is; the model is then a peft model.
+    `frozen` is the folder of a backbone that was not trained; the model is then a peft model.
     """
+    tensors = weights(engine, everything=frozen is None)
 
     def write(folder: Path) -> None:
-        _write_model(engine.module.model, folder, frozen)
+        _write_model(engine.module.model, tensors, folder, frozen)
         engine.module.vocabulary.save(folder)
         write_recipe(config, folder)
         for name, tokenizer in config.tokenizers.items():
-            shutil.copytree(tokenizer, folder / name)
+            link_tree(tokenizer, folder / name)
 
-    return publish(engine, step, config.output, config, world, FORMAT, write, {"loader": loader_state})
+    return publish(engine, step, config.output, config, world, saving, FORMAT, write, {"loader": loader_state})
 
 
 def publish(
@@ -57,27 +66,32 @@ def publish(
     run: Path,
     config: OptimizationConfig,
     world: World,
+    saving: Background,
     form: str,
     write: Callable[[Path], None],
     state: dict | None = None,
 ) -> Path:
     """Publish `run`/checkpoints/step-…, of format `form`: what `write` puts into the folder, the optimizer's state, and `state`.
 
-    Every rank calls it, rank 0 writes. Older ones beyond `config.keep` are removed.
+    Every rank calls it; rank 0 writes, by `saving`, from copies: training may go on as soon as this returns. Older checkpoints
+    beyond `config.keep` are removed.
     """
     tensors = optimizer_tensors(engine)
     final = _folder(run) / f"step-{step:08d}"
-    if world.rank == 0:
-        manifest = {"format": form, "step": step, "python": platform.python_version()}
-        manifest["packages"] = {name: version(name) for name in PACKAGES}
+    manifest = {"format": form, "step": step, "python": platform.python_version()}
+    manifest["packages"] = {name: version(name) for name in PACKAGES}
+    record = {"step": step, "seed": config.seed, "world_size": world.size, **(state or {})}
+
+    def work() -> None:
         with published_folder(final, manifest) as folder:
             write(folder)
             (folder / "training").mkdir()
             save_file(tensors, folder / "training" / "optimizer.safetensors")
-            record = {"step": step, "seed": config.seed, "world_size": world.size, **(state or {})}
             write_json(folder / "training" / "state.json", record)
         _prune(_folder(run), config.keep)
-    dist.barrier()
+
+    if world.rank == 0:
+        saving.submit(work)
     return final
 
 
@@ -113,13 +127,13 @@ def _folder(run: Path) -> Path:
     return run / "checkpoints"
 
 
-def _write_model(model, folder: Path, frozen: Path | None) -> None:
+def _write_model(model, tensors: dict[str, Tensor], folder: Path, frozen: Path | None) -> None:
     if isinstance(model, PeftModel):
-        shutil.copytree(frozen, folder / "backbone")
-        save_adapter(model, folder / "adapter")
+        link_tree(frozen, folder / "backbone")
+        save_adapter(model, tensors, folder / "adapter")
     else:
         with no_progress_bars():
-            model.save_pretrained(folder / "backbone")
+            model.save_pretrained(folder / "backbone", state_dict=tensors)
 
 
 def _newest_step(folder: Path, form: str) -> int:

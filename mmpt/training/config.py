@@ -19,7 +19,7 @@ RESERVED = {
     "optimizer": "learning_rate, betas, weight_decay",
     "scheduler": "schedule, warmup_steps",
 }
-STAGES = (0, 1, 2)
+STAGES = (0, 1, 2, 3)
 
 
 class DataSource(Schema):
@@ -61,7 +61,7 @@ class OptimizationConfig(Schema):
 
     `min_learning_rate` is a fraction of `learning_rate`; `decay_steps` is the length of the last phase of `schedule: wsd`.
     `precision: bfloat16` takes matrix products in bfloat16 (autocast) over float32 weights; `auto` does so where the device
-    multiplies bfloat16 natively. `deepspeed` goes to DeepSpeed as it is (ZeRO stages 0 to 2), but for the keys that mmpt sets.
+    multiplies bfloat16 natively. `deepspeed` goes to DeepSpeed as it is (ZeRO stages 0 to 3), but for the keys that mmpt sets.
     """
 
     steps: int = pydantic.Field(ge=1)
@@ -99,7 +99,7 @@ class OptimizationConfig(Schema):
         if options.get("fp16", {}).get("enabled"):
             problems.append("fp16 is not supported, use bf16 or float32")
         if options.get("bf16", {}).get("enabled") and stage == 0:
-            problems.append("bf16 needs ZeRO stage 1 or 2, which keep float32 master weights")
+            problems.append("bf16 needs ZeRO stage 1, 2 or 3, which keep float32 master weights")
         if problems:
             raise ValueError("; ".join(problems))
         return options

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from mmpt.data.loading.packing import PackedBatch
 from mmpt.errors import ConfigError
-from mmpt.model.forward import LossParts, weighted_loss
+from mmpt.model.forward import LossParts, head_tables, weighted_loss
 from mmpt.training.config import OptimizationConfig, TrainingConfig
 from mmpt.training.distributed import World
 from mmpt.vocabulary import MODALITIES, Vocabulary
@@ -62,6 +62,9 @@ def start_engine(module: nn.Module, config: OptimizationConfig, accumulated: int
     optimizer = torch.optim.AdamW(
         parameter_groups(module.model, config.weight_decay), lr=config.learning_rate, betas=config.betas, eps=1e-8, fused=True
     )
+    if config.zero_stage == 3 and isinstance(module, PackedLoss):
+        for table in head_tables(module.model):  # read by the loss, not by the head's own forward pass
+            deepspeed.zero.register_external_parameter(module, table)
     try:
         engine, *_ = deepspeed.initialize(
             model=module, optimizer=optimizer, config=deepspeed_options(config, accumulated), dist_init_required=False

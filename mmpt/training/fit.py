@@ -7,6 +7,7 @@ number are all there is to save.
 import math
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -19,6 +20,7 @@ from torch import nn
 from mmpt.errors import CheckpointError, ConfigError
 from mmpt.tokenizers.quantizers import code_counts, codebook_health
 from mmpt.tokenizers.terms import StepOutput
+from mmpt.training.background import background
 from mmpt.training.checkpoint import newest_checkpoint, publish, restore_training, write_recipe
 from mmpt.training.config import OptimizationConfig
 from mmpt.training.distributed import World
@@ -26,6 +28,7 @@ from mmpt.training.engine import mixes, start_engine
 from mmpt.training.metrics import metrics
 from mmpt.training.schedules import learning_rate
 from mmpt.training.signals import StopRequest
+from mmpt.training.state import weights
 from mmpt.training.step import NonFiniteError, seed_step, update
 
 FORMAT = "mmpt-tokenizer-training/1"
@@ -83,7 +86,7 @@ def fit(model: nn.Module, batches: Batches, config: FitConfig, run: Path, world:
     engine = start_engine(_Step(model, mixes(config, world)), config, 1)
     first = restore_training(engine, checkpoint)["step"] if checkpoint else 0
     gathered = _Gathered()
-    with metrics(run, config, world, first) as log:
+    with background() as saving, metrics(run, config, world, first) as log:
         for step in range(first + 1, config.steps + 1):
             seed_step(config.seed, step, world.rank)
             rate = learning_rate(step, config)
@@ -101,8 +104,10 @@ def fit(model: nn.Module, batches: Batches, config: FitConfig, run: Path, world:
                     print(f"step {step}: the codebook collapses: {_collapse(figures)}", file=sys.stderr, flush=True)
                 gathered = _Gathered()
             log.log(step, figures, {"examples": config.batch_size})
+            saving.check()
             if step % config.save_every == 0 or step == config.steps or stopped:
-                publish(engine, step, run, config, world, FORMAT, lambda folder: _write(model, config, folder))
+                tensors = weights(engine, everything=True)
+                publish(engine, step, run, config, world, saving, FORMAT, partial(_write, tensors, config))
             if stopped:
                 return stopped
     model.eval()
@@ -158,8 +163,8 @@ def _collapse(figures: dict) -> str:
     )
 
 
-def _write(model: nn.Module, config: FitConfig, folder: Path) -> None:
-    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / "model.safetensors")
+def _write(tensors: dict[str, torch.Tensor], config: FitConfig, folder: Path) -> None:
+    save_file(tensors, folder / "model.safetensors")
     write_recipe(config, folder)
 
 

@@ -1,4 +1,4 @@
-"""The optimizer's state by parameter name, so that it fits any number of ranks and any ZeRO stage that can hold it."""
+"""Weights and the optimizer's state by parameter name, so that they fit any number of ranks and any ZeRO stage."""
 
 import torch
 from torch import Tensor
@@ -11,20 +11,43 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 def optimizer_tensors(engine) -> dict[str, Tensor]:
     """`exp_avg/NAME`, `exp_avg_sq/NAME` and, under bf16, `master/NAME` (float32 weights) for each trained parameter, and `step`.
 
-    Collective under ZeRO: every rank calls it, every rank gets all tensors, on the CPU. At least one step has been taken.
+    Collective under ZeRO: every rank calls it; rank 0 gets all tensors, in memory of their own on the CPU, the others nothing.
+    At least one step has been taken.
     """
     from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 
     _link(engine)
     inner = _adam(engine)
-    tensors = {"step": next(iter(inner.state.values()))["step"].detach().cpu().float().reshape(1)}
-    for name, parameter in _trained(engine):
+    keep = engine.global_rank == 0
+    tensors = {"step": next(iter(inner.state.values()))["step"].detach().float().reshape(1)}
+    for name, parameter in trained(engine):
         for key in MOMENTS:
             whole = safe_get_full_optimizer_state(parameter, key) if engine.zero_optimization() else inner.state[parameter][key]
-            tensors[f"{key}/{name}"] = whole.cpu()
+            if keep:
+                tensors[f"{key}/{name}"] = _own(whole).view(_shape(parameter))
         if parameter.dtype != torch.float32:
-            tensors[f"master/{name}"] = safe_get_full_fp32_param(parameter).cpu()
-    return {name: tensor.contiguous() for name, tensor in tensors.items()}
+            whole = safe_get_full_fp32_param(parameter)
+            if keep:
+                tensors[f"master/{name}"] = _own(whole).view(_shape(parameter))
+    return {name: _own(tensor) if name == "step" else tensor for name, tensor in tensors.items()} if keep else {}
+
+
+def weights(engine, everything: bool = False) -> dict[str, Tensor]:
+    """The trained parameters of the model by name (with `everything`, all of them, and its persistent buffers).
+
+    Collective under ZeRO 3: every rank calls it; rank 0 gets them, in memory of their own on the CPU, the others nothing.
+    """
+    from deepspeed.runtime.zero.partition_parameters import GatheredParameters
+
+    model, keep, found = engine.module.model, engine.global_rank == 0, {}
+    for name, parameter in model.named_parameters():
+        if everything or parameter.requires_grad:
+            with GatheredParameters([parameter], enabled=engine.zero_optimization_stage() == 3):
+                if keep:
+                    found[name] = _own(parameter)
+    if everything and keep:
+        found |= {name: _own(buffer) for name, buffer in model.named_buffers() if name in model.state_dict()}
+    return found
 
 
 def restore_optimizer(engine, tensors: dict[str, Tensor], source: str) -> None:
@@ -32,28 +55,68 @@ def restore_optimizer(engine, tensors: dict[str, Tensor], source: str) -> None:
 
     Raises `CheckpointError` naming the parameters that are missing, surplus or of another shape.
     """
-    from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
-
     _check(engine, tensors, source)
     inner = _adam(engine)
-    for group in inner.param_groups:
-        for parameter in group["params"]:
-            moments = {key: torch.zeros_like(parameter, memory_format=torch.preserve_format) for key in MOMENTS}
-            inner.state[parameter] = {"step": tensors["step"].clone().squeeze().to(_step_device(inner, parameter)), **moments}
+    for parameter in _held(engine, inner):
+        moments = {key: torch.zeros_like(parameter, memory_format=torch.preserve_format) for key in MOMENTS}
+        inner.state[parameter] = {"step": tensors["step"].clone().squeeze().to(_step_device(inner, parameter)), **moments}
     _link(engine)
-    for name, parameter in _trained(engine):
+    put = {0: _put_plain, 3: _put_partition}.get(engine.zero_optimization_stage(), _put_fragment)
+    for name, parameter in trained(engine):
         for key in MOMENTS:
-            value = tensors[f"{key}/{name}"].to(parameter.device)
-            if engine.zero_optimization():
-                safe_set_full_optimizer_state(parameter, value, key)
-            else:
-                inner.state[parameter][key].copy_(value)
+            put(engine, parameter, key, tensors[f"{key}/{name}"])
         if parameter.dtype != torch.float32:
-            safe_set_full_fp32_param(parameter, tensors[f"master/{name}"].to(parameter.device))
+            put(engine, parameter, None, tensors[f"master/{name}"])
+
+
+def _put_plain(engine, parameter: torch.nn.Parameter, key: str, value: Tensor) -> None:
+    engine.optimizer.state[parameter][key].copy_(value)
+
+
+def _put_fragment(engine, parameter: torch.nn.Parameter, key: str | None, value: Tensor) -> None:
+    """ZeRO 1 and 2."""
+    from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
+
+    value = value.to(parameter.device)
+    if key is None:
+        safe_set_full_fp32_param(parameter, value)
+    else:
+        safe_set_full_optimizer_state(parameter, value, key)
+
+
+def _put_partition(engine, parameter: torch.nn.Parameter, key: str | None, value: Tensor) -> None:
+    """ZeRO 3. DeepSpeed's own setter fails where the size is no multiple of the ranks: the last part is padded."""
+    from deepspeed.utils import safe_set_local_fp32_param, safe_set_local_optimizer_state
+
+    size = parameter.ds_tensor.numel()
+    part = torch.zeros(size, dtype=torch.float32, device=parameter.device)
+    rank = torch.distributed.get_rank(parameter.ds_process_group)
+    own = value.flatten()[rank * size : (rank + 1) * size]
+    part[: len(own)] = own
+    if key is None:
+        safe_set_local_fp32_param(parameter, part)
+    else:
+        safe_set_local_optimizer_state(parameter, part, key)
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """A copy on the CPU that shares no memory with anything that training goes on to change."""
+    return tensor.detach().to("cpu", copy=True).contiguous()
+
+
+def _shape(parameter: Tensor) -> torch.Size:
+    return getattr(parameter, "ds_shape", parameter.shape)
 
 
 def _adam(engine) -> torch.optim.AdamW:
     return engine.optimizer.optimizer if engine.zero_optimization() else engine.optimizer
+
+
+def _held(engine, inner: torch.optim.AdamW) -> list[Tensor]:
+    """The tensors that the optimizer itself knows; under ZeRO flat ones."""
+    if engine.zero_optimization_stage() == 3:
+        return list(engine.optimizer.fp32_partitioned_groups_flat)
+    return [parameter for group in inner.param_groups for parameter in group["params"]]
 
 
 def _link(engine) -> None:
@@ -63,13 +126,14 @@ def _link(engine) -> None:
     """
     from deepspeed.utils.mixed_precision_linkage import lazy_init_hp_params_optimizer_state
 
-    if engine.zero_optimization():
+    if engine.zero_optimization_stage() in (1, 2):
         zero = engine.optimizer
         for parameters, flat in zip(zero.bit16_groups, zero.single_partition_of_fp32_groups, strict=True):
             lazy_init_hp_params_optimizer_state(parameters, flat, zero.optimizer.state)
 
 
-def _trained(engine) -> list[tuple[str, torch.nn.Parameter]]:
+def trained(engine) -> list[tuple[str, torch.nn.Parameter]]:
+    """The parameters of the model that ask for a gradient, by name."""
     return [(name, parameter) for name, parameter in engine.module.model.named_parameters() if parameter.requires_grad]
 
 
@@ -80,9 +144,9 @@ def _step_device(inner: torch.optim.AdamW, parameter: Tensor) -> torch.device:
 
 def _check(engine, tensors: dict[str, Tensor], source: str) -> None:
     expected = {"step": (1,)}
-    for name, parameter in _trained(engine):
+    for name, parameter in trained(engine):
         keys = (*MOMENTS, "master") if parameter.dtype != torch.float32 else MOMENTS
-        expected |= {f"{key}/{name}": tuple(parameter.shape) for key in keys}
+        expected |= {f"{key}/{name}": tuple(_shape(parameter)) for key in keys}
     problems = [f"{name}: missing" for name in expected if name not in tensors]
     problems += [f"{name}: not a trained parameter of this model" for name in tensors if name not in expected]
     problems += [

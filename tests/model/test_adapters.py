@@ -45,7 +45,7 @@ def test_a_new_adapter_changes_nothing_and_only_it_is_trained():
 def test_save_load_and_merge_keep_the_function(trained, tmp_path):
     wanted = logits(trained)
     assert (wanted - logits(base())).abs().max() > 1e-3
-    save_adapter(trained, tmp_path / "adapter")
+    save_adapter(trained, None, tmp_path / "adapter")
     loaded = load_adapter(base(), tmp_path / "adapter")
     assert torch.equal(logits(loaded), wanted)
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
@@ -62,7 +62,7 @@ def test_targets_that_cannot_be_adapted(targets):
 
 
 def test_adapters_of_another_shape_or_missing(trained, tmp_path):
-    save_adapter(trained, tmp_path / "adapter")
+    save_adapter(trained, None, tmp_path / "adapter")
     wider = build_backbone(BackboneConfig(config={**CONFIG, "hidden_size": 32}), 30, seed=0)
     with pytest.raises(CheckpointError, match="do not fit"):
         load_adapter(wider, tmp_path / "adapter")

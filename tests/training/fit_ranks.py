@@ -66,15 +66,15 @@ def dies_while_saving(ranks) -> None:
     """SIGKILL on every rank, as rank 0 writes the checkpoint of step 8."""
     write, publish = fits._write, fits.publish
 
-    def dying(trained, config, folder: Path) -> None:
-        write(trained, config, folder)
+    def dying(tensors, config, folder: Path) -> None:
+        write(tensors, config, folder)
         if folder.name.startswith(".step-00000008"):
             os.kill(os.getpid(), signal.SIGKILL)
 
     def waiting(engine, step: int, *arguments) -> None:
+        publish(engine, step, *arguments)
         if ranks.rank and step == 8:
             os.kill(os.getpid(), signal.SIGKILL)
-        publish(engine, step, *arguments)
 
     fits._write, fits.publish = dying, waiting
 

@@ -6,10 +6,10 @@ python tests/training/ranks.py FOLDER     → FOLDER/results.json
 import importlib.util
 import json
 import os
-import shutil
 import signal
 import socket
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +27,8 @@ from mmpt.training import checkpoint as checkpoints
 from mmpt.training.config import FinetuneConfig, PretrainConfig
 from mmpt.training.distributed import world
 from mmpt.training.engine import build_engine
+from mmpt.training.signals import StopRequest
+from mmpt.training.state import weights
 from mmpt.training.step import train_step
 from mmpt.vocabulary import Vocabulary
 
@@ -84,6 +86,8 @@ def launch(size: int, work: Callable) -> list[int]:
         except MmptError as problem:
             print(f"error: {problem}", file=sys.stderr)
             code = 2
+        except Exception:
+            traceback.print_exc()
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
@@ -93,13 +97,13 @@ def launch(size: int, work: Callable) -> list[int]:
 
 def killed_while_saving(step: int, train: Callable, config) -> Callable:
     """Train, and kill each rank with SIGKILL: rank 0 as it writes the checkpoint of `step` (half of its files are there), the
-    others as they wait for it."""
+    others as they go on to the next."""
 
     def work(ranks) -> int:
         write = checkpoints._write_model
 
-        def dying(model, folder, frozen) -> None:
-            write(model, folder, frozen)
+        def dying(model, tensors, folder, frozen) -> None:
+            write(model, tensors, folder, frozen)
             if folder.name.startswith(f".step-{step:08d}"):
                 os.kill(os.getpid(), signal.SIGKILL)
 
@@ -107,9 +111,10 @@ def killed_while_saving(step: int, train: Callable, config) -> Callable:
         save = checkpoints.save_checkpoint
 
         def dying_save(engine, at: int, *arguments, **options) -> Path:
+            saved = save(engine, at, *arguments, **options)
             if ranks.rank and at == step:
-                checkpoints.dist.barrier = lambda: os.kill(os.getpid(), signal.SIGKILL)
-            return save(engine, at, *arguments, **options)
+                os.kill(os.getpid(), signal.SIGKILL)
+            return saved
 
         train.__globals__["save_checkpoint"] = dying_save
         return train(config, ranks)
@@ -144,11 +149,29 @@ def resume(folder: Path, stage: int, **changes) -> dict:
 
 
 def elastic(folder: Path) -> dict:
-    """The straight run of stage 1 on 2 ranks, from its checkpoint of step 4 on: again, but on 1 rank and under stage 0."""
-    train, config = recipe("pretrain"), pretrain(folder, "elastic", 0)
-    shutil.copytree(folder / "straight-1-0", config.output)
-    shutil.rmtree(config.output / "checkpoints" / "step-00000006")
-    return {"codes": launch(1, lambda ranks: train(config, ranks)), "facts": facts(config.output)}
+    """24 steps on 2 ranks under stage 2, straight; and with changes: 4 steps so, 4 on 1 rank under stage 3, 16 on 3 ranks under
+    stage 3 (sizes of parameters are no multiples of 3)."""
+    train = recipe("pretrain")
+    options = {"steps": 24, "packs_per_step": 6, "save_every": 4}
+    straight = pretrain(folder, "elastic-straight", 2, **options)
+    codes = [launch(2, lambda ranks: train(straight, ranks))]
+    for size, stage, until in ((2, 2, 4), (1, 3, 8), (3, 3, 24)):
+        config = pretrain(folder, "elastic", stage, **options)
+
+        def work(ranks, config=config, until=until) -> int:
+            class Until(StopRequest):
+                number = property(lambda self: 0, lambda self, value: None)
+
+            step = train.__globals__["train_step"]
+
+            def stopping(engine, batches, at, *rest) -> object:
+                return step(engine, batches, at, *rest[:-1], 1 if at == until else 0)
+
+            train.__globals__.update(StopRequest=Until, train_step=stopping)
+            return train(config, ranks)
+
+        codes.append(launch(size, work))
+    return {"codes": codes, "straight": facts(straight.output), "changed": facts(config.output)}
 
 
 def documents(numbers: range) -> list[TokenDocument]:
@@ -169,8 +192,9 @@ def one_step(folder: Path, size: int, stage: int) -> dict:
         engine = build_engine(model, VOCABULARY, config, ranks)
         mine = packs if ranks.size == 1 else [packs[ranks.rank]]
         done = train_step(engine, mine, 1, config, ranks)
+        after = weights(engine)
         if ranks.rank == 0:
-            flat = torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+            flat = torch.cat([parameter.flatten() for parameter in after.values()])
             result.write_text(json.dumps({"loss": done.loss, "norm": done.gradient_norm, "weights": flat.tolist()}))
 
     return {"codes": launch(size, work), **json.loads(result.read_text())}
@@ -192,13 +216,14 @@ def stopped(folder: Path, stage: int, where: str) -> dict:
     def work(ranks) -> None:
         model = build_backbone(config.backbone, VOCABULARY.size, seed=5)
         engine = build_engine(model, VOCABULARY, config, ranks)
-        before = [parameter.detach().clone() for parameter in model.parameters()]
+        before = weights(engine)
         if ranks.rank == 1:
             model.model.norm.register_forward_hook(spoil_loss if where == "loss" else spoil_gradient)
         try:
             train_step(engine, [pack(documents(range(ranks.rank * 3, ranks.rank * 3 + 2)))], 1, config, ranks)
         except MmptError as problem:
-            unchanged = all(map(torch.equal, before, model.parameters()))
+            after = weights(engine)
+            unchanged = all(torch.equal(before[name], after[name]) for name in before)
             Path(f"{log}-{ranks.rank}").write_text(json.dumps({"message": str(problem), "unchanged": unchanged}))
 
     codes = launch(2, work)
@@ -223,6 +248,7 @@ def import_once() -> None:
     """Import here what a rank would import when it first needs it."""
     os.environ["DS_ACCELERATOR"] = "cpu"
     import deepspeed.runtime.zero.muon.muon_optimizer
+    import deepspeed.runtime.zero.stage3
     import deepspeed.runtime.zero.stage_1_and_2
     import deepspeed.utils.mixed_precision_linkage  # noqa: F401
     import transformers.models.qwen3.modeling_qwen3  # noqa: F401
@@ -232,12 +258,15 @@ def main(folder: Path) -> None:
     write_shards(folder / "data")
     import_once()
     assert len(TokenShards(folder / "data")) == 60
-    results = {"resume-0": resume(folder, 0), "resume-1": resume(folder, 1)}
+    results = {f"resume-{stage}": resume(folder, stage) for stage in (0, 1, 2, 3)}
     results["resume-bf16"] = resume(folder, 1, deepspeed={"zero_optimization": {"stage": 1}, "bf16": {"enabled": True}})
+    results["resume-bf16-3"] = resume(folder, 3, deepspeed={"zero_optimization": {"stage": 3}, "bf16": {"enabled": True}})
     results["elastic"] = elastic(folder)
     results["finetune"] = finetune(folder)
-    results |= {f"step-{size}-{stage}": one_step(folder, size, stage) for size in (1, 2) for stage in (0, 1, 2)}
-    results |= {f"stopped-{stage}-{where}": stopped(folder, stage, where) for stage in (0, 1) for where in ("loss", "gradient")}
+    results |= {f"step-{size}-{stage}": one_step(folder, size, stage) for size in (1, 2) for stage in (0, 1, 2, 3)}
+    results |= {
+        f"stopped-{stage}-{where}": stopped(folder, stage, where) for stage in (0, 1, 3) for where in ("loss", "gradient")
+    }
     (folder / "results.json").write_text(json.dumps(results))
 
 

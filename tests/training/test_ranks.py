@@ -20,7 +20,7 @@ from mmpt.vocabulary import Vocabulary
 sys.path.insert(0, str(Path(__file__).parent))
 import ranks  # noqa: E402
 
-STAGES = (0, 1, 2)
+STAGES = (0, 1, 2, 3)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def results(tmp_path_factory):
     return json.loads((folder / "results.json").read_text())
 
 
-@pytest.mark.parametrize("name", ["resume-0", "resume-1", "resume-bf16"])
+@pytest.mark.parametrize("name", ["resume-0", "resume-1", "resume-2", "resume-3", "resume-bf16", "resume-bf16-3"])
 def test_killed_while_saving_and_resumed_has_the_same_bits(results, name):
     run = results[name]
     assert run["codes"] == [[0, 0], [-9, -9], [0, 0]]
@@ -49,9 +49,11 @@ def test_half_a_checkpoint_never_has_a_final_name_and_old_ones_go(results):
     assert results["resume-0"]["kept"] == ["step-00000004", "step-00000006"]
 
 
-def test_two_ranks_under_zero_1_go_on_as_one_under_zero_0(results):
-    assert results["elastic"]["codes"] == [0]
-    for found, wanted in zip(results["elastic"]["facts"], results["resume-1"]["straight"], strict=True):
+def test_other_numbers_of_ranks_and_another_stage_go_on_as_before(results):
+    run = results["elastic"]
+    assert run["codes"] == [[0, 0], [129, 129], [129], [129, 129, 129]]
+    assert [line[0] for line in run["changed"]] == list(range(1, 25))
+    for found, wanted in zip(run["changed"], run["straight"], strict=True):
         assert found[1] == pytest.approx(wanted[1], abs=1e-6)
 
 
@@ -105,7 +107,7 @@ def test_a_step_equals_a_hand_written_one(results, size, stage):
 
 
 @pytest.mark.parametrize("where", ["loss", "gradient"])
-@pytest.mark.parametrize("stage", [0, 1])
+@pytest.mark.parametrize("stage", [0, 1, 3])
 def test_non_finite_steps_stop_every_rank_before_the_optimizer(results, stage, where):
     run = results[f"stopped-{stage}-{where}"]
     assert run["codes"] == [0, 0]

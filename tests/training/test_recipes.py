@@ -87,7 +87,7 @@ def test_a_damaged_newest_checkpoint_is_skipped_with_its_reason(interrupted):
 def test_from_the_repository_root_libraries_are_not_shadowed_and_mistakes_are_named_at_once(tmp_path):
     """The root holds folders named tokenizers, datasets and kernels; `python -c` puts it first on the path."""
     config = tmp_path / "mistakes.yaml"
-    content = {**ranks.settings(tmp_path, "run", 3), "backbone": {"config": ranks.BACKBONE}}
+    content = {**ranks.settings(tmp_path, "run", 4), "backbone": {"config": ranks.BACKBONE}}
     config.write_text(yaml.safe_dump({**content, "lerning_rate": 1, "packs_per_step": 0}))
     code = (
         "import runpy, sys, tokenizers, transformers, peft, deepspeed\n"
@@ -99,7 +99,7 @@ def test_from_the_repository_root_libraries_are_not_shadowed_and_mistakes_are_na
     done = subprocess.run(command, cwd=ranks.ROOT, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.stdout.strip().endswith("Tokenizer"), done.stderr
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    for expected in ("mistakes.yaml: 3 mistakes", "lerning_rate: unknown key", "packs_per_step:", "ZeRO stage 3 is not"):
+    for expected in ("mistakes.yaml: 3 mistakes", "lerning_rate: unknown key", "packs_per_step:", "ZeRO stage 4 is not"):
         assert expected in done.stderr
     workbenches = [ranks.ROOT / name for name in ("datasets", "tokenizers", "kernels", "recipes")]
     assert not [path for path in workbenches if (path / "__init__.py").exists()]
