@@ -67,7 +67,8 @@ def parse_config(content: dict, schema: type[S], name: str) -> S:
             elif error["type"] == "missing":
                 lines.append(f"{key}: missing")
             else:
-                lines.append(f"{key}: {error['msg']}, found {error['input']!r}")
+                found = "" if isinstance(error["input"], dict) else f", found {error['input']!r}"
+                lines.append(f"{key}: {error['msg'].removeprefix('Value error, ')}{found}")
         raise ConfigError(f"{name}: {len(lines)} mistake{'s' if len(lines) > 1 else ''}\n  " + "\n  ".join(lines)) from None
 
 

@@ -1,4 +1,4 @@
-"""Train LoRA adapters on the frozen model of a checkpoint; go on from the run's newest checkpoint where there is one.
+"""Train LoRA adapters, the rows of new tokens, or both, on a frozen model; go on from the run's newest checkpoint.
 
     python recipes/finetune.py recipes/finetune.yaml
     torchrun --nproc-per-node 2 recipes/finetune.py recipes/finetune.yaml from=runs/pretrain/checkpoints/step-00002000
@@ -15,7 +15,7 @@ from mmpt.model.forward import check_head
 from mmpt.model.leak import require_no_leak
 from mmpt.scripts import main_guard
 from mmpt.training.background import background
-from mmpt.training.base import open_base
+from mmpt.training.base import frozen_folder, open_base
 from mmpt.training.checkpoint import newest_checkpoint, restore_training, save_checkpoint
 from mmpt.training.config import FinetuneConfig
 from mmpt.training.distributed import World, world
@@ -24,7 +24,6 @@ from mmpt.training.metrics import metrics, step_figures
 from mmpt.training.signals import StopRequest
 from mmpt.training.sources import open_loader, open_sources
 from mmpt.training.step import train_step
-from mmpt.vocabulary import check_same
 
 
 @main_guard
@@ -43,8 +42,7 @@ def train(config: FinetuneConfig, ranks: World) -> int:
     stop = StopRequest()
     sources, vocabulary = open_sources(config)
     checkpoint = newest_checkpoint(config.output, ranks)
-    model, known, config = open_base(config, checkpoint)
-    check_same(vocabulary, str(config.data[0].path), known, str(config.base))
+    model, config = open_base(config, sources, checkpoint, ranks)
     check_head(model)
     require_no_leak(model)
 
@@ -61,7 +59,7 @@ def train(config: FinetuneConfig, ranks: World) -> int:
             log.log(step, step_figures(result, config), {"tokens": result.tokens})
             saving.check()
             if step % config.save_every == 0 or step == config.steps or result.stop:
-                save_checkpoint(engine, step, loader.state_dict(), config, ranks, saving, frozen=config.base / "backbone")
+                save_checkpoint(engine, step, loader.state_dict(), config, ranks, saving, frozen=frozen_folder(config))
             if result.stop:
                 return 128 + result.stop
     return 0

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pydantic
 import torch
+from huggingface_hub import snapshot_download
 from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
@@ -61,7 +62,9 @@ def build_backbone(
         if config.path is None:
             return _initialised(config.config, vocabulary_size, dtype)
         model = load_backbone(Path(config.path) if Path(config.path).exists() else config.path, dtype)
-        _grow(model, vocabulary_size, config.growth, torch.Generator().manual_seed(seed), sequences)
+        old = model.get_input_embeddings().weight.shape[0]
+        if vocabulary_size != old:
+            grow(model, min(old, vocabulary_size), vocabulary_size, config.growth, torch.Generator().manual_seed(seed), sequences)
     return model.train()
 
 
@@ -73,6 +76,19 @@ def load_backbone(path: Path | str, dtype: torch.dtype = torch.float32) -> PreTr
             return AutoModelForCausalLM.from_pretrained(path, **options)
     except (OSError, ValueError, KeyError, ImportError) as problem:
         raise ConfigError(f"backbone {path}: no causal language model can be loaded: {_first_line(problem)}") from None
+
+
+def backbone_folder(path: str) -> Path:
+    """`path` where it is a folder, else the snapshot of that name on the Hugging Face Hub: configuration, tokenizer, safetensors.
+
+    Raises `ConfigError` where it is neither.
+    """
+    if Path(path).is_dir():
+        return Path(path)
+    try:
+        return Path(snapshot_download(path, allow_patterns=["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]))
+    except (OSError, ValueError) as problem:
+        raise ConfigError(f"backbone {path}: no folder, and no model of the Hub: {_first_line(problem)}") from None
 
 
 @contextmanager
@@ -101,23 +117,32 @@ def _initialised(content: dict, vocabulary_size: int, dtype: torch.dtype) -> Pre
         raise ConfigError(f"backbone.config: no causal language model can be built: {_first_line(problem)}") from None
 
 
-def _grow(
-    model: PreTrainedModel, size: int, growth: Growth, generator: torch.Generator, sequences: Iterable[Sequence[int]]
+def grow(
+    model: PreTrainedModel,
+    old: int,
+    size: int,
+    growth: Growth,
+    generator: torch.Generator,
+    sequences: Iterable[Sequence[int]] = (),
 ) -> None:
-    old = model.get_input_embeddings().weight.shape[0]
-    if size == old:
-        return
-    sequences = list(sequences) if growth == "constrained_word2vec" and size > old else ()
+    """Give `model` `size` rows in embedding and head, those from `old` on as `growth` says of the first `old`.
+
+    Raises `ConfigError` where there are no `old` rows, or `sequences` do not serve `growth`.
+    """
+    rows = model.get_input_embeddings().weight.shape[0]
+    if rows < old:
+        raise ConfigError(f"backbone: it has {rows} embedding rows, the text tokenizer has {old} ids")
     model.resize_token_embeddings(size, mean_resizing=False)
     head = model.get_output_embeddings()
     tables = {id(weight): weight for weight in (model.get_input_embeddings().weight, head.weight)}
+    sequences = list(sequences) if growth == "constrained_word2vec" else ()
     for weight in tables.values() if size > old else ():
         try:
-            rows = new_rows(weight[:old], size - old, growth, generator, sequences)
+            fresh = new_rows(weight[:old], size - old, growth, generator, sequences)
         except ValueError as problem:
             raise ConfigError(f"backbone.growth: {problem}") from None
         with torch.no_grad():
-            weight[old:] = rows
+            weight[old:] = fresh
     if isinstance(head, nn.Linear) and head.bias is not None and size > old:
         with torch.no_grad():
             head.bias[old:] = head.bias[:old].mean()

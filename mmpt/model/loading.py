@@ -4,16 +4,19 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from mmpt.errors import CheckpointError, ConfigError, VocabularyError
 from mmpt.model.adapters import load_adapter
 from mmpt.model.backbone import load_backbone
-from mmpt.model.new_rows import table_size
+from mmpt.model.new_rows import fill_rows, split_rows, table_size
 from mmpt.storage import check_folder
 from mmpt.vocabulary import Vocabulary
 
 FORMAT = "mmpt-checkpoint/1"
+NEW_ROWS = "new_rows.safetensors"
 
 
 def load_model(checkpoint: Path, dtype: torch.dtype = torch.float32) -> tuple[PreTrainedModel | PeftModel, Vocabulary]:
@@ -31,7 +34,8 @@ def load_model(checkpoint: Path, dtype: torch.dtype = torch.float32) -> tuple[Pr
 def load_parts(
     checkpoint: Path, trainable: bool = False, dtype: torch.dtype = torch.float32
 ) -> tuple[PreTrainedModel | PeftModel, Vocabulary]:
-    """As `load_model`, for a folder that is already checked; with `trainable` the adapters require a gradient."""
+    """As `load_model`, for a folder that is already checked. `trainable`: its adapters and tables of new rows require a gradient,
+    and nothing else; where it has neither, everything does."""
     if not (checkpoint / "backbone" / "config.json").is_file():
         raise CheckpointError(f"{checkpoint}: backbone/config.json is missing")
     vocabulary = Vocabulary.load(checkpoint)
@@ -39,9 +43,23 @@ def load_parts(
         model = load_backbone(checkpoint / "backbone", dtype)
     except ConfigError as problem:
         raise CheckpointError(f"{checkpoint}: {problem}") from None
+    if (checkpoint / NEW_ROWS).is_file():
+        fill_rows(model, _tensors(checkpoint / NEW_ROWS), vocabulary.text_size)
     rows = table_size(model)
     if rows != vocabulary.size:
         raise VocabularyError(f"{checkpoint}: backbone/ has {rows} embedding rows, vocabulary.json has {vocabulary.size} ids")
+    tables = split_rows(model, vocabulary.text_size) if trainable and (checkpoint / NEW_ROWS).is_file() else []
     if (checkpoint / "adapter").is_dir():
         model = load_adapter(model, checkpoint / "adapter", trainable)
+    elif tables:
+        model.requires_grad_(False)
+    for table in tables:
+        table.requires_grad_(True)
     return model, vocabulary
+
+
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except SafetensorError as problem:
+        raise CheckpointError(f"{path}: {problem}") from None

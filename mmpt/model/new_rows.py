@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from mmpt.errors import ConfigError
+from mmpt.errors import CheckpointError, ConfigError
 from mmpt.kernels.choose import Kernel
 from mmpt.kernels.embedding import two_table_embedding
 
@@ -73,6 +73,36 @@ def merge_rows(model: PreTrainedModel) -> None:
     linear.out_features = len(table)
     model.set_input_embeddings(plain)
     model.set_output_embeddings(linear)
+
+
+def new_tables(model: PreTrainedModel | PeftModel) -> dict[str, nn.Parameter]:
+    """The tables of new rows: `embedding`, and `head` where it is another one; none where the model was not split."""
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    if not isinstance(embedding, TwoTableEmbedding) or not isinstance(head, TwoTableHead):
+        return {}
+    return {"embedding": embedding.new} | ({} if head.new is embedding.new else {"head": head.new})
+
+
+@torch.no_grad()
+def fill_rows(model: PreTrainedModel, tensors: dict[str, Tensor], text_rows: int) -> None:
+    """Put saved tables of new rows behind the first `text_rows` of a plain model, which gets as many rows as that needs.
+
+    Raises `CheckpointError` where they do not fit it.
+    """
+    tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    wanted = {"embedding": model.get_input_embeddings()} | ({} if tied else {"head": model.get_output_embeddings()})
+    width = model.get_input_embeddings().weight.shape[1]
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if (
+        set(shapes) != set(wanted)
+        or len({shape[0] for shape in shapes.values()}) > 1
+        or any(s[1:] != (width,) for s in shapes.values())
+    ):
+        raise CheckpointError(f"new rows {shapes}: expected {', '.join(wanted)}, {width} wide")
+    model.resize_token_embeddings(text_rows + len(tensors["embedding"]), mean_resizing=False)
+    for name, table in (("embedding", model.get_input_embeddings()), ("head", model.get_output_embeddings())):
+        if name in tensors:
+            table.weight[text_rows:] = tensors[name].to(table.weight)
 
 
 def table_size(model: PreTrainedModel | PeftModel) -> int:

@@ -1,38 +1,103 @@
-"""The frozen checkpoint under a finetuning run."""
+"""The frozen backbone under a finetuning run, and what learns on it."""
 
 from pathlib import Path
 
+import torch
+import torch.distributed as dist
 from peft import PeftModel
+from transformers import PreTrainedModel
 
+from mmpt.data.shards.read import TokenShards
 from mmpt.errors import CheckpointError, ConfigError
-from mmpt.model.adapters import add_adapter, load_adapter
+from mmpt.model.adapters import add_adapter
+from mmpt.model.backbone import backbone_folder, grow, load_backbone
 from mmpt.model.loading import FORMAT, load_parts
-from mmpt.storage import check_folder
+from mmpt.model.new_rows import new_tables, split_rows
+from mmpt.storage import MANIFEST, check_folder, link_tree, published_folder, read_json
 from mmpt.training.config import FinetuneConfig
-from mmpt.vocabulary import Vocabulary
+from mmpt.training.distributed import World
+from mmpt.training.sources import sample
+from mmpt.vocabulary import Vocabulary, check_same
+
+FROZEN = "mmpt-frozen/1"
+TOKENIZERS = ("text_tokenizer", "speech_tokenizer", "image_tokenizer")
 
 
-def open_base(config: FinetuneConfig, checkpoint: Path | None) -> tuple[PeftModel, Vocabulary, FinetuneConfig]:
-    """The frozen model of `config.base` with new adapters, or with those of `checkpoint`; its vocabulary; and `config` with the
-    base's tokenizers where it names none.
+def open_base(
+    config: FinetuneConfig, sources: list[TokenShards], checkpoint: Path | None, world: World
+) -> tuple[PreTrainedModel | PeftModel, FinetuneConfig]:
+    """The model, of which only what is to learn asks for a gradient: as `checkpoint` has it, or new on the backbone; and `config`
+    with the base's tokenizers where it names none.
 
-    Raises `CheckpointError` where the base is damaged, or is not the one `checkpoint` was trained on; `ConfigError` where it
-    holds adapters itself.
+    The frozen files stand in RUN/frozen from the first start on. Raises `CheckpointError` where they or the base are damaged, or
+    not those that the run began with; `VocabularyError` where the data have another vocabulary.
     """
-    manifest = check_folder(config.base, FORMAT)
-    if (config.base / "adapter").is_dir():
-        raise ConfigError(f"from: {config.base} holds adapters itself; merge them into a backbone first")
-    if checkpoint is not None and _backbone(check_folder(checkpoint, FORMAT)) != _backbone(manifest):
-        raise CheckpointError(f"{checkpoint}: it was trained on another backbone than that of from: {config.base}")
-    base, vocabulary = load_parts(config.base)
-    if checkpoint is None:
-        model = add_adapter(base, config.adapter, config.seed)
-    else:
-        model = load_adapter(base, checkpoint / "adapter", trainable=True)
-    names = ("text_tokenizer", "speech_tokenizer", "image_tokenizer")
-    inherited = {name: config.base / name for name in names if name not in config.tokenizers and (config.base / name).is_dir()}
-    return model, vocabulary, config.model_copy(update=inherited)
+    vocabulary = sources[0].vocabulary
+    config = _with_tokenizers(config)
+    frozen = _frozen(config, world)
+    if checkpoint is not None:
+        if _backbone(read_json(checkpoint / MANIFEST, CheckpointError)) != _backbone(
+            read_json(frozen / MANIFEST, CheckpointError)
+        ):
+            raise CheckpointError(f"{checkpoint}: it was trained on another backbone than that in {frozen}")
+        model, known = load_parts(checkpoint, trainable=True)
+        check_same(vocabulary, str(config.data[0].path), known, str(checkpoint))
+        return model, config
+    if config.base is not None:
+        model, known = load_parts(config.base, trainable=True)
+        check_same(vocabulary, str(config.data[0].path), known, str(config.base))
+        return _prepared(model, vocabulary, config), config
+    model = load_backbone(frozen / "backbone")
+    draw = torch.Generator().manual_seed(config.seed)
+    grow(model, vocabulary.text_size, vocabulary.size, config.backbone.growth, draw, sample(sources))
+    return _prepared(model, vocabulary, config), config
 
 
-def _backbone(manifest: dict) -> dict[str, str]:
-    return {name: entry["sha256"] for name, entry in manifest["files"].items() if name.startswith("backbone/")}
+def frozen_folder(config: FinetuneConfig) -> Path:
+    """Where the frozen files of a run are: `backbone`/, and the hashes of them all."""
+    return config.output / "frozen"
+
+
+def _prepared(model: PreTrainedModel | PeftModel, vocabulary: Vocabulary, config: FinetuneConfig) -> PreTrainedModel | PeftModel:
+    """`model` with the adapters and the tables of new rows that the configuration asks for and that it does not have yet."""
+    tables = list(new_tables(model).values())
+    if config.new_rows and not tables:
+        if isinstance(model, PeftModel):
+            raise ConfigError(f"new_rows: from: {config.base} holds adapters that learned without new rows; merge them first")
+        tables = split_rows(model, vocabulary.text_size)
+    if isinstance(model, PeftModel):
+        return model
+    model.requires_grad_(False)
+    if config.adapter is not None:
+        model = add_adapter(model, config.adapter, config.seed)
+    for table in tables:
+        table.requires_grad_(True)
+    return model
+
+
+def _frozen(config: FinetuneConfig, world: World) -> Path:
+    folder = frozen_folder(config)
+    if world.rank == 0:
+        if not folder.exists():
+            source = config.base / "backbone" if config.base else backbone_folder(config.backbone.path)
+            known = _backbone(check_folder(config.base, FORMAT)) if config.base else {}
+            with published_folder(folder, {"format": FROZEN}, known) as temporary:
+                link_tree(source, temporary / "backbone")
+        found = check_folder(folder, FROZEN)
+        if config.base is not None and _backbone(read_json(config.base / MANIFEST, CheckpointError)) != _backbone(found):
+            raise CheckpointError(f"{folder}: another backbone than that of from: {config.base}")
+    dist.barrier()
+    return folder
+
+
+def _with_tokenizers(config: FinetuneConfig) -> FinetuneConfig:
+    if config.base is None:
+        return config
+    inherited = {
+        name: config.base / name for name in TOKENIZERS if name not in config.tokenizers and (config.base / name).is_dir()
+    }
+    return config.model_copy(update=inherited)
+
+
+def _backbone(manifest: dict) -> dict[str, dict]:
+    return {name: entry for name, entry in manifest["files"].items() if name.startswith("backbone/")}

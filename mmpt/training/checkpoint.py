@@ -1,6 +1,7 @@
 """Checkpoints: RUN/checkpoints/step-00000400, whole or not there, checked by hash before use, without pickle.
 
-    manifest.json  vocabulary.json  recipe.yaml  backbone/  [adapter/]  [text_tokenizer/ speech_tokenizer/ image_tokenizer/]
+    manifest.json  vocabulary.json  recipe.yaml  backbone/  [adapter/]  [new_rows.safetensors]
+    [text_tokenizer/ speech_tokenizer/ image_tokenizer/]
     training/optimizer.safetensors   training/state.json
 
 DeepSpeed's own checkpoints are not used: they are pickled, written in place, and bound to the number of ranks.
@@ -24,8 +25,9 @@ from torch import Tensor
 from mmpt.errors import CheckpointError
 from mmpt.model.adapters import save_adapter
 from mmpt.model.backbone import no_progress_bars
-from mmpt.model.loading import FORMAT
-from mmpt.storage import check_folder, link_tree, published_folder, read_json, write_bytes, write_json
+from mmpt.model.loading import FORMAT, NEW_ROWS
+from mmpt.model.new_rows import new_tables
+from mmpt.storage import MANIFEST, check_folder, link_tree, published_folder, read_json, write_bytes, write_json
 from mmpt.training.background import Background
 from mmpt.training.config import OptimizationConfig, TrainingConfig
 from mmpt.training.distributed import World
@@ -46,7 +48,7 @@ def save_checkpoint(
 ) -> Path:
     """Publish the state of a language model after update `step`; see `publish`.
 
-    `frozen` is the folder of a backbone that was not trained; the model is then a peft model.
+    `frozen` is the folder with `backbone`/ and its hashes, where that is not trained: the rest of the model is what is saved.
     """
     tensors = weights(engine, everything=frozen is None)
 
@@ -57,7 +59,8 @@ def save_checkpoint(
         for name, tokenizer in config.tokenizers.items():
             link_tree(tokenizer, folder / name)
 
-    return publish(engine, step, config.output, config, world, saving, FORMAT, write, {"loader": loader_state})
+    known = read_json(frozen / MANIFEST, CheckpointError)["files"] if frozen else {}
+    return publish(engine, step, config.output, config, world, saving, FORMAT, write, {"loader": loader_state}, known)
 
 
 def publish(
@@ -70,11 +73,12 @@ def publish(
     form: str,
     write: Callable[[Path], None],
     state: dict | None = None,
+    known: dict[str, dict] | None = None,
 ) -> Path:
     """Publish `run`/checkpoints/step-…, of format `form`: what `write` puts into the folder, the optimizer's state, and `state`.
 
-    Every rank calls it; rank 0 writes, by `saving`, from copies: training may go on as soon as this returns. Older checkpoints
-    beyond `config.keep` are removed.
+    Every rank calls it; rank 0 writes, by `saving`, from copies: training may go on as soon as this returns. `known`: hashes of
+    files that are links. Older checkpoints beyond `config.keep` are removed.
     """
     tensors = optimizer_tensors(engine)
     final = _folder(run) / f"step-{step:08d}"
@@ -83,7 +87,7 @@ def publish(
     record = {"step": step, "seed": config.seed, "world_size": world.size, **(state or {})}
 
     def work() -> None:
-        with published_folder(final, manifest) as folder:
+        with published_folder(final, manifest, known) as folder:
             write(folder)
             (folder / "training").mkdir()
             save_file(tensors, folder / "training" / "optimizer.safetensors")
@@ -128,12 +132,17 @@ def _folder(run: Path) -> Path:
 
 
 def _write_model(model, tensors: dict[str, Tensor], folder: Path, frozen: Path | None) -> None:
-    if isinstance(model, PeftModel):
-        link_tree(frozen, folder / "backbone")
-        save_adapter(model, tensors, folder / "adapter")
-    else:
+    if frozen is None:
         with no_progress_bars():
             model.save_pretrained(folder / "backbone", state_dict=tensors)
+        return
+    link_tree(frozen / "backbone", folder / "backbone")
+    if isinstance(model, PeftModel):
+        save_adapter(model, tensors, folder / "adapter")
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    rows = {table: tensors[names[id(parameter)]] for table, parameter in new_tables(model).items()}
+    if rows:
+        save_file(rows, folder / NEW_ROWS)
 
 
 def _newest_step(folder: Path, form: str) -> int:

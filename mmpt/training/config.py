@@ -151,9 +151,28 @@ class PretrainConfig(TrainingConfig):
 
 
 class FinetuneConfig(TrainingConfig):
-    """recipes/finetune.py: adapters on the frozen backbone of the checkpoint `from`; tokenizers not given are taken from it."""
+    """recipes/finetune.py: adapters, the rows of new tokens, or both, on a frozen backbone.
+
+    The backbone is that of the checkpoint `from`, whose tokenizers are taken where none are given and whose adapters and new
+    rows, where it has some, go on learning; or `backbone`, a text model with a `path`, whose rows beyond the text tokenizer's ids
+    are new. `adapter: null`: none. `new_rows`: every row beyond the text's learns, in tables of their own.
+    """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
-    base: Path = pydantic.Field(alias="from")
-    adapter: AdapterConfig = AdapterConfig()
+    base: Path | None = pydantic.Field(default=None, alias="from")
+    backbone: BackboneConfig | None = None
+    adapter: AdapterConfig | None = AdapterConfig()
+    new_rows: bool = False
+
+    @pydantic.model_validator(mode="after")
+    def _something_learns(self) -> "FinetuneConfig":
+        if (self.base is None) == (self.backbone is None):
+            raise ValueError("expected exactly one of from and backbone")
+        if self.backbone is not None and self.backbone.path is None:
+            raise ValueError("backbone.path: missing; a backbone from backbone.config has nothing worth freezing")
+        if self.backbone is not None and not self.new_rows:
+            raise ValueError("backbone goes with new_rows: true, else the rows of new tokens would never learn")
+        if self.adapter is None and not self.new_rows:
+            raise ValueError("adapter: null and new_rows: false, nothing learns")
+        return self

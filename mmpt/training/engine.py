@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from mmpt.data.loading.packing import PackedBatch
 from mmpt.errors import ConfigError
 from mmpt.model.forward import LossParts, head_tables, weighted_loss
+from mmpt.model.new_rows import TwoTableEmbedding
 from mmpt.training.config import OptimizationConfig, TrainingConfig
 from mmpt.training.distributed import World
 from mmpt.vocabulary import MODALITIES, Vocabulary
@@ -96,6 +97,7 @@ def deepspeed_options(config: OptimizationConfig, accumulated: int) -> dict:
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     """AdamW's groups: matrices of linear layers decay; embeddings (and a head tied to them), norms and biases do not."""
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    embeddings |= {id(module.new) for module in model.modules() if isinstance(module, TwoTableEmbedding)}
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     decayed = [parameter for parameter in trainable if parameter.ndim >= 2 and id(parameter) not in embeddings]
     chosen = {id(parameter) for parameter in decayed}

@@ -22,7 +22,7 @@ from mmpt.data.shards.read import TokenShards
 from mmpt.data.shards.tokens import TokenDocument
 from mmpt.data.shards.write import TokenShardWriter
 from mmpt.errors import MmptError
-from mmpt.model.backbone import build_backbone
+from mmpt.model.backbone import BackboneConfig, build_backbone
 from mmpt.training import checkpoint as checkpoints
 from mmpt.training.config import FinetuneConfig, PretrainConfig
 from mmpt.training.distributed import world
@@ -244,6 +244,25 @@ def finetune(folder: Path) -> dict:
     return {"codes": codes, "facts": [facts(run.output) for run in runs], "same": last[0].read_bytes() == last[1].read_bytes()}
 
 
+def new_rows(folder: Path, stage: int) -> dict:
+    """Adapters and new rows on a plain text model, whose table is longer than its tokenizer; straight and interrupted."""
+    train = recipe("finetune")
+    text = folder / "text-model"
+    if not text.exists():
+        content = BackboneConfig(config={**BACKBONE, "tie_word_embeddings": False})
+        build_backbone(content, VOCABULARY.text_size + 3, seed=9).save_pretrained(text)
+    runs = []
+    for name in (f"rows-{stage}", f"rows-broken-{stage}"):
+        changes = {"backbone": {"path": str(text), "growth": "convex_hull"}, "new_rows": True, "adapter": {"rank": 2}, "steps": 4}
+        runs.append(parse_config(settings(folder, name, stage, **changes), FinetuneConfig, name))
+    codes = [launch(2, lambda ranks: train(runs[0], ranks)), launch(2, killed_while_saving(4, train, runs[1]))]
+    codes.append(launch(2, lambda ranks: train(runs[1], ranks)))
+    files = ("new_rows.safetensors", "adapter/adapter_model.safetensors", "training/optimizer.safetensors")
+    last = [run.output / "checkpoints" / "step-00000004" for run in runs]
+    same = [(last[0] / name).read_bytes() == (last[1] / name).read_bytes() for name in files]
+    return {"codes": codes, "facts": [facts(run.output) for run in runs], "same": same, "text": str(text), "last": str(last[1])}
+
+
 def import_once() -> None:
     """Import here what a rank would import when it first needs it."""
     os.environ["DS_ACCELERATOR"] = "cpu"
@@ -263,6 +282,7 @@ def main(folder: Path) -> None:
     results["resume-bf16-3"] = resume(folder, 3, deepspeed={"zero_optimization": {"stage": 3}, "bf16": {"enabled": True}})
     results["elastic"] = elastic(folder)
     results["finetune"] = finetune(folder)
+    results |= {f"new-rows-{stage}": new_rows(folder, stage) for stage in (1, 3)}
     results |= {f"step-{size}-{stage}": one_step(folder, size, stage) for size in (1, 2) for stage in (0, 1, 2, 3)}
     results |= {
         f"stopped-{stage}-{where}": stopped(folder, stage, where) for stage in (0, 1, 3) for where in ("loss", "gradient")

@@ -143,5 +143,19 @@ def test_checkpoints_that_cannot_be_loaded(checkpoint, tmp_path):
 
 
 def test_a_yaml_file_is_a_mapping_of_known_keys(tmp_path):
-    with pytest.raises(ConfigError, match="from: missing"):
+    with pytest.raises(ConfigError, match="exactly one of from and backbone$"):
         parse_config(ranks.settings(tmp_path, "run", 0), FinetuneConfig, "finetune.yaml")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"backbone": {"path": "x"}, "from": "y", "new_rows": True}, "exactly one of from and backbone"),
+        ({"backbone": {"config": {"model_type": "qwen3"}}, "new_rows": True}, "backbone.path: missing"),
+        ({"backbone": {"path": "x"}}, "backbone goes with new_rows: true"),
+        ({"from": "y", "adapter": None}, "nothing learns"),
+    ],
+)
+def test_a_finetuning_run_that_could_not_learn_is_refused(tmp_path, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_config({**ranks.settings(tmp_path, "run", 0), **changes}, FinetuneConfig, "finetune.yaml")

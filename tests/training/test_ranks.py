@@ -12,9 +12,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
 from mmpt.data.loading.packing import pack
 from mmpt.model.backbone import BackboneConfig, build_backbone
+from mmpt.model.loading import load_model
 from mmpt.vocabulary import Vocabulary
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -61,6 +65,29 @@ def test_finetuning_with_dropout_resumes_with_the_same_bits(results):
     run = results["finetune"]
     assert run["codes"] == [[0, 0], [-9, -9], [0, 0]]
     assert run["facts"][0] == run["facts"][1] and run["same"]
+
+
+@pytest.mark.parametrize("stage", [1, 3])
+def test_adapters_and_new_rows_on_a_frozen_text_model(results, stage):
+    """Resumed with the same bits; the checkpoint holds what learned, and links to the rest; the text's rows are untouched."""
+    run = results[f"new-rows-{stage}"]
+    assert run["codes"] == [[0, 0], [-9, -9], [0, 0]]
+    assert run["facts"][0] == run["facts"][1] and run["same"] == [True, True, True]
+    checkpoint, text = Path(run["last"]), Path(run["text"])
+    assert (checkpoint / "backbone" / "model.safetensors").samefile(text / "model.safetensors")
+    state = load_file(checkpoint / "training" / "optimizer.safetensors")
+    learned = {name.split("/", 1)[1] for name in state if name != "step"}
+    assert all("lora_" in name or name.endswith(".new") for name in learned)
+    assert sum(name.endswith(".new") for name in learned) == 2
+    assert all(state[f"exp_avg/{name}"].abs().max() > 0 for name in learned)
+    model, vocabulary = load_model(checkpoint)
+    rows, old = model.get_input_embeddings().weight, load_file(text / "model.safetensors")["model.embed_tokens.weight"]
+    assert torch.equal(rows[: vocabulary.text_size], old[: vocabulary.text_size]) and len(rows) == vocabulary.size
+    saved = load_file(checkpoint / "new_rows.safetensors")
+    assert torch.equal(rows[vocabulary.text_size :], saved["embedding"])
+    assert torch.equal(model.get_output_embeddings().weight[vocabulary.text_size :], saved["head"])
+    plain = AutoModelForCausalLM.from_pretrained(text)
+    assert PeftModel.from_pretrained(plain, str(checkpoint / "adapter")).peft_config["default"].r == 2
 
 
 @pytest.mark.parametrize("stage", STAGES)
