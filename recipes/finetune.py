@@ -39,7 +39,7 @@ def main() -> None:
 
 def train(config: FinetuneConfig, ranks: World) -> int:
     """Run to the last step, or to the step in which a signal comes. Returns the exit code."""
-    stop = StopRequest()
+    stop, ranks = StopRequest(), ranks.sharing(config.sequence_parallel)
     sources, vocabulary = open_sources(config)
     checkpoint = newest_checkpoint(config.output, ranks)
     model, config = open_base(config, sources, checkpoint, ranks)
@@ -48,7 +48,7 @@ def train(config: FinetuneConfig, ranks: World) -> int:
 
     engine = build_engine(model, vocabulary, config, ranks)
     state = restore_training(engine, checkpoint) if checkpoint else {"step": 0, "loader": None}
-    loader = open_loader(config, sources, rank=ranks.rank, world_size=ranks.size, state=state["loader"])
+    loader = open_loader(config, sources, rank=ranks.reader[0], world_size=ranks.reader[1], state=state["loader"])
     if ranks.rank == 0:
         size = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         print(f"{size / 1e6:.2f} M trained parameters, from step {state['step']}, data: {loader.describe()}", flush=True)

@@ -13,6 +13,7 @@ from mmpt.kernels.cross_entropy import weighted_linear_cross_entropy
 from mmpt.model.connectors import place
 from mmpt.model.new_rows import TwoTableHead
 from mmpt.model.packed_attention import no_mask
+from mmpt.model.sequence import SequenceGroup
 from mmpt.vocabulary import MODALITIES, Vocabulary
 
 HEAD_TOLERANCE = 1e-3
@@ -62,7 +63,7 @@ def hidden_states(
     """Last hidden states [1, T, H] of a packed row: `input_ids` and `position_ids` [1, T], `cu_seqlens` [documents + 1].
 
     `features`: (slots bool [1, T], rows [slots, H]) of a connector, which stand where ids of any value are. `attention`:
-    `image_spans` and `attention_backend`, see `mmpt.model.packed_attention`.
+    `image_spans`, `attention_backend` and `sequence`, see `mmpt.model.packed_attention`.
     """
     given = {"input_ids": input_ids}
     if features is not None:
@@ -98,10 +99,18 @@ def target_weights(batch: PackedBatch, modality_weights: Tensor, vocabulary: Voc
 
 
 def weighted_loss(
-    model: PreTrainedModel | PeftModel, batch: PackedBatch, modality_weights: Tensor, vocabulary: Vocabulary
+    model: PreTrainedModel | PeftModel,
+    batch: PackedBatch,
+    modality_weights: Tensor,
+    vocabulary: Vocabulary,
+    sequence: SequenceGroup | None = None,
 ) -> LossParts:
-    """`LossParts` of one pack. `modality_weights` [4] float32 in the order of `MODALITIES`, on the pack's device."""
-    hidden = hidden_states(model, batch.input_ids, batch.position_ids, batch.cu_seqlens)[0]
+    """`LossParts` of one pack, or with a `sequence` group of this rank's stretch of one (see `mmpt.model.sequence.cut`).
+
+    `modality_weights` [4] float32 in the order of `MODALITIES`, on the pack's device.
+    """
+    options = {} if sequence is None else {"sequence": sequence}
+    hidden = hidden_states(model, batch.input_ids, batch.position_ids, batch.cu_seqlens, **options)[0]
     tables = head_tables(model)
     weights, targets = target_weights(batch, modality_weights, vocabulary)[0], batch.targets[0]
     if torch.is_autocast_enabled(hidden.device.type):

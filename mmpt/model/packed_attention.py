@@ -20,6 +20,7 @@ from transformers.masking_utils import sdpa_mask
 from mmpt.errors import ConfigError
 from mmpt.kernels.attention import Backend, Spans
 from mmpt.kernels.attention import packed_attention as attend
+from mmpt.model.sequence import SequenceGroup, heads_for_tokens, tokens_for_heads
 
 NAME = "mmpt_packed"
 
@@ -41,13 +42,15 @@ def packed_attention(
     image_spans: Spans = (),
     attention_backend: Backend = "auto",
     sliding_window: int | None = None,
+    sequence: SequenceGroup | None = None,
     **kwargs,
 ) -> tuple[Tensor, None]:
     """Causal attention inside each document of a packed row; the signature is transformers' attention interface.
 
     query [1, heads, T, head_dim]; key, value [1, key_value_heads, T, head_dim], where key_value_heads divides heads;
-    `document_lengths` sums to T. Returns ([1, T, heads, head_dim], None). Raises `ConfigError` for an attention that softmax over
-    q·k alone does not express (logit soft-capping, position biases).
+    `document_lengths` sums to T; with a `sequence` group, among whose ranks the row is cut, to T × its size. Returns
+    ([1, T, heads, head_dim], None). Raises `ConfigError` for an attention that softmax over q·k alone does not express (logit
+    soft-capping, position biases).
     """
     if document_lengths is None:
         kwargs["sliding_window"] = sliding_window
@@ -58,8 +61,12 @@ def packed_attention(
     # Under autocast, norms leave queries and keys in float32. On a CPU the many small products are fastest in float32.
     dtype = value.dtype if query.is_cuda else torch.promote_types(value.dtype, torch.float32)
     given, (query, key, value) = value.dtype, (part.to(dtype) for part in (query, key, value))
+    if sequence is not None:
+        query, key, value = heads_for_tokens(query, key, value, sequence)
     with torch.autocast(query.device.type, enabled=False):
         found = attend(query, key, value, document_lengths, image_spans, sliding_window, dropout, scaling, attention_backend)
+    if sequence is not None:
+        found = tokens_for_heads(found, sequence)
     return found.transpose(1, 2).to(given), None
 
 

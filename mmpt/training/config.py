@@ -124,7 +124,8 @@ class TrainingConfig(OptimizationConfig):
 
     `output`: the run folder (checkpoints/, metrics.jsonl); a run that finds checkpoints there goes on from the newest whole one.
     `text_tokenizer`, `speech_tokenizer`, `image_tokenizer`: folders copied into each checkpoint, so that it is self-contained.
-    A step is `packs_per_step` packs of at most `pack_tokens` tokens over all ranks.
+    A step is `packs_per_step` packs of at most `pack_tokens` tokens over all ranks; `sequence_parallel` neighbouring ranks share
+    each pack, for packs too long for one.
     """
 
     output: Path
@@ -135,6 +136,7 @@ class TrainingConfig(OptimizationConfig):
     loading: LoadingConfig = LoadingConfig()
     pack_tokens: int = pydantic.Field(ge=2)
     packs_per_step: int = pydantic.Field(ge=1)
+    sequence_parallel: int = pydantic.Field(default=1, ge=1)
     modality_weights: ModalityWeights = ModalityWeights()
 
     @property

@@ -3,22 +3,41 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+
+from mmpt.errors import ConfigError
+from mmpt.model.sequence import SequenceGroup
 
 TIMEOUT = timedelta(minutes=30)  # rank 0 writes checkpoints alone while the others wait
 
 
 @dataclass(frozen=True)
 class World:
-    """This process' `rank` of `size`, and the device on which it computes."""
+    """This process' `rank` of `size`, the device on which it computes, and the ranks with which it shares packs, if any."""
 
     rank: int
     size: int
     device: torch.device
+    sequence: SequenceGroup | None = None
+
+    @property
+    def reader(self) -> tuple[int, int]:
+        """(rank, size) as the loader counts them: ranks that share packs read the same ones."""
+        shared = self.sequence.size if self.sequence else 1
+        return self.rank // shared, self.size // shared
+
+    def sharing(self, ranks: int) -> "World":
+        """The same with every `ranks` neighbours sharing packs; all ranks call it. Raises `ConfigError` where that is uneven."""
+        if ranks == 1:
+            return self
+        if self.size % ranks:
+            raise ConfigError(f"sequence_parallel is {ranks}, expected a divisor of the {self.size} ranks")
+        groups = [dist.new_group(list(range(first, first + ranks))) for first in range(0, self.size, ranks)]
+        return replace(self, sequence=SequenceGroup(groups[self.rank // ranks], self.rank % ranks, ranks))
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """Sum of `values` over all ranks, in place; the same bits on every rank."""

@@ -11,6 +11,7 @@ from mmpt.data.loading.packing import PackedBatch
 from mmpt.errors import ConfigError
 from mmpt.model.forward import LossParts, head_tables, weighted_loss
 from mmpt.model.new_rows import TwoTableEmbedding
+from mmpt.model.sequence import SequenceGroup
 from mmpt.training.config import OptimizationConfig, TrainingConfig
 from mmpt.training.distributed import World
 from mmpt.vocabulary import MODALITIES, Vocabulary
@@ -23,26 +24,33 @@ class PackedLoss(nn.Module):
     """
 
     def __init__(
-        self, model: PreTrainedModel | PeftModel, modality_weights: torch.Tensor, vocabulary: Vocabulary, mixed: bool = False
+        self,
+        model: PreTrainedModel | PeftModel,
+        modality_weights: torch.Tensor,
+        vocabulary: Vocabulary,
+        mixed: bool = False,
+        sequence: SequenceGroup | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.modality_weights = modality_weights
         self.vocabulary = vocabulary
-        self.mixed = mixed
+        self.mixed, self.sequence = mixed, sequence
 
     def forward(self, batch: PackedBatch) -> LossParts:
         with torch.autocast(batch.input_ids.device.type, dtype=torch.bfloat16, enabled=self.mixed):
-            return weighted_loss(self.model, batch, self.modality_weights, self.vocabulary)
+            return weighted_loss(self.model, batch, self.modality_weights, self.vocabulary, self.sequence)
 
 
 def build_engine(model: PreTrainedModel | PeftModel, vocabulary: Vocabulary, config: TrainingConfig, world: World):
     """The DeepSpeed engine around `PackedLoss(model)`. Raises `ConfigError` where DeepSpeed refuses the configuration."""
-    if config.packs_per_step % world.size:
-        raise ConfigError(f"packs_per_step is {config.packs_per_step}, expected a multiple of the {world.size} ranks")
+    _, readers = world.reader
+    if config.packs_per_step % readers:
+        shared = "" if world.sequence is None else f" groups of {world.sequence.size}"
+        raise ConfigError(f"packs_per_step is {config.packs_per_step}, expected a multiple of the {readers}{shared} ranks")
     weights = torch.tensor([getattr(config.modality_weights, name) for name in MODALITIES], device=world.device)
-    module = PackedLoss(model.to(world.device).train(), weights, vocabulary, mixes(config, world))
-    return start_engine(module, config, config.packs_per_step // world.size)
+    module = PackedLoss(model.to(world.device).train(), weights, vocabulary, mixes(config, world), world.sequence)
+    return start_engine(module, config, config.packs_per_step // readers)
 
 
 def mixes(config: OptimizationConfig, world: World) -> bool:

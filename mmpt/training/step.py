@@ -9,6 +9,7 @@ import torch
 from mmpt.data.loading.packing import PackedBatch
 from mmpt.errors import DataError, MmptError
 from mmpt.model.forward import LossParts, target_weights
+from mmpt.model.sequence import cut
 from mmpt.training.config import OptimizationConfig, TrainingConfig
 from mmpt.training.distributed import World
 from mmpt.training.schedules import learning_rate
@@ -45,6 +46,10 @@ def train_step(engine, batches: list[PackedBatch], step: int, config: TrainingCo
     rate = learning_rate(step, config)
     for group in engine.optimizer.param_groups:
         group["lr"] = rate
+    read = sum(batch.input_ids.numel() for batch in batches)
+    if world.sequence is not None:
+        read = read if world.sequence.rank == 0 else 0
+        batches = [cut(batch, world.sequence) for batch in batches]
     batches = [batch.to(world.device) for batch in batches]
     module = engine.module
     own = sum(target_weights(batch, module.modality_weights, module.vocabulary).sum(dtype=torch.float64) for batch in batches)
@@ -59,7 +64,7 @@ def train_step(engine, batches: list[PackedBatch], step: int, config: TrainingCo
         parts.append(LossParts(*(value.detach() for value in part)))
         if number < len(batches):
             engine.step()
-    loss, nll, accuracy, tokens, stop = _reduce(parts, batches, total, stop, world)
+    loss, nll, accuracy, tokens, stop = _reduce(parts, read, total, stop, world)
     if not math.isfinite(loss):
         guilty = [batch for batch, part in zip(batches, parts, strict=True) if not torch.isfinite(part.loss_sum)]
         where = f"documents {_names(guilty)}" if guilty else "a pack of another rank"
@@ -76,12 +81,12 @@ def seed_step(seed: int, step: int, rank: int) -> None:
     torch.manual_seed(int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0] >> 1))
 
 
-def _reduce(parts: list[LossParts], batches: list[PackedBatch], total: float, stop: int, world: World):
-    """(loss, nll and accuracy by modality, tokens, stop) over all ranks by one all-reduce of float64 sums."""
+def _reduce(parts: list[LossParts], read: int, total: float, stop: int, world: World):
+    """(loss, nll and accuracy by modality, tokens `read`, stop) over all ranks by one all-reduce of float64 sums."""
     kinds = len(MODALITIES)
     sums = torch.zeros(2 + 3 * kinds + world.size, dtype=torch.float64, device=world.device)
     sums[0] = sum(part.loss_sum.double() for part in parts)
-    sums[1] = sum(batch.input_ids.numel() for batch in batches)
+    sums[1] = read
     for place, name in enumerate(("nll_sums", "hits", "counts")):
         sums[2 + place * kinds : 2 + (place + 1) * kinds] = sum(getattr(part, name).double() for part in parts)
     sums[2 + 3 * kinds + world.rank] = stop

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 
 from mmpt.config import parse_config
 from mmpt.data.loading.packing import pack
@@ -23,6 +24,8 @@ from mmpt.data.shards.tokens import TokenDocument
 from mmpt.data.shards.write import TokenShardWriter
 from mmpt.errors import MmptError
 from mmpt.model.backbone import BackboneConfig, build_backbone
+from mmpt.model.forward import weighted_loss
+from mmpt.model.sequence import cut
 from mmpt.training import checkpoint as checkpoints
 from mmpt.training.config import FinetuneConfig, PretrainConfig
 from mmpt.training.distributed import world
@@ -181,23 +184,46 @@ def documents(numbers: range) -> list[TokenDocument]:
     return [TokenDocument(f"document-{number}", "test", made[number], weighted[number]) for number in numbers]
 
 
-def one_step(folder: Path, size: int, stage: int) -> dict:
-    """One step over two packs of very different weight, on one rank or two: loss, gradient norm, weights after it."""
+def one_step(folder: Path, size: int, stage: int, shared: int = 1) -> dict:
+    """One step over two packs of very different weight, on one rank or two, which may share packs: loss, gradient norm, tokens,
+    weights after it."""
     config = pretrain(folder, "one-step", stage, packs_per_step=2, warmup_steps=0, gradient_clip=0.05)
     packs = [pack(documents(range(0, 3))), pack(documents(range(3, 8)))]
-    result = folder / f"one-step-{size}-{stage}.json"
+    result = folder / f"one-step-{size}-{stage}-{shared}.json"
 
     def work(ranks) -> None:
+        ranks = ranks.sharing(shared)
         model = build_backbone(config.backbone, VOCABULARY.size, seed=5)
         engine = build_engine(model, VOCABULARY, config, ranks)
-        mine = packs if ranks.size == 1 else [packs[ranks.rank]]
+        mine = packs[ranks.reader[0] :: ranks.reader[1]]
         done = train_step(engine, mine, 1, config, ranks)
         after = weights(engine)
         if ranks.rank == 0:
             flat = torch.cat([parameter.flatten() for parameter in after.values()])
-            result.write_text(json.dumps({"loss": done.loss, "norm": done.gradient_norm, "weights": flat.tolist()}))
+            result.write_text(
+                json.dumps({"loss": done.loss, "norm": done.gradient_norm, "tokens": done.tokens, "weights": flat.tolist()})
+            )
 
     return {"codes": launch(size, work), **json.loads(result.read_text())}
+
+
+def shared_gradients(folder: Path, size: int) -> dict:
+    """Loss and every gradient of a pack that `size` ranks share, 4 heads on 2 key-value heads; its length is odd."""
+    content = {**BACKBONE, "num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 2}
+    batch, result = pack(documents(range(2, 8))), folder / f"shared-{size}.safetensors"
+
+    def work(ranks) -> None:
+        ranks = ranks.sharing(size)
+        model = build_backbone(BackboneConfig(config=content), VOCABULARY.size, seed=5)
+        own = batch if ranks.sequence is None else cut(batch, ranks.sequence)
+        parts = weighted_loss(model, own, torch.ones(4), VOCABULARY, ranks.sequence)
+        parts.loss_sum.backward()
+        found = {name: ranks.sum(parameter.grad) for name, parameter in model.named_parameters()}
+        found |= {name: ranks.sum(getattr(parts, name).detach().double()) for name in parts._fields}
+        if ranks.rank == 0:
+            save_file(found, result)
+
+    return {"codes": launch(size, work), "file": str(result), "tokens": batch.input_ids.numel()}
 
 
 def spoil_loss(_module, _inputs, output: torch.Tensor) -> torch.Tensor:
@@ -284,6 +310,8 @@ def main(folder: Path) -> None:
     results["finetune"] = finetune(folder)
     results |= {f"new-rows-{stage}": new_rows(folder, stage) for stage in (1, 3)}
     results |= {f"step-{size}-{stage}": one_step(folder, size, stage) for size in (1, 2) for stage in (0, 1, 2, 3)}
+    results |= {f"shared-step-{stage}": one_step(folder, 2, stage, shared=2) for stage in (0, 1, 3)}
+    results |= {f"shared-{size}": shared_gradients(folder, size) for size in (1, 2, 4)}
     results |= {
         f"stopped-{stage}-{where}": stopped(folder, stage, where) for stage in (0, 1, 3) for where in ("loss", "gradient")
     }

@@ -98,6 +98,26 @@ def test_two_ranks_with_a_pack_each_equal_one_rank_with_both(results, stage):
     assert torch.tensor(one["weights"]).sub(torch.tensor(two["weights"])).abs().max() <= 1e-6
 
 
+@pytest.mark.parametrize("stage", [0, 1, 3])
+def test_two_ranks_that_share_both_packs_equal_one_rank(results, stage):
+    one, two = results["step-1-0"], results[f"shared-step-{stage}"]
+    assert two["codes"] == [0, 0] and two["tokens"] == one["tokens"]
+    assert one["loss"] == pytest.approx(two["loss"], abs=1e-6)
+    assert one["norm"] == pytest.approx(two["norm"], rel=1e-6)
+    assert torch.tensor(one["weights"]).sub(torch.tensor(two["weights"])).abs().max() <= 1e-6
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_loss_and_gradients_of_a_shared_pack_are_those_of_a_whole_one(results, size):
+    one, shared = results["shared-1"], results[f"shared-{size}"]
+    assert shared["codes"] == [0] * size and shared["tokens"] % 2  # so the last stretch is filled up
+    wanted, found = load_file(one["file"]), load_file(shared["file"])
+    assert wanted.keys() == found.keys() and len(wanted) > 20
+    for name, value in wanted.items():
+        scale = max(1.0, float(value.abs().max()))
+        assert (found[name] - value).abs().max() <= 1e-6 * scale, name
+
+
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("size", [1, 2])
 def test_a_step_equals_a_hand_written_one(results, size, stage):
