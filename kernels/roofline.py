@@ -34,7 +34,7 @@ def draw(results: list[dict], path: Path) -> None:
         edges = [min(at for at, _ in points.values()) / 2, max(at for at, _ in points.values()) * 2]
         at = np.geomspace(*edges, 200)
         panel.loglog(at, np.minimum(peak, at * bandwidth), color="black", linewidth=1)
-        panel.annotate(f"{bandwidth:.0f} GB/s", (edges[0], edges[0] * bandwidth), (4, 8), textcoords="offset points")
+        panel.annotate(f"{bandwidth:.0f} GB/s", (edges[0], edges[0] * bandwidth), (14, 2), textcoords="offset points")
         panel.annotate(f"{peak:.0f} GFLOP/s", (edges[1], peak), (-4, 5), textcoords="offset points", ha="right")
         for number, (name, point) in enumerate(sorted(points.items())):
             share = point[1] / min(peak, point[0] * bandwidth)

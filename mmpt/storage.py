@@ -59,9 +59,9 @@ def read_json(path: Path, error: type[Exception] = DataError) -> dict:
 def published_folder(final: Path, manifest: dict, known: dict[str, dict] | None = None) -> Iterator[Path]:
     """Yield a temporary folder; on a clean exit hash its files into `manifest.json` and rename it to `final`.
 
-    `manifest` holds whatever describes the folder (`format` first); `files` is added: path → {"sha256", "bytes"}. `known` has
-    that already for some of them, such as those of `link_tree`. An existing `final` is replaced. After an error nothing is left
-    behind.
+    `manifest` holds whatever describes the folder (`format` first); `files` is added: path → {"sha256", "bytes"}, and `seal`, the
+    SHA-256 of all that. `known` has the entries of some files already, such as those of `link_tree`. An existing `final` is
+    replaced. After an error nothing is left behind.
     """
     final = Path(final)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,8 @@ def published_folder(final: Path, manifest: dict, known: dict[str, dict] | None 
             for name, path in ((str(path.relative_to(temporary)), path) for path in sorted(temporary.rglob("*")))
             if path.is_file()
         }
-        write_json(temporary / MANIFEST, {**manifest, "files": files})
+        content = {**manifest, "files": files}
+        write_json(temporary / MANIFEST, {**content, "seal": _seal(content)})
         for path in temporary.rglob("*"):
             _sync(path)
         _sync(temporary)
@@ -121,6 +122,8 @@ def check_folder(folder: Path, expected_format: str) -> dict:
     manifest = read_json(folder / MANIFEST, CheckpointError)
     if manifest.get("format") != expected_format:
         raise CheckpointError(f"{folder}/{MANIFEST}: format is {manifest.get('format')!r}, expected {expected_format!r}")
+    if manifest.get("seal") != _seal({name: value for name, value in manifest.items() if name != "seal"}):
+        raise CheckpointError(f"{folder}/{MANIFEST}: its content differs from its seal")
     problems = []
     for name, entry in manifest["files"].items():
         path = folder / name
@@ -131,6 +134,10 @@ def check_folder(folder: Path, expected_format: str) -> dict:
     if problems:
         raise CheckpointError(f"{folder}: damaged\n  " + "\n  ".join(problems))
     return manifest
+
+
+def _seal(manifest: dict) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _sync(path: Path) -> None:

@@ -46,6 +46,19 @@ def test_every_flipped_bit_is_found(tmp_path):
             check_folder(tmp_path / "a", "test/1")
 
 
+def test_every_flipped_bit_of_the_manifest_is_found(tmp_path):
+    publish(tmp_path / "a", {"x": b"1"})
+    path = tmp_path / "a" / "manifest.json"
+    content = path.read_bytes()
+    for place in range(len(content)):
+        for bit in range(8):
+            damaged = bytearray(content)
+            damaged[place] ^= 1 << bit
+            path.write_bytes(damaged)
+            with pytest.raises(CheckpointError):
+                check_folder(tmp_path / "a", "test/1")
+
+
 @pytest.mark.parametrize("damage", ["manifest", "file", "format", "folder", "json"])
 def test_damage_is_named(tmp_path, damage):
     folder = tmp_path / "a"
