@@ -23,6 +23,7 @@ from mmpt.training.engine import build_engine
 from mmpt.training.metrics import metrics, step_figures
 from mmpt.training.signals import StopRequest
 from mmpt.training.sources import open_loader, open_sources
+from mmpt.training.stages import stages
 from mmpt.training.step import train_step
 
 
@@ -34,7 +35,7 @@ def main() -> None:
     arguments = parser.parse_args()
     config = load_config(arguments.config, FinetuneConfig, arguments.overrides)
     with world() as ranks:
-        sys.exit(train(config, ranks))
+        sys.exit(next((code for stage in stages(config) if (code := train(stage, ranks))), 0))
 
 
 def train(config: FinetuneConfig, ranks: World) -> int:

@@ -1,7 +1,9 @@
 """The YAML files of the training recipes. Paths are relative to the directory in which the recipe is started."""
 
+import math
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pydantic
 
@@ -10,6 +12,7 @@ from mmpt.data.cache import MAX_BYTES
 from mmpt.data.loading.plan import LongDocuments
 from mmpt.model.adapters import AdapterConfig
 from mmpt.model.backbone import BackboneConfig
+from mmpt.training.parts import Part
 
 RESERVED = {
     "train_batch_size": "packs_per_step",
@@ -59,7 +62,8 @@ class ModalityWeights(Schema):
 class OptimizationConfig(Schema):
     """What every training under DeepSpeed shares.
 
-    `min_learning_rate` is a fraction of `learning_rate`; `decay_steps` is the length of the last phase of `schedule: wsd`.
+    `min_learning_rate` and `warmup_from`, where the warm-up starts, are fractions of `learning_rate`; `decay_steps` is the length
+    of the last phase of `schedule: wsd` and `infinite`, `cooldown_steps` that of the second phase of `infinite`.
     `precision: bfloat16` takes matrix products in bfloat16 (autocast) over float32 weights; `auto` does so where the device
     multiplies bfloat16 natively. `deepspeed` goes to DeepSpeed as it is (ZeRO stages 0 to 3), but for the keys that mmpt sets.
     """
@@ -68,8 +72,10 @@ class OptimizationConfig(Schema):
     learning_rate: float = pydantic.Field(gt=0)
     min_learning_rate: float = pydantic.Field(default=0.1, ge=0, le=1)
     warmup_steps: int = pydantic.Field(default=0, ge=0)
+    warmup_from: float = pydantic.Field(default=0.0, ge=0, le=1)
+    cooldown_steps: int | None = pydantic.Field(default=None, ge=1)
     decay_steps: int | None = pydantic.Field(default=None, ge=1)
-    schedule: Literal["cosine", "linear", "constant", "wsd"] = "cosine"
+    schedule: Literal["cosine", "linear", "constant", "wsd", "infinite"] = "cosine"
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = pydantic.Field(default=0.1, ge=0)
     gradient_clip: float = pydantic.Field(default=1.0, ge=0)
@@ -108,10 +114,14 @@ class OptimizationConfig(Schema):
     def _schedule(self) -> "OptimizationConfig":
         if self.warmup_steps >= self.steps and self.warmup_steps > 0:
             raise ValueError(f"warmup_steps is {self.warmup_steps}, expected fewer than steps ({self.steps})")
-        if (self.decay_steps is not None) != (self.schedule == "wsd"):
-            raise ValueError("decay_steps goes with schedule: wsd, and only with it")
-        if self.decay_steps is not None and self.warmup_steps + self.decay_steps > self.steps:
-            raise ValueError("warmup_steps + decay_steps is more than steps")
+        if self.schedule == "wsd" and self.decay_steps is None:
+            raise ValueError("schedule: wsd needs decay_steps")
+        if self.decay_steps is not None and self.schedule not in ("wsd", "infinite"):
+            raise ValueError("decay_steps goes with schedule: wsd or infinite, and only with them")
+        if (self.cooldown_steps is not None) != (self.schedule == "infinite"):
+            raise ValueError("cooldown_steps goes with schedule: infinite, and only with it")
+        if self.warmup_steps + (self.cooldown_steps or 0) + (self.decay_steps or 0) > self.steps:
+            raise ValueError("warmup_steps + cooldown_steps + decay_steps is more than steps")
         return self
 
     @property
@@ -125,7 +135,10 @@ class TrainingConfig(OptimizationConfig):
     `output`: the run folder (checkpoints/, metrics.jsonl); a run that finds checkpoints there goes on from the newest whole one.
     `text_tokenizer`, `speech_tokenizer`, `image_tokenizer`: folders copied into each checkpoint, so that it is self-contained.
     A step is `packs_per_step` packs of at most `pack_tokens` tokens over all ranks; `sequence_parallel` neighbouring ranks share
-    each pack, for packs too long for one.
+    each pack, for packs too long for one. `tokens` in place of `steps`: as many steps as that many tokens fill. `parts`: factors
+    on the learning rate of parts of the model (see `mmpt.training.parts`), 0: it rests. `activation_checkpointing` keeps of each
+    layer its input alone and computes the rest again. `compile`: torch.compile on the MLP of each layer. `stages`: runs one after
+    the other, each a mapping of a `name` and of what is different in it.
     """
 
     output: Path
@@ -137,7 +150,35 @@ class TrainingConfig(OptimizationConfig):
     pack_tokens: int = pydantic.Field(ge=2)
     packs_per_step: int = pydantic.Field(ge=1)
     sequence_parallel: int = pydantic.Field(default=1, ge=1)
+    parts: dict[Part, Annotated[float, pydantic.Field(ge=0)]] = {}
+    activation_checkpointing: bool = False
+    compile: bool = False
+    stages: list[dict] = []
     modality_weights: ModalityWeights = ModalityWeights()
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _tokens_or_steps(cls, content: object) -> object:
+        if not isinstance(content, dict) or "tokens" not in content:
+            return content
+        content = dict(content)
+        tokens = content.pop("tokens")
+        if "steps" in content:
+            raise ValueError("expected steps or tokens, not both")
+        try:
+            return {**content, "steps": math.ceil(float(tokens) / (content["packs_per_step"] * content["pack_tokens"]))}
+        except (KeyError, TypeError, ValueError, ZeroDivisionError):
+            raise ValueError("tokens: expected a number, with pack_tokens and packs_per_step beside it") from None
+
+    @pydantic.field_validator("stages")
+    @classmethod
+    def _names(cls, stages: list[dict]) -> list[dict]:
+        names = [stage.get("name") for stage in stages]
+        if any(not isinstance(name, str) or not re.fullmatch(r"[\w-]+", name) for name in names) or len(set(names)) < len(names):
+            raise ValueError("expected a name in each, different ones, of letters, digits, - and _")
+        if any({"output", "stages", "backbone", "from"} & set(stage) for stage in stages[1:]):
+            raise ValueError("output, stages, backbone and from are set by mmpt after the first stage")
+        return stages
 
     @property
     def tokenizers(self) -> dict[str, Path]:

@@ -9,11 +9,12 @@ from transformers import PreTrainedModel
 
 from mmpt.data.loading.packing import PackedBatch
 from mmpt.errors import ConfigError
-from mmpt.model.forward import LossParts, head_tables, weighted_loss
+from mmpt.model.forward import LossParts, causal_lm, head_tables, weighted_loss
 from mmpt.model.new_rows import TwoTableEmbedding
 from mmpt.model.sequence import SequenceGroup
 from mmpt.training.config import OptimizationConfig, TrainingConfig
 from mmpt.training.distributed import World
+from mmpt.training.parts import Part, freeze, part_of
 from mmpt.vocabulary import MODALITIES, Vocabulary
 
 
@@ -49,8 +50,14 @@ def build_engine(model: PreTrainedModel | PeftModel, vocabulary: Vocabulary, con
         shared = "" if world.sequence is None else f" groups of {world.sequence.size}"
         raise ConfigError(f"packs_per_step is {config.packs_per_step}, expected a multiple of the {readers}{shared} ranks")
     weights = torch.tensor([getattr(config.modality_weights, name) for name in MODALITIES], device=world.device)
+    freeze(model, config.parts)
+    if config.activation_checkpointing:
+        causal_lm(model).gradient_checkpointing_enable({"use_reentrant": False})
+    if config.compile:
+        for layer in causal_lm(model).base_model.layers:  # attention is cut up by documents, otherwise with every pack
+            layer.mlp.compile(dynamic=True)
     module = PackedLoss(model.to(world.device).train(), weights, vocabulary, mixes(config, world), world.sequence)
-    return start_engine(module, config, config.packs_per_step // readers)
+    return start_engine(module, config, config.packs_per_step // readers, config.parts)
 
 
 def mixes(config: OptimizationConfig, world: World) -> bool:
@@ -58,8 +65,9 @@ def mixes(config: OptimizationConfig, world: World) -> bool:
     return config.precision == "bfloat16" or (config.precision == "auto" and multiplies_bfloat16(world.device))
 
 
-def start_engine(module: nn.Module, config: OptimizationConfig, accumulated: int):
+def start_engine(module: nn.Module, config: OptimizationConfig, accumulated: int, parts: dict[Part, float] | None = None):
     """The DeepSpeed engine around `module`, whose `model` holds all weights; a step takes `accumulated` batches on each rank.
+    `parts`: factors on the learning rate of some.
 
     Raises `ConfigError` where DeepSpeed refuses the configuration.
     """
@@ -69,7 +77,11 @@ def start_engine(module: nn.Module, config: OptimizationConfig, accumulated: int
     # A shared-memory all-reduce for CPU inference, which DeepSpeed would compile for a minute at its first start.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     optimizer = torch.optim.AdamW(
-        parameter_groups(module.model, config.weight_decay), lr=config.learning_rate, betas=config.betas, eps=1e-8, fused=True
+        parameter_groups(module.model, config.weight_decay, parts or {}),
+        lr=config.learning_rate,
+        betas=config.betas,
+        eps=1e-8,
+        fused=True,
     )
     if config.zero_stage == 3 and isinstance(module, PackedLoss):
         for table in head_tables(module.model):  # read by the loss, not by the head's own forward pass
@@ -102,13 +114,17 @@ def deepspeed_options(config: OptimizationConfig, accumulated: int) -> dict:
     }
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """AdamW's groups: matrices of linear layers decay; embeddings (and a head tied to them), norms and biases do not."""
+def parameter_groups(model: nn.Module, weight_decay: float, parts: dict[Part, float] | None = None) -> list[dict]:
+    """AdamW's groups: matrices of linear layers decay; embeddings (and a head tied to them), norms and biases do not.
+
+    Each has the `factor` on the learning rate of its part of the model, 1 where `parts` has none.
+    """
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     embeddings |= {id(module.new) for module in model.modules() if isinstance(module, TwoTableEmbedding)}
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    decayed = [parameter for parameter in trainable if parameter.ndim >= 2 and id(parameter) not in embeddings]
-    chosen = {id(parameter) for parameter in decayed}
-    others = [parameter for parameter in trainable if id(parameter) not in chosen]
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            decay = weight_decay if parameter.ndim >= 2 and id(parameter) not in embeddings else 0.0
+            groups.setdefault(((parts or {}).get(part_of(name), 1.0), decay), []).append(parameter)
+    ordered = sorted(groups.items(), key=lambda item: (-item[0][1], item[0][0]))
+    return [{"params": parameters, "weight_decay": decay, "factor": factor} for (factor, decay), parameters in ordered]

@@ -91,7 +91,7 @@ def fit(model: nn.Module, batches: Batches, config: FitConfig, run: Path, world:
             seed_step(config.seed, step, world.rank)
             rate = learning_rate(step, config)
             for group in engine.optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group["factor"]
             output = engine(batches(step - 1, world.rank, world.size), (step - 1) / config.steps, world.device)
             stopped = _backward(engine, output, gathered, step, world, stop.number)
             norm = update(engine, config)

@@ -45,7 +45,7 @@ def train_step(engine, batches: list[PackedBatch], step: int, config: TrainingCo
     seed_step(config.seed, step, world.rank)
     rate = learning_rate(step, config)
     for group in engine.optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["factor"]
     read = sum(batch.input_ids.numel() for batch in batches)
     if world.sequence is not None:
         read = read if world.sequence.rank == 0 else 0

@@ -73,7 +73,7 @@ def settings(runs: Path, name: str, stage: int, recipe: str = "pretrain", **chan
 
 def start(config: Path, ranks: int = 1, recipe: str = "pretrain", *overrides: str) -> subprocess.Popen:
     launcher = [sys.executable] if ranks == 1 else [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks)]
-    launcher += [] if ranks == 1 else ["--master-port", str(random.randint(20_000, 60_000))]
+    launcher += [] if ranks == 1 else ["--master-port", str(random.randint(20_000, 32_000))]
     with open(config.with_suffix(".log"), "ab") as log:
         command = [*launcher, str(ROOT / "recipes" / f"{recipe}.py"), str(config), *overrides]
         return subprocess.Popen(command, env=ENVIRONMENT, stdout=log, stderr=log, start_new_session=True)

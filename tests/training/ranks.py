@@ -6,6 +6,7 @@ python tests/training/ranks.py FOLDER     → FOLDER/results.json
 import importlib.util
 import json
 import os
+import random
 import signal
 import socket
 import sys
@@ -31,6 +32,7 @@ from mmpt.training.config import FinetuneConfig, PretrainConfig
 from mmpt.training.distributed import world
 from mmpt.training.engine import build_engine
 from mmpt.training.signals import StopRequest
+from mmpt.training.stages import stages
 from mmpt.training.state import weights
 from mmpt.training.step import train_step
 from mmpt.vocabulary import Vocabulary
@@ -69,11 +71,22 @@ def recipe(name: str) -> Callable:
     return module.train
 
 
+def free_port() -> int:
+    """Below the ports that the system hands out to clients: one that tries to reach such a port before its server listens may be
+    given that very port, and then holds it."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as free:
+            try:
+                free.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
+
+
 def launch(size: int, work: Callable) -> list[int]:
     """Run `work(ranks)` on `size` forked ranks; returns their exit codes, −N after signal N."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     children = []
     for rank in range(size):
         child = os.fork()
@@ -184,10 +197,10 @@ def documents(numbers: range) -> list[TokenDocument]:
     return [TokenDocument(f"document-{number}", "test", made[number], weighted[number]) for number in numbers]
 
 
-def one_step(folder: Path, size: int, stage: int, shared: int = 1) -> dict:
+def one_step(folder: Path, size: int, stage: int, shared: int = 1, **changes) -> dict:
     """One step over two packs of very different weight, on one rank or two, which may share packs: loss, gradient norm, tokens,
     weights after it."""
-    config = pretrain(folder, "one-step", stage, packs_per_step=2, warmup_steps=0, gradient_clip=0.05)
+    config = pretrain(folder, "one-step", stage, packs_per_step=2, warmup_steps=0, gradient_clip=0.05, **changes)
     packs = [pack(documents(range(0, 3))), pack(documents(range(3, 8)))]
     result = folder / f"one-step-{size}-{stage}-{shared}.json"
 
@@ -224,6 +237,39 @@ def shared_gradients(folder: Path, size: int) -> dict:
             save_file(found, result)
 
     return {"codes": launch(size, work), "file": str(result), "tokens": batch.input_ids.numel()}
+
+
+def one_modality_each(folder: Path) -> dict:
+    """Under ZeRO 3, rank 0 has text alone, then speech alone, rank 1 speech, then pictures; and documents of one token."""
+    config = pretrain(folder, "lonely", 3, packs_per_step=2)
+    result = folder / "lonely.json"
+
+    def of(modality: str) -> TokenDocument:
+        first, end = VOCABULARY.ranges()[modality]
+        ids = np.arange(first, min(end, first + 7), dtype=np.uint16)
+        return TokenDocument(f"{modality} alone", "test", ids)
+
+    def work(ranks) -> None:
+        model = build_backbone(config.backbone, VOCABULARY.size, seed=5)
+        engine = build_engine(model, VOCABULARY, config, ranks)
+        one = TokenDocument("one token", "test", np.array([3], dtype=np.uint16))
+        seen = []
+        for step, modality in enumerate(("text", "speech") if ranks.rank == 0 else ("speech", "image"), start=1):
+            seen.append(sorted(train_step(engine, [pack([one, of(modality), one])], step, config, ranks).nll))
+        if ranks.rank == 0:
+            result.write_text(json.dumps(seen))
+
+    return {"codes": launch(2, work), "seen": json.loads(result.read_text())}
+
+
+def staged(folder: Path) -> dict:
+    """Two stages of a pretraining run through the recipe, twice: in the first the layers rest."""
+    first = {"name": "rows", "parts": {"layers": 0}, "steps": 2, "warmup_steps": 0}
+    each = [first, {"name": "all", "steps": 3, "learning_rate": 0.001}]
+    config = pretrain(folder, "staged", 0, stages=each)
+    train = recipe("pretrain")
+    codes = [launch(1, lambda ranks: max(train(stage, ranks) for stage in stages(config))), len(list(stages(config)))]
+    return {"codes": codes, "run": str(config.output)}
 
 
 def spoil_loss(_module, _inputs, output: torch.Tensor) -> torch.Tensor:
@@ -311,6 +357,9 @@ def main(folder: Path) -> None:
     results |= {f"new-rows-{stage}": new_rows(folder, stage) for stage in (1, 3)}
     results |= {f"step-{size}-{stage}": one_step(folder, size, stage) for size in (1, 2) for stage in (0, 1, 2, 3)}
     results |= {f"shared-step-{stage}": one_step(folder, 2, stage, shared=2) for stage in (0, 1, 3)}
+    results |= {f"checkpointed-{stage}": one_step(folder, 2, stage, activation_checkpointing=True) for stage in (0, 3)}
+    results["lonely"] = one_modality_each(folder)
+    results["stages"] = staged(folder)
     results |= {f"shared-{size}": shared_gradients(folder, size) for size in (1, 2, 4)}
     results |= {
         f"stopped-{stage}-{where}": stopped(folder, stage, where) for stage in (0, 1, 3) for where in ("loss", "gradient")

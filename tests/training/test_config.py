@@ -20,7 +20,9 @@ from mmpt.training.config import FinetuneConfig, PretrainConfig
 from mmpt.training.distributed import World
 from mmpt.training.engine import build_engine, deepspeed_options, parameter_groups
 from mmpt.training.metrics import truncate
+from mmpt.training.parts import freeze, part_of
 from mmpt.training.schedules import learning_rate
+from mmpt.training.stages import last_checkpoint, stages
 from mmpt.vocabulary import Vocabulary
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -159,3 +161,72 @@ def test_a_yaml_file_is_a_mapping_of_known_keys(tmp_path):
 def test_a_finetuning_run_that_could_not_learn_is_refused(tmp_path, changes, message):
     with pytest.raises(ConfigError, match=message):
         parse_config({**ranks.settings(tmp_path, "run", 0), **changes}, FinetuneConfig, "finetune.yaml")
+
+
+def test_an_infinite_schedule_and_a_warmup_that_does_not_start_at_0():
+    setting = config(
+        schedule="infinite", steps=50, warmup_steps=4, warmup_from=0.5, cooldown_steps=10, decay_steps=5, learning_rate=2.0,
+        min_learning_rate=0.25,
+    )  # fmt: skip
+    rates = [learning_rate(step, setting) for step in range(1, 51)]
+    assert rates[:4] == pytest.approx([1.25, 1.5, 1.75, 2.0])
+    assert rates[8] == pytest.approx(0.5 + 1.5 * 0.5)  # half way down the cosine
+    assert rates[13:45] == pytest.approx([0.5] * 32)
+    assert rates[45:] == pytest.approx([0.4, 0.3, 0.2, 0.1, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"decay_steps": 2}, "wsd or infinite"),
+        ({"schedule": "infinite"}, "cooldown_steps"),
+        ({"schedule": "infinite", "cooldown_steps": 5, "decay_steps": 2}, "more than steps"),
+        ({"tokens": 100}, "steps or tokens, not both"),
+        ({"parts": {"tail": 1.0}}, "parts"),
+        ({"parts": {"layers": -1}}, "parts"),
+        ({"stages": [{"name": "a"}, {"name": "a"}]}, "different ones"),
+        ({"stages": [{"steps": 2}]}, "expected a name"),
+        ({"stages": [{"name": "../a"}]}, "letters, digits"),
+        ({"stages": [{"name": "a"}, {"name": "b", "output": "/x"}]}, "set by mmpt"),
+    ],
+)
+def test_mistakes_in_schedules_parts_and_stages(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        config(**changes)
+
+
+def test_tokens_instead_of_steps(tmp_path):
+    content = {**ranks.settings(tmp_path, "run", 0), "backbone": {"config": ranks.BACKBONE}, "tokens": "1e3"}
+    del content["steps"]
+    assert parse_config(content, PretrainConfig, "test").steps == 6  # ⌈1000 / (4 packs of 48)⌉
+    with pytest.raises(ConfigError, match="tokens: expected a number"):
+        parse_config({**content, "tokens": "many"}, PretrainConfig, "test")
+
+
+def test_parts_rest_or_learn_at_rates_of_their_own():
+    model = build_backbone(BackboneConfig(config=ranks.BACKBONE), 20, seed=0)
+    groups = parameter_groups(model, 0.1, {"embeddings": 0.5})
+    found = {(group["factor"], group["weight_decay"]): len(group["params"]) for group in groups}
+    assert found[0.5, 0.0] == 1 and set(found) == {(0.5, 0.0), (1.0, 0.0), (1.0, 0.1)}
+    freeze(model, {"layers": 0.0})
+    assert [name for name, parameter in model.named_parameters() if parameter.requires_grad] == ["model.embed_tokens.weight"]
+    with pytest.raises(ConfigError, match="parts.layers: nothing of that name learns in this run .there is: embeddings"):
+        freeze(model, {"layers": 0.5})
+    with pytest.raises(ConfigError, match="nothing learns"):
+        freeze(model, {"embeddings": 0.0})
+    names = ["base_model.model.lm_head.new", "m.layers.0.q_proj.lora_A.default.weight", "lm_head.weight", "model.norm.weight"]
+    assert [part_of(name) for name in names] == ["new_rows", "adapter", "embeddings", "layers"]
+
+
+def test_stages_follow_one_another(tmp_path):
+    content = ranks.settings(tmp_path, "run", 0, stages=[{"name": "one", "steps": 4}, {"name": "two", "tokens": 400, "seed": 3}])
+    first, second = stages(parse_config({**content, "backbone": {"config": ranks.BACKBONE}}, PretrainConfig, "test"))
+    assert (first.steps, second.steps, second.seed) == (4, 3, 3) and first.output == tmp_path / "run" / "one"
+    assert first.backbone.config and second.backbone.path == str(last_checkpoint(first) / "backbone")
+    last_checkpoint(first).mkdir(parents=True)
+    assert [stage.output.name for stage in stages(parse_config({**content, "from": "x"}, FinetuneConfig, "test"))] == ["two"]
+    (found,) = stages(parse_config({**content, "from": "x"}, FinetuneConfig, "test"))
+    assert found.base == last_checkpoint(first)
+    content["stages"][1]["modality_weights"] = {"sound": 1}
+    with pytest.raises(ConfigError, match=r"stages\.two.*\n  modality_weights.sound: unknown key"):
+        list(stages(parse_config({**content, "backbone": {"config": ranks.BACKBONE}}, PretrainConfig, "test")))

@@ -107,6 +107,33 @@ def test_two_ranks_that_share_both_packs_equal_one_rank(results, stage):
     assert torch.tensor(one["weights"]).sub(torch.tensor(two["weights"])).abs().max() <= 1e-6
 
 
+@pytest.mark.parametrize("stage", [0, 3])
+def test_computing_activations_again_changes_nothing(results, stage):
+    one, two = results["step-2-0"], results[f"checkpointed-{stage}"]
+    assert two["codes"] == [0, 0] and one["loss"] == pytest.approx(two["loss"], abs=1e-6)
+    assert torch.tensor(one["weights"]).sub(torch.tensor(two["weights"])).abs().max() <= 1e-6
+
+
+def test_ranks_without_a_modality_train_on_under_zero_3(results):
+    run = results["lonely"]
+    assert run["codes"] == [0, 0] and run["seen"] == [["speech", "text"], ["image", "speech"]]
+
+
+def test_stages_of_a_run(results):
+    run = results["stages"]
+    assert run["codes"] == [[0], 0]
+    begin = build_backbone(BackboneConfig(config=ranks.BACKBONE), ranks.VOCABULARY.size, seed=0).state_dict()
+    rows, last = (
+        load_file(Path(run["run"]) / name / "checkpoints" / step / "backbone" / "model.safetensors")
+        for name, step in (("rows", "step-00000002"), ("all", "step-00000003"))
+    )
+    moved = {name for name, value in rows.items() if not torch.equal(value, begin[name])}
+    assert moved == {"model.embed_tokens.weight"}
+    assert all(not torch.equal(last[name], rows[name]) for name in rows)
+    # Three small steps after the first stage's weights, not after fresh ones.
+    assert (last["model.embed_tokens.weight"] - rows["model.embed_tokens.weight"]).abs().max() < 0.01
+
+
 @pytest.mark.parametrize("size", [2, 4])
 def test_loss_and_gradients_of_a_shared_pack_are_those_of_a_whole_one(results, size):
     one, shared = results["shared-1"], results[f"shared-{size}"]

@@ -1,0 +1,41 @@
+"""The parts of a model that a recipe can train at rates of their own, or not at all."""
+
+from typing import Literal, get_args
+
+from torch import nn
+
+from mmpt.errors import ConfigError
+
+Part = Literal["embeddings", "new_rows", "adapter", "layers"]
+"""`embeddings`: the input table and the head; `new_rows`: their tables of new rows, where they are split off; `adapter`: LoRA;
+`layers`: everything else."""
+
+
+def part_of(name: str) -> Part:
+    """The part of a parameter, by its name in the model."""
+    if name.endswith(".new"):
+        return "new_rows"
+    if "lora_" in name:
+        return "adapter"
+    # The names of transformers' decoders; GPT-2's kind calls its table wte.
+    if any(part in ("embed_tokens", "lm_head", "wte", "embed_in", "embed_out") for part in name.split(".")):
+        return "embeddings"
+    return "layers"
+
+
+def freeze(model: nn.Module, factors: dict[Part, float]) -> None:
+    """Ask for no gradient where a part's factor is 0. Raises `ConfigError` where nothing learns, or a part is not there."""
+    found: dict[str, list[nn.Parameter]] = {part: [] for part in get_args(Part)}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            found[part_of(name)].append(parameter)
+    absent = [part for part in factors if not found[part]]
+    if absent:
+        there = ", ".join(part for part, parameters in found.items() if parameters)
+        raise ConfigError(f"parts.{absent[0]}: nothing of that name learns in this run (there is: {there})")
+    for part, factor in factors.items():
+        if factor == 0:
+            for parameter in found[part]:
+                parameter.requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ConfigError("parts: every factor is 0, nothing learns")
