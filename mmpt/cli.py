@@ -28,6 +28,10 @@ def main() -> None:
     generate.add_argument("--top-p", type=float, default=1.0, help="nucleus of the sampling (default: 1)")
     generate.add_argument("--seed", type=int, default=0)
     generate.set_defaults(action=_generate)
+    inspect = commands.add_parser("inspect", help="show what a step of a run trains on")
+    inspect.add_argument("run", metavar="RUN", type=Path, help="a run folder")
+    inspect.add_argument("--batch", metavar="STEP", type=int, required=True, help="number of the step, from 1")
+    inspect.set_defaults(action=_inspect)
     arguments = parser.parse_args()
     arguments.action(arguments)
 
@@ -56,6 +60,12 @@ def _generate(arguments: argparse.Namespace) -> None:
             path = arguments.out / f"answer-{index}.{part.suffix}"
             path.write_bytes(part.data)
             print(path)
+
+
+def _inspect(arguments: argparse.Namespace) -> None:
+    from mmpt.training.inspect import describe_step
+
+    print("\n".join(describe_step(arguments.run, arguments.batch)))
 
 
 def _read_part(kind: str, value: str) -> Part:

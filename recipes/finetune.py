@@ -16,11 +16,11 @@ from mmpt.model.leak import require_no_leak
 from mmpt.scripts import main_guard
 from mmpt.training.background import background
 from mmpt.training.base import frozen_folder, open_base
-from mmpt.training.checkpoint import newest_checkpoint, restore_training, save_checkpoint
+from mmpt.training.checkpoint import newest_checkpoint, restore_training, save_checkpoint, write_recipe
 from mmpt.training.config import FinetuneConfig
-from mmpt.training.distributed import World, world
+from mmpt.training.distributed import World, watched, world
 from mmpt.training.engine import build_engine
-from mmpt.training.metrics import metrics, step_figures
+from mmpt.training.metrics import metrics, step_amounts, step_figures
 from mmpt.training.signals import StopRequest
 from mmpt.training.sources import open_loader, open_sources
 from mmpt.training.stages import stages
@@ -51,13 +51,20 @@ def train(config: FinetuneConfig, ranks: World) -> int:
     state = restore_training(engine, checkpoint) if checkpoint else {"step": 0, "loader": None}
     loader = open_loader(config, sources, rank=ranks.reader[0], world_size=ranks.reader[1], state=state["loader"])
     if ranks.rank == 0:
+        write_recipe(config, config.output)
         size = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         print(f"{size / 1e6:.2f} M trained parameters, from step {state['step']}, data: {loader.describe()}", flush=True)
 
-    with background() as saving, metrics(config.output, config, ranks, state["step"]) as log:
-        for step, batches in zip(range(state["step"] + 1, config.steps + 1), loader, strict=False):
+    with (
+        watched(ranks, config.stall_timeout) as ranks,
+        background() as saving,
+        metrics(config.output, config, ranks, state["step"]) as log,
+    ):
+        for step, batches in zip(range(state["step"] + 1, config.steps + 1), log.waiting(loader), strict=False):
+            if step in config.skip_steps:
+                continue
             result = train_step(engine, batches, step, config, ranks, stop.number)
-            log.log(step, step_figures(result, config), {"tokens": result.tokens})
+            log.log(step, step_figures(result, config), step_amounts(result))
             saving.check()
             if step % config.save_every == 0 or step == config.steps or result.stop:
                 save_checkpoint(engine, step, loader.state_dict(), config, ranks, saving, frozen=frozen_folder(config))

@@ -17,11 +17,11 @@ from mmpt.model.leak import require_no_leak
 from mmpt.model.loading import load_parts
 from mmpt.scripts import main_guard
 from mmpt.training.background import background
-from mmpt.training.checkpoint import newest_checkpoint, restore_training, save_checkpoint
+from mmpt.training.checkpoint import newest_checkpoint, restore_training, save_checkpoint, write_recipe
 from mmpt.training.config import PretrainConfig
-from mmpt.training.distributed import World, world
+from mmpt.training.distributed import World, watched, world
 from mmpt.training.engine import build_engine
-from mmpt.training.metrics import metrics, step_figures
+from mmpt.training.metrics import metrics, step_amounts, step_figures
 from mmpt.training.signals import StopRequest
 from mmpt.training.sources import open_loader, open_sources, sample
 from mmpt.training.stages import stages
@@ -57,13 +57,20 @@ def train(config: PretrainConfig, ranks: World) -> int:
     state = restore_training(engine, checkpoint) if checkpoint else {"step": 0, "loader": None}
     loader = open_loader(config, sources, rank=ranks.reader[0], world_size=ranks.reader[1], state=state["loader"])
     if ranks.rank == 0:
+        write_recipe(config, config.output)
         size = sum(parameter.numel() for parameter in model.parameters())
         print(f"{size / 1e6:.2f} M parameters, from step {state['step']}, data: {loader.describe()}", flush=True)
 
-    with background() as saving, metrics(config.output, config, ranks, state["step"]) as log:
-        for step, batches in zip(range(state["step"] + 1, config.steps + 1), loader, strict=False):
+    with (
+        watched(ranks, config.stall_timeout) as ranks,
+        background() as saving,
+        metrics(config.output, config, ranks, state["step"]) as log,
+    ):
+        for step, batches in zip(range(state["step"] + 1, config.steps + 1), log.waiting(loader), strict=False):
+            if step in config.skip_steps:
+                continue
             result = train_step(engine, batches, step, config, ranks, stop.number)
-            log.log(step, step_figures(result, config), {"tokens": result.tokens})
+            log.log(step, step_figures(result, config), step_amounts(result))
             saving.check()
             if step % config.save_every == 0 or step == config.steps or result.stop:
                 save_checkpoint(engine, step, loader.state_dict(), config, ranks, saving)

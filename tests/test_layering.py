@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "training": BASE | {"kernels", "data", "tokenizers", "model", "progress"},
     "inference": BASE | {"kernels", "data", "tokenizers", "model"},
     "evaluation": BASE | {"kernels", "data", "tokenizers", "model", "inference", "progress", "results"},
-    "cli": BASE | {"scripts", "inference"},
+    "cli": BASE | {"scripts", "inference", "training"},
 }
 KERNELS_MAY_USE = {"torch", "triton", "xformers"}
 

@@ -100,7 +100,8 @@ def publish(
 
 
 def write_recipe(config: OptimizationConfig, folder: Path) -> None:
-    """The settings of the run, as recipe.yaml."""
+    """The settings of the run, as recipe.yaml in `folder`, which is made where it is not there."""
+    folder.mkdir(parents=True, exist_ok=True)
     recipe = yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
     write_bytes(folder / "recipe.yaml", recipe.encode())
 

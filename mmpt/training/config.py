@@ -65,7 +65,9 @@ class OptimizationConfig(Schema):
     `min_learning_rate` and `warmup_from`, where the warm-up starts, are fractions of `learning_rate`; `decay_steps` is the length
     of the last phase of `schedule: wsd` and `infinite`, `cooldown_steps` that of the second phase of `infinite`.
     `precision: bfloat16` takes matrix products in bfloat16 (autocast) over float32 weights; `auto` does so where the device
-    multiplies bfloat16 natively. `deepspeed` goes to DeepSpeed as it is (ZeRO stages 0 to 3), but for the keys that mmpt sets.
+    multiplies bfloat16 natively. `tensorboard`: the metrics also as OUTPUT/tensorboard. `deepspeed` goes to DeepSpeed as it is
+    (ZeRO stages 0 to 3), but for the keys that mmpt sets. Where no rank moves on for `stall_timeout` seconds, all end, and the
+    one that is behind is named; null: they wait.
     """
 
     steps: int = pydantic.Field(ge=1)
@@ -84,6 +86,8 @@ class OptimizationConfig(Schema):
     save_every: int = pydantic.Field(default=1000, ge=1)
     keep: int = pydantic.Field(default=2, ge=1)
     log_every: int = pydantic.Field(default=10, ge=1)
+    tensorboard: bool = False
+    stall_timeout: float | None = pydantic.Field(default=1800.0, gt=0)
     deepspeed: dict = {}
 
     @pydantic.field_validator("betas")
@@ -137,7 +141,8 @@ class TrainingConfig(OptimizationConfig):
     A step is `packs_per_step` packs of at most `pack_tokens` tokens over all ranks; `sequence_parallel` neighbouring ranks share
     each pack, for packs too long for one. `tokens` in place of `steps`: as many steps as that many tokens fill. `parts`: factors
     on the learning rate of parts of the model (see `mmpt.training.parts`), 0: it rests. `activation_checkpointing` keeps of each
-    layer its input alone and computes the rest again. `compile`: torch.compile on the MLP of each layer. `stages`: runs one after
+    layer its input alone and computes the rest again. `compile`: torch.compile on the MLP of each layer. `skip_steps`: numbers of
+    steps whose documents are left out. `stages`: runs one after
     the other, each a mapping of a `name` and of what is different in it.
     """
 
@@ -153,6 +158,7 @@ class TrainingConfig(OptimizationConfig):
     parts: dict[Part, Annotated[float, pydantic.Field(ge=0)]] = {}
     activation_checkpointing: bool = False
     compile: bool = False
+    skip_steps: list[int] = []
     stages: list[dict] = []
     modality_weights: ModalityWeights = ModalityWeights()
 
@@ -179,6 +185,12 @@ class TrainingConfig(OptimizationConfig):
         if any({"output", "stages", "backbone", "from"} & set(stage) for stage in stages[1:]):
             raise ValueError("output, stages, backbone and from are set by mmpt after the first stage")
         return stages
+
+    @pydantic.model_validator(mode="after")
+    def _last_step_is_trained(self) -> "TrainingConfig":
+        if any(not 1 <= step < self.steps for step in self.skip_steps):
+            raise ValueError(f"skip_steps: {self.skip_steps}, expected steps from 1 to {self.steps - 1}")
+        return self
 
     @property
     def tokenizers(self) -> dict[str, Path]:

@@ -11,18 +11,26 @@ import torch.distributed as dist
 
 from mmpt.errors import ConfigError
 from mmpt.model.sequence import SequenceGroup
+from mmpt.training.watch import Watch, watching
 
 TIMEOUT = timedelta(minutes=30)  # rank 0 writes checkpoints alone while the others wait
 
 
 @dataclass(frozen=True)
 class World:
-    """This process' `rank` of `size`, the device on which it computes, and the ranks with which it shares packs, if any."""
+    """This process' `rank` of `size`, the device on which it computes, the ranks with which it shares packs, if any, and what
+    watches over it."""
 
     rank: int
     size: int
     device: torch.device
     sequence: SequenceGroup | None = None
+    watch: Watch | None = None
+
+    def mark(self, doing: str) -> None:
+        """Tell the watch, if there is one, what this rank is about to do."""
+        if self.watch is not None:
+            self.watch.mark(doing)
 
     @property
     def reader(self) -> tuple[int, int]:
@@ -66,3 +74,10 @@ def world() -> Iterator[World]:
         yield World(dist.get_rank(), dist.get_world_size(), device)
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def watched(world: World, stall: float | None) -> Iterator[World]:
+    """`world` with a `Watch` while inside: where a rank dies, or none moves on for `stall` seconds, the run ends and says why."""
+    with watching(stall) as watch:
+        yield replace(world, watch=watch)

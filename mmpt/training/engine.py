@@ -14,6 +14,7 @@ from mmpt.model.new_rows import TwoTableEmbedding
 from mmpt.model.sequence import SequenceGroup
 from mmpt.training.config import OptimizationConfig, TrainingConfig
 from mmpt.training.distributed import World
+from mmpt.training.flops import step_cost
 from mmpt.training.parts import Part, freeze, part_of
 from mmpt.vocabulary import MODALITIES, Vocabulary
 
@@ -57,6 +58,7 @@ def build_engine(model: PreTrainedModel | PeftModel, vocabulary: Vocabulary, con
         for layer in causal_lm(model).base_model.layers:  # attention is cut up by documents, otherwise with every pack
             layer.mlp.compile(dynamic=True)
     module = PackedLoss(model.to(world.device).train(), weights, vocabulary, mixes(config, world), world.sequence)
+    module.cost = step_cost(model)
     return start_engine(module, config, config.packs_per_step // readers, config.parts)
 
 

@@ -2,35 +2,49 @@
 
 import json
 import math
+import resource
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
+import torch
 from rich.progress import Progress
 
+from mmpt.errors import ConfigError
 from mmpt.progress import progress_bars
 from mmpt.storage import write_bytes
 from mmpt.training.config import OptimizationConfig, TrainingConfig
 from mmpt.training.distributed import World
+from mmpt.training.flops import peak_flops
+from mmpt.training.spikes import Spikes
 from mmpt.training.step import StepResult
 
-FILE = "metrics.jsonl"
+FILE, SPIKES = "metrics.jsonl", "spikes.jsonl"
+T = TypeVar("T")
 
 
 class Metrics:
-    """Writes a line for every `log_every`-th step to `run`/metrics.jsonl and shows the progress; only on rank 0."""
+    """Writes a line for every `log_every`-th step to `run`/metrics.jsonl, every spike of the loss (see `Spikes`) to
+    `run`/spikes.jsonl, and shows the progress; only on rank 0. The lines count the spikes since the start."""
 
     def __init__(self, run: Path, config: OptimizationConfig, world: World, resumed_step: int, progress: Progress | None) -> None:
-        self._run, self._config = run, config
+        self._run, self._config, self._world = run, config, world
         self._active = world.rank == 0
-        self._progress = progress
+        self._progress, self._board = progress, None
+        self._spikes, self._count = Spikes(), 0
         self._amounts: dict[str, float] = {}
-        self._steps, self._since = 0, time.perf_counter()
+        self._steps, self._since, self._waited = 0, time.perf_counter(), 0.0
+        peak = peak_flops(world.device)
+        self._peak = None if peak is None else peak * world.size
         if self._active:
             run.mkdir(parents=True, exist_ok=True)
             truncate(run / FILE, resumed_step)
+            truncate(run / SPIKES, resumed_step)
+            if config.tensorboard:
+                self._board = _board(run / "tensorboard", resumed_step)
             if progress is not None:
                 self._task = progress.add_task("training", total=config.steps, completed=resumed_step)
 
@@ -47,6 +61,11 @@ class Metrics:
             return
         self._amounts = {name: self._amounts.get(name, 0.0) + amount for name, amount in amounts.items()}
         self._steps += 1
+        if spike := self._spikes.check(figures["loss"]):
+            self._count += 1
+            print(f"step {step}: the loss spikes: {spike}", file=sys.stderr, flush=True)
+            with open(self._run / SPIKES, "a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step, "loss": figures["loss"], "why": spike}) + "\n")
         summary = f"loss {figures['loss']:.4f}"
         if self._progress is not None:
             self._progress.update(self._task, completed=step, description=summary)
@@ -54,28 +73,61 @@ class Metrics:
             return
         seconds = time.perf_counter() - self._since
         speeds = {f"{name}_per_second": amount / seconds for name, amount in self._amounts.items()}
-        line = {"step": step, **figures, **speeds, "seconds": seconds / self._steps}
+        line = {"step": step, **figures, **speeds, "seconds": seconds / self._steps, "data_seconds": self._waited / self._steps}
+        line["spikes"] = self._count
+        if self._peak and "tflop_per_second" in speeds:
+            line |= {
+                "mfu": speeds["tflop_per_second"] * 1e12 / self._peak,
+                "mfu_full": speeds["tflop_full_per_second"] * 1e12 / self._peak,
+            }
         with open(self._run / FILE, "a", encoding="utf-8") as file:
             file.write(json.dumps(line, allow_nan=False) + "\n")
         if self._progress is None:
             left = math.ceil((self._config.steps - step) * line["seconds"])
-            speed = ", ".join(f"{amount / seconds:.0f} {name}/s" for name, amount in self._amounts.items())
+            name, amount = next(iter(self._amounts.items()))
+            speed = f"{amount / seconds:.0f} {name}/s"
             print(f"step {step}/{self._config.steps}  {summary}  {speed}  {left} s left", flush=True)
-        self._amounts, self._steps, self._since = {}, 0, time.perf_counter()
+        self._board_line(step, line)
+        self._amounts, self._steps, self._since, self._waited = {}, 0, time.perf_counter(), 0.0
+
+    def waiting(self, batches: Iterable[T]) -> Iterator[T]:
+        """`batches`, and the seconds spent waiting for them: `data_seconds` a step."""
+        source = iter(batches)
+        while True:
+            self._world.mark("waiting for data")
+            start = time.perf_counter()
+            try:
+                found = next(source)
+            except StopIteration:
+                return
+            self._waited += time.perf_counter() - start
+            yield found
+
+    def _board_line(self, step: int, line: dict) -> None:
+        if self._board is not None:
+            for name, value in _flat(line):
+                self._board.add_scalar(name, value, step)
+            self._board.flush()
+
+    def close(self) -> None:
+        """Nothing more will be logged."""
+        if self._board is not None:
+            self._board.close()
 
 
 @contextmanager
 def metrics(run: Path, config: OptimizationConfig, world: World, resumed_step: int) -> Iterator[Metrics]:
     """`Metrics` for the steps after `resumed_step`: a live bar with the time left on a terminal, plain lines elsewhere."""
-    if world.rank or not sys.stdout.isatty():
-        yield Metrics(run, config, world, resumed_step, None)
-        return
-    with progress_bars() as progress:
-        yield Metrics(run, config, world, resumed_step, progress)
+    with ExitStack() as stack:
+        progress = None if world.rank or not sys.stdout.isatty() else stack.enter_context(progress_bars())
+        found = Metrics(run, config, world, resumed_step, progress)
+        stack.callback(found.close)
+        yield found
 
 
 def step_figures(result: StepResult, config: TrainingConfig) -> dict:
-    """What a line says of a step of a language model; `fill` is the share of the packs that tokens take."""
+    """What a line says of a step of a language model; `fill` is the share of the packs that tokens take, `memory_gib` the most
+    that this process has held so far (on a GPU, of its memory)."""
     return {
         "loss": result.loss,
         "nll": result.nll,
@@ -83,7 +135,37 @@ def step_figures(result: StepResult, config: TrainingConfig) -> dict:
         "learning_rate": result.learning_rate,
         "gradient_norm": result.gradient_norm,
         "fill": result.tokens / (config.packs_per_step * config.pack_tokens),
+        "memory_gib": peak_memory() / 2**30,
     }
+
+
+def step_amounts(result: StepResult) -> dict[str, float]:
+    """Work of a step of a language model: tokens, and the targets of each modality, and TFLOP."""
+    targets = {f"{name}_targets": float(count) for name, count in result.targets.items()}
+    return {"tokens": result.tokens, **targets, "tflop": result.flops / 1e12, "tflop_full": result.flops_full / 1e12}
+
+
+def peak_memory() -> int:
+    """Bytes that this process has held at most: on the GPU where there is one, else in main memory."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _board(folder: Path, resumed_step: int):
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise ConfigError("tensorboard: true needs the package tensorboard (pip install mmpt[tensorboard])") from None
+    return SummaryWriter(str(folder), purge_step=resumed_step + 1)
+
+
+def _flat(line: dict, prefix: str = "") -> Iterator[tuple[str, float]]:
+    for name, value in line.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}/")
+        elif name != "step":
+            yield prefix + name, value
 
 
 def truncate(path: Path, step: int) -> None:

@@ -22,16 +22,20 @@ class NonFiniteError(MmptError):
 
 @dataclass(frozen=True)
 class StepResult:
-    """Of one step, over all ranks: `loss` in nats, mean `nll` and share of right predictions (`accuracy`) by
-    modality (those present), `tokens` read, `gradient_norm` before
-    clipping, and `stop`: the largest number that a rank asked to stop with, else 0."""
+    """Of one step, over all ranks: `loss` in nats, mean `nll`, share of right predictions (`accuracy`) and number of `targets` by
+    modality (those present), `tokens` read, `gradient_norm` before clipping, floating-point operations counted as in
+    `mmpt.training.flops` (`flops`, and `flops_full` with attention over whole rows), and `stop`: the largest number that a rank
+    asked to stop with, else 0."""
 
     loss: float
     nll: dict[str, float]
     accuracy: dict[str, float]
+    targets: dict[str, int]
     tokens: int
     learning_rate: float
     gradient_norm: float
+    flops: float
+    flops_full: float
     stop: int
 
 
@@ -42,13 +46,15 @@ def train_step(engine, batches: list[PackedBatch], step: int, config: TrainingCo
     a function of (seed, step, rank). Raises `NonFiniteError`, before the optimizer has changed a weight, and `DataError` where
     no token of the step has a weight.
     """
+    world.mark(f"in step {step}")
     seed_step(config.seed, step, world.rank)
     rate = learning_rate(step, config)
     for group in engine.optimizer.param_groups:
         group["lr"] = rate * group["factor"]
-    read = sum(batch.input_ids.numel() for batch in batches)
+    costs = [engine.module.cost.of(batch) for batch in batches]
+    read = [sum(batch.input_ids.numel() for batch in batches), *map(sum, zip(*costs, strict=True))]
     if world.sequence is not None:
-        read = read if world.sequence.rank == 0 else 0
+        read = read if world.sequence.rank == 0 else [0, 0.0, 0.0]
         batches = [cut(batch, world.sequence) for batch in batches]
     batches = [batch.to(world.device) for batch in batches]
     module = engine.module
@@ -58,22 +64,26 @@ def train_step(engine, batches: list[PackedBatch], step: int, config: TrainingCo
         raise DataError(f"step {step}: no token has a weight above 0 (see modality_weights); documents {_names(batches)}")
     parts = []
     for number, batch in enumerate(batches, start=1):
+        world.mark(f"in step {step}, pack {number} of {len(batches)}")
         part = engine(batch)
         # DeepSpeed averages over ranks; `scale_wrt_gas=False` keeps it from dividing by the accumulation steps too.
         engine.backward(part.loss_sum * (world.size / total), scale_wrt_gas=False)
         parts.append(LossParts(*(value.detach() for value in part)))
         if number < len(batches):
             engine.step()
-    loss, nll, accuracy, tokens, stop = _reduce(parts, read, total, stop, world)
+    world.mark(f"in step {step}, after its last pack")
+    loss, nll, accuracy, targets, (tokens, flops, flops_full), stop = _reduce(parts, read, total, stop, world)
     if not math.isfinite(loss):
         guilty = [batch for batch, part in zip(batches, parts, strict=True) if not torch.isfinite(part.loss_sum)]
         where = f"documents {_names(guilty)}" if guilty else "a pack of another rank"
-        raise NonFiniteError(f"step {step}: the loss is {loss} on rank {world.rank}, {where}; no weight was changed")
+        raise NonFiniteError(
+            f"step {step}: the loss is {loss} on rank {world.rank}, {where}; no weight was changed; {_leave_out(step)}"
+        )
     norm = update(engine, config)
     if norm is None:
         had = f"rank {world.rank} had documents {_names(batches)}"
-        raise NonFiniteError(f"step {step}: the gradient is not finite, {had}; no weight was changed")
-    return StepResult(loss, nll, accuracy, tokens, rate, norm, stop)
+        raise NonFiniteError(f"step {step}: the gradient is not finite, {had}; no weight was changed; {_leave_out(step)}")
+    return StepResult(loss, nll, accuracy, targets, int(tokens), rate, norm, flops, flops_full, stop)
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
@@ -81,22 +91,23 @@ def seed_step(seed: int, step: int, rank: int) -> None:
     torch.manual_seed(int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0] >> 1))
 
 
-def _reduce(parts: list[LossParts], read: int, total: float, stop: int, world: World):
-    """(loss, nll and accuracy by modality, tokens `read`, stop) over all ranks by one all-reduce of float64 sums."""
+def _reduce(parts: list[LossParts], read: list[float], total: float, stop: int, world: World):
+    """(loss; nll, accuracy and targets by modality; `read`; stop) over all ranks by one all-reduce of float64 sums."""
     kinds = len(MODALITIES)
-    sums = torch.zeros(2 + 3 * kinds + world.size, dtype=torch.float64, device=world.device)
-    sums[0] = sum(part.loss_sum.double() for part in parts)
-    sums[1] = read
-    for place, name in enumerate(("nll_sums", "hits", "counts")):
-        sums[2 + place * kinds : 2 + (place + 1) * kinds] = sum(getattr(part, name).double() for part in parts)
-    sums[2 + 3 * kinds + world.rank] = stop
-    loss, tokens, *rest = world.sum(sums).tolist()
+    loss = sum(part.loss_sum.double() for part in parts).reshape(1)
+    counted = [sum(getattr(part, name).double() for part in parts) for name in ("nll_sums", "hits", "counts")]
+    asked = torch.zeros(world.size, dtype=torch.float64, device=world.device)
+    asked[world.rank] = stop
+    amounts = torch.tensor(read, dtype=torch.float64, device=world.device)
+    loss, *rest = world.sum(torch.cat([loss, *counted, amounts, asked])).tolist()
     nll, hits, counts = (rest[place * kinds : (place + 1) * kinds] for place in range(3))
     means, shares = (
         {name: value / count for name, value, count in zip(MODALITIES, values, counts, strict=True) if count}
         for values in (nll, hits)
     )
-    return loss / total, means, shares, int(tokens), int(max(rest[3 * kinds :]))
+    targets = {name: int(count) for name, count in zip(MODALITIES, counts, strict=True) if count}
+    rest = rest[3 * kinds :]
+    return loss / total, means, shares, targets, rest[: len(read)], int(max(rest[len(read) :]))
 
 
 def update(engine, config: OptimizationConfig) -> float | None:
@@ -116,3 +127,7 @@ def update(engine, config: OptimizationConfig) -> float | None:
 
 def _names(batches: list[PackedBatch]) -> str:
     return ", ".join(name for batch in batches for name in batch.document_ids)
+
+
+def _leave_out(step: int) -> str:
+    return f"`mmpt inspect RUN --batch {step}` shows the batch, skip_steps=[{step}] leaves it out"

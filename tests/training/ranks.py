@@ -10,6 +10,7 @@ import random
 import signal
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,7 @@ from mmpt.model.backbone import BackboneConfig, build_backbone
 from mmpt.model.forward import weighted_loss
 from mmpt.model.sequence import cut
 from mmpt.training import checkpoint as checkpoints
+from mmpt.training import watch
 from mmpt.training.config import FinetuneConfig, PretrainConfig
 from mmpt.training.distributed import world
 from mmpt.training.engine import build_engine
@@ -239,6 +241,33 @@ def shared_gradients(folder: Path, size: int) -> dict:
     return {"codes": launch(size, work), "file": str(result), "tokens": batch.input_ids.numel()}
 
 
+def watched_run(folder: Path, how: str) -> dict:
+    """Rank 1 dies, or does not come back, in step 3 of a run on two ranks: exit codes, what rank 0 said, seconds it took."""
+    config = pretrain(folder, f"watched-{how}", 0, stall_timeout=4.0, save_every=100, steps=99, packs_per_step=2)
+    train, log = recipe("pretrain"), folder / f"watched-{how}.log"
+
+    def work(ranks) -> int:
+        watch.DEAD_AFTER = 5.0
+        os.dup2(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND), 2)
+        step = train.__globals__["train_step"]
+
+        def failing(engine, batches, at, *rest):
+            if ranks.rank and at == 3:
+                if how == "dies":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                time.sleep(1000)
+            return step(engine, batches, at, *rest)
+
+        train.__globals__["train_step"] = failing
+        if not ranks.rank and how == "dies":  # a collective that does not notice
+            train.__globals__["train_step"] = lambda *given: time.sleep(1000) if given[2] == 3 else step(*given)
+        return train(config, ranks)
+
+    start = time.monotonic()
+    codes = launch(2, work)
+    return {"codes": codes, "said": log.read_text(), "seconds": time.monotonic() - start}
+
+
 def one_modality_each(folder: Path) -> dict:
     """Under ZeRO 3, rank 0 has text alone, then speech alone, rank 1 speech, then pictures; and documents of one token."""
     config = pretrain(folder, "lonely", 3, packs_per_step=2)
@@ -359,6 +388,7 @@ def main(folder: Path) -> None:
     results |= {f"shared-step-{stage}": one_step(folder, 2, stage, shared=2) for stage in (0, 1, 3)}
     results |= {f"checkpointed-{stage}": one_step(folder, 2, stage, activation_checkpointing=True) for stage in (0, 3)}
     results["lonely"] = one_modality_each(folder)
+    results |= {how: watched_run(folder, how) for how in ("dies", "stalls")}
     results["stages"] = staged(folder)
     results |= {f"shared-{size}": shared_gradients(folder, size) for size in (1, 2, 4)}
     results |= {

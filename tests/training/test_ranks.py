@@ -119,6 +119,19 @@ def test_ranks_without_a_modality_train_on_under_zero_3(results):
     assert run["codes"] == [0, 0] and run["seen"] == [["speech", "text"], ["image", "speech"]]
 
 
+@pytest.mark.parametrize(
+    ("how", "codes", "message"),
+    [
+        ("dies", [70, -9], "rank 1 has given no sign of life for 5 s; it was "),
+        ("stalls", [70, 70], "nothing has moved for 4 s; behind the others: rank 1 (waiting for data)"),
+    ],
+)
+def test_a_rank_that_dies_or_stalls_ends_the_run_with_its_name(results, how, codes, message):
+    run = results[how]
+    assert run["codes"] == codes and run["seconds"] < 40
+    assert f"error: the run is ended: {message}" in run["said"]
+
+
 def test_stages_of_a_run(results):
     run = results["stages"]
     assert run["codes"] == [[0], 0]

@@ -15,6 +15,8 @@ import yaml
 sys.path.insert(0, str(Path(__file__).parent))
 import ranks  # noqa: E402
 
+from mmpt.tokenizers.text import train_text_tokenizer  # noqa: E402
+
 ENVIRONMENT = {**{key: value for key, value in os.environ.items() if key != "RANK"}, "OMP_NUM_THREADS": "1"}
 
 
@@ -31,6 +33,7 @@ def interrupted(tmp_path_factory):
     for name in ("text_tokenizer", "speech_tokenizer"):
         (folder / name).mkdir()
         (folder / name / "content.json").write_text("{}")
+    train_text_tokenizer(["some text"] * 3, 300).save_pretrained(folder / "text_tokenizer")
     content = {
         **ranks.settings(folder, "run", 0, steps=5000, save_every=5000), "backbone": {"config": ranks.BACKBONE}, "output": "run",
         "data": [{"path": "data"}], "text_tokenizer": "text_tokenizer", "speech_tokenizer": "speech_tokenizer",
@@ -103,3 +106,15 @@ def test_from_the_repository_root_libraries_are_not_shadowed_and_mistakes_are_na
         assert expected in done.stderr
     workbenches = [ranks.ROOT / name for name in ("datasets", "tokenizers", "kernels", "recipes")]
     assert not [path for path in workbenches if (path / "__init__.py").exists()]
+
+
+def test_inspect_shows_what_a_step_trains_on(interrupted):
+    folder, *_ = interrupted
+    step = json.loads((folder / "run" / "metrics.jsonl").read_text().splitlines()[-1])["step"]
+    command = [sys.executable, "-m", "mmpt.cli", "inspect", "run", "--batch", str(step)]
+    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    packs = [line for line in done.stdout.splitlines() if line.startswith("pack")]
+    assert len(packs) == 4 and "document-" in done.stdout and "with a loss" in done.stdout
+    done = subprocess.run([*command[:-1], "0"], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 2 and "expected a step from 1 to " in done.stderr

@@ -119,6 +119,11 @@ class Loader:
             self._losses.count(documents, lost)
             yield batches
 
+    def read_step(self, step: int) -> list[PackedBatch]:
+        """This rank's packs of step `step` (from 1) of the stream, wherever the loader stands."""
+        planned = next(found for found in self._steps(Position()) if found.following.step == step)
+        return self._read(planned)[0]
+
     @property
     def lost(self) -> list[Lost]:
         """Every document that this rank could not read so far."""

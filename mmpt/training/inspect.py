@@ -1,0 +1,65 @@
+"""What a step of a run trains on: its packs, their documents, and what these hold."""
+
+from pathlib import Path
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from mmpt.config import load_config
+from mmpt.data.loading.packing import PackedBatch
+from mmpt.errors import ConfigError
+from mmpt.tokenizers.text import decode_text, load_text_tokenizer
+from mmpt.training.config import FinetuneConfig, PretrainConfig, TrainingConfig
+from mmpt.training.sources import open_loader, open_sources
+from mmpt.vocabulary import MODALITIES, SPECIAL, Vocabulary
+
+RECIPE = "recipe.yaml"
+SHOWN = 60
+
+
+def read_recipe(run: Path) -> TrainingConfig:
+    """The configuration that a run folder, or a checkpoint, was made with. Raises `ConfigError` naming the file."""
+    path = Path(run) / RECIPE
+    try:
+        return load_config(path, PretrainConfig)
+    except ConfigError:
+        return load_config(path, FinetuneConfig)
+
+
+def describe_step(run: Path, step: int) -> list[str]:
+    """Lines on the packs of step `step` (from 1) over all ranks. Raises `ConfigError` where the run has no such step."""
+    config = read_recipe(run)
+    if not 1 <= step <= config.steps:
+        raise ConfigError(f"--batch: {step}, expected a step from 1 to {config.steps}")
+    sources, vocabulary = open_sources(config)
+    text = load_text_tokenizer(config.text_tokenizer) if config.text_tokenizer else None
+    lines = []
+    for number, batch in enumerate(open_loader(config, sources).read_step(step), start=1):
+        lines.append(f"pack {number}: {batch.input_ids.shape[1]} tokens, {len(batch.document_ids)} documents")
+        lines += [f"  {line}" for line in _documents(batch, vocabulary, text)]
+    return lines
+
+
+def _documents(batch: PackedBatch, vocabulary: Vocabulary, text: PreTrainedTokenizerBase | None) -> list[str]:
+    ids, weights, edges = batch.input_ids[0].numpy(), batch.weights[0].numpy(), batch.cu_seqlens.tolist()
+    lines = []
+    for name, first, last in zip(batch.document_ids, edges[:-1], edges[1:], strict=True):
+        supervised = int((weights[first:last] > 0).sum())
+        own = ids[first:last]
+        runs = np.split(own, np.flatnonzero(np.diff(vocabulary.modality(own))) + 1)
+        parts = [_part(MODALITIES[vocabulary.modality(run)[0]], run, vocabulary, text) for run in runs]
+        lines.append(f"{name}: {last - first} tokens, {supervised} with a loss: {' '.join(parts)}")
+    return lines
+
+
+def _part(modality: str, values: np.ndarray, vocabulary: Vocabulary, text: PreTrainedTokenizerBase | None) -> str:
+    if modality == "speech":
+        return f"[speech {len(values) / vocabulary.speech_rate:.1f} s]"
+    if modality == "image":
+        return f"[image {len(values)} codes]"
+    if modality == "text" and text is not None:
+        shown = decode_text(text, values.tolist())
+        return repr(shown if len(shown) <= SHOWN else shown[:SHOWN] + "…")
+    if modality == "special":
+        return "".join(SPECIAL[value - vocabulary.special_offset] for value in values)
+    return f"[{modality} {len(values)} tokens]"

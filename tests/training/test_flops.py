@@ -1,0 +1,56 @@
+"""Operations of a step, against PyTorch's own counter."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from mmpt.data.loading.packing import pack
+from mmpt.data.shards.tokens import TokenDocument
+from mmpt.model.backbone import BackboneConfig, build_backbone
+from mmpt.model.forward import head_tables, weighted_loss
+from mmpt.model.new_rows import split_rows
+from mmpt.training.flops import peak_flops, step_cost
+
+sys.path.insert(0, str(Path(__file__).parent))
+import ranks  # noqa: E402
+
+CONFIG = {**ranks.BACKBONE, "hidden_size": 48, "head_dim": 24, "num_hidden_layers": 3, "tie_word_embeddings": False}
+
+
+def document(length: int) -> TokenDocument:
+    ids = np.random.default_rng(length).integers(0, ranks.VOCABULARY.size, length).astype(np.uint16)
+    return TokenDocument(f"{length}", "test", ids, (np.arange(length) % 3 > 0).astype(np.float32))
+
+
+@pytest.mark.parametrize("lengths", [(40,), (10, 3, 27)])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_products_are_those_that_run(lengths, frozen):
+    """Attention on a CPU runs whole within each document; everything else is what the counter sees."""
+    model = build_backbone(BackboneConfig(config=CONFIG), ranks.VOCABULARY.size, seed=0)
+    if frozen:
+        (new, head) = split_rows(model, ranks.VOCABULARY.text_size)
+        model.requires_grad_(False)
+        new.requires_grad_(True), head.requires_grad_(True)
+    model.set_attn_implementation("mmpt_packed")
+    batch, cost = pack([document(length) for length in lengths]), step_cost(model)
+    with FlopCounterMode(display=False) as counter:
+        weighted_loss(model, batch, torch.ones(4), ranks.VOCABULARY).loss_sum.backward()
+    counts = counter.get_flop_counts()["Global"]
+    total, full = cost.of(batch)
+    tokens, supervised = sum(lengths), int((batch.weights > 0).sum())
+    learned = sum(len(table) for table in head_tables(model) if table.requires_grad)
+    # The counter does not know `addmm_`, by which the loss adds up the head's gradient.
+    products = sum(count for name, count in counts.items() if "attention" not in str(name)) + 2 * learned * 48 * supervised
+    assert products == pytest.approx(cost.token * tokens + cost.supervised * supervised)
+    pairs = sum(length * (length + 1) / 2 for length in lengths)
+    heads, layers = CONFIG["num_attention_heads"], CONFIG["num_hidden_layers"]
+    assert total == pytest.approx(products + 12 * layers * heads * 24 * pairs)
+    assert full == pytest.approx(products + 12 * layers * heads * 24 * tokens**2)
+
+
+def test_devices_without_a_known_peak_have_none():
+    assert peak_flops(torch.device("cpu")) is None

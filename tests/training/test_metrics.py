@@ -1,0 +1,48 @@
+"""What a run writes beside its loss."""
+
+import json
+import math
+
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from mmpt.training.config import OptimizationConfig
+from mmpt.training.distributed import World
+from mmpt.training.metrics import metrics
+from mmpt.training.spikes import FACTOR, LEAST, WINDOW, Spikes
+
+WORLD = World(0, 1, torch.device("cpu"))
+
+
+def test_a_spike_is_what_the_rule_says():
+    spikes = Spikes()
+    plain = [2.0 + 0.1 * math.sin(number) for number in range(LEAST)]
+    assert not any(spikes.check(loss) for loss in [9.0, *plain[1:]])  # too few to judge the first
+    ordered = sorted([9.0, *plain[1:]])
+    median = (ordered[9] + ordered[10]) / 2
+    away = sorted(abs(loss - median) for loss in ordered)
+    bar = median + FACTOR * 1.4826 * (away[9] + away[10]) / 2
+    assert "deviation" in spikes.check(bar + 1e-6)
+    assert not spikes.check(bar - 1e-6)
+    for _ in range(WINDOW):
+        spikes.check(2.0)
+    assert spikes.check(2.1) and not spikes.check(2.0)  # a spike does not move the median
+
+
+def test_lines_spikes_and_the_board(tmp_path):
+    config = OptimizationConfig(steps=30, learning_rate=0.1, log_every=5, tensorboard=True)
+    with metrics(tmp_path, config, WORLD, 0) as log:
+        for step, _ in zip(range(1, 31), log.waiting([0] * 30), strict=False):
+            loss = 50.0 if step == 27 else 2.0 + 0.01 * (step % 3)
+            log.log(step, {"loss": loss, "nll": {"text": loss}}, {"tokens": 10})
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [5, 10, 15, 20, 25, 30]
+    assert [line["spikes"] for line in lines] == [0, 0, 0, 0, 0, 1]
+    assert all(0 <= line["data_seconds"] <= line["seconds"] for line in lines)
+    (spike,) = [json.loads(line) for line in (tmp_path / "spikes.jsonl").read_text().splitlines()]
+    assert spike["step"] == 27 and spike["loss"] == 50.0
+    board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.step for event in board.Scalars("nll/text")] == [5, 10, 15, 20, 25, 30]
+    with metrics(tmp_path, config, WORLD, 26):  # resumed before the spike
+        pass
+    assert (tmp_path / "spikes.jsonl").read_text() == ""
