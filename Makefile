@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: quickstart test lint bench bench-kernels bench-data bench-tokenizers
+.PHONY: quickstart test lint bench bench-kernels bench-training bench-data bench-tokenizers
 
 quickstart: $(READY)
 	$(BIN)/python recipes/quickstart.py
@@ -20,6 +20,12 @@ bench: bench-kernels
 
 bench-kernels: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python kernels/bench.py
+
+bench-training: $(READY)
+	@short=; OMP_NUM_THREADS=1; export OMP_NUM_THREADS; \
+	$(BIN)/python recipes/benches/survival.py runs/survival || short=1; \
+	$(BIN)/python recipes/benches/speed.py || short=1; \
+	test -z "$$short"
 
 bench-data: $(READY)
 	@for bench in datasets/benches/*.py; do echo "== $$bench"; OMP_NUM_THREADS=1 $(BIN)/python $$bench || short=1; done; test -z "$$short"

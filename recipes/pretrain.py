@@ -22,6 +22,7 @@ from mmpt.training.config import PretrainConfig
 from mmpt.training.distributed import World, watched, world
 from mmpt.training.engine import build_engine
 from mmpt.training.metrics import metrics, step_amounts, step_figures
+from mmpt.training.plan import model_lines, rehearse
 from mmpt.training.signals import StopRequest
 from mmpt.training.sources import open_loader, open_sources, sample
 from mmpt.training.stages import stages
@@ -34,9 +35,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="YAML file, see recipes/pretrain.yaml")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="values that replace those of the file")
+    parser.add_argument("--dry-run", action="store_true", help="say what the run would do, train two steps, leave nothing")
     arguments = parser.parse_args()
     config = load_config(arguments.config, PretrainConfig, arguments.overrides)
     with world() as ranks:
+        if arguments.dry_run:
+            sys.exit(rehearse(config, ranks, train))
         sys.exit(next((code for stage in stages(config) if (code := train(stage, ranks))), 0))
 
 
@@ -53,13 +57,14 @@ def train(config: PretrainConfig, ranks: World) -> int:
     check_head(model)
     require_no_leak(model)
 
+    if ranks.rank == 0:
+        write_recipe(config, config.output)
+        print("\n".join(model_lines(model, config, ranks)))
     engine = build_engine(model, vocabulary, config, ranks)
     state = restore_training(engine, checkpoint) if checkpoint else {"step": 0, "loader": None}
     loader = open_loader(config, sources, rank=ranks.reader[0], world_size=ranks.reader[1], state=state["loader"])
     if ranks.rank == 0:
-        write_recipe(config, config.output)
-        size = sum(parameter.numel() for parameter in model.parameters())
-        print(f"{size / 1e6:.2f} M parameters, from step {state['step']}, data: {loader.describe()}", flush=True)
+        print(f"from step {state['step']}, data: {loader.describe()}", flush=True)
 
     with (
         watched(ranks, config.stall_timeout) as ranks,

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from mmpt.config import parse_config
+from mmpt.config import parse_config, read_yaml
 from mmpt.data.loading.packing import pack
 from mmpt.data.shards.read import TokenShards
 from mmpt.data.shards.tokens import TokenDocument
@@ -33,6 +33,7 @@ from mmpt.training import watch
 from mmpt.training.config import FinetuneConfig, PretrainConfig
 from mmpt.training.distributed import world
 from mmpt.training.engine import build_engine
+from mmpt.training.plan import rehearse
 from mmpt.training.signals import StopRequest
 from mmpt.training.stages import stages
 from mmpt.training.state import weights
@@ -268,6 +269,37 @@ def watched_run(folder: Path, how: str) -> dict:
     return {"codes": codes, "said": log.read_text(), "seconds": time.monotonic() - start}
 
 
+def rehearsals(folder: Path) -> dict:
+    """A dry run of each recipe for GPUs on two ranks, with tiny models of the classes that they name, on tiny data."""
+    found = {}
+    for path in sorted((ROOT / "recipes").glob("h100*.yaml")):
+        content = read_yaml(path)
+        kind = "qwen3" if "Qwen" in content["backbone"]["path"] else "llama"
+        tiny, rows = folder / f"tiny-{path.stem}", VOCABULARY.size if path.stem == "h100_nodes" else VOCABULARY.text_size
+        config = BackboneConfig(
+            config={**BACKBONE, "model_type": kind, "num_attention_heads": 8, "num_key_value_heads": 8, "head_dim": 2}
+        )
+        build_backbone(config, rows, seed=0).save_pretrained(tiny)
+        content |= {"output": str(folder / f"run-{path.stem}"), "data": [{"path": str(folder / "data")}], "pack_tokens": 48}
+        content |= dict.fromkeys(("text_tokenizer", "speech_tokenizer", "image_tokenizer")) | {"tensorboard": False}
+        content["sequence_parallel"] = min(2, content.get("sequence_parallel", 1))
+        content["backbone"]["path"] = str(tiny)
+        name = "finetune" if "adapter" in content else "pretrain"
+        config = parse_config(content, FinetuneConfig if name == "finetune" else PretrainConfig, path.name)
+        log = folder / f"{path.stem}.log"
+
+        train = recipe(name)
+
+        def work(ranks, config=config, train=train, log=log) -> int:
+            os.dup2(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND), 1)
+            return rehearse(config, ranks, train)
+
+        codes = launch(2, work)
+        left = [entry.name for entry in folder.iterdir() if entry.name.startswith(f"run-{path.stem}")]
+        found[path.stem] = {"codes": codes, "left": left, "said": log.read_text()}
+    return found
+
+
 def one_modality_each(folder: Path) -> dict:
     """Under ZeRO 3, rank 0 has text alone, then speech alone, rank 1 speech, then pictures; and documents of one token."""
     config = pretrain(folder, "lonely", 3, packs_per_step=2)
@@ -388,6 +420,7 @@ def main(folder: Path) -> None:
     results |= {f"shared-step-{stage}": one_step(folder, 2, stage, shared=2) for stage in (0, 1, 3)}
     results |= {f"checkpointed-{stage}": one_step(folder, 2, stage, activation_checkpointing=True) for stage in (0, 3)}
     results["lonely"] = one_modality_each(folder)
+    results["rehearsals"] = rehearsals(folder)
     results |= {how: watched_run(folder, how) for how in ("dies", "stalls")}
     results["stages"] = staged(folder)
     results |= {f"shared-{size}": shared_gradients(folder, size) for size in (1, 2, 4)}
