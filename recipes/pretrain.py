@@ -11,6 +11,7 @@ import argparse
 import sys
 
 from mmpt.config import load_config
+from mmpt.evaluation.training_page import write_training_page
 from mmpt.model.backbone import build_backbone
 from mmpt.model.forward import check_head
 from mmpt.model.leak import require_no_leak
@@ -81,6 +82,8 @@ def train(config: PretrainConfig, ranks: World) -> int:
                 save_checkpoint(engine, step, loader.state_dict(), config, ranks, saving)
             if result.stop:
                 return 128 + result.stop
+    if ranks.rank == 0:
+        print(write_training_page(config.output))
     return 0
 
 

@@ -30,13 +30,20 @@ _CURVES = {
 
 def training_plot(metrics: Path, title: str) -> bytes:
     """Loss curves over steps from a JSON lines file, on a logarithmic axis."""
-    lines = [_flat(json.loads(line)) for line in metrics.read_text(encoding="utf-8").splitlines() if line]
+    lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines() if line]
+    return curves_plot(lines, _CURVES, title, logarithmic=True)
+
+
+def curves_plot(lines: Sequence[dict], curves: dict[str, str], title: str, logarithmic: bool) -> bytes:
+    """Of logged lines, each with its `step`, those of the `curves` (key, "a.b" for one in a mapping → label) that they have."""
+    flat = [_flat(line) for line in lines]
     figure, axes = _axes(title)
-    for key, label in _CURVES.items():
-        points = [(line["step"], line[key]) for line in lines if line.get(key, 0) > 0]
+    for key, label in curves.items():
+        points = [(line["step"], line[key]) for line in flat if key in line and (line[key] > 0 or not logarithmic)]
         if points:
-            axes.plot(*zip(*points, strict=True), label=label, linewidth=1.6)
-    axes.set_yscale("log")
+            axes.plot(*zip(*points, strict=True), label=label, linewidth=1.6, marker="." if len(points) == 1 else None)
+    if logarithmic:
+        axes.set_yscale("log")
     axes.set_xlabel("step")
     if axes.lines:
         axes.legend(frameon=False)

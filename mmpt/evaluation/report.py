@@ -115,7 +115,8 @@ def data_uri(media_type: str, data: bytes) -> str:
 def figure_tiles(figures: Mapping[str, float], meanings: Mapping[str, str]) -> str:
     """A tile for each of the `figures` that has a meaning, in the order of the meanings."""
     known = [(figures[name], meaning) for name, meaning in meanings.items() if name in figures]
-    return "".join(f'<div class="card tile"><b>{value:.3g}</b>{html.escape(meaning)}</div>' for value, meaning in known)
+    shown = [(f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}", meaning) for value, meaning in known]
+    return "".join(f'<div class="card tile"><b>{value}</b>{html.escape(meaning)}</div>' for value, meaning in shown)
 
 
 def plot_cards(plots: Sequence[bytes]) -> str:

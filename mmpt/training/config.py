@@ -26,11 +26,12 @@ STAGES = (0, 1, 2, 3)
 
 
 class DataSource(Schema):
-    """A folder of token shards, a path or an fsspec URL, and how often an epoch passes over it (2.5: twice, and a random half
-    once more)."""
+    """A folder of token shards, a path or an fsspec URL, how often an epoch passes over it (2.5: twice, and a random half once
+    more), and the factor on the loss of its documents (`loss`; 0: read, never learned)."""
 
     path: str
     weight: float = pydantic.Field(default=1.0, gt=0)
+    loss: float = pydantic.Field(default=1.0, ge=0)
 
 
 class LoadingConfig(Schema):

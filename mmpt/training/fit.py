@@ -55,6 +55,14 @@ class FitConfig(OptimizationConfig):
     save_every: int = pydantic.Field(default=500, ge=1)
     log_every: int = pydantic.Field(default=20, ge=1)
 
+    @pydantic.field_validator("deepspeed")
+    @classmethod
+    def _whole_weights(cls, options: dict) -> dict:
+        # Their losses read weights outside of the modules that hold them, where ZeRO 3 has left nothing.
+        if options.get("zero_optimization", {}).get("stage", 0) > 2:
+            raise ValueError("ZeRO stage 3 is not supported for tokenizers, expected one of 0, 1, 2")
+        return options
+
 
 class _Step(nn.Module):
     """What DeepSpeed wraps: a batch in, the terms of its loss out."""

@@ -46,6 +46,7 @@ def open_loader(
     return Loader(
         sources,
         mixture=mixture,
+        loss=[source.loss for source in config.data],
         pack_tokens=config.pack_tokens,
         packs_per_step=config.packs_per_step,
         max_images=loading.max_images,

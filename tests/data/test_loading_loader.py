@@ -326,3 +326,23 @@ def test_a_stalled_read_ends_the_loop_and_says_where(sources, monkeypatch):
     with pytest.raises(DataError, match=r"nothing was loaded for 0.2 s: step 1 reads from .*shard-0000"):
         next(iter(loader))
     waiting.set()
+
+
+def test_the_loss_of_a_source_has_a_factor_and_nothing_else_changes(sources):
+    plain, weighted = (
+        next(iter(Loader(sources, **SETTINGS, **changes))) for changes in ({}, {"loss": [0.5, 3.0]})
+    )  # fmt: skip
+    factors = {"first": 0.5, "second": 3.0}
+    for one, other in zip(plain, weighted, strict=True):
+        assert one.document_ids == other.document_ids and np.array_equal(one.input_ids, other.input_ids)
+        lengths = one.cu_seqlens.diff().tolist()
+        each = np.repeat([factors[name.partition("-")[0]] for name in one.document_ids], lengths)
+        assert np.allclose(other.weights[0], one.weights[0].numpy() * each)
+    assert {name.partition("-")[0] for batch in plain for name in batch.document_ids} == {"first", "second"}
+
+
+def test_a_step_can_be_read_without_the_ones_before_it(sources):
+    loader = Loader(sources, **SETTINGS)
+    steps = [[digest(batch) for batch in batches] for _, batches in zip(range(7), loader, strict=False)]
+    for step in (7, 1, 4):
+        assert [digest(batch) for batch in loader.read_step(step)] == steps[step - 1]

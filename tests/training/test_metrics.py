@@ -3,9 +3,12 @@
 import json
 import math
 
+import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from mmpt.errors import DataError
+from mmpt.evaluation.training_page import write_training_page
 from mmpt.training.config import OptimizationConfig
 from mmpt.training.distributed import World
 from mmpt.training.metrics import metrics
@@ -46,3 +49,18 @@ def test_lines_spikes_and_the_board(tmp_path):
     with metrics(tmp_path, config, WORLD, 26):  # resumed before the spike
         pass
     assert (tmp_path / "spikes.jsonl").read_text() == ""
+
+
+def test_the_page_of_a_run_holds_its_figures_and_loads_nothing(tmp_path):
+    config = OptimizationConfig(steps=30, learning_rate=0.1, log_every=5)
+    with metrics(tmp_path, config, WORLD, 0) as log:
+        for step in range(1, 31):
+            loss = 50.0 if step == 27 else 2.0
+            figures = {"loss": loss, "nll": {"text": loss, "speech": 3.0}, "accuracy": {"text": 0.0}, "gradient_norm": 1.0}
+            log.log(step, figures, {"tokens": 10})
+    (tmp_path / "recipe.yaml").write_text("output: a<b")
+    content = write_training_page(tmp_path).read_text()
+    assert "Step 30" in content and "tokens a second" in content and "Spikes of the loss" in content and "a&lt;b" in content
+    assert "http" not in content.replace("http://www.w3.org", "")
+    with pytest.raises(DataError, match="no line yet"):
+        write_training_page(tmp_path / "nothing")

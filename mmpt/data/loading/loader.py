@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -50,7 +50,8 @@ class Loader:
     depends on neither the number of ranks nor that of workers, nor on when the run was interrupted. The last step of an epoch
     is filled from the next one. An epoch is planned in blocks of about `block_documents`, when they are reached.
 
-    `mixture` holds a weight for each source (see `epoch_documents`), None: each once an epoch. A pack holds whole documents of
+    `mixture` holds a weight for each source (see `epoch_documents`), None: each once an epoch; `loss` a factor on the loss
+    weights of each source's documents. A pack holds whole documents of
     at most `pack_tokens` tokens and, where it is given, `max_images` pictures; `long_documents` says whether longer ones are
     dropped or split between their parts. `epochs` ends the iteration after the step that holds the last pack of so many
     epochs; None: never. `workers` threads read ahead (0: none), and where nothing comes for `timeout` seconds the loop ends
@@ -68,6 +69,7 @@ class Loader:
         sources: list[TokenShards],
         *,
         mixture: list[float] | None = None,
+        loss: list[float] | None = None,
         pack_tokens: int,
         packs_per_step: int,
         seed: int,
@@ -103,7 +105,7 @@ class Loader:
             "window": WINDOW,
         }
         self._rank, self._world_size, self._epochs = rank, world_size, epochs
-        self._workers, self._timeout = workers, timeout
+        self._workers, self._timeout, self._loss = workers, timeout, loss or [1.0] * len(sources)
         self._shards = [source.shard_documents for source in sources]
         self._documents = epoch_documents(self._shards, self._settings["mixture"])
         self._blocks = block_count(self._documents, block_documents)
@@ -195,7 +197,8 @@ class Loader:
                 except DataError as problem:
                     lost.append(lost_document(problem))
                     continue
-                found.append(document if end - start == len(document.ids) else _piece(document, start, end))
+                piece = document if end - start == len(document.ids) else _piece(document, start, end)
+                found.append(_weighted(piece, self._loss[source]))
             batches.append(pack(found or [self._nothing()]))
         return batches, asked, lost
 
@@ -233,6 +236,13 @@ class Loader:
 def _piece(document: TokenDocument, start: int, end: int) -> TokenDocument:
     weights = None if document.weights is None else document.weights[start:end]
     return TokenDocument(f"{document.id}#{start}", document.source, document.ids[start:end], weights)
+
+
+def _weighted(document: TokenDocument, factor: float) -> TokenDocument:
+    if factor == 1.0:
+        return document
+    own = np.ones(len(document.ids), dtype=np.float32) if document.weights is None else document.weights
+    return replace(document, weights=own * np.float32(factor))
 
 
 def _content(source: TokenShards) -> str:
