@@ -1,7 +1,7 @@
 """Packs: rows of whole documents under a token budget, planned from lengths alone, and the tensors made of them."""
 
 from bisect import bisect_left, bisect_right, insort
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from typing import NamedTuple, Self
 
@@ -136,9 +136,9 @@ class PackedBatch:
     document_ids: tuple[str, ...]
 
     def to(self, device: torch.device | str) -> Self:
-        """The same batch with its tensors on `device`."""
-        values = (getattr(self, field.name) for field in fields(self))
-        return type(self)(*(value.to(device) if isinstance(value, torch.Tensor) else value for value in values))
+        """The same batch with its rows on `device`; `cu_seqlens` stay where they are, since the host alone reads them."""
+        rows = ("input_ids", "targets", "weights", "position_ids")
+        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in rows})
 
 
 def pack(documents: list[TokenDocument]) -> PackedBatch:
