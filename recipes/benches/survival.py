@@ -1,4 +1,5 @@
-"""What a run survives: kills, another number of ranks, damaged checkpoints; and how much room a checkpoint takes.
+"""What a run survives: kills, another number of ranks, packs cut among ranks, damaged checkpoints; and how much room a
+checkpoint takes.
 
     OMP_NUM_THREADS=1 python recipes/benches/survival.py [RUNS]
 
@@ -19,13 +20,18 @@ from contextlib import redirect_stderr
 from pathlib import Path
 
 import numpy as np
+import torch
 import yaml
+from safetensors.torch import load_file, save_file
 
+from mmpt.data.loading.packing import pack
 from mmpt.data.shards.tokens import TokenDocument
 from mmpt.data.shards.write import TokenShardWriter
 from mmpt.errors import CheckpointError
 from mmpt.model.backbone import BackboneConfig, build_backbone
+from mmpt.model.forward import weighted_loss
 from mmpt.model.loading import FORMAT
+from mmpt.model.sequence import cut
 from mmpt.results import Figure, report
 from mmpt.storage import check_folder, write_bytes
 from mmpt.training.checkpoint import newest_checkpoint
@@ -46,7 +52,7 @@ def main() -> None:
     shutil.rmtree(runs, ignore_errors=True)
     runs.mkdir(parents=True)
     write_shards(runs / "tokens")
-    parts: tuple[Callable[[Path], Iterator[Figure]], ...] = (resumed, elastic, killed, flipped, room)
+    parts: tuple[Callable[[Path], Iterator[Figure]], ...] = (resumed, elastic, shared, killed, flipped, room)
     figures = [figure for part in parts for figure in part(runs)]
     sys.exit(0 if report(figures, ROOT / "recipes" / "results" / "training_survival.json") else 1)
 
@@ -187,6 +193,37 @@ def flipped(runs: Path) -> Iterator[Figure]:
         assert newest_checkpoint(run, ranks) == newest
     yield Figure("random bit flips in a checkpoint", FLIPS)
     yield Figure("flips not detected, or the checkpoint before not taken", undetected, 0, at_most=True)
+
+
+def shared(runs: Path) -> Iterator[Figure]:
+    """A pack with a document across the cut, whole and shared by two ranks: loss and gradients."""
+    found = []
+    for ranks in (1, 2):
+        path = runs / f"shared-{ranks}.safetensors"
+        torch.multiprocessing.spawn(gradients, (ranks, random.randint(20_000, 32_000), path), nprocs=ranks)
+        found.append(load_file(path))
+    whole, cut_up = found
+    largest = max(float((whole[name] - cut_up[name]).abs().max() / whole[name].abs().max().clamp_min(1)) for name in whole)
+    yield Figure("largest difference of loss and gradients, a pack shared by 2 ranks", largest, 1e-6, at_most=True)
+
+
+def gradients(rank: int, ranks: int, port: int, path: Path) -> None:
+    """Write the loss and all gradients of one pack, summed over the ranks that share it."""
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(ranks), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    draw = np.random.default_rng(3)
+    documents = [draw.integers(0, VOCABULARY.size, length).astype(np.uint16) for length in (101, 300, 77, 50)]
+    batch = pack([TokenDocument(str(number), "bench", ids) for number, ids in enumerate(documents)])
+    with world() as own:
+        own = own.sharing(ranks)
+        model = build_backbone(BackboneConfig(config=BACKBONE), VOCABULARY.size, seed=0)
+        given = batch if own.sequence is None else cut(batch, own.sequence)
+        loss = weighted_loss(model, given, torch.ones(4), VOCABULARY, own.sequence).loss_sum / batch.weights.sum()
+        loss.backward()
+        found = {name: own.sum(parameter.grad) for name, parameter in model.named_parameters()}
+        found["loss"] = own.sum(loss.detach().double().reshape(1))
+        if rank == 0:
+            save_file(found, path)
 
 
 def room(runs: Path) -> Iterator[Figure]:
