@@ -11,8 +11,8 @@ import torch.distributed as dist
 
 EXIT = 70
 BEAT = 1.0
-DEAD_AFTER = 30.0
-"""Seconds without a beat after which a rank is taken for dead; where torchrun started it, that is quicker."""
+DEAD_AFTER = 60.0
+"""Seconds without a beat after which a rank that had begun is taken for dead; torchrun notices the end of a process sooner."""
 
 
 class Watch:
@@ -45,11 +45,12 @@ class Watch:
                     seen[other], since[other] = value, now
             done = {other: value.split("|", 2) for other, value in found.items() if value}
             for other, value in found.items():
-                if now - since[other] > DEAD_AFTER and value.split("|", 2)[-1] != "done":
+                if value and now - since[other] > DEAD_AFTER and value.split("|", 2)[-1] != "done":
                     self._end(f"rank {other} has given no sign of life for {DEAD_AFTER:.0f} s; it was {_doing(done, other)}")
             if (current := {other: parts[1:] for other, parts in done.items()}) != marks:
                 marks, moved = current, now
-            working = {other: int(parts[1]) for other, parts in done.items() if parts[2] != "done"}
+            working = {other: int(done[other][1]) if other in done else -1 for other in found}
+            working = {other: count for other, count in working.items() if other not in done or done[other][2] != "done"}
             if now - moved > self._stall and working:
                 least = min(working.values())
                 late = ", ".join(f"rank {other} ({_doing(done, other)})" for other, count in working.items() if count == least)

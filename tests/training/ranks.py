@@ -242,6 +242,22 @@ def shared_gradients(folder: Path, size: int) -> dict:
     return {"codes": launch(size, work), "file": str(result), "tokens": batch.input_ids.numel()}
 
 
+def staged_finetuning(folder: Path) -> dict:
+    """On the text model: the new rows alone, then with adapters, under ZeRO 3; then a run that goes on with both."""
+    each = [{"name": "rows", "adapter": None, "steps": 2}, {"name": "both", "steps": 3}]
+    content = {"backbone": {"path": str(folder / "text-model")}, "new_rows": True, "adapter": {"rank": 2}, "warmup_steps": 0}
+    config = parse_config(settings(folder, "both-stages", 3, **content, stages=each), FinetuneConfig, "stages")
+    train = recipe("finetune")
+    codes = [launch(2, lambda ranks: max(train(stage, ranks) for stage in stages(config)))]
+    saved = [folder / "both-stages" / "rows" / "checkpoints" / "step-00000002"]
+    saved.append(folder / "both-stages" / "both" / "checkpoints" / "step-00000003")
+    more = {"from": str(saved[-1]), "new_rows": True, "warmup_steps": 0, "steps": 3}
+    config = parse_config(settings(folder, "more", 0, **more), FinetuneConfig, "more")
+    codes.append(launch(1, lambda ranks: train(config, ranks)))
+    saved.append(folder / "more" / "checkpoints" / "step-00000003")
+    return {"codes": codes, "saved": list(map(str, saved)), "files": [sorted(os.listdir(checkpoint)) for checkpoint in saved]}
+
+
 def watched_run(folder: Path, how: str) -> dict:
     """Rank 1 dies, or does not come back, in step 3 of a run on two ranks: exit codes, what rank 0 said, seconds it took."""
     config = pretrain(folder, f"watched-{how}", 0, stall_timeout=4.0, save_every=100, steps=99, packs_per_step=2)
@@ -421,6 +437,7 @@ def main(folder: Path) -> None:
     results |= {f"checkpointed-{stage}": one_step(folder, 2, stage, activation_checkpointing=True) for stage in (0, 3)}
     results["lonely"] = one_modality_each(folder)
     results["rehearsals"] = rehearsals(folder)
+    results["staged-finetuning"] = staged_finetuning(folder)
     results |= {how: watched_run(folder, how) for how in ("dies", "stalls")}
     results["stages"] = staged(folder)
     results |= {f"shared-{size}": shared_gradients(folder, size) for size in (1, 2, 4)}

@@ -156,6 +156,20 @@ def test_stages_of_a_run(results):
     assert (last["model.embed_tokens.weight"] - rows["model.embed_tokens.weight"]).abs().max() < 0.01
 
 
+def test_stages_of_finetuning_hand_on_new_rows_and_adapters(results):
+    run = results["staged-finetuning"]
+    assert run["codes"] == [[0, 0], [0]]
+    assert ["adapter" in files for files in run["files"]] == [False, True, True]
+    rows = [load_file(Path(path) / "new_rows.safetensors")["embedding"] for path in run["saved"]]
+    # At most three steps of Adam from one to the next: each starts from the one before, and learns.
+    for before, after in zip(rows[:-1], rows[1:], strict=True):
+        assert 0 < (after - before).abs().max() <= 3 * 0.02 * 1.1
+    first, second = (load_file(Path(path) / "adapter" / "adapter_model.safetensors") for path in run["saved"][1:])
+    name = next(name for name in first if "lora_B" in name)
+    assert first[name].abs().max() > 0 and 0 < (second[name] - first[name]).abs().max() <= 3 * 0.02 * 1.1
+    assert len(load_model(Path(run["saved"][-1]))[0].get_input_embeddings().weight) == ranks.VOCABULARY.size
+
+
 @pytest.mark.parametrize("size", [2, 4])
 def test_loss_and_gradients_of_a_shared_pack_are_those_of_a_whole_one(results, size):
     one, shared = results["shared-1"], results[f"shared-{size}"]
