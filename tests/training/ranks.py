@@ -260,7 +260,8 @@ def staged_finetuning(folder: Path) -> dict:
 
 def watched_run(folder: Path, how: str) -> dict:
     """Rank 1 dies, or does not come back, in step 3 of a run on two ranks: exit codes, what rank 0 said, seconds it took."""
-    config = pretrain(folder, f"watched-{how}", 0, stall_timeout=4.0, save_every=100, steps=99, packs_per_step=2)
+    stall = {"dies": 60.0, "stalls": 4.0}[how]
+    config = pretrain(folder, f"watched-{how}", 0, stall_timeout=stall, save_every=100, steps=99, packs_per_step=2)
     train, log = recipe("pretrain"), folder / f"watched-{how}.log"
 
     def work(ranks) -> int:
@@ -271,6 +272,7 @@ def watched_run(folder: Path, how: str) -> dict:
         def failing(engine, batches, at, *rest):
             if ranks.rank and at == 3:
                 if how == "dies":
+                    time.sleep(3)  # until it has been seen alive
                     os.kill(os.getpid(), signal.SIGKILL)
                 time.sleep(1000)
             return step(engine, batches, at, *rest)

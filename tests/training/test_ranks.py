@@ -128,7 +128,7 @@ def test_ranks_without_a_modality_train_on_under_zero_3(results):
 )
 def test_a_rank_that_dies_or_stalls_ends_the_run_with_its_name(results, how, codes, message):
     run = results[how]
-    assert run["codes"] == codes and run["seconds"] < 40
+    assert run["codes"] == codes and run["seconds"] < 50
     assert f"error: the run is ended: {message}" in run["said"]
 
 
