@@ -120,15 +120,16 @@ def test_ranks_without_a_modality_train_on_under_zero_3(results):
 
 
 @pytest.mark.parametrize(
-    ("how", "codes", "message"),
+    ("how", "message"),
     [
-        ("dies", [70, -9], "rank 1 has given no sign of life for 5 s; it was "),
-        ("stalls", [70, 70], "nothing has moved for 4 s; behind the others: rank 1 (waiting for data)"),
+        ("dies", "rank 1 has given no sign of life for 5 s; it was "),
+        ("stalls", "nothing has moved for 4 s; behind the others: rank 1 (waiting for data)"),
     ],
 )
-def test_a_rank_that_dies_or_stalls_ends_the_run_with_its_name(results, how, codes, message):
+def test_a_rank_that_dies_or_stalls_ends_the_run_with_its_name(results, how, message):
     run = results[how]
-    assert run["codes"] == codes and run["seconds"] < 50
+    # Whoever notices first ends with 70; another may see its connection break before it notices too.
+    assert 70 in run["codes"] and 0 not in run["codes"] and run["seconds"] < 50
     assert f"error: the run is ended: {message}" in run["said"]
 
 
