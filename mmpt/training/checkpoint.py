@@ -51,10 +51,18 @@ def save_checkpoint(
     `frozen` is the folder with `backbone`/ and its hashes, where that is not trained: the rest of the model is what is saved.
     """
     tensors = weights(engine, everything=frozen is None)
+    vocabulary = engine.module.vocabulary
+    # Here and not beside the training: under ZeRO 3, whoever looks at a weight during a forward pass gathers it from all ranks.
+    written = _folder(config.output) / f".step-{step:08d}.{os.getpid()}.model.tmp"
+    if world.rank == 0:
+        written.mkdir(parents=True)
+        _write_model(engine.module.model, tensors, written, frozen)
 
     def write(folder: Path) -> None:
-        _write_model(engine.module.model, tensors, folder, frozen)
-        engine.module.vocabulary.save(folder)
+        for path in list(written.iterdir()):
+            os.replace(path, folder / path.name)
+        written.rmdir()
+        vocabulary.save(folder)
         write_recipe(config, folder)
         for name, tokenizer in config.tokenizers.items():
             link_tree(tokenizer, folder / name)
@@ -77,8 +85,8 @@ def publish(
 ) -> Path:
     """Publish `run`/checkpoints/step-…, of format `form`: what `write` puts into the folder, the optimizer's state, and `state`.
 
-    Every rank calls it; rank 0 writes, by `saving`, from copies: training may go on as soon as this returns. `known`: hashes of
-    files that are links. Older checkpoints beyond `config.keep` are removed.
+    Every rank calls it; rank 0 writes, by `saving`, from copies: training may go on as soon as this returns. `write` must not
+    look at the model. `known`: hashes of files that are links. Older checkpoints beyond `config.keep` are removed.
     """
     tensors = optimizer_tensors(engine)
     final = _folder(run) / f"step-{step:08d}"

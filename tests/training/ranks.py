@@ -130,10 +130,11 @@ def killed_while_saving(step: int, train: Callable, config) -> Callable:
         save = checkpoints.save_checkpoint
 
         def dying_save(engine, at: int, *arguments, **options) -> Path:
-            saved = save(engine, at, *arguments, **options)
-            if ranks.rank and at == step:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return saved
+            try:
+                return save(engine, at, *arguments, **options)
+            finally:  # also where rank 0 is gone already
+                if ranks.rank and at == step:
+                    os.kill(os.getpid(), signal.SIGKILL)
 
         train.__globals__["save_checkpoint"] = dying_save
         return train(config, ranks)
