@@ -19,7 +19,8 @@ from mmpt.storage import read_json, write_json
 
 FORMAT = "mmpt-vocabulary/1"
 FILE = "vocabulary.json"
-SPECIAL = ("<|begin|>", "<|end|>", "<|image|>", "<|/image|>", "<|speech|>", "<|/speech|>")
+SPECIAL = ("<|begin|>", "<|end|>", "<|image|>", "<|/image|>", "<|speech|>", "<|/speech|>", "<|feature|>")
+"""`<|feature|>` stands where a row of continuous features comes in; it is never generated."""
 MODALITIES = ("text", "special", "image", "speech")
 
 
@@ -89,6 +90,10 @@ class Vocabulary:
         """Codes of one utterance → `<|speech|>` ids `<|/speech|>`."""
         return self._block("<|speech|>", codes, self.speech_offset, self.speech_codes, "<|/speech|>")
 
+    def encode_features(self, kind: str, slots: int) -> list[int]:
+        """Of a picture or an utterance ("image", "speech") that enters as `slots` rows of features: its marks and their slots."""
+        return [self.special(f"<|{kind}|>"), *[self.special("<|feature|>")] * slots, self.special(f"<|/{kind}|>")]
+
     def _block(self, opening: str, codes: np.ndarray, offset: int, size: int, closing: str) -> list[int]:
         codes = np.asarray(codes, dtype=np.int64)
         if codes.size and (codes.min() < 0 or codes.max() >= size):
@@ -96,7 +101,8 @@ class Vocabulary:
         return [self.special(opening), *(codes + offset).tolist(), self.special(closing)]
 
     def split(self, ids: list[int]) -> list[tuple[str, np.ndarray]]:
-        """Cut a sequence into blocks: ("text", ids), ("image", codes), ("speech", codes) in order; begin and end vanish.
+        """Cut a sequence into blocks in order: ("text", ids), ("image", codes), ("speech", codes), and ("image features", ids) or
+        ("speech features", ids) where a block holds slots; begin and end vanish.
 
         Raises `VocabularyError` where the sequence breaks the grammar (an opening without its closing, a code outside its
         block, a picture of the wrong length). A sequence that stops inside a block is such a break.
@@ -104,6 +110,7 @@ class Vocabulary:
         blocks: list[tuple[str, np.ndarray]] = []
         inside: str | None = None
         run: list[int] = []
+        slots = 0
         offsets = {"text": 0, "image": self.image_offset, "speech": self.speech_offset}
 
         def flush(name: str) -> None:
@@ -119,11 +126,18 @@ class Vocabulary:
                     flush("text")
                     inside = mark[2:-2]
                 elif inside is not None and mark == f"<|/{inside}|>":
-                    if inside == "image" and len(run) != self.codes_per_image:
+                    if inside == "image" and slots == 0 and len(run) != self.codes_per_image:
                         problem = f"a picture of {len(run)} codes, expected {self.codes_per_image}"
                         raise VocabularyError(f"position {position}: {problem}")
-                    flush(inside)
-                    inside = None
+                    if slots and run:
+                        raise VocabularyError(f"position {position}: {slots} slots of features and {len(run)} codes in one block")
+                    if slots:
+                        blocks.append((f"{inside} features", np.full(slots, self.special("<|feature|>"))))
+                    else:
+                        flush(inside)
+                    inside, slots = None, 0
+                elif inside is not None and mark == "<|feature|>":
+                    slots += 1
                 elif inside is None and mark in ("<|begin|>", "<|end|>"):
                     flush("text")
                 else:

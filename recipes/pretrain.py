@@ -22,12 +22,13 @@ from mmpt.training.checkpoint import newest_checkpoint, restore_training, save_c
 from mmpt.training.config import PretrainConfig
 from mmpt.training.distributed import World, watched, world
 from mmpt.training.engine import build_engine
+from mmpt.training.inputs import open_inputs
 from mmpt.training.metrics import metrics, step_amounts, step_figures
 from mmpt.training.plan import model_lines, rehearse
 from mmpt.training.signals import StopRequest
 from mmpt.training.sources import open_loader, open_sources, sample
 from mmpt.training.stages import stages
-from mmpt.training.step import train_step
+from mmpt.training.step import NonFiniteError, train_step
 from mmpt.vocabulary import check_same
 
 
@@ -56,14 +57,16 @@ def train(config: PretrainConfig, ranks: World) -> int:
         model, known = load_parts(checkpoint)
         check_same(vocabulary, str(config.data[0].path), known, str(checkpoint))
     check_head(model)
+    inputs = open_inputs(config, checkpoint, model.config.get_text_config().hidden_size, ranks)
     require_no_leak(model)
 
     if ranks.rank == 0:
         write_recipe(config, config.output)
-        print("\n".join(model_lines(model, config, ranks)))
-    engine = build_engine(model, vocabulary, config, ranks)
+        print("\n".join(model_lines(model, config, ranks, inputs)))
+    engine = build_engine(model, vocabulary, config, ranks, inputs)
     state = restore_training(engine, checkpoint) if checkpoint else {"step": 0, "loader": None}
-    loader = open_loader(config, sources, rank=ranks.reader[0], world_size=ranks.reader[1], state=state["loader"])
+    rank, readers = ranks.reader
+    loader = open_loader(config, sources, rank=rank, world_size=readers, state=state["loader"], inputs=inputs)
     if ranks.rank == 0:
         print(f"from step {state['step']}, data: {loader.describe()}", flush=True)
 
@@ -75,8 +78,11 @@ def train(config: PretrainConfig, ranks: World) -> int:
         for step, batches in zip(range(state["step"] + 1, config.steps + 1), log.waiting(loader), strict=False):
             if step in config.skip_steps:
                 continue
-            result = train_step(engine, batches, step, config, ranks, stop.number)
-            log.log(step, step_figures(result, config), step_amounts(result))
+            try:
+                result = train_step(engine, batches, step, config, ranks, stop.number)
+                log.log(step, step_figures(result, config), step_amounts(result))
+            except NonFiniteError as problem:
+                result = log.skip(step, problem)
             saving.check()
             if step % config.save_every == 0 or step == config.steps or result.stop:
                 save_checkpoint(engine, step, loader.state_dict(), config, ranks, saving)

@@ -41,7 +41,7 @@ def test_split_inverts_encoding(blocks):
 
 def test_ranges_cover_all_ids_once_and_modality_follows_them():
     spans = VOCABULARY.ranges()
-    assert [spans[name] for name in MODALITIES] == [(0, 100), (100, 106), (106, 122), (122, 154)]
+    assert [spans[name] for name in MODALITIES] == [(0, 100), (100, 107), (107, 123), (123, 155)]
     expected = [index for index, name in enumerate(MODALITIES) for _ in range(*spans[name])]
     assert VOCABULARY.modality(np.arange(VOCABULARY.size)).tolist() == expected
     for wrong in (-1, VOCABULARY.size):

@@ -1,22 +1,26 @@
 """Document shards to token shards: each document through the tokenizers, as one or several arranged sequences."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
+import pydantic
 from rich.progress import Progress
 
 from mmpt.config import Schema
 from mmpt.data.arrange import Arrangement, arrange, as_it_stands
 from mmpt.data.engine.run import RunConfig, Summary, write_set
 from mmpt.data.lost import Lost
-from mmpt.data.shards.tokens import TokenDocument
+from mmpt.data.shards.tokens import Medium, MediumKind, TokenDocument
 from mmpt.data.sources import shards
 from mmpt.data.sources.base import Unit
-from mmpt.document import Document, Text
+from mmpt.document import Document, Image, Part, Speech, Text
 from mmpt.errors import DataError
+from mmpt.media import decode_image, decode_speech
 from mmpt.tokenizers.multimodal import MultimodalTokenizer
 from mmpt.vocabulary import Vocabulary
 
@@ -25,12 +29,18 @@ BATCH = 256
 
 class ToTokensConfig(Schema):
     """Folders of the tokenizers (`text` may be a Hugging Face name), and the sequences to make of each document (of the
-    first `documents`, all by default)."""
+    first `documents`, all by default).
+
+    `features`: how many rows a connector gives for a picture (`image`) or an utterance (`speech`). One of such a kind enters as
+    features where it is not learned (its loss weight is 0) or has no tokenizer here: the sample then keeps its bytes, and has as
+    many slots.
+    """
 
     text: str
     speech: Path | None = None
     image: Path | None = None
     arrangements: tuple[Arrangement, ...] = ()
+    features: dict[MediumKind, pydantic.PositiveInt] = {}
     documents: int | None = None
 
 
@@ -84,11 +94,11 @@ def read(job: _Job, unit: Unit) -> Iterator[TokenDocument | Lost]:
         yield from (one for one in batch if isinstance(one, Lost))
         documents = [one for one in batch if isinstance(one, Document)]
         try:
-            yield from list(token_documents(documents, tokenizer, arrangements))
+            yield from list(token_documents(documents, tokenizer, arrangements, job.spec.features))
         except DataError:  # one of them: which?
             for document in documents:
                 try:
-                    yield from list(token_documents([document], tokenizer, arrangements))
+                    yield from list(token_documents([document], tokenizer, arrangements, job.spec.features))
                 except DataError as problem:
                     yield Lost(f"{shard['name']}: {document.id}", str(problem), document.id)
 
@@ -100,28 +110,74 @@ def _tokenizer(config: ToTokensConfig) -> MultimodalTokenizer:
 
 
 def token_documents(
-    documents: Iterable[Document], tokenizer: MultimodalTokenizer, arrangements: Sequence[Arrangement] = ()
+    documents: Iterable[Document],
+    tokenizer: MultimodalTokenizer,
+    arrangements: Sequence[Arrangement] = (),
+    features: Mapping[MediumKind, int] = MappingProxyType({}),
 ) -> Iterator[TokenDocument]:
     """One `TokenDocument` for each document and arrangement that fits it; without arrangements, each document as it stands.
 
     Ids are `<|begin|>` parts `<|end|>`; each id carries the loss weight of its part. A part's ids are computed once, however
-    many arrangements use it.
+    many arrangements use it. `features`: see `ToTokensConfig`.
     """
-    prompts = [Text(arrangement.prompt) for arrangement in arrangements if arrangement.prompt]
-    prompt_ids = {part.text: ids for part, ids in zip(prompts, tokenizer.encode([prompts])[0], strict=True)}
     stream = iter(documents)
     while batch := list(islice(stream, BATCH)):
-        encoded = tokenizer.encode([document.parts for document in batch])
-        for document, ids_of_parts in zip(batch, encoded, strict=True):
-            ids_of = {id(part): ids for part, ids in zip(document.parts, ids_of_parts, strict=True)}
-            for number, arrangement in enumerate(arrangements or [None]):
-                sequence = arrange(document, arrangement) if arrangement else as_it_stands(document)
-                if sequence is not None:
-                    pieces = [(ids_of[id(part)] if id(part) in ids_of else prompt_ids[part.text], w) for part, w in sequence]
-                    yield _token_document(f"{document.id}/{number}", document.source, pieces, tokenizer.vocabulary)
+        found = [list(_sequences(document, arrangements)) for document in batch]
+        slots = partial(_slots, tokenizer=tokenizer, features=features)
+        coded = [
+            {id(part): part for _, sequence in sequences for part, weight in sequence if not slots(part, weight)}
+            for sequences in found
+        ]
+        encoded = tokenizer.encode([list(parts.values()) for parts in coded])
+        for document, sequences, parts, ids in zip(batch, found, coded, encoded, strict=True):
+            ids_of = dict(zip(parts, ids, strict=True))
+            for number, sequence in sequences:
+                pieces = [_Piece(part, weight, ids_of.get(id(part)), slots(part, weight)) for part, weight in sequence]
+                yield _token_document(f"{document.id}/{number}", document.source, pieces, tokenizer.vocabulary)
 
 
-def _token_document(name: str, source: str, pieces: list[tuple[list[int], float]], vocabulary: Vocabulary) -> TokenDocument:
-    ids = [vocabulary.special("<|begin|>"), *(i for piece, _ in pieces for i in piece), vocabulary.special("<|end|>")]
-    weights = [0.0, *(weight for piece, weight in pieces for _ in piece), pieces[-1][1] if pieces else 0.0]
-    return TokenDocument(name, source, np.array(ids), np.array(weights, dtype=np.float32))
+class _Piece(NamedTuple):
+    """A part of a sequence: its `ids`, or how many `slots` its features take."""
+
+    part: Part
+    weight: float
+    ids: list[int] | None
+    slots: int
+
+
+def _sequences(document: Document, arrangements: Sequence[Arrangement]) -> Iterator[tuple[int, list[tuple[Part, float]]]]:
+    for number, arrangement in enumerate(arrangements or [None]):
+        sequence = arrange(document, arrangement) if arrangement else as_it_stands(document)
+        if sequence is not None:
+            yield number, sequence
+
+
+def _slots(part: Part, weight: float, tokenizer: MultimodalTokenizer, features: Mapping[MediumKind, int]) -> int:
+    """Rows of features as which `part` enters; 0: it enters as ids."""
+    if isinstance(part, Text):
+        return 0
+    kind = "image" if isinstance(part, Image) else "speech"
+    return features[kind] if kind in features and (weight == 0 or getattr(tokenizer, kind) is None) else 0
+
+
+def _token_document(name: str, source: str, pieces: list[_Piece], vocabulary: Vocabulary) -> TokenDocument:
+    ids, weights, media = [vocabulary.special("<|begin|>")], [0.0], []
+    for part, weight, own, slots in pieces:
+        if slots:
+            _check(part)
+            kind = "image" if isinstance(part, Image) else "speech"
+            media.append(Medium(kind, part.suffix, part.data, len(ids) + 1, slots))
+            own, weight = vocabulary.encode_features(kind, slots), 0.0
+        ids += own
+        weights += [weight] * len(own)
+    ids.append(vocabulary.special("<|end|>"))
+    weights.append(next((weight for _, weight, _, slots in reversed(pieces) if not slots), 0.0))
+    return TokenDocument(name, source, np.array(ids), np.array(weights, dtype=np.float32), tuple(media))
+
+
+def _check(part: Image | Speech) -> None:
+    """Raise `DataError` where a medium cannot be decoded: here, and not in the middle of a training."""
+    if isinstance(part, Image):
+        decode_image(part.data)
+    else:
+        decode_speech(part.data)

@@ -138,13 +138,13 @@ class _QueryConnector(nn.Module):
 
 
 def place(embeddings: Tensor, slots: Tensor, rows: Tensor) -> Tensor:
-    """`embeddings` [1, T, H] with `rows` [n, H], in order, where `slots` bool [1, T] holds; gradients go to both.
+    """`embeddings` [1, T, H] with `rows` [n, H] at the positions `slots` int64 [n]; gradients go to both.
 
     Raises `ValueError` where there are not as many rows as slots.
     """
-    if int(slots.sum()) != len(rows):
-        raise ValueError(f"{len(rows)} rows of features for {int(slots.sum())} slots")
-    return embeddings.masked_scatter(slots.unsqueeze(-1), rows.to(embeddings.dtype))
+    if len(slots) != len(rows):
+        raise ValueError(f"{len(rows)} rows of features for {len(slots)} slots")
+    return embeddings.index_copy(1, slots, rows.to(embeddings.dtype).unsqueeze(0))
 
 
 def connected(connector: Connector, features: Tensor | None, tokens: int = 4) -> tuple[Tensor, Tensor]:

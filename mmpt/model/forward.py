@@ -11,6 +11,7 @@ from mmpt.data.loading.packing import PackedBatch
 from mmpt.errors import ConfigError
 from mmpt.kernels.cross_entropy import weighted_linear_cross_entropy
 from mmpt.model.connectors import place
+from mmpt.model.feature_inputs import FeatureInputs
 from mmpt.model.new_rows import TwoTableHead
 from mmpt.model.packed_attention import no_mask
 from mmpt.model.sequence import SequenceGroup
@@ -62,7 +63,7 @@ def hidden_states(
 ) -> Tensor:
     """Last hidden states [1, T, H] of a packed row: `input_ids` and `position_ids` [1, T], `cu_seqlens` [documents + 1].
 
-    `features`: (slots bool [1, T], rows [slots, H]) of a connector, which stand where ids of any value are. `attention`:
+    `features`: (positions int64 [n], rows [n, H]) of a connector, which stand where ids of any value are. `attention`:
     `image_spans`, `attention_backend` and `sequence`, see `mmpt.model.packed_attention`.
     """
     given = {"input_ids": input_ids}
@@ -104,18 +105,25 @@ def weighted_loss(
     modality_weights: Tensor,
     vocabulary: Vocabulary,
     sequence: SequenceGroup | None = None,
+    inputs: FeatureInputs | None = None,
 ) -> LossParts:
     """`LossParts` of one pack, or with a `sequence` group of this rank's stretch of one (see `mmpt.model.sequence.cut`).
 
-    `modality_weights` [4] float32 in the order of `MODALITIES`, on the pack's device.
+    `modality_weights` [4] float32 in the order of `MODALITIES`, on the pack's device. `inputs`: what makes rows of the pack's
+    media.
     """
     options = {} if sequence is None else {"sequence": sequence}
+    zero = None
+    if inputs is not None:
+        options["features"], zero = inputs(batch.features)
     hidden = hidden_states(model, batch.input_ids, batch.position_ids, batch.cu_seqlens, **options)[0]
     tables = head_tables(model)
     weights, targets = target_weights(batch, modality_weights, vocabulary)[0], batch.targets[0]
     if torch.is_autocast_enabled(hidden.device.type):
         hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
     loss_sum, nll, correct = weighted_linear_cross_entropy(hidden, tables, targets, weights)
+    if zero is not None:
+        loss_sum = loss_sum + zero
     members = target_modalities(targets, vocabulary) == torch.arange(len(MODALITIES), device=targets.device).unsqueeze(1)
     members &= weights > 0
     return LossParts(loss_sum, weights.sum(), (members * nll).sum(dim=1), (members & correct).sum(dim=1), members.sum(dim=1))

@@ -31,7 +31,7 @@ class LayerFeatures(nn.Module):
 
 @contextmanager
 def placed(model: PreTrainedModel, places: Sequence[int], slots: Tensor, rows: Tensor) -> Iterator[None]:
-    """Inside, `model` finds `rows` [B, len(places), H] of B pictures in their `slots` bool [1, T], the i-th row of each from
+    """Inside, `model` finds `rows` [B, len(places), H] of B pictures in their `slots` int64 [B], the i-th row of each from
     layer `places[i]` on (counted from 0). Before `places[0]` a slot holds whatever its id's embedding is.
 
     Raises `ConfigError` where the model has no such layers, `ValueError` where slots and rows do not fit.
@@ -40,8 +40,8 @@ def placed(model: PreTrainedModel, places: Sequence[int], slots: Tensor, rows: T
     wrong = [number for number in places if not 0 <= number < len(layers)]
     if wrong or not places or list(places) != sorted(set(places)):
         raise ConfigError(f"layer features: places {list(places)}, expected rising ones from 0 to {len(layers) - 1}")
-    if rows.ndim != 3 or rows.shape[1] != len(places) or int(slots.sum()) != len(rows):
-        raise ValueError(f"rows {tuple(rows.shape)} for {int(slots.sum())} slots and {len(places)} layers")
+    if rows.ndim != 3 or rows.shape[1] != len(places) or len(slots) != len(rows):
+        raise ValueError(f"rows {tuple(rows.shape)} for {len(slots)} slots and {len(places)} layers")
     hooks = [
         layers[number].register_forward_pre_hook(_replacing(slots, rows[:, i]), with_kwargs=True)
         for i, number in enumerate(places)

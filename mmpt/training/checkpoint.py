@@ -1,7 +1,7 @@
 """Checkpoints: RUN/checkpoints/step-00000400, whole or not there, checked by hash before use, without pickle.
 
     manifest.json  vocabulary.json  recipe.yaml  backbone/  [adapter/]  [new_rows.safetensors]
-    [text_tokenizer/ speech_tokenizer/ image_tokenizer/]
+    [features/KIND/] [text_tokenizer/ speech_tokenizer/ image_tokenizer/]
     training/optimizer.safetensors   training/state.json
 
 DeepSpeed's own checkpoints are not used: they are pickled, written in place, and bound to the number of ranks.
@@ -25,12 +25,14 @@ from torch import Tensor
 from mmpt.errors import CheckpointError
 from mmpt.model.adapters import save_adapter
 from mmpt.model.backbone import no_progress_bars
+from mmpt.model.feature_inputs import FOLDER
 from mmpt.model.loading import FORMAT, NEW_ROWS
 from mmpt.model.new_rows import new_tables
 from mmpt.storage import MANIFEST, check_folder, link_tree, published_folder, read_json, write_bytes, write_json
 from mmpt.training.background import Background
 from mmpt.training.config import OptimizationConfig, TrainingConfig
 from mmpt.training.distributed import World
+from mmpt.training.inputs import encoder_files
 from mmpt.training.state import optimizer_tensors, restore_optimizer, weights
 
 PACKAGES = ("mmpt", "torch", "transformers", "deepspeed", "peft", "safetensors")
@@ -56,7 +58,9 @@ def save_checkpoint(
     written = _folder(config.output) / f".step-{step:08d}.{os.getpid()}.model.tmp"
     if world.rank == 0:
         written.mkdir(parents=True)
-        _write_model(engine.module.model, tensors, written, frozen)
+        _write_model(engine.module.model, _without_connectors(tensors), written, frozen)
+        if engine.module.inputs is not None:
+            engine.module.inputs.save_connectors(written / FOLDER, tensors)
 
     def write(folder: Path) -> None:
         for path in list(written.iterdir()):
@@ -66,8 +70,12 @@ def save_checkpoint(
         write_recipe(config, folder)
         for name, tokenizer in config.tokenizers.items():
             link_tree(tokenizer, folder / name)
+        if encoders is not None:
+            link_tree(encoders[0], folder / FOLDER)
 
+    encoders = encoder_files(config) if engine.module.inputs is not None else None
     known = read_json(frozen / MANIFEST, CheckpointError)["files"] if frozen else {}
+    known |= encoders[1] if encoders is not None else {}
     return publish(engine, step, config.output, config, world, saving, FORMAT, write, {"loader": loader_state}, known)
 
 
@@ -152,6 +160,10 @@ def _write_model(model, tensors: dict[str, Tensor], folder: Path, frozen: Path |
     rows = {table: tensors[names[id(parameter)]] for table, parameter in new_tables(model).items()}
     if rows:
         save_file(rows, folder / NEW_ROWS)
+
+
+def _without_connectors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith("connectors.")}
 
 
 def _newest_step(folder: Path, form: str) -> int:

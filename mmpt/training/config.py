@@ -10,8 +10,10 @@ import pydantic
 from mmpt.config import Schema
 from mmpt.data.cache import MAX_BYTES
 from mmpt.data.loading.plan import LongDocuments
+from mmpt.data.shards.tokens import MediumKind
 from mmpt.model.adapters import AdapterConfig
 from mmpt.model.backbone import BackboneConfig
+from mmpt.model.feature_inputs import FeatureInputConfig
 from mmpt.training.parts import Part
 
 RESERVED = {
@@ -143,7 +145,10 @@ class TrainingConfig(OptimizationConfig):
     each pack, for packs too long for one. `tokens` in place of `steps`: as many steps as that many tokens fill. `parts`: factors
     on the learning rate of parts of the model (see `mmpt.training.parts`), 0: it rests. `activation_checkpointing` keeps of each
     layer its input alone and computes the rest again. `compile`: torch.compile on the MLP of each layer. `skip_steps`: numbers of
-    steps whose documents are left out. `stages`: runs one after
+    steps whose documents are left out; `max_skipped`: so many steps whose loss or gradient is not finite are left out too, each
+    listed in OUTPUT/skipped.jsonl, before one ends the run. `features`: encoder and connector of each kind of media that enters
+    as continuous features
+    (`image`, `speech`); `features_from`: a checkpoint whose connectors go on learning, in place of them. `stages`: runs one after
     the other, each a mapping of a `name` and of what is different in it.
     """
 
@@ -160,6 +165,9 @@ class TrainingConfig(OptimizationConfig):
     activation_checkpointing: bool = False
     compile: bool = False
     skip_steps: list[int] = []
+    max_skipped: int = pydantic.Field(default=0, ge=0)
+    features: dict[MediumKind, FeatureInputConfig] = {}
+    features_from: Path | None = None
     stages: list[dict] = []
     modality_weights: ModalityWeights = ModalityWeights()
 
@@ -176,6 +184,14 @@ class TrainingConfig(OptimizationConfig):
             return {**content, "steps": math.ceil(float(tokens) / (content["packs_per_step"] * content["pack_tokens"]))}
         except (KeyError, TypeError, ValueError, ZeroDivisionError):
             raise ValueError("tokens: expected a number, with pack_tokens and packs_per_step beside it") from None
+
+    @pydantic.model_validator(mode="after")
+    def _one_origin_of_features(self) -> "TrainingConfig":
+        if self.features and self.features_from:
+            raise ValueError("expected features or features_from, not both")
+        if (self.features or self.features_from) and self.sequence_parallel > 1:
+            raise ValueError("features do not go with sequence_parallel")
+        return self
 
     @pydantic.field_validator("stages")
     @classmethod
@@ -229,6 +245,6 @@ class FinetuneConfig(TrainingConfig):
             raise ValueError("backbone.path: missing; a backbone from backbone.config has nothing worth freezing")
         if self.backbone is not None and not self.new_rows:
             raise ValueError("backbone goes with new_rows: true, else the rows of new tokens would never learn")
-        if self.adapter is None and not self.new_rows:
-            raise ValueError("adapter: null and new_rows: false, nothing learns")
+        if self.adapter is None and not (self.new_rows or self.features or self.features_from):
+            raise ValueError("adapter: null, new_rows: false and no features: nothing learns")
         return self

@@ -47,6 +47,17 @@ class World:
         groups = [dist.new_group(list(range(first, first + ranks))) for first in range(0, self.size, ranks)]
         return replace(self, sequence=SequenceGroup(groups[self.rank // ranks], self.rank % ranks, ranks))
 
+    def gather(self, text: str) -> list[str]:
+        """The text of every rank, on every rank."""
+        own = torch.frombuffer(bytearray(text.encode() or b"\0"), dtype=torch.uint8)
+        sizes = torch.zeros(self.size, dtype=torch.int64, device=self.device)
+        sizes[self.rank] = len(own)
+        sizes = self.sum(sizes).tolist()
+        rows = torch.zeros(self.size, max(sizes), dtype=torch.int32, device=self.device)
+        rows[self.rank, : len(own)] = own.to(self.device, torch.int32)
+        rows = self.sum(rows).to("cpu", torch.uint8).numpy()
+        return [row[:size].tobytes().rstrip(b"\0").decode() for row, size in zip(rows, sizes, strict=True)]
+
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """Sum of `values` over all ranks, in place; the same bits on every rank."""
         dist.all_reduce(values)

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from mmpt.data.loading.packing import PackedBatch
 from mmpt.errors import ConfigError
+from mmpt.model.feature_inputs import FeatureInputs, named_weights
 from mmpt.model.forward import LossParts, causal_lm, head_tables, weighted_loss
 from mmpt.model.new_rows import TwoTableEmbedding
 from mmpt.model.sequence import SequenceGroup
@@ -22,7 +23,7 @@ from mmpt.vocabulary import MODALITIES, Vocabulary
 class PackedLoss(nn.Module):
     """What DeepSpeed wraps: a pack in, its `LossParts` out. `model` keeps the Hugging Face names of its weights.
 
-    `mixed`: matrix products in bfloat16 by autocast, weights as they are.
+    `mixed`: matrix products in bfloat16 by autocast, weights as they are. `inputs`: what makes rows of a pack's media.
     """
 
     def __init__(
@@ -32,32 +33,40 @@ class PackedLoss(nn.Module):
         vocabulary: Vocabulary,
         mixed: bool = False,
         sequence: SequenceGroup | None = None,
+        inputs: FeatureInputs | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.modality_weights = modality_weights
         self.vocabulary = vocabulary
-        self.mixed, self.sequence = mixed, sequence
+        self.mixed, self.sequence, self.inputs = mixed, sequence, inputs
 
     def forward(self, batch: PackedBatch) -> LossParts:
         with torch.autocast(batch.input_ids.device.type, dtype=torch.bfloat16, enabled=self.mixed):
-            return weighted_loss(self.model, batch, self.modality_weights, self.vocabulary, self.sequence)
+            return weighted_loss(self.model, batch, self.modality_weights, self.vocabulary, self.sequence, self.inputs)
 
 
-def build_engine(model: PreTrainedModel | PeftModel, vocabulary: Vocabulary, config: TrainingConfig, world: World):
-    """The DeepSpeed engine around `PackedLoss(model)`. Raises `ConfigError` where DeepSpeed refuses the configuration."""
+def build_engine(
+    model: PreTrainedModel | PeftModel,
+    vocabulary: Vocabulary,
+    config: TrainingConfig,
+    world: World,
+    inputs: FeatureInputs | None = None,
+):
+    """The DeepSpeed engine around `PackedLoss(model, …)`. Raises `ConfigError` where DeepSpeed refuses the configuration."""
     _, readers = world.reader
     if config.packs_per_step % readers:
         shared = "" if world.sequence is None else f" groups of {world.sequence.size}"
         raise ConfigError(f"packs_per_step is {config.packs_per_step}, expected a multiple of the {readers}{shared} ranks")
     weights = torch.tensor([getattr(config.modality_weights, name) for name in MODALITIES], device=world.device)
-    freeze(model, config.parts)
+    freeze(named_weights(model, inputs), config.parts)
     if config.activation_checkpointing:
         causal_lm(model).gradient_checkpointing_enable({"use_reentrant": False})
     if config.compile:
         for layer in causal_lm(model).base_model.layers:  # attention is cut up by documents, otherwise with every pack
             layer.mlp.compile(dynamic=True)
-    module = PackedLoss(model.to(world.device).train(), weights, vocabulary, mixes(config, world), world.sequence)
+    inputs = None if inputs is None else inputs.to(world.device).train()
+    module = PackedLoss(model.to(world.device).train(), weights, vocabulary, mixes(config, world), world.sequence, inputs)
     module.cost = step_cost(model)
     return start_engine(module, config, config.packs_per_step // readers, config.parts)
 
@@ -79,7 +88,7 @@ def start_engine(module: nn.Module, config: OptimizationConfig, accumulated: int
     # A shared-memory all-reduce for CPU inference, which DeepSpeed would compile for a minute at its first start.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     optimizer = torch.optim.AdamW(
-        parameter_groups(module.model, config.weight_decay, parts or {}),
+        parameter_groups(module.model, config.weight_decay, parts or {}, getattr(module, "inputs", None)),
         lr=config.learning_rate,
         betas=config.betas,
         eps=1e-8,
@@ -116,7 +125,9 @@ def deepspeed_options(config: OptimizationConfig, accumulated: int) -> dict:
     }
 
 
-def parameter_groups(model: nn.Module, weight_decay: float, parts: dict[Part, float] | None = None) -> list[dict]:
+def parameter_groups(
+    model: nn.Module, weight_decay: float, parts: dict[Part, float] | None = None, inputs: FeatureInputs | None = None
+) -> list[dict]:
     """AdamW's groups: matrices of linear layers decay; embeddings (and a head tied to them), norms and biases do not.
 
     Each has the `factor` on the learning rate of its part of the model, 1 where `parts` has none.
@@ -124,7 +135,7 @@ def parameter_groups(model: nn.Module, weight_decay: float, parts: dict[Part, fl
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     embeddings |= {id(module.new) for module in model.modules() if isinstance(module, TwoTableEmbedding)}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
+    for name, parameter in named_weights(model, inputs):
         if parameter.requires_grad:
             decay = weight_decay if parameter.ndim >= 2 and id(parameter) not in embeddings else 0.0
             groups.setdefault(((parts or {}).get(part_of(name), 1.0), decay), []).append(parameter)

@@ -34,7 +34,7 @@ def describe_step(run: Path, step: int) -> list[str]:
     sources, vocabulary = open_sources(config)
     text = load_text_tokenizer(config.text_tokenizer) if config.text_tokenizer else None
     lines = []
-    for number, batch in enumerate(open_loader(config, sources).read_step(step), start=1):
+    for number, batch in enumerate(open_loader(config, sources, blank=True).read_step(step), start=1):
         lines.append(f"pack {number}: {batch.input_ids.shape[1]} tokens, {len(batch.document_ids)} documents")
         lines += [f"  {line}" for line in _documents(batch, vocabulary, text)]
     return lines

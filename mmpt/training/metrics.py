@@ -20,21 +20,22 @@ from mmpt.training.config import OptimizationConfig, TrainingConfig
 from mmpt.training.distributed import World
 from mmpt.training.flops import peak_flops
 from mmpt.training.spikes import Spikes
-from mmpt.training.step import StepResult
+from mmpt.training.step import NonFiniteError, StepResult
 
-FILE, SPIKES = "metrics.jsonl", "spikes.jsonl"
+FILE, SPIKES, SKIPPED = "metrics.jsonl", "spikes.jsonl", "skipped.jsonl"
 T = TypeVar("T")
 
 
 class Metrics:
     """Writes a line for every `log_every`-th step to `run`/metrics.jsonl, every spike of the loss (see `Spikes`) to
-    `run`/spikes.jsonl, and shows the progress; only on rank 0. The lines count the spikes since the start."""
+    `run`/spikes.jsonl, every step without an update to `run`/skipped.jsonl, and shows the progress; only on rank 0. The lines
+    count spikes and skipped steps since the start."""
 
     def __init__(self, run: Path, config: OptimizationConfig, world: World, resumed_step: int, progress: Progress | None) -> None:
         self._run, self._config, self._world = run, config, world
         self._active = world.rank == 0
         self._progress, self._board = progress, None
-        self._spikes, self._count = Spikes(), 0
+        self._spikes, self._count, self._skipped = Spikes(), 0, 0
         self._amounts: dict[str, float] = {}
         self._steps, self._since, self._waited = 0, time.perf_counter(), 0.0
         peak = peak_flops(world.device)
@@ -43,6 +44,7 @@ class Metrics:
             run.mkdir(parents=True, exist_ok=True)
             truncate(run / FILE, resumed_step)
             truncate(run / SPIKES, resumed_step)
+            truncate(run / SKIPPED, resumed_step)
             if config.tensorboard:
                 self._board = _board(run / "tensorboard", resumed_step)
             if progress is not None:
@@ -64,8 +66,7 @@ class Metrics:
         if spike := self._spikes.check(figures["loss"]):
             self._count += 1
             print(f"step {step}: the loss spikes: {spike}", file=sys.stderr, flush=True)
-            with open(self._run / SPIKES, "a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": step, "loss": figures["loss"], "why": spike}) + "\n")
+            self._append(SPIKES, {"step": step, "loss": figures["loss"], "why": spike})
         summary = f"loss {figures['loss']:.4f}"
         if self._progress is not None:
             self._progress.update(self._task, completed=step, description=summary)
@@ -74,14 +75,13 @@ class Metrics:
         seconds = time.perf_counter() - self._since
         speeds = {f"{name}_per_second": amount / seconds for name, amount in self._amounts.items()}
         line = {"step": step, **figures, **speeds, "seconds": seconds / self._steps, "data_seconds": self._waited / self._steps}
-        line["spikes"] = self._count
+        line |= {"spikes": self._count, "skipped": self._skipped}
         if self._peak and "tflop_per_second" in speeds:
             line |= {
                 "mfu": speeds["tflop_per_second"] * 1e12 / self._peak,
                 "mfu_full": speeds["tflop_full_per_second"] * 1e12 / self._peak,
             }
-        with open(self._run / FILE, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line, allow_nan=False) + "\n")
+        self._append(FILE, line)
         if self._progress is None:
             left = math.ceil((self._config.steps - step) * line["seconds"])
             name, amount = next(iter(self._amounts.items()))
@@ -89,6 +89,20 @@ class Metrics:
             print(f"step {step}/{self._config.steps}  {summary}  {speed}  {left} s left", flush=True)
         self._board_line(step, line)
         self._amounts, self._steps, self._since, self._waited = {}, 0, time.perf_counter(), 0.0
+
+    def skip(self, step: int, problem: NonFiniteError) -> NonFiniteError:
+        """Take note of a step that changed nothing, and why. Raises `problem` again where that is one more than `max_skipped`."""
+        self._skipped += 1
+        if self._skipped > self._config.max_skipped:
+            raise problem
+        if self._active:
+            print(f"skipped: {problem}", file=sys.stderr, flush=True)
+            self._append(SKIPPED, {"step": step, "why": str(problem)})
+        return problem
+
+    def _append(self, name: str, line: dict) -> None:
+        with open(self._run / name, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line, allow_nan=False) + "\n")
 
     def waiting(self, batches: Iterable[T]) -> Iterator[T]:
         """`batches`, and the seconds spent waiting for them: `data_seconds` a step."""

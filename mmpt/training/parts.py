@@ -1,18 +1,21 @@
 """The parts of a model that a recipe can train at rates of their own, or not at all."""
 
+from collections.abc import Iterable
 from typing import Literal, get_args
 
 from torch import nn
 
 from mmpt.errors import ConfigError
 
-Part = Literal["embeddings", "new_rows", "adapter", "layers"]
+Part = Literal["embeddings", "new_rows", "adapter", "connectors", "layers"]
 """`embeddings`: the input table and the head; `new_rows`: their tables of new rows, where they are split off; `adapter`: LoRA;
-`layers`: everything else."""
+`connectors`: from the features of media to rows of the decoder; `layers`: everything else."""
 
 
 def part_of(name: str) -> Part:
     """The part of a parameter, by its name in the model."""
+    if name.startswith("connectors."):
+        return "connectors"
     if name.endswith(".new"):
         return "new_rows"
     if "lora_" in name:
@@ -23,10 +26,10 @@ def part_of(name: str) -> Part:
     return "layers"
 
 
-def freeze(model: nn.Module, factors: dict[Part, float]) -> None:
+def freeze(named: Iterable[tuple[str, nn.Parameter]], factors: dict[Part, float]) -> None:
     """Ask for no gradient where a part's factor is 0. Raises `ConfigError` where nothing learns, or a part is not there."""
     found: dict[str, list[nn.Parameter]] = {part: [] for part in get_args(Part)}
-    for name, parameter in model.named_parameters():
+    for name, parameter in named:
         if parameter.requires_grad:
             found[part_of(name)].append(parameter)
     absent = [part for part in factors if not found[part]]
@@ -37,5 +40,5 @@ def freeze(model: nn.Module, factors: dict[Part, float]) -> None:
         if factor == 0:
             for parameter in found[part]:
                 parameter.requires_grad_(False)
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise ConfigError("parts: every factor is 0, nothing learns")
+    if not any(parameter.requires_grad for parameters in found.values() for parameter in parameters):
+        raise ConfigError("parts: nothing learns")

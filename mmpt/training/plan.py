@@ -7,6 +7,7 @@ from collections.abc import Callable
 from peft import PeftModel
 from transformers import PreTrainedModel
 
+from mmpt.model.feature_inputs import FeatureInputs, named_weights
 from mmpt.training.config import TrainingConfig
 from mmpt.training.distributed import World
 from mmpt.training.metrics import peak_memory
@@ -17,11 +18,13 @@ REHEARSED = 2
 GIB = 2**30
 
 
-def model_lines(model: PreTrainedModel | PeftModel, config: TrainingConfig, world: World) -> list[str]:
+def model_lines(
+    model: PreTrainedModel | PeftModel, config: TrainingConfig, world: World, inputs: FeatureInputs | None = None
+) -> list[str]:
     """Parameters by part, and the bytes that weights, gradients and AdamW's state take on each rank under the run's ZeRO stage;
     activations come on top. For a model that no engine has cut up yet."""
     total, trained = Counter(), Counter()
-    for name, parameter in model.named_parameters():
+    for name, parameter in named_weights(model, inputs):
         total[part_of(name)] += parameter.numel()
         if parameter.requires_grad and config.parts.get(part_of(name), 1.0) > 0:
             trained[part_of(name)] += parameter.numel()

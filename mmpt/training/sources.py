@@ -3,12 +3,15 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import torch
 
 from mmpt.data.cache import Cache
 from mmpt.data.loading.loader import Loader
 from mmpt.data.loading.mixture import mixture_weights
 from mmpt.data.shards.read import TokenShards
+from mmpt.data.shards.tokens import Medium
 from mmpt.errors import ConfigError
+from mmpt.model.feature_inputs import FeatureInputs
 from mmpt.training.config import TrainingConfig
 from mmpt.vocabulary import MODALITIES, Vocabulary, check_same
 
@@ -36,9 +39,19 @@ def sample(sources: Sequence[TokenShards], count: int = 2000) -> Iterator[Sequen
 
 
 def open_loader(
-    config: TrainingConfig, sources: list[TokenShards], *, rank: int = 0, world_size: int = 1, state: dict | None = None
+    config: TrainingConfig,
+    sources: list[TokenShards],
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    state: dict | None = None,
+    inputs: FeatureInputs | None = None,
+    blank: bool = False,
 ) -> Loader:
-    """The loader of a run; `state` is that of a checkpoint. Raises as `Loader` does, and `ConfigError` on budgets."""
+    """The loader of a run; `state` is that of a checkpoint. `inputs` reads the media; `blank`: they are not read.
+
+    Raises as `Loader` does, and `ConfigError` on budgets.
+    """
     loading, mixture = config.loading, [source.weight for source in config.data]
     if loading.budgets:
         tokens = np.array([[source.manifest["tokens"][name] for name in MODALITIES] for source in sources])
@@ -58,4 +71,9 @@ def open_loader(
         workers=loading.workers,
         timeout=loading.timeout,
         max_lost=loading.max_lost,
+        read_medium=None if blank else _no_media if inputs is None else inputs.read,
     )
+
+
+def _no_media(medium: Medium) -> torch.Tensor:
+    raise ConfigError(f"features.{medium.kind}: missing; the data have media of this kind that enter as features")

@@ -39,6 +39,7 @@ def last_checkpoint(config: PretrainConfig | FinetuneConfig) -> Path:
 
 def _start(config: PretrainConfig | FinetuneConfig, before: Path) -> dict:
     """What lets a stage start from the checkpoint `before`."""
+    features = {"features": {}, "features_from": str(before)} if (config.features or config.features_from) else {}
     if isinstance(config, FinetuneConfig):
-        return {"from": str(before), "backbone": None}
-    return {"backbone": {"path": str(before / "backbone")}}
+        return {"from": str(before), "backbone": None, **features}
+    return {"backbone": {"path": str(before / "backbone")}, **features}

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from mmpt.errors import CheckpointError
+from mmpt.model.feature_inputs import named_weights
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -33,15 +34,15 @@ def optimizer_tensors(engine) -> dict[str, Tensor]:
 
 
 def weights(engine, everything: bool = False) -> dict[str, Tensor]:
-    """The trained parameters of the model by name (with `everything`, all of them, and its persistent buffers).
+    """The trained parameters by name, and those of connectors; `everything`: all of them, and the model's persistent buffers.
 
     Collective under ZeRO 3: every rank calls it; rank 0 gets them, in memory of their own on the CPU, the others nothing.
     """
     from deepspeed.runtime.zero.partition_parameters import GatheredParameters
 
     model, keep, found = engine.module.model, engine.global_rank == 0, {}
-    for name, parameter in model.named_parameters():
-        if everything or parameter.requires_grad:
+    for name, parameter in named_weights(model, getattr(engine.module, "inputs", None)):
+        if everything or name.startswith("connectors.") or parameter.requires_grad:
             with GatheredParameters([parameter], enabled=engine.zero_optimization_stage() == 3):
                 if keep:
                     found[name] = _own(parameter)
@@ -133,8 +134,9 @@ def _link(engine) -> None:
 
 
 def trained(engine) -> list[tuple[str, torch.nn.Parameter]]:
-    """The parameters of the model that ask for a gradient, by name."""
-    return [(name, parameter) for name, parameter in engine.module.model.named_parameters() if parameter.requires_grad]
+    """The parameters that ask for a gradient, by name."""
+    named = named_weights(engine.module.model, getattr(engine.module, "inputs", None))
+    return [(name, parameter) for name, parameter in named if parameter.requires_grad]
 
 
 def _step_device(inner: torch.optim.AdamW, parameter: Tensor) -> torch.device:

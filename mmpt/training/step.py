@@ -17,7 +17,14 @@ from mmpt.vocabulary import MODALITIES
 
 
 class NonFiniteError(MmptError):
-    """The loss or the gradient of a step is infinite or NaN; the weights are those before the step."""
+    """The loss or the gradient of a step is infinite or NaN; the weights are those before the step, and another may follow.
+
+    `stop` is that of `StepResult`; every rank raises it.
+    """
+
+    def __init__(self, message: str, stop: int = 0) -> None:
+        super().__init__(message)
+        self.stop = stop
 
 
 @dataclass(frozen=True)
@@ -75,14 +82,11 @@ def train_step(engine, batches: list[PackedBatch], step: int, config: TrainingCo
     loss, nll, accuracy, targets, (tokens, flops, flops_full), stop = _reduce(parts, read, total, stop, world)
     if not math.isfinite(loss):
         guilty = [batch for batch, part in zip(batches, parts, strict=True) if not torch.isfinite(part.loss_sum)]
-        where = f"documents {_names(guilty)}" if guilty else "a pack of another rank"
-        raise NonFiniteError(
-            f"step {step}: the loss is {loss} on rank {world.rank}, {where}; no weight was changed; {_leave_out(step)}"
-        )
+        _drop(engine, config)
+        raise NonFiniteError(f"step {step}: the loss is {loss}, {_where(guilty, world)}; {_leave_out(step)}", stop)
     norm = update(engine, config)
     if norm is None:
-        had = f"rank {world.rank} had documents {_names(batches)}"
-        raise NonFiniteError(f"step {step}: the gradient is not finite, {had}; no weight was changed; {_leave_out(step)}")
+        raise NonFiniteError(f"step {step}: the gradient is not finite, {_where(batches, world)}; {_leave_out(step)}", stop)
     return StepResult(loss, nll, accuracy, targets, int(tokens), rate, norm, flops, flops_full, stop)
 
 
@@ -119,15 +123,33 @@ def update(engine, config: OptimizationConfig) -> float | None:
         if math.isfinite(norm):
             engine.step()
             return norm
+        _drop(engine, config)
         return None
     engine.step()
     # DeepSpeed skips the optimizer where the norm is not finite.
     return float(engine.get_global_grad_norm()) if engine.was_step_applied() else None
 
 
+def _drop(engine, config: OptimizationConfig) -> None:
+    """Forget the gradients of a step, and count its last pack as done."""
+    if config.zero_stage == 0:
+        engine.zero_grad()
+        engine.micro_steps += 1
+        return
+    # DeepSpeed leaves the step out by itself; were the gradient finite all the same, this rate would.
+    for group in engine.optimizer.param_groups:
+        group["lr"] = 0.0
+    engine.step()
+
+
 def _names(batches: list[PackedBatch]) -> str:
     return ", ".join(name for batch in batches for name in batch.document_ids)
 
 
+def _where(batches: list[PackedBatch], world: World) -> str:
+    found = world.gather(_names(batches))
+    return "; ".join(f"rank {rank}: documents {names}" for rank, names in enumerate(found) if names)
+
+
 def _leave_out(step: int) -> str:
-    return f"`mmpt inspect RUN --batch {step}` shows the batch, skip_steps=[{step}] leaves it out"
+    return f"no weight was changed; `mmpt inspect RUN --batch {step}` shows the batch, skip_steps=[{step}] leaves it out"

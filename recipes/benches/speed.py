@@ -43,6 +43,7 @@ from mmpt.vocabulary import Vocabulary
 
 ROOT = Path(__file__).resolve().parents[2]
 VOCABULARY = Vocabulary(8192, "bench", image_codes=4096, codes_per_image=32, speech_codes=4096, speech_rate=12.5)
+IDS = np.setdiff1d(np.arange(VOCABULARY.size), VOCABULARY.special("<|feature|>")).astype(np.uint16)
 BACKBONE = {"model_type": "qwen3", "hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 4, "num_attention_heads": 4,
             "num_key_value_heads": 2, "head_dim": 64, "tie_word_embeddings": False}  # fmt: skip
 LONGEST, DOCUMENTS_A_STEP, PACKS_A_STEP = 1024, 8, 3  # 8 documents fill 3 packs
@@ -74,7 +75,7 @@ def written(folder: Path, count: int) -> TokenShards:
     draw = np.random.default_rng(1)
     with TokenShardWriter(folder, vocabulary=VOCABULARY, built={}) as writer:
         for number, length in enumerate(lengths(count)):
-            ids = draw.integers(0, VOCABULARY.size, length).astype(np.uint16)
+            ids = draw.choice(IDS, length)
             writer.write(TokenDocument(f"document-{number}", "bench", ids))
     return TokenShards(folder)
 

@@ -40,6 +40,7 @@ from mmpt.vocabulary import Vocabulary
 
 ROOT = Path(__file__).resolve().parents[2]
 VOCABULARY = Vocabulary(300, "bench", image_codes=64, codes_per_image=8, speech_codes=64, speech_rate=12.5)
+IDS = np.setdiff1d(np.arange(VOCABULARY.size), VOCABULARY.special("<|feature|>")).astype(np.uint16)
 BACKBONE = {"model_type": "qwen3", "hidden_size": 60, "intermediate_size": 100, "num_hidden_layers": 2, "num_attention_heads": 6,
             "num_key_value_heads": 2, "head_dim": 10, "tie_word_embeddings": False}  # fmt: skip
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -61,7 +62,7 @@ def write_shards(folder: Path) -> None:
     draw = np.random.default_rng(0)
     with TokenShardWriter(folder, vocabulary=VOCABULARY, built={}) as writer:
         for number in range(400):
-            ids = draw.integers(0, VOCABULARY.size, draw.integers(5, 120)).astype(np.uint16)
+            ids = draw.choice(IDS, draw.integers(5, 120))
             writer.write(TokenDocument(f"document-{number}", "bench", ids))
 
 
@@ -212,7 +213,7 @@ def gradients(rank: int, ranks: int, port: int, path: Path) -> None:
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(ranks), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
     draw = np.random.default_rng(3)
-    documents = [draw.integers(0, VOCABULARY.size, length).astype(np.uint16) for length in (101, 300, 77, 50)]
+    documents = [draw.choice(IDS, length) for length in (101, 300, 77, 50)]
     batch = pack([TokenDocument(str(number), "bench", ids) for number, ids in enumerate(documents)])
     with world() as own:
         own = own.sharing(ranks)

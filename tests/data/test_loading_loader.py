@@ -33,7 +33,8 @@ def write(folder: Path, name: str, count: int, low: int = 20, high: int = 80, vo
         for number in range(count):
             length = int(generator.integers(low, high + 1))
             weights = generator.integers(0, 2, length).astype(np.float32) if number % 2 else None
-            writer.write(TokenDocument(f"{name}-{number}", name, generator.integers(0, vocabulary.size, length), weights))
+            ids = generator.choice(np.setdiff1d(np.arange(vocabulary.size), vocabulary.special("<|feature|>")), length)
+            writer.write(TokenDocument(f"{name}-{number}", name, ids, weights))
     return TokenShards(folder / name)
 
 

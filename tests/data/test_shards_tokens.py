@@ -25,7 +25,13 @@ LARGE = dataclasses.replace(VOCABULARY, text_size=65_000)
 
 @st.composite
 def token_documents(draw, vocabulary: Vocabulary):
-    ids = draw(st.lists(st.integers(0, vocabulary.size - 1), min_size=1, max_size=30))
+    ids = draw(
+        st.lists(
+            st.integers(0, vocabulary.size - 1).filter(lambda one: one != vocabulary.special("<|feature|>")),
+            min_size=1,
+            max_size=30,
+        )
+    )
     weights = draw(st.none() | st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=len(ids), max_size=len(ids)))
     ids = np.array(ids, dtype=draw(st.sampled_from(["int64", "uint32", ">i4"])))
     weights = None if weights is None else np.array(weights)

@@ -1,14 +1,21 @@
 """Documents become sequences in the order asked for, each id with the loss weight of its part."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import PIL.Image
 import pytest
 from pydantic import ValidationError
 
 from mmpt.data.arrange import Arrangement, arrange
+from mmpt.data.shards.read import TokenShards
+from mmpt.data.shards.tokens import Medium
+from mmpt.data.shards.write import TokenShardWriter
 from mmpt.data.to_tokens import token_documents
 from mmpt.document import Document, Image, Speech, Text
+from mmpt.errors import DataError
+from mmpt.media import encode_png, encode_wav
 from mmpt.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary(50, "f" * 64, image_codes=8, codes_per_image=2, speech_codes=9, speech_rate=12.5)
@@ -78,3 +85,57 @@ def test_arrange_takes_the_first_of_each_kind():
 def test_weights_must_fit_the_order():
     with pytest.raises(ValidationError, match="1 weights for 2 parts"):
         Arrangement(order=("text", "image"), weights=(1.0,))
+
+
+def slots(kind: str, count: int) -> list[int]:
+    return [VOCABULARY.special(f"<|{kind}|>"), *[VOCABULARY.special("<|feature|>")] * count, VOCABULARY.special(f"<|/{kind}|>")]
+
+
+PNG, WAV = encode_png(PIL.Image.new("RGB", (4, 3))), encode_wav(np.zeros(1600, dtype=np.float32), 16_000)
+SEEN = Document("s", "s", (Image(PNG, "png", 4, 3), Text("ab"), Speech(WAV, "wav", 16_000, 0.1)))
+
+
+def test_what_is_not_learned_enters_as_features_and_what_is_learned_as_codes():
+    tokenizer = SimpleNamespace(vocabulary=VOCABULARY, encode=encode, image=object(), speech=None)
+    asked = Arrangement(order=("image", "text"), weights=(0.0, 1.0))
+    drawn = Arrangement(order=("text", "image"), weights=(0.0, 1.0))
+    seen, shown, whole = token_documents([SEEN], tokenizer, [asked, drawn, Arrangement(order=("speech", "text"))],
+                                         {"image": 3, "speech": 2})  # fmt: skip
+    assert seen.ids.tolist() == [BEGIN, *slots("image", 3), 0, 1, END] and seen.weights.tolist() == [0] * 6 + [1, 1, 1]
+    assert seen.media == (Medium("image", "png", PNG, 2, 3),)
+    assert shown.ids.tolist() == [BEGIN, 0, 1, *IMAGE, END] and not shown.media
+    # No speech tokenizer: speech enters as features whatever its weight, and is not learned.
+    assert whole.ids.tolist() == [BEGIN, *slots("speech", 2), 0, 1, END] and whole.weights.tolist() == [0] * 5 + [1, 1, 1]
+
+
+def test_media_travel_in_token_shards_and_their_slots_count(tmp_path):
+    tokenizer = SimpleNamespace(vocabulary=VOCABULARY, encode=encode, image=None, speech=None)
+    (document,) = token_documents([SEEN], tokenizer, (), {"image": 3, "speech": 2})
+    with TokenShardWriter(tmp_path / "set", vocabulary=VOCABULARY, built={}) as writer:
+        writer.write(document)
+    shards = TokenShards(tmp_path / "set")
+    assert shards.lengths.tolist() == [13] and shards[0].media == document.media
+    assert [medium.start for medium in document.media] == [2, 9]
+
+
+@pytest.mark.parametrize(
+    ("media", "message"),
+    [
+        ((), "3 slots of features, 0 media"),
+        ((Medium("image", "png", b"x", 2, 2),), "no block of 2 slots of image"),
+        ((Medium("speech", "wav", b"x", 2, 3),), "no block of 3 slots of speech"),
+        ((Medium("image", "png", b"", 2, 3),), "image of 0 bytes"),
+        ((Medium("image", "png", b"x", 2, 3),) * 2, "no block"),
+    ],
+)
+def test_slots_and_media_that_do_not_belong_together(tmp_path, media, message):
+    tokenizer = SimpleNamespace(vocabulary=VOCABULARY, encode=encode, image=None, speech=None)
+    (document,) = token_documents([Document("s", "s", SEEN.parts[:2])], tokenizer, (), {"image": 3})
+    with pytest.raises(DataError, match=message), TokenShardWriter(tmp_path / "s", vocabulary=VOCABULARY, built={}) as writer:
+        writer.write(replace(document, media=media))
+
+
+def test_a_picture_that_cannot_be_decoded_never_becomes_slots():
+    tokenizer = SimpleNamespace(vocabulary=VOCABULARY, encode=encode, image=None, speech=None)
+    with pytest.raises(DataError, match="no picture"):
+        list(token_documents([Document("s", "s", (Image(b"?", "png", 1, 1),))], tokenizer, (), {"image": 3}))

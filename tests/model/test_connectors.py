@@ -65,12 +65,12 @@ def test_rows_land_in_their_slots_in_order(slots, seed):
     draw = torch.Generator().manual_seed(seed)
     embeddings = torch.randn(1, slots.shape[1], 3, generator=draw, requires_grad=True)
     rows = torch.randn(int(slots.sum()), 3, generator=draw, requires_grad=True)
-    found = place(embeddings, slots, rows)
+    found = place(embeddings, slots[0].nonzero()[:, 0], rows)
     assert torch.equal(found[slots], rows) and torch.equal(found[~slots], embeddings[~slots])
     found.sum().backward()
     assert bool((rows.grad == 1).all()) and torch.equal(embeddings.grad[0, :, 0] == 1, ~slots[0])
     with pytest.raises(ValueError, match="slots"):
-        place(embeddings, slots, torch.zeros(len(rows) + 1, 3))
+        place(embeddings, slots[0].nonzero()[:, 0], torch.zeros(len(rows) + 1, 3))
 
 
 def test_a_linear_connector_is_what_limber_trains():

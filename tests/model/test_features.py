@@ -60,7 +60,7 @@ def test_features_stand_where_the_slots_are(pictures):
     rows = model.get_input_embeddings()(ids[slots])
     with torch.no_grad():
         wanted = hidden_states(model, ids, positions, borders)
-        found = hidden_states(model, ids.masked_fill(slots, 0), positions, borders, features=(slots, rows))
+        found = hidden_states(model, ids.masked_fill(slots, 0), positions, borders, features=(slots[0].nonzero()[:, 0], rows))
     assert torch.equal(found, wanted)
 
 
@@ -82,7 +82,7 @@ def test_a_linear_map_alone_tells_a_frozen_decoder_what_a_picture_shows(pictures
 
     def loss(order: torch.Tensor) -> torch.Tensor:
         rows, zero = connected(connector, features[order])
-        hidden = hidden_states(model, ids, positions, borders, features=(torch.ones(1, 4, dtype=torch.bool), rows))[0]
+        hidden = hidden_states(model, ids, positions, borders, features=(torch.arange(4), rows))[0]
         return F.cross_entropy(hidden @ head_tables(model)[0].T, words) + zero
 
     optimizer = torch.optim.Adam(connector.parameters(), 0.05)
@@ -139,14 +139,14 @@ def test_layers_of_an_encoder_enter_layers_of_the_decoder(pictures):
     # Each document: the start row, the picture's slot, a token that is to predict the picture's word.
     ids, words = torch.zeros(1, 12, dtype=torch.int64), torch.tensor([5, 11, 17, 23])
     positions, borders = torch.arange(3).repeat(4)[None], torch.arange(0, 15, 3)
-    slots, starts = (torch.arange(12) % 3 == place for place in (1, 0))
+    slots, starts = (torch.arange(place, 12, 3) for place in (1, 0))
     learned = LayerFeatures(pictures.width, 32)
     rows = sum(parameter.numel() for parameter in learned.parameters())
     assert rows == pictures.width * 32 + 2 * 32
 
     def loss(order: torch.Tensor) -> torch.Tensor:
-        with placed(model, (1, 2), slots[None], learned(states[order])):
-            features = (starts[None], learned.start.expand(4, -1))
+        with placed(model, (1, 2), slots, learned(states[order])):
+            features = (starts, learned.start.expand(4, -1))
             hidden = hidden_states(model, ids, positions, borders, features=features)[0, 2::3]
         return F.cross_entropy(hidden @ head_tables(model)[0].T, words)
 
@@ -162,7 +162,7 @@ def test_layers_of_an_encoder_enter_layers_of_the_decoder(pictures):
     assert learned.start.grad.abs().max() > 0
     assert all(map(torch.equal, before, (*model.parameters(), *pictures.parameters())))
     assert torch.equal(hidden_states(model, ids, positions, borders), untouched)
-    with pytest.raises(ConfigError, match="expected rising ones from 0 to 2"), placed(model, (2, 1), slots[None], states):
+    with pytest.raises(ConfigError, match="expected rising ones from 0 to 2"), placed(model, (2, 1), slots, states):
         pass
-    with pytest.raises(ValueError, match="3 slots"), placed(model, (1, 2), slots[None, :9], learned(states)):
+    with pytest.raises(ValueError, match="3 slots"), placed(model, (1, 2), slots[:3], learned(states)):
         pass

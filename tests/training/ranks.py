@@ -42,6 +42,7 @@ from mmpt.vocabulary import Vocabulary
 
 ROOT = Path(__file__).resolve().parents[2]
 VOCABULARY = Vocabulary(40, "letters", image_codes=8, codes_per_image=2, speech_codes=10, speech_rate=25.0)
+IDS = np.setdiff1d(np.arange(VOCABULARY.size), VOCABULARY.special("<|feature|>")).astype(np.uint16)
 BACKBONE = {"model_type": "qwen3", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2,
             "num_key_value_heads": 1, "head_dim": 8, "tie_word_embeddings": True}  # fmt: skip
 
@@ -50,7 +51,7 @@ def write_shards(folder: Path, documents: int = 60) -> None:
     draw = np.random.default_rng(0)
     with TokenShardWriter(folder, vocabulary=VOCABULARY, built={}) as writer:
         for number in range(documents):
-            ids = draw.integers(0, VOCABULARY.size, draw.integers(3, 20)).astype(np.uint16)
+            ids = draw.choice(IDS, draw.integers(3, 20))
             weights = draw.choice([0.0, 1.0, 2.0], len(ids)).astype(np.float32)
             writer.write(TokenDocument(f"document-{number}", "test", ids, weights))
 
@@ -196,7 +197,7 @@ def elastic(folder: Path) -> dict:
 
 def documents(numbers: range) -> list[TokenDocument]:
     draw = np.random.default_rng(1)
-    made = [draw.integers(0, VOCABULARY.size, 4 + 3 * number).astype(np.uint16) for number in range(8)]
+    made = [draw.choice(IDS, 4 + 3 * number) for number in range(8)]
     weighted = [np.linspace(0, number, len(ids)).astype(np.float32) for number, ids in enumerate(made)]
     return [TokenDocument(f"document-{number}", "test", made[number], weighted[number]) for number in numbers]
 
@@ -290,6 +291,8 @@ def watched_run(folder: Path, how: str) -> dict:
 
 def rehearsals(folder: Path) -> dict:
     """A dry run of each recipe for GPUs on two ranks, with tiny models of the classes that they name, on tiny data."""
+    import feature_ranks
+
     found = {}
     for path in sorted((ROOT / "recipes").glob("h100*.yaml")):
         content = read_yaml(path)
@@ -303,6 +306,8 @@ def rehearsals(folder: Path) -> dict:
         content |= dict.fromkeys(("text_tokenizer", "speech_tokenizer", "image_tokenizer")) | {"tensorboard": False}
         content["sequence_parallel"] = min(2, content.get("sequence_parallel", 1))
         content["backbone"]["path"] = str(tiny)
+        if "features" in content:
+            content["features"] = feature_ranks.features(folder)
         name = "finetune" if "adapter" in content else "pretrain"
         config = parse_config(content, FinetuneConfig if name == "finetune" else PretrainConfig, path.name)
         log = folder / f"{path.stem}.log"

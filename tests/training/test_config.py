@@ -124,16 +124,16 @@ def checkpoint(tmp_path):
 
 
 def test_loading_a_checkpoint_gives_the_same_weights(checkpoint):
-    model, vocabulary = load_model(checkpoint(24))
-    wanted = build_backbone(BackboneConfig(config=ranks.BACKBONE), 24, seed=0).state_dict()
-    assert vocabulary.size == 24 and not model.training
+    model, vocabulary = load_model(checkpoint(25))
+    wanted = build_backbone(BackboneConfig(config=ranks.BACKBONE), 25, seed=0).state_dict()
+    assert vocabulary.size == 25 and not model.training
     assert all(torch.equal(value, wanted[name]) for name, value in model.state_dict().items())
 
 
 def test_checkpoints_that_cannot_be_loaded(checkpoint, tmp_path):
-    with pytest.raises(VocabularyError, match="25 embedding rows, vocabulary.json has 24 ids"):
-        load_model(checkpoint(25))
-    whole = checkpoint(24)
+    with pytest.raises(VocabularyError, match="26 embedding rows, vocabulary.json has 25 ids"):
+        load_model(checkpoint(26))
+    whole = checkpoint(25)
     (whole / "backbone" / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"backbone/model\.safetensors: missing"):
         load_model(whole)
@@ -208,12 +208,12 @@ def test_parts_rest_or_learn_at_rates_of_their_own():
     groups = parameter_groups(model, 0.1, {"embeddings": 0.5})
     found = {(group["factor"], group["weight_decay"]): len(group["params"]) for group in groups}
     assert found[0.5, 0.0] == 1 and set(found) == {(0.5, 0.0), (1.0, 0.0), (1.0, 0.1)}
-    freeze(model, {"layers": 0.0})
+    freeze(model.named_parameters(), {"layers": 0.0})
     assert [name for name, parameter in model.named_parameters() if parameter.requires_grad] == ["model.embed_tokens.weight"]
     with pytest.raises(ConfigError, match="parts.layers: nothing of that name learns in this run .there is: embeddings"):
-        freeze(model, {"layers": 0.5})
+        freeze(model.named_parameters(), {"layers": 0.5})
     with pytest.raises(ConfigError, match="nothing learns"):
-        freeze(model, {"embeddings": 0.0})
+        freeze(model.named_parameters(), {"embeddings": 0.0})
     names = ["base_model.model.lm_head.new", "m.layers.0.q_proj.lora_A.default.weight", "lm_head.weight", "model.norm.weight"]
     assert [part_of(name) for name in names] == ["new_rows", "adapter", "embeddings", "layers"]
 

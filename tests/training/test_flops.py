@@ -22,7 +22,7 @@ CONFIG = {**ranks.BACKBONE, "hidden_size": 48, "head_dim": 24, "num_hidden_layer
 
 
 def document(length: int) -> TokenDocument:
-    ids = np.random.default_rng(length).integers(0, ranks.VOCABULARY.size, length).astype(np.uint16)
+    ids = np.random.default_rng(length).choice(ranks.IDS, length)
     return TokenDocument(f"{length}", "test", ids, (np.arange(length) % 3 > 0).astype(np.float32))
 
 

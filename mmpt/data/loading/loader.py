@@ -2,11 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
+import torch
 
 from mmpt.data.loading.losses import Losses, lost_document
 from mmpt.data.loading.order import BLOCK_DOCUMENTS, block_count, block_order, epoch_documents
@@ -15,7 +16,7 @@ from mmpt.data.loading.plan import BlockPlan, LongDocuments, plan_block
 from mmpt.data.loading.prefetch import prefetch
 from mmpt.data.lost import Lost
 from mmpt.data.shards.read import TokenShards
-from mmpt.data.shards.tokens import TokenDocument
+from mmpt.data.shards.tokens import Medium, TokenDocument
 from mmpt.errors import ConfigError, DataError
 from mmpt.vocabulary import check_same
 
@@ -55,7 +56,8 @@ class Loader:
     at most `pack_tokens` tokens and, where it is given, `max_images` pictures; `long_documents` says whether longer ones are
     dropped or split between their parts. `epochs` ends the iteration after the step that holds the last pack of so many
     epochs; None: never. `workers` threads read ahead (0: none), and where nothing comes for `timeout` seconds the loop ends
-    with an error. `state` is what `state_dict` returned, on any number of ranks.
+    with an error. `read_medium` makes of each medium of a document what its encoder takes; without it the slots of media stay
+    empty. `state` is what `state_dict` returned, on any number of ranks.
 
     A document that cannot be read is left out and listed in `lost`; more than a share of `max_lost` of them ends the loop. A
     pack of which nothing is left becomes one weightless `<|end|>`, so that all ranks stay in step.
@@ -83,6 +85,7 @@ class Loader:
         workers: int = 1,
         timeout: float | None = 300.0,
         max_lost: float = 0.01,
+        read_medium: Callable[[Medium], torch.Tensor] | None = None,
     ) -> None:
         if not sources:
             raise ConfigError("data: no source to load from")
@@ -110,7 +113,7 @@ class Loader:
         self._documents = epoch_documents(self._shards, self._settings["mixture"])
         self._blocks = block_count(self._documents, block_documents)
         self._plan = lru_cache(maxsize=2)(self._make_plan)
-        self._losses = Losses(max_lost)
+        self._losses, self._read_medium = Losses(max_lost), read_medium
         self._position = Position() if state is None else self._restore(state)
 
     def __iter__(self) -> Iterator[list[PackedBatch]]:
@@ -188,19 +191,28 @@ class Loader:
         """(the packs, documents asked for, those of them that could not be read)."""
         batches, asked, lost = [], 0, []
         for plan, number in step.packs:
-            found = []
+            found, inputs = [], []
             for row, start, end in plan.pieces[plan.packs[number]].tolist():
                 source, shard, place = plan.rows[row].tolist()
                 asked += 1
                 try:
                     document = self._sources[source].read(shard, place)
+                    piece = document if end - start == len(document.ids) else _piece(document, start, end)
+                    inputs.append(self._media(piece))
                 except DataError as problem:
                     lost.append(lost_document(problem))
                     continue
-                piece = document if end - start == len(document.ids) else _piece(document, start, end)
                 found.append(_weighted(piece, self._loss[source]))
-            batches.append(pack(found or [self._nothing()]))
+            if not found:
+                found, inputs = [self._nothing()], [[]]
+            batches.append(pack(found, inputs if self._read_medium else None))
         return batches, asked, lost
+
+    def _media(self, document: TokenDocument) -> list[torch.Tensor]:
+        try:
+            return [self._read_medium(medium) for medium in document.media] if self._read_medium else []
+        except DataError as problem:
+            raise DataError(f"{document.id}: {problem}") from None
 
     def _nothing(self) -> TokenDocument:
         end = self._sources[0].vocabulary.special("<|end|>")
@@ -235,7 +247,8 @@ class Loader:
 
 def _piece(document: TokenDocument, start: int, end: int) -> TokenDocument:
     weights = None if document.weights is None else document.weights[start:end]
-    return TokenDocument(f"{document.id}#{start}", document.source, document.ids[start:end], weights)
+    media = tuple(replace(one, start=one.start - start) for one in document.media if start <= one.start < end)
+    return TokenDocument(f"{document.id}#{start}", document.source, document.ids[start:end], weights, media)
 
 
 def _weighted(document: TokenDocument, factor: float) -> TokenDocument:

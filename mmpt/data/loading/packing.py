@@ -1,7 +1,7 @@
 """Packs: rows of whole documents under a token budget, planned from lengths alone, and the tensors made of them."""
 
 from bisect import bisect_left, bisect_right, insort
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from typing import NamedTuple, Self
 
@@ -118,6 +118,14 @@ def _share_out(
         number += 1
 
 
+class Features(NamedTuple):
+    """What the media of one kind in a pack bring: `places` int64 [media · slots], positions in the row, in order; and `inputs`
+    [media, …] for the encoder of that kind."""
+
+    places: torch.Tensor
+    inputs: torch.Tensor
+
+
 @dataclass(frozen=True, eq=False)
 class PackedBatch:
     """One row of whole documents, T tokens.
@@ -125,7 +133,7 @@ class PackedBatch:
     input_ids int64 [1, T]; targets int64 [1, T]: the next token of the same document, `IGNORED` at its last token;
     weights float32 [1, T]: loss weight of predicting targets[t], 0 where it is ignored; position_ids int64 [1, T], from 0 in
     each document; cu_seqlens int32 [documents + 1]: document d is the tokens cu_seqlens[d] … cu_seqlens[d + 1];
-    document_ids: one id for each document.
+    document_ids: one id for each document. features: of the kinds of media ("image", "speech") that are there.
     """
 
     input_ids: torch.Tensor
@@ -134,15 +142,21 @@ class PackedBatch:
     position_ids: torch.Tensor
     cu_seqlens: torch.Tensor
     document_ids: tuple[str, ...]
+    features: dict[str, Features] = field(default_factory=dict)
 
     def to(self, device: torch.device | str) -> Self:
         """The same batch with its rows on `device`; `cu_seqlens` stay where they are, since the host alone reads them."""
         rows = ("input_ids", "targets", "weights", "position_ids")
-        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in rows})
+        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in rows}
+        features = {
+            kind: Features(*(part.to(device, non_blocking=True) for part in parts)) for kind, parts in self.features.items()
+        }
+        return replace(self, **moved, features=features)
 
 
-def pack(documents: list[TokenDocument]) -> PackedBatch:
-    """The tensors of one pack, on the CPU. Raises `DataError` where there is no document or one has no token."""
+def pack(documents: list[TokenDocument], inputs: list[list[torch.Tensor]] | None = None) -> PackedBatch:
+    """The tensors of one pack, on the CPU. `inputs`: for each document, what the encoder takes of each of its media; without
+    them, the slots stay empty. Raises `DataError` where there is no document or one has no token."""
     lengths = np.array([len(document.ids) for document in documents], dtype=np.int64)
     if not len(lengths) or not lengths.all():
         raise DataError("a pack needs at least one document, and each at least one token")
@@ -160,4 +174,15 @@ def pack(documents: list[TokenDocument]) -> PackedBatch:
         *(torch.from_numpy(row[None]) for row in (ids, targets, weights, positions)),
         torch.from_numpy(edges.astype(np.int32)),
         tuple(document.id for document in documents),
+        _features(documents, edges, inputs) if inputs is not None else {},
     )
+
+
+def _features(documents: list[TokenDocument], edges: np.ndarray, inputs: list[list[torch.Tensor]]) -> dict[str, Features]:
+    places: dict[str, list[torch.Tensor]] = {}
+    stacked: dict[str, list[torch.Tensor]] = {}
+    for document, edge, own in zip(documents, edges[:-1].tolist(), inputs, strict=True):
+        for medium, value in zip(document.media, own, strict=True):
+            places.setdefault(medium.kind, []).append(torch.arange(medium.slots) + edge + medium.start)
+            stacked.setdefault(medium.kind, []).append(value)
+    return {kind: Features(torch.cat(places[kind]), torch.stack(stacked[kind])) for kind in places}

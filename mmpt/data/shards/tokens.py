@@ -1,8 +1,10 @@
-"""A tokenized document and its members in a shard: `KEY.json`, `KEY.ids.npy` and, where not all are 1, `KEY.weights.npy`."""
+"""A tokenized document and its members in a shard: `KEY.json`, `KEY.ids.npy`, where not all are 1 `KEY.weights.npy`, and the
+pictures and utterances that enter as continuous features, `KEY.0.png`, `KEY.1.flac`."""
 
 import io
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -16,14 +18,31 @@ _HEADER = re.compile(
 )
 
 
+MediumKind = Literal["image", "speech"]
+
+
+@dataclass(frozen=True)
+class Medium:
+    """A picture or an utterance as encoded bytes (`suffix` names the codec), whose features take the `slots` ids from `start`
+    on."""
+
+    kind: MediumKind
+    suffix: str
+    data: bytes = field(repr=False)
+    start: int
+    slots: int
+
+
 @dataclass(frozen=True, eq=False)
 class TokenDocument:
-    """One document as `ids` [tokens] (unsigned integers) with the loss `weights` float32 [tokens] of each; None: all are 1."""
+    """One document as `ids` [tokens] (unsigned integers) with the loss `weights` float32 [tokens] of each (None: all are 1), and
+    the `media` whose slots are among the ids, in order."""
 
     id: str
     source: str
     ids: np.ndarray
     weights: np.ndarray | None = None
+    media: tuple[Medium, ...] = ()
 
 
 def id_type(vocabulary: Vocabulary) -> np.dtype:
@@ -60,7 +79,11 @@ def to_members(document: TokenDocument, vocabulary: Vocabulary) -> tuple[dict[st
         "length": len(ids),
         "tokens": dict(zip(MODALITIES, counts.tolist(), strict=True)),
     }
+    _check_media(document.media, ids, vocabulary)
+    if document.media:
+        record["media"] = [{"kind": medium.kind, "start": medium.start, "slots": medium.slots} for medium in document.media]
     members = {"json": encode_json(record), "ids.npy": _npy(ids.astype(id_type(vocabulary)))}
+    members |= {f"{number}.{medium.suffix}": medium.data for number, medium in enumerate(document.media)}
     if document.weights is not None:
         weights = np.asarray(document.weights, dtype="<f4")
         _check_weights(weights, len(ids))
@@ -77,7 +100,8 @@ def from_members(members: dict[str, bytes], vocabulary: Vocabulary) -> TokenDocu
     missing = [name for name in ("id", "source", "length") if name not in record]
     if missing:
         raise DataError(f"field {', '.join(missing)} is missing")
-    surplus = members.keys() - {"json", "ids.npy", "weights.npy"}
+    media = _media(record.get("media", []), members)
+    surplus = members.keys() - {"json", "ids.npy", "weights.npy", *(f"{i}.{medium.suffix}" for i, medium in enumerate(media))}
     if surplus or "ids.npy" not in members:
         raise DataError(f"member {', '.join(sorted(surplus))} does not belong here" if surplus else "member ids.npy is missing")
     ids = _array(members["ids.npy"], "ids.npy")
@@ -87,7 +111,8 @@ def from_members(members: dict[str, bytes], vocabulary: Vocabulary) -> TokenDocu
     if "weights.npy" in members:
         weights = _array(members["weights.npy"], "weights.npy")
         _check_weights(weights, len(ids))
-    return TokenDocument(str(record["id"]), str(record["source"]), ids, weights)
+    _check_media(media, ids, vocabulary)
+    return TokenDocument(str(record["id"]), str(record["source"]), ids, weights, media)
 
 
 def check_counts(document: TokenDocument, vocabulary: Vocabulary, counts: np.ndarray, parts: np.ndarray) -> None:
@@ -101,6 +126,33 @@ def check_counts(document: TokenDocument, vocabulary: Vocabulary, counts: np.nda
     found = part_lengths(document.ids, vocabulary)
     if found != parts.tolist():
         raise DataError(f"parts of {found} tokens, the index says {parts.tolist()}")
+
+
+def _media(entries: object, members: dict[str, bytes]) -> tuple[Medium, ...]:
+    found = []
+    try:
+        for number, entry in enumerate(entries):
+            (name,) = (name for name in members if name.startswith(f"{number}."))
+            found.append(Medium(entry["kind"], name.partition(".")[2], members[name], int(entry["start"]), int(entry["slots"])))
+    except (KeyError, TypeError, ValueError):
+        raise DataError(f"media: {len(found)} of them are whole, the next lacks its entry or its member") from None
+    return tuple(found)
+
+
+def _check_media(media: tuple[Medium, ...], ids: np.ndarray, vocabulary: Vocabulary) -> None:
+    """Each medium has a block of `<|feature|>` of its own, and each such block its medium."""
+    slot, end = vocabulary.special("<|feature|>"), 0
+    for medium in media:
+        if medium.kind not in ("image", "speech") or medium.slots < 1 or not medium.data:
+            raise DataError(f"medium at {medium.start}: {medium.kind} of {len(medium.data)} bytes and {medium.slots} slots")
+        block = ids[medium.start - 1 : medium.start + medium.slots + 1]
+        expected = vocabulary.encode_features(medium.kind, medium.slots)
+        if medium.start <= end or block.tolist() != expected:
+            raise DataError(f"medium at {medium.start}: there is no block of {medium.slots} slots of {medium.kind} features")
+        end = medium.start + medium.slots
+    slots = int((ids == slot).sum())
+    if slots != sum(medium.slots for medium in media):
+        raise DataError(f"{slots} slots of features, {len(media)} media with {sum(medium.slots for medium in media)}")
 
 
 def _npy(array: np.ndarray) -> bytes:

@@ -1,0 +1,55 @@
+"""The encoders and connectors of a run that trains on media as continuous features."""
+
+from pathlib import Path
+
+import torch.distributed as dist
+
+from mmpt.errors import CheckpointError, ConfigError
+from mmpt.model.feature_inputs import FOLDER, FeatureInputs
+from mmpt.model.loading import FORMAT
+from mmpt.storage import MANIFEST, check_folder, published_folder, read_json
+from mmpt.training.config import FinetuneConfig, TrainingConfig
+from mmpt.training.distributed import World
+
+ENCODERS = "mmpt-encoders/1"
+
+
+def open_inputs(config: TrainingConfig, checkpoint: Path | None, width: int, world: World) -> FeatureInputs | None:
+    """As `checkpoint` has them, else those that go on from another run's, else new ones; None where the run has none.
+
+    The encoders stand in RUN/encoders from the first start on, and checkpoints hold links to them. Every rank calls it. Raises
+    `ConfigError` and `CheckpointError` where something cannot be loaded.
+    """
+    origin = checkpoint or _origin(config)
+    if origin is not None and (origin / FOLDER).is_dir():
+        inputs = FeatureInputs.load(origin / FOLDER, width)
+    elif config.features_from is not None:
+        raise ConfigError(f"features_from: {origin}: it has no {FOLDER}/")
+    elif config.features:
+        inputs = FeatureInputs(config.features, width, config.seed)
+    else:
+        return None
+    folder = config.output / "encoders"
+    if world.rank == 0:
+        if not folder.exists():
+            with published_folder(folder, {"format": ENCODERS}) as temporary:
+                inputs.save_encoders(temporary / FOLDER)
+        check_folder(folder, ENCODERS)
+    dist.barrier()
+    return inputs
+
+
+def encoder_files(config: TrainingConfig) -> tuple[Path, dict[str, dict]] | None:
+    """(the folder, the hashes of its files as they are named in a checkpoint) of a run's encoders, None where it has none."""
+    folder = config.output / "encoders"
+    if not folder.is_dir():
+        return None
+    return folder / FOLDER, read_json(folder / MANIFEST, CheckpointError)["files"]
+
+
+def _origin(config: TrainingConfig) -> Path | None:
+    """The other run's checkpoint from which the connectors come."""
+    if config.features_from is not None:
+        check_folder(config.features_from, FORMAT)
+        return config.features_from
+    return config.base if isinstance(config, FinetuneConfig) and not config.features else None

@@ -1,0 +1,179 @@
+"""Scenarios of training on pictures and sounds as continuous features, each rank a process forked from this one.
+
+python tests/training/feature_ranks.py FOLDER     → FOLDER/results.json
+"""
+
+import io
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from PIL import Image
+from transformers import WhisperConfig, WhisperModel
+
+sys.path.insert(0, str(Path(__file__).parent))
+from ranks import BACKBONE, VOCABULARY, facts, import_once, killed_while_saving, launch, recipe, settings  # noqa: E402
+
+from mmpt.config import parse_config  # noqa: E402
+from mmpt.data.shards.tokens import Medium, TokenDocument  # noqa: E402
+from mmpt.data.shards.write import TokenShardWriter  # noqa: E402
+from mmpt.model.feature_inputs import FeatureInputs  # noqa: E402
+from mmpt.training.config import FinetuneConfig, PretrainConfig  # noqa: E402
+from mmpt.training.stages import stages  # noqa: E402
+
+WHISPER = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2,
+           "encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "vocab_size": 20, "num_mel_bins": 80, "max_source_positions": 20,
+           "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1, "suppress_tokens": None,
+           "begin_suppress_tokens": None}  # fmt: skip
+COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 230), "white": (250, 250, 250)}
+SLOTS = {"image": 3, "speech": 2}
+
+
+def picture(colour: str, number: int) -> bytes:
+    noise = np.random.default_rng(number).integers(-20, 20, (24, 20, 3))
+    data = io.BytesIO()
+    Image.fromarray((np.array(COLOURS[colour]) + noise).clip(0, 255).astype(np.uint8)).save(data, "PNG")
+    return data.getvalue()
+
+
+def sound(pitch: float, seconds: float = 0.3) -> bytes:
+    data = io.BytesIO()
+    soundfile.write(data, 0.5 * np.sin(2 * np.pi * pitch * np.arange(int(16_000 * seconds)) / 16_000), 16_000, format="WAV")
+    return data.getvalue()
+
+
+def document(name: str, kind: str, data: bytes, word: int) -> TokenDocument:
+    """A picture or a sound, and the word for it, the only one that is learned."""
+    block = VOCABULARY.encode_features(kind, SLOTS[kind])
+    ids = [VOCABULARY.special("<|begin|>"), *block, word, VOCABULARY.special("<|end|>")]
+    weights = np.array([0.0] * (len(block) + 1) + [1.0, 0.0], dtype=np.float32)
+    suffix = "png" if kind == "image" else "wav"
+    return TokenDocument(name, "test", np.array(ids), weights, (Medium(kind, suffix, data, 2, SLOTS[kind]),))
+
+
+def write_pictures(folder: Path, count: int = 64, broken: tuple[int, ...] = ()) -> None:
+    """Pictures of one colour each, their words 5, 6, 7, 8; those in `broken` cannot be decoded."""
+    with TokenShardWriter(folder, vocabulary=VOCABULARY, built={}) as writer:
+        for number in range(count):
+            colour = number % len(COLOURS)
+            data = b"no picture" if number in broken else picture(list(COLOURS)[colour], number)
+            writer.write(document(f"picture-{number}", "image", data, 5 + colour))
+
+
+def write_mixed(folder: Path) -> None:
+    """Three documents of text for one with a picture or a sound, so that many a rank has neither."""
+    draw = np.random.default_rng(3)
+    with TokenShardWriter(folder, vocabulary=VOCABULARY, built={}) as writer:
+        for number in range(48):
+            if number % 8 == 0:
+                writer.write(document(f"picture-{number}", "image", picture("red", number), 5))
+            elif number % 8 == 4:
+                writer.write(document(f"sound-{number}", "speech", sound(200.0 + number), 6))
+            else:
+                ids = draw.integers(0, VOCABULARY.text_size, draw.integers(10, 20))
+                writer.write(TokenDocument(f"text-{number}", "test", ids))
+
+
+def features(folder: Path) -> dict:
+    whisper = folder / "whisper"
+    if not whisper.exists():
+        torch.manual_seed(0)
+        WhisperModel(WhisperConfig(**WHISPER)).save_pretrained(whisper)
+    query = {"kind": "resampler", "depth": 1, "heads": 2, "width": 16}
+    tower = {"timm": "test_vit.r160_in1k", "pretrained": False}
+    return {
+        "image": {"encoder": {"side": 32, "tower": tower}, "connector": {**query, "rows": SLOTS["image"]}},
+        "speech": {"encoder": {"whisper": str(whisper)}, "connector": {**query, "rows": SLOTS["speech"]}},
+    }
+
+
+def mixed(folder: Path, stage: int) -> dict:
+    """Everything learns on two ranks, on text, pictures and sounds: straight, and killed and resumed; packs of one document."""
+    train = recipe("pretrain")
+    runs = []
+    for name in (f"mixed-{stage}", f"mixed-broken-{stage}"):
+        content = settings(folder, name, stage, data=[{"path": str(folder / "mixed")}], features=features(folder), pack_tokens=20)
+        runs.append(parse_config({**content, "backbone": {"config": BACKBONE}}, PretrainConfig, name))
+    codes = [launch(2, lambda ranks: train(runs[0], ranks)), launch(2, killed_while_saving(4, train, runs[1]))]
+    codes.append(launch(2, lambda ranks: train(runs[1], ranks)))
+    last = [run.output / "checkpoints" / "step-00000006" for run in runs]
+    names = sorted(str(path.relative_to(last[0])) for path in last[0].rglob("*.safetensors"))
+    same = {name: (last[0] / name).read_bytes() == (last[1] / name).read_bytes() for name in names}
+    return {"codes": codes, "facts": [facts(run.output) for run in runs], "same": same, "checkpoint": str(last[0])}
+
+
+def named_colours(folder: Path) -> dict:
+    """A decoder learns to say the colour of a picture, in two stages; then its connectors alone go on, in a run from there."""
+    data, train, tune = [{"path": str(folder / "pictures")}], recipe("pretrain"), recipe("finetune")
+    options = {"data": data, "pack_tokens": 128, "warmup_steps": 0, "save_every": 100}
+    each = [{"name": "one", "steps": 40}, {"name": "two", "steps": 10, "learning_rate": 0.003}]
+    content = settings(folder, "colours", 0, **options, features={"image": features(folder)["image"]}, stages=each)
+    config = parse_config({**content, "backbone": {"config": BACKBONE}}, PretrainConfig, "colours")
+    codes = [launch(1, lambda ranks: max(train(stage, ranks) for stage in stages(config)))]
+    base = config.output / "two" / "checkpoints" / "step-00000010"
+    content = settings(
+        folder, "connectors", 0, **options, steps=5, **{"from": str(base), "adapter": None, "features_from": str(base)}
+    )
+    more = parse_config(content, FinetuneConfig, "connectors")
+    codes.append(launch(1, lambda ranks: tune(more, ranks)))
+    runs = [config.output / "one", config.output / "two", more.output]
+    saved = [str(next((run / "checkpoints").iterdir())) for run in runs]
+    return {"codes": codes, "facts": [facts(run) for run in runs], "saved": saved}
+
+
+def spoiled(folder: Path, stage: int, allowed: int) -> dict:
+    """Rank 1's pictures have features of NaN in step 2: a run of three steps, in which so many may be skipped."""
+    train = recipe("pretrain")
+    content = settings(folder, f"spoiled-{stage}-{allowed}", stage, data=[{"path": str(folder / "pictures")}], steps=3)
+    content |= {"features": features(folder), "backbone": {"config": BACKBONE}, "max_skipped": allowed, "warmup_steps": 0}
+    config = parse_config(content, PretrainConfig, "spoiled")
+    log = folder / f"spoiled-{stage}-{allowed}.log"
+
+    def work(ranks) -> int:
+        os.dup2(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND), 2)
+        step, encode = train.__globals__["train_step"], FeatureInputs.encode
+
+        def spoiling(engine, batches, at, *rest):
+            spoil = ranks.rank == 1 and at == 2
+            FeatureInputs.encode = (lambda *given: encode(*given) * float("nan")) if spoil else encode
+            return step(engine, batches, at, *rest)
+
+        train.__globals__["train_step"] = spoiling
+        return train(config, ranks)
+
+    codes = launch(2, work)
+    skipped = config.output / "skipped.jsonl"
+    return {
+        "codes": codes, "said": log.read_text(), "steps": [line[0] for line in facts(config.output)],
+        "skipped": [json.loads(line) for line in skipped.read_text().splitlines()] if skipped.exists() else [],
+        "last": (config.output / "checkpoints" / "step-00000003").is_dir(),
+    }  # fmt: skip
+
+
+def undecodable(folder: Path) -> dict:
+    """One picture of 64 cannot be decoded."""
+    train = recipe("pretrain")
+    write_pictures(folder / "broken", broken=(9,))
+    content = settings(folder, "undecodable", 0, data=[{"path": str(folder / "broken")}], features=features(folder))
+    config = parse_config({**content, "backbone": {"config": BACKBONE}, "loading": {"max_lost": 0.05}}, PretrainConfig, "broken")
+    return {"codes": launch(2, lambda ranks: train(config, ranks)), "steps": len(facts(config.output))}
+
+
+def main(folder: Path) -> None:
+    write_mixed(folder / "mixed")
+    write_pictures(folder / "pictures")
+    features(folder)
+    import_once()
+    results = {f"mixed-{stage}": mixed(folder, stage) for stage in (0, 1, 3)}
+    results["colours"] = named_colours(folder)
+    results |= {f"spoiled-{stage}-{allowed}": spoiled(folder, stage, allowed) for stage in (0, 1, 3) for allowed in (0, 1)}
+    results["undecodable"] = undecodable(folder)
+    (folder / "results.json").write_text(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

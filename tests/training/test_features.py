@@ -1,0 +1,89 @@
+"""Training on pictures and sounds as continuous features. The scenarios run in feature_ranks.py."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mmpt.data.loading.packing import pack
+from mmpt.model.feature_inputs import FeatureInputs
+from mmpt.model.forward import hidden_states, packed_logits
+from mmpt.model.loading import load_model
+
+sys.path.insert(0, str(Path(__file__).parent))
+import feature_ranks  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("features")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(Path(__file__).with_name("feature_ranks.py")), str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=folder)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return json.loads((folder / "results.json").read_text())
+
+
+@pytest.mark.parametrize("stage", [0, 1, 3])
+def test_ranks_with_and_without_media_train_alike_and_resume_with_the_same_bits(results, stage):
+    """Most packs are text alone, so that in most steps a rank has no picture, no sound or neither."""
+    run = results[f"mixed-{stage}"]
+    assert run["codes"] == [[0, 0], [-9, -9], [0, 0]]
+    assert run["facts"][0] == run["facts"][1] and len(run["facts"][0]) == 6
+    assert len(run["same"]) == 6 and all(run["same"].values())
+    for found, wanted in zip(run["facts"][0], results["mixed-0"]["facts"][0], strict=True):
+        assert found[1] == pytest.approx(wanted[1], abs=1e-6)
+
+
+def test_connectors_learn_and_go_on_in_later_stages_and_runs(results):
+    run = results["colours"]
+    assert run["codes"] == [[0], [0]]
+    first, second, third = run["facts"]
+    assert first[0][1] > 3.0 and first[-1][1] < 0.4  # guessing among four colours costs 1.39
+    assert second[0][1] < 0.4 and third[0][1] < 0.4  # begun where the one before ended
+    backbones, connectors = (
+        [load_file(Path(path) / name) for path in run["saved"]]
+        for name in ("backbone/model.safetensors", "features/image/connector.safetensors")
+    )
+    assert all(torch.equal(value, backbones[2][name]) for name, value in backbones[1].items())
+    for before, after in zip(connectors[:-1], connectors[1:], strict=True):
+        assert any(not torch.equal(value, after[name]) for name, value in before.items())
+    encoders = [Path(path) / "features" / "image" / "encoder.safetensors" for path in run["saved"]]
+    assert encoders[0].read_bytes() == encoders[2].read_bytes() and encoders[0].stat().st_nlink > 1
+
+
+def test_a_checkpoint_reads_pictures_again(results):
+    checkpoint = Path(results["colours"]["saved"][-1])
+    model, _ = load_model(checkpoint)
+    inputs = FeatureInputs.load(checkpoint / "features", model.config.hidden_size)
+    documents = [
+        feature_ranks.document(f"new-{colour}", "image", feature_ranks.picture(colour, 1000 + number), 0)
+        for number, colour in enumerate(feature_ranks.COLOURS)
+    ]
+    batch = pack(documents, [[inputs.read(document.media[0])] for document in documents])
+    with torch.no_grad():
+        placed, zero = inputs(batch.features)
+        logits = packed_logits(model, batch.input_ids, batch.position_ids, batch.cu_seqlens, features=placed)[0]
+        alone = hidden_states(model, batch.input_ids, batch.position_ids, batch.cu_seqlens)
+    assert float(zero) == 0.0 and alone.shape[1] == len(logits)
+    places = batch.cu_seqlens[:-1] + len(documents[0].ids) - 3  # of the closing mark, which predicts the word
+    assert logits[places].argmax(dim=-1).tolist() == [5, 6, 7, 8]
+
+
+@pytest.mark.parametrize("stage", [0, 1, 3])
+def test_features_of_nan_stop_the_run_or_are_skipped_and_counted(results, stage):
+    stopped, skipped = results[f"spoiled-{stage}-0"], results[f"spoiled-{stage}-1"]
+    assert stopped["codes"] == [2, 2] and stopped["steps"] == [1] and not stopped["last"]
+    assert "step 2: the loss is nan, rank 1: documents picture-" in stopped["said"]
+    assert skipped["codes"] == [0, 0] and skipped["steps"] == [1, 3] and skipped["last"]
+    assert [line["step"] for line in skipped["skipped"]] == [2]
+    assert "rank 1: documents picture-" in skipped["skipped"][0]["why"] and "rank 0" not in skipped["skipped"][0]["why"]
+
+
+def test_a_picture_that_cannot_be_decoded_is_left_out(results):
+    assert results["undecodable"] == {"codes": [0, 0], "steps": 6}
