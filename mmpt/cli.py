@@ -1,11 +1,15 @@
-"""The `mmpt` command."""
+"""The `mmpt` command. What a command needs is imported once its arguments are known to be good: torch takes seconds."""
 
 import argparse
+import os
+import sys
 from pathlib import Path
 
 from mmpt.document import Image, Part, Speech, Text
 from mmpt.errors import ConfigError
 from mmpt.scripts import main_guard
+
+KINDS = ("text", "image", "speech")
 
 
 @main_guard
@@ -13,27 +17,167 @@ def main() -> None:
     """Entry point of the `mmpt` command."""
     parser = argparse.ArgumentParser(prog="mmpt", description="Models that read and write text, pictures and speech.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    generate = commands.add_parser(
+    for add in (_add_generate, _add_serve, _add_export, _add_soup, _add_inspect, _add_doctor):
+        add(commands)
+    arguments = parser.parse_args()
+    arguments.action(arguments)
+
+
+def _add_generate(commands) -> None:
+    parser = commands.add_parser(
         "generate",
         help="continue a prompt of text, pictures and speech",
         description="Continue a prompt. --text, --image and --speech may be given in any order and number; the order counts.",
     )
-    generate.add_argument("run", metavar="RUN", type=Path, help="a checkpoint folder, or a run folder (its newest checkpoint)")
+    _run_argument(parser)
     for name, metavar in (("text", "TEXT"), ("image", "FILE"), ("speech", "FILE")):
-        generate.add_argument(f"--{name}", metavar=metavar, dest="prompt", action=_Append, help=f"a {name} part of the prompt")
-    generate.add_argument("--to", nargs="+", choices=("text", "image", "speech"), help="what may be written (default: anything)")
-    generate.add_argument("--out", type=Path, default=Path("."), help="folder for the .wav and .png files (default: here)")
-    generate.add_argument("--max-tokens", type=int, default=256, help="most tokens to generate (default: 256)")
-    generate.add_argument("--temperature", type=float, default=0.0, help="0 (the default) takes the likeliest token each time")
-    generate.add_argument("--top-p", type=float, default=1.0, help="nucleus of the sampling (default: 1)")
-    generate.add_argument("--seed", type=int, default=0)
-    generate.set_defaults(action=_generate)
-    inspect = commands.add_parser("inspect", help="show what a step of a run trains on")
-    inspect.add_argument("run", metavar="RUN", type=Path, help="a run folder")
-    inspect.add_argument("--batch", metavar="STEP", type=int, required=True, help="number of the step, from 1")
-    inspect.set_defaults(action=_inspect)
-    arguments = parser.parse_args()
-    arguments.action(arguments)
+        parser.add_argument(f"--{name}", metavar=metavar, dest="prompt", action=_Append, help=f"a {name} part of the prompt")
+    parser.add_argument("--to", nargs="+", choices=KINDS, help="what may be written (default: anything)")
+    parser.add_argument("--out", type=Path, default=Path("."), help="folder for the .wav and .png files (default: here)")
+    parser.add_argument("--max-tokens", type=int, default=256, help="most tokens to generate (default: 256)")
+    parser.add_argument("--temperature", type=float, default=0.0, help="0 (the default) takes the likeliest token each time")
+    parser.add_argument("--top-p", type=float, default=1.0, help="nucleus of the sampling (default: 1)")
+    parser.add_argument("--top-k", type=int, default=0, help="sample among so many (default: 0, all)")
+    for name in ("image", "speech"):
+        parser.add_argument(f"--{name}-temperature", type=float, help=f"another temperature for codes of {name}")
+    parser.add_argument("--guidance", type=float, default=1.0, help="classifier-free guidance of pictures (default: 1, none)")
+    parser.add_argument("--alternate", nargs=2, type=int, metavar=("TEXT", "SPEECH"), help="so many tokens of each in turn")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.set_defaults(action=_generate)
+
+
+def _generate(arguments: argparse.Namespace) -> None:
+    if not arguments.prompt:
+        raise ConfigError("the prompt is empty: give --text, --image or --speech")
+    prompt = [_read_part(kind, value) for kind, value in arguments.prompt]
+    common = {"temperature": arguments.temperature, "top_p": arguments.top_p, "top_k": arguments.top_k}
+    settings = {name: dict(common) for name in KINDS}
+    for name in ("image", "speech"):
+        own = getattr(arguments, f"{name}_temperature")
+        settings[name] |= {} if own is None else {"temperature": own}
+    settings |= {"outputs": arguments.to or KINDS, "max_new_tokens": arguments.max_tokens, "guidance": arguments.guidance}
+    settings |= {"seed": arguments.seed, "alternate": arguments.alternate}
+    from mmpt.inference.events import PartDone, TextDelta
+    from mmpt.inference.load import load
+
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    for event in load(arguments.run).stream(prompt, **settings):
+        if isinstance(event, TextDelta):
+            print(event.text, end="", flush=True)
+        elif isinstance(event, PartDone) and isinstance(event.content, Text):
+            print(flush=True)
+        elif isinstance(event, PartDone):
+            path = arguments.out / f"answer-{event.part}.{event.content.suffix}"
+            path.write_bytes(event.content.data)
+            print(path, flush=True)
+
+
+def _add_serve(commands) -> None:
+    parser = commands.add_parser(
+        "serve",
+        help="a server with chat completions and a page to try them",
+        description="Serve a model at /v1/chat/completions, and a page at /. With the environment variable MMPT_TOKEN set, "
+        "clients must send it as a bearer token.",
+    )
+    _run_argument(parser)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--running", type=int, default=16, help="sequences written at once (default: 16)")
+    parser.set_defaults(action=_serve)
+
+
+def _serve(arguments: argparse.Namespace) -> None:
+    try:
+        import uvicorn
+
+        from mmpt.inference.server.api import LOCAL, build_app
+    except ImportError as problem:
+        raise ConfigError(f"mmpt serve needs {problem.name} (pip install mmpt[serve])") from None
+    from mmpt.inference.load import find_checkpoint, load
+    from mmpt.inference.server.limits import Limits
+
+    token, local = os.environ.get("MMPT_TOKEN"), arguments.host in (*LOCAL, "127.0.0.1")
+    if not local and not token:
+        print(f"warning: anyone who reaches {arguments.host} may use this server; set MMPT_TOKEN", file=sys.stderr)
+    name = f"{arguments.run.resolve().name}/{find_checkpoint(arguments.run).name}"
+    app = build_app(load(arguments.run), name, Limits(running=arguments.running), token, LOCAL if local else ("*",))
+    print(f"http://{arguments.host}:{arguments.port}/", flush=True)
+    uvicorn.run(app, host=arguments.host, port=arguments.port, log_level="warning", timeout_keep_alive=20)
+
+
+def _add_export(commands) -> None:
+    parser = commands.add_parser("export", help="a folder for other people's engines")
+    _run_argument(parser)
+    parser.add_argument("--to", choices=("hf",), default="hf", help="hf: AutoModelForCausalLM and AutoTokenizer load it")
+    parser.add_argument("--out", type=Path, required=True, help="the new folder")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
+    parser.add_argument("--keep-adapter", action="store_true", help="adapters as a peft folder, not merged")
+    parser.set_defaults(action=_export)
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    import torch
+
+    from mmpt.inference.load import find_checkpoint
+    from mmpt.model.export import export_hf
+
+    said = export_hf(find_checkpoint(arguments.run), arguments.out, getattr(torch, arguments.dtype), arguments.keep_adapter)
+    print("\n".join([str(arguments.out), *said]))
+
+
+def _add_soup(commands) -> None:
+    parser = commands.add_parser("soup", help="average the weights of several checkpoints")
+    parser.add_argument("runs", nargs="+", metavar="RUN", type=Path, help="checkpoints, or run folders (their newest)")
+    parser.add_argument("--out", type=Path, required=True, help="the new checkpoint")
+    parser.add_argument("--weights", nargs="+", type=float, help="one for each (default: equal)")
+    parser.add_argument("--greedy", nargs="+", type=Path, metavar="SHARDS", help="token shards on which a further one must help")
+    parser.set_defaults(action=_soup)
+
+
+def _soup(arguments: argparse.Namespace) -> None:
+    if arguments.greedy and arguments.weights:
+        raise ConfigError("--greedy and --weights: expected one of them")
+    from mmpt.evaluation.held_out import held_out_loss
+    from mmpt.inference.load import find_checkpoint
+    from mmpt.model.soup import average, greedy, save_soup
+
+    chosen = [find_checkpoint(run) for run in arguments.runs]
+    if arguments.greedy:
+        chosen, loss = greedy(chosen, lambda model, vocabulary: held_out_loss(model, vocabulary, arguments.greedy))
+        print(f"{len(chosen)} of {len(arguments.runs)} go in, loss {loss:.4f} on {', '.join(map(str, arguments.greedy))}")
+    save_soup(*average(chosen, arguments.weights), chosen, arguments.out)
+    print("\n".join([str(arguments.out), *(f"  of {path}" for path in chosen)]))
+
+
+def _add_inspect(commands) -> None:
+    parser = commands.add_parser("inspect", help="show what a step of a run trains on")
+    parser.add_argument("run", metavar="RUN", type=Path, help="a run folder")
+    parser.add_argument("--batch", metavar="STEP", type=int, required=True, help="number of the step, from 1")
+    parser.set_defaults(action=_inspect)
+
+
+def _inspect(arguments: argparse.Namespace) -> None:
+    from mmpt.training.inspect import describe_step
+
+    print("\n".join(describe_step(arguments.run, arguments.batch)))
+
+
+def _add_doctor(commands) -> None:
+    parser = commands.add_parser("doctor", help="what is installed, what fits, and what runs here")
+    parser.set_defaults(action=_doctor)
+
+
+def _doctor(arguments: argparse.Namespace) -> None:
+    from mmpt.doctor import examine
+
+    lines, wrong = examine()
+    print("\n".join(lines))
+    if wrong:
+        raise ConfigError(f"{wrong} of these are wrong")
+
+
+def _run_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", type=Path, help="a checkpoint folder, or a run folder (its newest checkpoint)")
 
 
 class _Append(argparse.Action):
@@ -41,31 +185,6 @@ class _Append(argparse.Action):
 
     def __call__(self, parser, namespace, value, option_string=None) -> None:
         namespace.prompt = [*(namespace.prompt or []), (self.option_strings[0][2:], value)]
-
-
-def _generate(arguments: argparse.Namespace) -> None:
-    if not arguments.prompt:
-        raise ConfigError("the prompt is empty: give --text, --image or --speech")
-    prompt = [_read_part(kind, value) for kind, value in arguments.prompt]
-    from mmpt.inference.load import OUTPUTS, load  # torch takes seconds to import: after the arguments are known to be good
-
-    (answer,) = load(arguments.run).answer(
-        [prompt], arguments.to or OUTPUTS, arguments.max_tokens, arguments.temperature, arguments.top_p, arguments.seed
-    )
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    for index, part in enumerate(answer.parts):
-        if isinstance(part, Text):
-            print(part.text)
-        else:
-            path = arguments.out / f"answer-{index}.{part.suffix}"
-            path.write_bytes(part.data)
-            print(path)
-
-
-def _inspect(arguments: argparse.Namespace) -> None:
-    from mmpt.training.inspect import describe_step
-
-    print("\n".join(describe_step(arguments.run, arguments.batch)))
 
 
 def _read_part(kind: str, value: str) -> Part:

@@ -67,6 +67,10 @@ class Vocabulary:
         """Id of a special token, such as `<|image|>`."""
         return self.special_offset + SPECIAL.index(token)
 
+    def special_name(self, token: int) -> str:
+        """The special token with this id."""
+        return SPECIAL[token - self.special_offset]
+
     def ranges(self) -> dict[str, tuple[int, int]]:
         """Modality → (first id, one past the last id)."""
         edges = (0, self.special_offset, self.image_offset, self.speech_offset, self.size)

@@ -26,7 +26,8 @@ MAY_IMPORT = {
     "training": BASE | {"kernels", "data", "tokenizers", "model", "progress"},
     "inference": BASE | {"kernels", "data", "tokenizers", "model"},
     "evaluation": BASE | {"kernels", "data", "tokenizers", "model", "inference", "progress", "results"},
-    "cli": BASE | {"scripts", "inference", "training"},
+    "doctor": {"kernels"},
+    "cli": BASE | {"scripts", "doctor", "model", "inference", "evaluation", "training"},
 }
 KERNELS_MAY_USE = {"torch", "triton", "xformers"}
 

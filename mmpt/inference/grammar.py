@@ -1,70 +1,118 @@
-"""The token grammar as a mask over the logits, so that every generated sequence is well-formed.
+"""The token grammar: which ids may follow, so that every generated sequence is well-formed.
 
-text* ( <|image|> code^N <|/image|> | <|speech|> code+ <|/speech|> | text )* <|end|>
+    free:      text* ( <|image|> code^N <|/image|> | <|speech|> code+ <|/speech|> | text )* <|end|>
+    alternate: ( text^T <|speech|> code^S <|/speech|> )* text* <|speech|> code+ <|/speech|> <|end|>
+
+Each sequence has a `Grammar` that follows it token by token; what may come next is a set of names, for which `Masks` has the ids.
 """
-
-from collections.abc import Collection
 
 import torch
 
+from mmpt.inference.settings import Settings
 from mmpt.vocabulary import Vocabulary
+
+Allowed = frozenset[str]
+"""Names of ranges (`text`, `image`, `speech`) and of special tokens (`<|end|>`, …)."""
 
 
 class Grammar:
-    """Which ids may follow in each state, as boolean rows over the vocabulary: a Hugging Face `LogitsProcessor`.
+    """Where one sequence stands. Its last room is kept for closing: a block is only opened if it fits, and only of a kind for
+    which the vocabulary has codes."""
 
-    `outputs` limits what may be generated: any of "text", "image", "speech". A sequence holds at most `max_parts` pictures and
-    utterances together, and its last room is kept for closing: with `room` ids left, a block is only opened if it fits.
-    """
+    def __init__(self, vocabulary: Vocabulary, settings: Settings) -> None:
+        self._vocabulary, self._settings = vocabulary, settings
+        self._left = settings.max_new_tokens
+        self._inside: str | None = None
+        self._count = 0  # codes in the open block, or tokens of text since the last one
+        self._parts, self._written, self._last = 0, False, False
+        self.finished = False
+        codes = {"image": vocabulary.image_codes, "speech": vocabulary.speech_codes}
+        self._outputs = {name for name in settings.outputs if name == "text" or codes[name]}
 
-    def __init__(self, vocabulary: Vocabulary, prompt_length: int, room: int, outputs: Collection[str], max_parts: int = 8):
-        self.vocabulary = vocabulary
-        self.prompt_length = prompt_length
-        self.room = room
-        self.max_parts = max_parts
-        self.outputs = frozenset(outputs)
-        self.image_start, self.image_end = vocabulary.special("<|image|>"), vocabulary.special("<|/image|>")
-        self.speech_start, self.speech_end = vocabulary.special("<|speech|>"), vocabulary.special("<|/speech|>")
-        self.end = vocabulary.special("<|end|>")
-        self.ranges = vocabulary.ranges()
+    def allowed(self) -> Allowed:
+        """What may come next; never empty."""
+        if self.finished:
+            return frozenset({"<|end|>"})
+        if self._inside == "image":
+            return frozenset({"image" if self._count < self._vocabulary.codes_per_image else "<|/image|>"})
+        if self._inside == "speech":
+            return frozenset(self._in_speech())
+        found = self._alternating() if self._settings.alternate else self._between_blocks()
+        return frozenset(found or {"<|end|>"})
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Scores [rows, vocabulary] with −inf for every id that may not follow `input_ids` [rows, length]."""
-        allowed = torch.stack([self.allowed(row) for row in input_ids[:, self.prompt_length :].tolist()]).to(scores.device)
-        return scores.masked_fill(~allowed, float("-inf"))
-
-    def allowed(self, generated: list[int]) -> torch.Tensor:
-        """Boolean [vocabulary]: the ids that may follow what was generated so far."""
-        mask = torch.zeros(self.vocabulary.size, dtype=torch.bool)
-        if self.end in generated:
-            mask[self.end] = True
-            return mask
-        left = self.room - len(generated)
-        opened = max((i for i, token in enumerate(generated) if token in (self.image_start, self.speech_start)), default=None)
-        if opened is not None and generated[opened] == self.image_start and self.image_end not in generated[opened:]:
-            if len(generated) - opened - 1 < self.vocabulary.codes_per_image:
-                self._allow(mask, "image")
-            else:
-                mask[self.image_end] = True
-        elif opened is not None and generated[opened] == self.speech_start and self.speech_end not in generated[opened:]:
-            if left > 2:
-                self._allow(mask, "speech")
-            mask[self.speech_end] = len(generated) - opened > 1  # an utterance holds at least one code
+    def advance(self, token: int) -> None:
+        """`token` comes next."""
+        name = self.name(token)
+        self._left -= 1
+        self._written = True
+        if name == "<|end|>":
+            self.finished = True
+        elif name in ("<|image|>", "<|speech|>"):
+            self._last = bool(self._settings.alternate) and self._count < self._settings.alternate[0]
+            self._inside, self._count = name[2:-2], 0
+            self._parts += 1
+        elif name in ("<|/image|>", "<|/speech|>"):
+            self._inside, self._count = None, 0
         else:
-            self._between_blocks(mask, generated, left)
-        return mask
+            self._count += 1
+        self.finished |= self._left == 0
 
-    def _between_blocks(self, mask: torch.Tensor, generated: list[int], left: int) -> None:
-        mask[self.end] = bool(generated)
-        parts = sum(token in (self.image_start, self.speech_start) for token in generated)
-        if left > 1 and "text" in self.outputs:
-            self._allow(mask, "text")
-        if parts < self.max_parts:
-            mask[self.image_start] = "image" in self.outputs and left >= self.vocabulary.codes_per_image + 3
-            mask[self.speech_start] = "speech" in self.outputs and left >= 4
-        if not mask.any():
-            mask[self.end] = True
+    @property
+    def inside(self) -> str | None:
+        """The kind of the open block."""
+        return self._inside
 
-    def _allow(self, mask: torch.Tensor, modality: str) -> None:
-        first, last = self.ranges[modality]
-        mask[first:last] = True
+    def name(self, token: int) -> str:
+        """The range of a token, or its own name where it is special."""
+        first, last = self._vocabulary.ranges()["special"]
+        if first <= token < last:
+            return self._vocabulary.special_name(token)
+        return "text" if token < first else "image" if token < self._vocabulary.speech_offset else "speech"
+
+    def _in_speech(self) -> set[str]:
+        if self._settings.alternate and not self._last:
+            return {"speech" if self._count < self._settings.alternate[1] else "<|/speech|>"}
+        found = {"speech"} if self._left > 2 else set()
+        return found | ({"<|/speech|>"} if self._count else set())  # an utterance holds at least one code
+
+    def _between_blocks(self) -> set[str]:
+        found = {"<|end|>"} if self._written else set()
+        if self._left > 1 and "text" in self._outputs:
+            found.add("text")
+        if self._parts < self._settings.max_parts:
+            if "image" in self._outputs and self._left >= self._vocabulary.codes_per_image + 3:
+                found.add("<|image|>")
+            if "speech" in self._outputs and self._left >= 4:
+                found.add("<|speech|>")
+        return found
+
+    def _alternating(self) -> set[str]:
+        text, speech = self._settings.alternate
+        if self._last:
+            return {"<|end|>"}
+        found = set()
+        if self._count < text and self._left > 1:
+            found.add("text")
+        # Speech before the text is full says that the text is over; what is left of the speech then comes in one block.
+        if self._left >= (speech + 3 if self._count == text else 4):
+            found.add("<|speech|>")
+        return found
+
+
+class Masks:
+    """For each set of names, which ids are not allowed."""
+
+    def __init__(self, vocabulary: Vocabulary, device: torch.device) -> None:
+        self._vocabulary, self._device = vocabulary, device
+        self._found: dict[Allowed, torch.Tensor] = {}
+
+    def forbidden(self, allowed: Allowed) -> torch.Tensor:
+        """bool [vocabulary]."""
+        if allowed not in self._found:
+            mask = torch.ones(self._vocabulary.size, dtype=torch.bool)
+            ranges = self._vocabulary.ranges()
+            for name in allowed:
+                first, last = ranges.get(name) or (self._vocabulary.special(name), self._vocabulary.special(name) + 1)
+                mask[first:last] = False
+            self._found[allowed] = mask.to(self._device)
+        return self._found[allowed]

@@ -1,22 +1,26 @@
 """A checkpoint as something that reads and writes text, pictures and speech."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import LogitsProcessorList, PreTrainedModel
+from peft import PeftModel
+from transformers import PreTrainedModel
 
-from mmpt.document import Part
-from mmpt.errors import CheckpointError, ConfigError
-from mmpt.inference.grammar import Grammar
+from mmpt.config import parse_config
+from mmpt.data.shards.tokens import Medium
+from mmpt.document import Image, Part, Text
+from mmpt.errors import CheckpointError
+from mmpt.inference.engine import Engine, Prompt, write_all
+from mmpt.inference.events import Assembler, Event
+from mmpt.inference.settings import Settings
+from mmpt.model.feature_inputs import FOLDER, FeatureInputs
 from mmpt.model.loading import load_model
 from mmpt.storage import MANIFEST
 from mmpt.tokenizers.multimodal import MultimodalTokenizer
 from mmpt.vocabulary import check_same
-
-OUTPUTS = ("text", "image", "speech")
 
 
 @dataclass(frozen=True)
@@ -29,77 +33,82 @@ class Answer:
 
 @dataclass(frozen=True)
 class MultimodalModel:
-    """A decoder LLM with its three tokenizers, ready to generate."""
+    """A decoder LLM with its three tokenizers, ready to generate; `inputs`: for media that enter as features."""
 
-    model: PreTrainedModel
+    model: PreTrainedModel | PeftModel
     tokenizer: MultimodalTokenizer
+    inputs: FeatureInputs | None = None
 
-    def prompt(self, parts: Sequence[Part]) -> list[int]:
-        """Ids of a prompt: `<|begin|>` and the parts in order."""
-        (encoded,) = self.tokenizer.encode([parts])
-        return [self.tokenizer.vocabulary.special("<|begin|>"), *(i for ids in encoded for i in ids)]
+    def engine(self, **options) -> Engine:
+        """An `Engine` for many sequences at once."""
+        return Engine(self.model, self.tokenizer.vocabulary, self.inputs, **options)
 
-    def answer(
-        self,
-        prompts: Sequence[Sequence[Part]],
-        outputs: Collection[str] = OUTPUTS,
-        max_new_tokens: int = 256,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        seed: int = 0,
-        voice: np.ndarray | None = None,
-    ) -> list[Answer]:
-        """Continue each prompt (a sequence of parts) by parts of the kinds in `outputs`, all prompts in one batch.
+    def prompts(self, prompts: Sequence[Sequence[Part]]) -> list[Prompt]:
+        """Each prompt (a sequence of parts) as ids, `<|begin|>` first. Media of a kind that has a connector enter as features.
 
-        Greedy at temperature 0, else nucleus sampling from `seed`. Raises `ConfigError` on settings that make no sense.
+        Raises `DataError` where a part cannot be decoded, or there is neither a connector nor a tokenizer for its kind.
         """
-        unknown = set(outputs) - set(OUTPUTS)
-        if unknown or not outputs:
-            raise ConfigError(f"outputs are {sorted(outputs)}, expected some of {', '.join(OUTPUTS)}")
-        if temperature < 0 or not 0 < top_p <= 1 or max_new_tokens < 1:
-            raise ConfigError("expected temperature >= 0, 0 < top_p <= 1 and max_new_tokens >= 1")
-        generated = self.generate([self.prompt(parts) for parts in prompts], outputs, max_new_tokens, temperature, top_p, seed)
-        return [Answer(ids, self.tokenizer.decode(ids, voice)) for ids in generated]
+        coded = [[part for part in parts if not self._slots(part)] for parts in prompts]
+        encoded = self.tokenizer.encode(coded)
+        return [self._prompt(parts, iter(ids)) for parts, ids in zip(prompts, encoded, strict=True)]
 
-    @torch.inference_mode()
-    def generate(
-        self, prompts: list[list[int]], outputs: Collection[str], max_new_tokens: int, temperature: float, top_p: float, seed: int
-    ) -> list[list[int]]:
-        """Ids that follow each prompt's ids, up to and without `<|end|>`; always well-formed (see `Grammar`)."""
+    def _slots(self, part: Part) -> int:
+        return 0 if isinstance(part, Text) or self.inputs is None else self.inputs.rows.get(_kind(part), 0)
+
+    def _prompt(self, parts: Sequence[Part], coded: Iterator[list[int]]) -> Prompt:
         vocabulary = self.tokenizer.vocabulary
-        end = vocabulary.special("<|end|>")
-        length = max(map(len, prompts))
-        ids = torch.tensor([[end] * (length - len(prompt)) + prompt for prompt in prompts])
-        mask = torch.tensor([[0] * (length - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-        sampling = {"do_sample": temperature > 0}
-        if temperature > 0:
-            sampling |= {"temperature": temperature, "top_p": top_p, "top_k": 0}
-        torch.manual_seed(seed)
-        rows = self.model.generate(
-            input_ids=ids.to(self.model.device),
-            attention_mask=mask.to(self.model.device),
-            logits_processor=LogitsProcessorList([Grammar(vocabulary, length, max_new_tokens, outputs)]),
-            max_new_tokens=max_new_tokens,
-            eos_token_id=end,
-            pad_token_id=end,
-            **sampling,
-        )
-        generated = rows[:, length:].tolist()
-        return [row[: row.index(end)] if end in row else row for row in generated]
+        ids, media = [vocabulary.special("<|begin|>")], []
+        for part in parts:
+            if slots := self._slots(part):
+                medium = Medium(_kind(part), part.suffix, part.data, len(ids) + 1, slots)
+                media.append((medium.kind, medium.start, self.inputs.read(medium)))
+                ids += vocabulary.encode_features(medium.kind, slots)
+            else:
+                ids += next(coded)
+        return Prompt(ids, tuple(media))
+
+    def answer(self, prompts: Sequence[Sequence[Part]], voice: np.ndarray | None = None, **settings) -> list[Answer]:
+        """Continue each prompt (a sequence of parts), all of them side by side. `settings`: of `Settings`; sequence i is sampled
+        from `seed` + i. Raises `ConfigError` on settings that make no sense."""
+        written = self.generate(self.prompts(prompts), **settings)
+        return [Answer(ids, self.tokenizer.decode(ids, voice)) for ids in written]
+
+    def generate(self, prompts: Sequence[Prompt | list[int]], **settings) -> list[list[int]]:
+        """Ids that follow each prompt, up to and without `<|end|>`; always well-formed (see `mmpt.inference.grammar`)."""
+        given = [prompt if isinstance(prompt, Prompt) else Prompt(list(prompt)) for prompt in prompts]
+        base = parse_config(settings, Settings, "settings")
+        each = [base.model_copy(update={"seed": base.seed + number}) for number in range(len(given))]
+        return write_all(self.engine(), given, each)
+
+    def stream(self, prompt: Sequence[Part], voice: np.ndarray | None = None, **settings) -> Iterator[Event]:
+        """Continue one prompt: text, sound and pictures as they come. Whoever stops reading stops the writing."""
+        engine, assembler = self.engine(), Assembler(self.tokenizer, voice)
+        writing = engine.submit(*self.prompts([prompt]), parse_config(settings, Settings, "settings"))
+        while not writing.finished:
+            for _, ids in engine.step():
+                yield from assembler.push(ids)
+        yield from assembler.finish()
 
 
-def load(path: Path | str) -> MultimodalModel:
-    """Load a checkpoint folder, or the newest checkpoint of a run folder.
+def load(path: Path | str, device: str | torch.device | None = None, dtype: torch.dtype = torch.float32) -> MultimodalModel:
+    """Load a checkpoint folder, or the newest checkpoint of a run folder, onto `device` (a GPU where there is one).
 
     Raises `CheckpointError` where something is missing or damaged, `VocabularyError` where the parts do not fit together.
     """
     checkpoint = find_checkpoint(Path(path))
-    model, vocabulary = load_model(checkpoint)
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model, vocabulary = load_model(checkpoint, dtype)
     folders = (checkpoint / name for name in ("speech_tokenizer", "image_tokenizer"))
     speech, image = (folder if folder.is_dir() else None for folder in folders)
     tokenizer = MultimodalTokenizer.load(checkpoint / "text_tokenizer", speech, image)
     check_same(vocabulary, f"{checkpoint}/vocabulary.json", tokenizer.vocabulary, f"the tokenizers in {checkpoint}")
-    return MultimodalModel(model, tokenizer)
+    inputs = None
+    if (checkpoint / FOLDER).is_dir():
+        inputs = FeatureInputs.load(checkpoint / FOLDER, model.config.get_text_config().hidden_size).to(device).eval()
+    for module in (tokenizer.speech, tokenizer.image):
+        if module is not None:
+            module.to(device)
+    return MultimodalModel(model.to(device), tokenizer, inputs)
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -112,3 +121,7 @@ def find_checkpoint(path: Path) -> Path:
     if not found:
         raise CheckpointError(f"{path}: neither a checkpoint ({MANIFEST} is missing) nor a run folder with checkpoints/step-*")
     return found[-1]
+
+
+def _kind(part: Part) -> str:
+    return "image" if isinstance(part, Image) else "speech"

@@ -20,7 +20,8 @@ def generated_picture_codes(
     if not vocabulary.codes_per_image:
         raise ConfigError("the model has no image tokenizer")
     for start in range(0, len(prompts), batch):
-        asked = [model.prompt((Text(prompt),)) for prompt in prompts[start : start + batch]]
-        rows = model.generate(asked, ("image",), vocabulary.codes_per_image + 3, temperature, 1.0, seed + start)
+        asked = model.prompts([(Text(prompt),) for prompt in prompts[start : start + batch]])
+        settings = {"outputs": ["image"], "max_new_tokens": vocabulary.codes_per_image + 3, "seed": seed + start}
+        rows = model.generate(asked, **settings, image={"temperature": temperature})
         for row in rows:
             yield next(values for modality, values in vocabulary.split(row) if modality == "image")

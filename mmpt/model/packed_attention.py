@@ -20,6 +20,7 @@ from transformers.masking_utils import sdpa_mask
 from mmpt.errors import ConfigError
 from mmpt.kernels.attention import Backend, Spans
 from mmpt.kernels.attention import packed_attention as attend
+from mmpt.model.key_values import Append
 from mmpt.model.sequence import SequenceGroup, heads_for_tokens, tokens_for_heads
 
 NAME = "mmpt_packed"
@@ -43,12 +44,14 @@ def packed_attention(
     attention_backend: Backend = "auto",
     sliding_window: int | None = None,
     sequence: SequenceGroup | None = None,
+    key_values: Append | None = None,
     **kwargs,
 ) -> tuple[Tensor, None]:
     """Causal attention inside each document of a packed row; the signature is transformers' attention interface.
 
     query [1, heads, T, head_dim]; key, value [1, key_value_heads, T, head_dim], where key_value_heads divides heads;
-    `document_lengths` sums to T; with a `sequence` group, among whose ranks the row is cut, to T × its size. Returns
+    `document_lengths` sums to T; with a `sequence` group, among whose ranks the row is cut, to T × its size. With `key_values`,
+    what is seen here is kept for the tokens to come, and the new tokens of running sequences see what was kept of them. Returns
     ([1, T, heads, head_dim], None). Raises `ConfigError` for an attention that softmax over q·k alone does not express (logit
     soft-capping, position biases).
     """
@@ -63,6 +66,12 @@ def packed_attention(
     given, (query, key, value) = value.dtype, (part.to(dtype) for part in (query, key, value))
     if sequence is not None:
         query, key, value = heads_for_tokens(query, key, value, sequence)
+    if key_values is not None and key_values.prompt_lengths is None:
+        with torch.autocast(query.device.type, enabled=False):
+            found = key_values.attend(module.layer_idx, query, key, value, scaling, sliding_window)
+        return found.transpose(1, 2).to(given), None
+    if key_values is not None:
+        key_values.store_prompts(module.layer_idx, key, value)
     with torch.autocast(query.device.type, enabled=False):
         found = attend(query, key, value, document_lengths, image_spans, sliding_window, dropout, scaling, attention_backend)
     if sequence is not None:

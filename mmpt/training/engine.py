@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from mmpt.data.loading.packing import PackedBatch
 from mmpt.errors import ConfigError
+from mmpt.kernels.device import multiplies_bfloat16
 from mmpt.model.feature_inputs import FeatureInputs, named_weights
 from mmpt.model.forward import LossParts, causal_lm, head_tables, weighted_loss
 from mmpt.model.new_rows import TwoTableEmbedding
@@ -104,14 +105,6 @@ def start_engine(module: nn.Module, config: OptimizationConfig, accumulated: int
     except (ValueError, AssertionError, deepspeed.DeepSpeedConfigError) as problem:
         raise ConfigError(f"deepspeed: {problem}") from None
     return engine
-
-
-def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether the device has instructions for bfloat16 products; without them, a CPU emulates them many times slower."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    features = torch.cpu.get_capabilities()
-    return bool(features.get("avx512_bf16") or features.get("amx_bf16"))
 
 
 def deepspeed_options(config: OptimizationConfig, accumulated: int) -> dict:

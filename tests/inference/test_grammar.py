@@ -5,58 +5,107 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmpt.inference.grammar import Grammar
+from mmpt.config import parse_config
+from mmpt.errors import ConfigError
+from mmpt.inference.grammar import Grammar, Masks
+from mmpt.inference.settings import Settings
 from mmpt.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary(10, "f" * 64, image_codes=6, codes_per_image=3, speech_codes=5, speech_rate=12.5)
-END = VOCABULARY.special("<|end|>")
+MASKS = Masks(VOCABULARY, torch.device("cpu"))
+END, IMAGE, SPEECH = (VOCABULARY.special(name) for name in ("<|end|>", "<|image|>", "<|speech|>"))
+END_IMAGE, END_SPEECH = VOCABULARY.special("<|/image|>"), VOCABULARY.special("<|/speech|>")
+KINDS = st.sets(st.sampled_from(["text", "image", "speech"]), min_size=1)
 
 
-def sample(seed: int, room: int, outputs: set[str], rows: int = 4) -> list[list[int]]:
-    """Sequences sampled uniformly from what the grammar allows, until the room is used up."""
-    grammar = Grammar(VOCABULARY, prompt_length=2, room=room, outputs=outputs)
-    generator = torch.Generator().manual_seed(seed)
-    ids = torch.zeros(rows, 2, dtype=torch.int64)
-    for _ in range(room):
-        scores = grammar(ids, torch.randn(rows, VOCABULARY.size, generator=generator))
-        ids = torch.cat([ids, torch.multinomial(scores.softmax(-1), 1, generator=generator)], dim=1)
-    return ids[:, 2:].tolist()
+def sample(seed: int, **asked) -> list[int]:
+    """A sequence sampled uniformly from what the grammar allows, until it is finished, without the end."""
+    grammar, draw, found = Grammar(VOCABULARY, Settings(**asked)), torch.Generator().manual_seed(seed), []
+    while not grammar.finished:
+        allowed = (~MASKS.forbidden(grammar.allowed())).nonzero().flatten()
+        token = int(allowed[torch.randint(len(allowed), (1,), generator=draw)])
+        grammar.advance(token)
+        found.append(token)
+    assert len(found) <= asked["max_new_tokens"] and END not in found[:-1]
+    return found[:-1] if found[-1] == END else found
 
 
-@given(
-    st.integers(0, 10**6), st.integers(1, 40), st.sets(st.sampled_from(["text", "image", "speech"]), min_size=1)
-)  # fmt: skip
-@settings(deadline=None, max_examples=60)
-def test_every_sample_is_well_formed_and_keeps_to_the_outputs(seed, room, outputs):
-    for row in sample(seed, room, outputs):
-        answer = row[: row.index(END)] if END in row else row
-        blocks = VOCABULARY.split(answer)  # raises on anything malformed
-        assert {kind for kind, _ in blocks} <= outputs
-        assert all(len(codes) == 3 for kind, codes in blocks if kind == "image")
-        assert all(len(codes) > 0 for kind, codes in blocks if kind == "speech")
-        assert set(row[len(answer) :]) <= {END}
+@given(st.integers(0, 10**6), st.integers(1, 40), KINDS, st.integers(1, 4))
+@settings(deadline=None, max_examples=100)
+def test_every_sample_is_well_formed_and_keeps_to_the_outputs(seed, room, outputs, parts):
+    answer = sample(seed, max_new_tokens=room, outputs=tuple(outputs), max_parts=parts)
+    blocks = VOCABULARY.split(answer)  # raises on anything malformed
+    kinds = [kind for kind, _ in blocks]
+    assert set(kinds) <= outputs and len(kinds) - kinds.count("text") <= parts
+    assert all(len(codes) == 3 for kind, codes in blocks if kind == "image")
+    assert all(len(codes) > 0 for kind, codes in blocks if kind == "speech")
+    assert VOCABULARY.special("<|feature|>") not in answer
+
+
+@given(st.integers(0, 10**6), st.integers(1, 90), st.integers(1, 5), st.integers(1, 6))
+@settings(deadline=None, max_examples=100)
+def test_text_and_speech_in_turn(seed, room, text, speech):
+    blocks = VOCABULARY.split(sample(seed, max_new_tokens=room, alternate=(text, speech)))
+    kinds = [kind for kind, _ in blocks]
+    assert "image" not in kinds
+    # Before the last: so many tokens of text, so many codes. Text that is shorter says that it is over.
+    sounds = [number for number, kind in enumerate(kinds) if kind == "speech"]
+    for number in sounds:
+        full = number and kinds[number - 1] == "text" and len(blocks[number - 1][1]) == text
+        if full:
+            assert len(blocks[number][1]) == speech
+        else:
+            assert number == len(blocks) - 1
+    assert all(len(values) <= text for kind, values in blocks if kind == "text")
 
 
 @pytest.mark.parametrize("kind", ["text", "image", "speech"])
 def test_one_output_alone_is_produced(kind):
-    rows = sample(0, 30, {kind})
-    assert all(VOCABULARY.split(row[: row.index(END)] if END in row else row)[0][0] == kind for row in rows)
+    answers = [sample(seed, max_new_tokens=30, outputs=(kind,)) for seed in range(4)]
+    assert all(VOCABULARY.split(answer)[0][0] == kind for answer in answers)
 
 
 def test_allowed_ids_in_each_state():
-    grammar = Grammar(VOCABULARY, 0, 100, {"text", "image", "speech"})
-    image, end_image = VOCABULARY.special("<|image|>"), VOCABULARY.special("<|/image|>")
-    speech, end_speech = VOCABULARY.special("<|speech|>"), VOCABULARY.special("<|/speech|>")
     text, pictures, sounds = (set(range(*VOCABULARY.ranges()[kind])) for kind in ("text", "image", "speech"))
+    picture, sound = VOCABULARY.image_offset, VOCABULARY.speech_offset
 
-    def allowed(*generated: int) -> set[int]:
-        return set(grammar.allowed(list(generated)).nonzero().flatten().tolist())
+    def allowed(*generated: int, **asked) -> set[int]:
+        grammar = Grammar(VOCABULARY, Settings(**{"max_new_tokens": 100, **asked}))
+        for token in generated:
+            grammar.advance(token)
+        return set((~MASKS.forbidden(grammar.allowed())).nonzero().flatten().tolist())
 
-    assert allowed() == text | {image, speech}
-    assert allowed(3) == text | {image, speech, END}
-    assert allowed(image) == allowed(image, 16, 17) == pictures
-    assert allowed(image, 16, 17, 18) == {end_image}
-    assert allowed(image, 16, 17, 18, end_image) == text | {image, speech, END}
-    assert allowed(speech) == sounds
-    assert allowed(speech, 22) == sounds | {end_speech}
+    assert allowed() == text | {IMAGE, SPEECH}
+    assert allowed(3) == text | {IMAGE, SPEECH, END}
+    assert allowed(IMAGE) == allowed(IMAGE, picture, picture + 1) == pictures
+    assert allowed(IMAGE, picture, picture, picture) == {END_IMAGE}
+    assert allowed(IMAGE, picture, picture, picture, END_IMAGE) == text | {IMAGE, SPEECH, END}
+    assert allowed(SPEECH) == sounds
+    assert allowed(SPEECH, sound) == sounds | {END_SPEECH}
     assert allowed(3, END) == {END}
+    assert allowed(3, 4, alternate=(2, 2)) == {SPEECH} and allowed(3, alternate=(2, 2)) == text | {SPEECH}
+    assert allowed(3, 4, SPEECH, sound, alternate=(2, 2)) == sounds
+    assert allowed(3, 4, SPEECH, sound, sound, alternate=(2, 2)) == {END_SPEECH}
+    assert allowed(3, SPEECH, sound, sound, sound, alternate=(2, 2)) == sounds | {END_SPEECH}
+    assert allowed(3, SPEECH, sound, END_SPEECH, alternate=(2, 2)) == {END}
+
+
+def test_kinds_without_codes_are_never_opened():
+    plain = Vocabulary(10, "f" * 64, image_codes=0, codes_per_image=0, speech_codes=0, speech_rate=0.0)
+    assert Grammar(plain, Settings()).allowed() == {"text"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"outputs": []}, "expected some of"),
+        ({"outputs": ["smell"]}, "outputs"),
+        ({"outputs": ["text"], "alternate": [13, 26]}, "alternate needs text and speech"),
+        ({"text": {"top_p": 0}}, "text.top_p"),
+        ({"image": {"temperature": -1}}, "image.temperature"),
+        ({"max_new_tokens": 0}, "max_new_tokens"),
+    ],
+)
+def test_settings_that_make_no_sense(asked, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_config(asked, Settings, "settings")

@@ -1,0 +1,130 @@
+"""What is written, as a person gets it: pieces of text, pictures and sound, each as soon as it is known."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mmpt.document import Image, Part, Speech, Text
+from mmpt.media import encode_png, encode_wav
+from mmpt.tokenizers.multimodal import MultimodalTokenizer
+from mmpt.tokenizers.text import decode_text
+
+
+@dataclass(frozen=True)
+class TextDelta:
+    """More `text` of part number `part`."""
+
+    part: int
+    text: str
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class AudioDelta:
+    """More sound of part number `part`: `samples` float32 [n] at `sample_rate` Hz, n may be 0."""
+
+    part: int
+    samples: np.ndarray = field(repr=False)
+    sample_rate: int
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class PartDone:
+    """Part number `part` is whole."""
+
+    part: int
+    content: Part
+    ids: tuple[int, ...]
+
+
+Event = TextDelta | AudioDelta | PartDone
+
+
+class Assembler:
+    """Takes ids as they come (`push`, at the end `finish`), gives events. Every id is in exactly one event.
+
+    Sound is decoded block by block where the tokenizer can (a block decoder with a vocoder), else at the end of its part.
+    """
+
+    def __init__(self, tokenizer: MultimodalTokenizer, voice: np.ndarray | None = None) -> None:
+        self._tokenizer, self._voice = tokenizer, voice
+        self._vocabulary = tokenizer.vocabulary
+        self._marks = {
+            self._vocabulary.special(f"<|{slash}{kind}|>"): (slash, kind) for slash in ("", "/") for kind in ("image", "speech")
+        }
+        self._inside: str | None = None
+        self._part, self._new, self._run, self._shown, self._sounds = 0, [], [], "", []
+        self._stack, self._stream = ExitStack(), None
+
+    def push(self, ids: Sequence[int]) -> Iterator[Event]:
+        """Events of the next ids, of which none is `<|end|>`."""
+        for token in ids:
+            slash, kind = self._marks.get(token, ("", ""))
+            if kind and not slash:
+                yield from self._close()
+                self._open(kind)
+            self._new.append(token)
+            if slash:
+                yield from self._close()
+            elif not kind:
+                self._run.append(token)
+        if self._inside == "speech":
+            yield from self._sound()
+        elif self._inside is None:
+            yield from self._text(decode_text(self._tokenizer.text, self._run), whole=False)
+
+    def finish(self) -> Iterator[Event]:
+        """Events of what is still open."""
+        yield from self._close()
+        self._stack.close()
+
+    def _open(self, kind: str) -> None:
+        self._inside = kind
+        speech = self._tokenizer.speech
+        if kind == "speech" and speech is not None and speech.speaker.vocoder is not None and speech.config.decoder.block:
+            self._stream = self._stack.enter_context(speech.speaking(self._voice))
+
+    def _close(self) -> Iterator[Event]:
+        """The open part ends, if there is one."""
+        if self._inside is None and not self._run:
+            return
+        if self._inside is None:
+            content: Part = Text(decode_text(self._tokenizer.text, self._run))
+            yield from self._text(content.text, whole=True)
+        elif self._inside == "image":
+            (picture,) = self._tokenizer.image.decode((np.array(self._run) - self._vocabulary.image_offset)[None])
+            content = Image(encode_png(picture), "png", picture.width, picture.height)
+        else:
+            yield from self._sound(whole=True)
+            rate, samples = self._tokenizer.speech.sample_rate, np.concatenate(self._sounds)
+            content = Speech(encode_wav(samples, rate), "wav", rate, len(samples) / rate)
+        yield PartDone(self._part, content, self._taken())
+        self._run, self._shown, self._sounds, self._inside, self._stream = [], "", [], None, None
+        self._part += 1
+
+    def _text(self, text: str, whole: bool) -> Iterator[TextDelta]:
+        # What may still change is held back: a character of which only some bytes are there.
+        if text.startswith(self._shown) and text != self._shown and (whole or not text.endswith("\ufffd")):
+            new, self._shown = text[len(self._shown) :], text
+            yield TextDelta(self._part, new, self._taken())
+
+    def _sound(self, whole: bool = False) -> Iterator[AudioDelta]:
+        speech = self._tokenizer.speech
+        codes = np.array(self._run, dtype=np.int64) - self._vocabulary.speech_offset
+        if self._stream is None:
+            found = speech.decode([codes], self._voice) if whole else []
+        else:
+            ready = len(codes) // speech.config.quantizer.depth * speech.config.quantizer.depth
+            del self._run[:ready]
+            found = [self._stream.push(codes[:ready]), *([self._stream.finish()] if whole else [])]
+        self._sounds += found
+        samples = np.concatenate([np.zeros(0, dtype=np.float32), *found])
+        if len(samples):
+            yield AudioDelta(self._part, samples, speech.sample_rate, self._taken())
+
+    def _taken(self) -> tuple[int, ...]:
+        taken, self._new = tuple(self._new), []
+        return taken

@@ -1,0 +1,285 @@
+"""`mmpt serve`: chat completions over HTTP, and one page to try them in."""
+
+import asyncio
+import hmac
+import json
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.resources import files
+
+import pydantic
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from mmpt.errors import MmptError
+from mmpt.inference.engine import Prompt
+from mmpt.inference.events import Assembler, Event
+from mmpt.inference.load import MultimodalModel
+from mmpt.inference.server.limits import Limits
+from mmpt.inference.server.messages import ChatRequest, deltas, message
+from mmpt.inference.server.service import Busy, Service
+from mmpt.inference.settings import Settings
+
+LOG = logging.getLogger("mmpt.serve")
+GRACE = 10.0
+"""Seconds in which a client may read the end of an answer that was cut off for its time."""
+LOCAL = ("localhost", "127.0.0.1", "[::1]", "::1")
+
+
+class Refused(Exception):
+    """A request that is answered by an HTTP status of 400 or more, and why."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+def build_app(
+    model: MultimodalModel,
+    name: str,
+    limits: Limits = Limits(),  # noqa: B008 (frozen)
+    token: str | None = None,
+    hosts: Sequence[str] = LOCAL,
+) -> FastAPI:
+    """The server of one model, called `name` in answers.
+
+    `token`: what clients must send as `Authorization: Bearer`. `hosts`: names under which a browser may have reached it ("*":
+    any), so that no other site's page can by a name of its own that points here.
+    """
+    service = Service(model.engine(max_rows=limits.running), limits.waiting)
+    media = ThreadPoolExecutor(2, thread_name_prefix="media")
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service.start()
+        yield
+        service.close()
+        media.shutdown(cancel_futures=True)
+
+    app = FastAPI(title="mmpt", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
+    app.state.service = service
+
+    @app.exception_handler(Refused)
+    async def refused(_: Request, problem: Refused) -> JSONResponse:
+        return _error(problem.status, str(problem))
+
+    @app.exception_handler(404)
+    @app.exception_handler(405)
+    async def unknown(request: Request, problem) -> JSONResponse:
+        return _error(problem.status_code, f"{request.method} {request.url.path}: there is nothing here")
+
+    def allowed(request: Request) -> None:
+        given = request.headers.get("authorization", "").encode()
+        if token is not None and not hmac.compare_digest(given, f"Bearer {token}".encode()):
+            raise Refused(401, "expected the header Authorization: Bearer with this server's token")
+
+    async def beside(function, *arguments):
+        """Tokenizers and decoders work in threads, so that the others' answers go on."""
+        return await asyncio.get_running_loop().run_in_executor(media, function, *arguments)
+
+    @app.get("/")
+    async def page() -> HTMLResponse:
+        return HTMLResponse(files("mmpt.inference.server").joinpath("page.html").read_text(encoding="utf-8"))
+
+    @app.get("/favicon.ico")
+    async def icon() -> Response:
+        return Response(status_code=204)
+
+    @app.get("/health")
+    async def health() -> dict:
+        return {"status": "ok", "model": name, "requests": service.taken}
+
+    @app.get("/v1/models")
+    async def models(request: Request) -> dict:
+        allowed(request)
+        return {"object": "list", "data": [{"id": name, "object": "model", "created": 0, "owned_by": "mmpt"}]}
+
+    @app.post("/v1/chat/completions")
+    async def complete(request: Request) -> Response:
+        allowed(request)
+        begun = time.monotonic()
+        asked, prompt, settings = await _understood(request, model, limits, beside)
+        number = uuid.uuid4().hex
+        answer = _Answer(f"chatcmpl-{number}", name, prompt, settings)
+        stack = AsyncExitStack()
+        try:
+            written = await stack.enter_async_context(service.writing(prompt, settings))
+        except Busy:
+            return _error(429, f"{service.taken} requests wait or run already, try again later", {"Retry-After": "1"})
+        events = _events(written, Assembler(model.tokenizer), beside, begun + limits.request, answer)
+        if asked.stream:
+            return _Stream(_lines(events, answer), stack, begun + limits.request)
+        async with stack:
+            return await _whole(request, events, answer)
+
+    return app
+
+
+class _Answer:
+    """What has been written so far of one answer."""
+
+    def __init__(self, name: str, model: str, prompt: Prompt, settings: Settings) -> None:
+        self.id, self.model, self.prompt_tokens, self.created = name, model, len(prompt.ids), int(time.time())
+        self._most, self._cut = settings.max_new_tokens, False
+        self.ids: list[int] = []
+        self.events: list[Event] = []
+
+    def cut(self) -> None:
+        """It ends here, for want of time."""
+        self._cut = True
+
+    @property
+    def reason(self) -> str:
+        # The last of `max_new_tokens` is always the end.
+        return "length" if self._cut or len(self.ids) + 1 >= self._most else "stop"
+
+    def json(self, kind: str, choice: dict, **more) -> dict:
+        found = {"id": self.id, "object": kind, "created": self.created, "model": self.model}
+        return found | {"choices": [{"index": 0, **choice}], **more}
+
+    @property
+    def usage(self) -> dict:
+        counts = {"prompt_tokens": self.prompt_tokens, "completion_tokens": len(self.ids)}
+        return counts | {"total_tokens": sum(counts.values())}
+
+
+async def _understood(request: Request, model: MultimodalModel, limits: Limits, beside) -> tuple[ChatRequest, Prompt, Settings]:
+    """The request as the engine takes it. Raises `Refused`."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise Refused(415, "expected Content-Type: application/json")
+    try:
+        body = await asyncio.wait_for(_body(request, limits.body), limits.arrival)
+    except TimeoutError:
+        raise Refused(408, f"the body did not arrive within {limits.arrival:g} s") from None
+    try:
+        return await beside(_read, body, model, limits)
+    except pydantic.ValidationError as problem:
+        raise Refused(400, _mistakes(problem)) from None
+    except (MmptError, ValueError, RecursionError) as problem:
+        raise Refused(400, str(problem)) from None
+
+
+def _read(body: bytes, model: MultimodalModel, limits: Limits) -> tuple[ChatRequest, Prompt, Settings]:
+    asked = ChatRequest.model_validate_json(body)
+    settings = asked.settings(limits)
+    (prompt,) = model.prompts([asked.parts(limits)])
+    if len(prompt.ids) > limits.prompt_tokens:
+        raise ValueError(f"the prompt has {len(prompt.ids)} tokens, at most {limits.prompt_tokens} are read")
+    return asked, prompt, settings
+
+
+async def _body(request: Request, most: int) -> bytes:
+    declared = request.headers.get("content-length", "0")
+    if declared.isdecimal() and int(declared) > most:
+        raise Refused(413, f"a body of {declared} bytes, at most {most} are taken")
+    found = bytearray()
+    async for chunk in request.stream():
+        found += chunk
+        if len(found) > most:
+            raise Refused(413, f"a body of more than {most} bytes")
+    return bytes(found)
+
+
+async def _events(
+    written: AsyncIterator[list[int]], assembler: Assembler, beside, until: float, answer: _Answer
+) -> AsyncIterator[list[Event]]:
+    """The events of each step; after `until` the answer is cut off where it stands."""
+    try:
+        while True:
+            async with asyncio.timeout(until - time.monotonic()):
+                ids = await anext(written, None)
+            if ids is None:
+                break
+            answer.ids += ids
+            events = await beside(lambda ids=ids: list(assembler.push(ids)))
+            answer.events += events
+            yield events
+    except TimeoutError:
+        answer.cut()
+        return
+    events = await beside(lambda: list(assembler.finish()))
+    answer.events += events
+    yield events
+
+
+class _Stream(StreamingResponse):
+    """Server-sent events; however they end (all sent, client gone, client too slow), `stack` is left."""
+
+    def __init__(self, lines: AsyncIterator[str], stack: AsyncExitStack, until: float) -> None:
+        super().__init__(lines, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+        self._stack, self._until = stack, until
+
+    async def __call__(self, scope, receive, send) -> None:
+        try:
+            async with asyncio.timeout(self._until + GRACE - time.monotonic()):
+                await super().__call__(scope, receive, send)
+        except TimeoutError:
+            LOG.warning("a client took longer than its time to read its answer")
+        finally:
+            await self._stack.aclose()
+
+
+async def _lines(events: AsyncIterator[list[Event]], answer: _Answer) -> AsyncIterator[str]:
+    kind = "chat.completion.chunk"
+
+    def line(content: dict) -> str:
+        return f"data: {json.dumps(content, ensure_ascii=False)}\n\n"
+
+    try:
+        yield line(answer.json(kind, {"delta": {"role": "assistant"}, "finish_reason": None}))
+        async for found in events:
+            for delta in deltas(found, answer.id):
+                yield line(answer.json(kind, {"delta": delta, "finish_reason": None}))
+        yield line(answer.json(kind, {"delta": {}, "finish_reason": answer.reason}, usage=answer.usage))
+    except Exception:
+        LOG.exception("%s: the answer could not be written", answer.id)
+        yield line({"error": {"message": "the answer could not be written", "type": "server_error"}})
+    yield "data: [DONE]\n\n"
+
+
+async def _whole(request: Request, events: AsyncIterator[list[Event]], answer: _Answer) -> Response:
+    writing = asyncio.ensure_future(_drained(events))
+    leaving = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({writing, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not writing.done():
+            return Response(status_code=499)
+        writing.result()
+    except Exception:
+        LOG.exception("%s: the answer could not be written", answer.id)
+        return _error(500, "the answer could not be written")
+    finally:
+        for task in (writing, leaving):
+            task.cancel()
+        await asyncio.gather(writing, leaving, return_exceptions=True)
+    choice = {"message": message(answer.events, answer.id), "finish_reason": answer.reason}
+    return JSONResponse(answer.json("chat.completion", choice, usage=answer.usage))
+
+
+async def _drained(events: AsyncIterator[list[Event]]) -> None:
+    async for _ in events:
+        pass
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _error(status: int, reason: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    return JSONResponse({"error": {"message": reason, "type": kind, "code": status}}, status, headers)
+
+
+def _mistakes(problem: pydantic.ValidationError) -> str:
+    lines = []
+    for error in problem.errors(include_url=False, include_input=False)[:10]:
+        key = ".".join(str(step) for step in error["loc"]) or "the body"
+        lines.append(f"{key}: {error['msg'].removeprefix('Value error, ')}")
+    return "; ".join(lines)

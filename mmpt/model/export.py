@@ -1,0 +1,69 @@
+"""A checkpoint as a folder that transformers loads with no code of mmpt: `AutoModelForCausalLM` and `AutoTokenizer`."""
+
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from tokenizers import AddedToken
+from transformers import GenerationConfig, PreTrainedTokenizerBase
+
+from mmpt.errors import CheckpointError, ConfigError
+from mmpt.model.adapters import merge_adapter, save_adapter
+from mmpt.model.backbone import no_progress_bars
+from mmpt.model.feature_inputs import FOLDER
+from mmpt.model.loading import FORMAT, load_parts
+from mmpt.storage import check_folder, published_folder
+from mmpt.tokenizers.text import load_text_tokenizer
+from mmpt.vocabulary import Vocabulary
+
+EXPORT = "mmpt-export/1"
+
+
+def export_hf(checkpoint: Path, out: Path, dtype: torch.dtype = torch.float32, keep_adapter: bool = False) -> list[str]:
+    """Write `checkpoint` as the folder `out`; returns lines on what is in there, and what cannot be.
+
+    Adapters are merged into the weights, or with `keep_adapter` lie as a peft folder in `out`/adapter. Every id above the
+    text's is an added token of the tokenizer, `<|image_00017|>` and so on, all of them special, which
+    `split_special_tokens=True` keeps users from typing. Raises `CheckpointError` where the checkpoint is not whole or has no
+    text tokenizer, `ConfigError` where `out` is there already.
+    """
+    checkpoint, out = Path(checkpoint), Path(out)
+    if out.exists():
+        raise ConfigError(f"{out}: it exists already")
+    check_folder(checkpoint, FORMAT)
+    if not (checkpoint / "text_tokenizer").is_dir():
+        raise CheckpointError(f"{checkpoint}: text_tokenizer/ is missing, the ids of its text have no meaning")
+    model, vocabulary = load_parts(checkpoint, dtype=dtype)
+    tokenizer = extended_tokenizer(load_text_tokenizer(checkpoint / "text_tokenizer"), vocabulary)
+    said = [f"{vocabulary.size} ids, of them {vocabulary.size - vocabulary.text_size} added tokens"]
+    with published_folder(out, {"format": EXPORT}) as folder, no_progress_bars():
+        if isinstance(model, PeftModel) and keep_adapter:
+            save_adapter(model, None, folder / "adapter")
+            model = model.unload()
+            said.append("adapter/: a peft folder")
+        elif isinstance(model, PeftModel):
+            model = merge_adapter(model)
+            said.append("adapters merged")
+        model.generation_config = GenerationConfig(
+            bos_token_id=vocabulary.special("<|begin|>"),
+            eos_token_id=vocabulary.special("<|end|>"),
+            pad_token_id=vocabulary.special("<|end|>"),
+        )
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        vocabulary.save(folder)
+    if (checkpoint / FOLDER).is_dir():
+        said.append(f"{FOLDER}/ (encoders and connectors of media) stays behind: transformers has no place for it")
+    return said
+
+
+def extended_tokenizer(tokenizer: PreTrainedTokenizerBase, vocabulary: Vocabulary) -> PreTrainedTokenizerBase:
+    """`tokenizer` with a special token for each id above the text's. Raises `ConfigError` where they would get other ids."""
+    if len(tokenizer) != vocabulary.text_size:
+        raise ConfigError(f"the text tokenizer has {len(tokenizer)} ids, the vocabulary {vocabulary.text_size} of text")
+    names = vocabulary.added_tokens()
+    tokenizer.add_tokens([AddedToken(name, special=True, normalized=False) for name in names], special_tokens=True)
+    tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token = "<|begin|>", "<|end|>", "<|end|>"
+    if tokenizer.convert_tokens_to_ids([names[0], names[-1]]) != [vocabulary.text_size, vocabulary.size - 1]:
+        raise ConfigError("the text tokenizer knows some of the added tokens already, under other ids")
+    return tokenizer

@@ -1,0 +1,113 @@
+"""Keys and values of sequences that are being written, so that each further token costs one row of the decoder.
+
+A forward pass stays what it is in training, one packed row [1, T]: several whole prompts (prepacking, Zhao et al. 2024,
+arXiv:2404.09529), or one new token of every running sequence.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+GROWTH = 256
+"""Tokens by which the tables grow."""
+
+
+class KeyValues:
+    """Row r of every layer's tables [rows, heads, tokens, D] holds the first `lengths[r]` tokens of running sequence r."""
+
+    def __init__(self) -> None:
+        self.lengths: list[int] = []
+        self._tables: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def prompts(self, lengths: Sequence[int]) -> "Append":
+        """For a pass over whole prompts of so many tokens, which become the next rows."""
+        return Append(self, len(self.lengths), tuple(lengths))
+
+    def tokens(self) -> "Append":
+        """For a pass over one new token of each row."""
+        return Append(self, 0, None)
+
+    def remove(self, row: int) -> None:
+        """Forget a row; the last one takes its number."""
+        last = len(self.lengths) - 1
+        if row != last:
+            for table in self._tables.values():
+                for part in table:
+                    part[row] = part[last]
+            self.lengths[row] = self.lengths[last]
+        self.lengths.pop()
+
+    def tables(self, layer: int, rows: int, tokens: int, like: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """The tables of a layer, with room for so many rows and tokens; `like` [1, heads, T, D] each."""
+        found = self._tables.get(layer)
+        if found is None or found[0].shape[0] < rows or found[0].shape[2] < tokens:
+            old = found or tuple(part[:0, :, :0] for part in like)
+            rows, tokens = max(rows, old[0].shape[0]), _up(max(tokens, old[0].shape[2]), GROWTH)
+            found = tuple(part.new_zeros(rows, part.shape[1], tokens, part.shape[3]) for part in like)
+            for table, part in zip(found, old, strict=True):
+                table[: part.shape[0], :, : part.shape[2]] = part
+            self._tables[layer] = found
+        return found
+
+
+class Append:
+    """What one pass adds to `KeyValues`; call `done` after it. `prompt_lengths`: of whole prompts; None: a token of each row."""
+
+    def __init__(self, cache: KeyValues, first: int, prompt_lengths: tuple[int, ...] | None) -> None:
+        self.cache, self.first, self.prompt_lengths = cache, first, prompt_lengths
+        self._mask: dict[tuple, Tensor] = {}
+        self._lengths: Tensor | None = None
+
+    def done(self) -> None:
+        """The pass went through all layers."""
+        if self.prompt_lengths is not None:
+            self.cache.lengths += self.prompt_lengths
+        else:
+            self.cache.lengths = [length + 1 for length in self.cache.lengths]
+
+    def store_prompts(self, layer: int, key: Tensor, value: Tensor) -> None:
+        """Keep `key` and `value` [1, heads, T, D] of the prompts; they attend to themselves alone."""
+        longest, rows = max(self.prompt_lengths), self.first + len(self.prompt_lengths)
+        tables, start = self.cache.tables(layer, rows, longest + 1, (key, value)), 0
+        for row, length in enumerate(self.prompt_lengths, start=self.first):
+            for table, part in zip(tables, (key, value), strict=True):
+                table[row, :, :length] = part[0, :, start : start + length]
+            start += length
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float | None, window: int | None) -> Tensor:
+        """[1, heads, rows, D] of one new token of each row, `query` [1, heads, rows, D], which sees all of its row."""
+        rows, longest = len(self.cache), max(self.cache.lengths) + 1
+        keys, values = self.cache.tables(layer, rows, longest, (key, value))
+        if self._lengths is None:
+            self._lengths = torch.tensor(self.cache.lengths, device=query.device)
+        number = torch.arange(rows, device=query.device)
+        keys[number, :, self._lengths] = key[0].transpose(0, 1)
+        values[number, :, self._lengths] = value[0].transpose(0, 1)
+        found = F.scaled_dot_product_attention(
+            query[0].transpose(0, 1).unsqueeze(2),
+            keys[:rows, :, :longest],
+            values[:rows, :, :longest],
+            attn_mask=self._seen(longest, window),
+            scale=scale,
+            enable_gqa=query.shape[1] != key.shape[1],
+        )
+        return found.squeeze(2).transpose(0, 1).unsqueeze(0)
+
+    def _seen(self, longest: int, window: int | None) -> Tensor:
+        """bool [rows, 1, 1, longest]; the same for all layers of a kind."""
+        if (longest, window) not in self._mask:
+            places = torch.arange(longest, device=self._lengths.device)
+            seen = places <= self._lengths.unsqueeze(1)
+            if window is not None:
+                seen &= places > self._lengths.unsqueeze(1) - window
+            self._mask[longest, window] = seen[:, None, None]
+        return self._mask[longest, window]
+
+
+def _up(number: int, step: int) -> int:
+    return -(-number // step) * step

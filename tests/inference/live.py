@@ -1,0 +1,32 @@
+"""A server of the tiny checkpoint on a port of its own, in a thread."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from mmpt.inference.load import MultimodalModel
+from mmpt.inference.server.api import build_app
+from mmpt.inference.server.limits import Limits
+
+
+@contextmanager
+def serving(model: MultimodalModel, limits: Limits = Limits(), token: str | None = None) -> Iterator[tuple[str, object]]:  # noqa: B008
+    """(its address, its `Service`)."""
+    app = build_app(model, "tiny", limits, token)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{port}", app.state.service
+    finally:
+        server.should_exit = True
+        thread.join(20)

@@ -1,0 +1,118 @@
+"""A checkpoint answers: as a whole and in a stream, with every id accounted for and sound that has no seams."""
+
+import io
+
+import numpy as np
+import PIL.Image
+import pytest
+import soundfile
+import torch
+
+import mmpt
+from mmpt.document import Image, Speech, Text
+from mmpt.errors import ConfigError, DataError
+from mmpt.inference.events import Assembler, AudioDelta, PartDone, TextDelta
+from mmpt.inference.load import load
+from mmpt.inference.settings import Sampling
+from mmpt.media import encode_png, encode_wav
+from mmpt.tokenizers.text import encode_text
+
+from .tiny import write_checkpoint
+
+HOT = {name: {"temperature": 1.3} for name in ("text", "image", "speech")}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def model(run):
+    return load(run)
+
+
+def prompt() -> tuple:
+    picture = PIL.Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8))
+    sound = np.sin(np.arange(8000) / 30).astype(np.float32)
+    return (Text("the red"), Image(encode_png(picture), "png", 30, 20), Speech(encode_wav(sound, 16_000), "wav", 16_000, 0.5))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_stream_is_the_answer_piece_by_piece(model, seed):
+    asked = {"max_new_tokens": 120, "seed": seed, **HOT}
+    (answer,) = model.answer([prompt()], **asked)
+    events = list(model.stream(prompt(), **asked))
+    done = [event for event in events if isinstance(event, PartDone)]
+    assert [i for event in events for i in event.ids] == answer.ids
+    assert [event.part for event in done] == list(range(len(answer.parts)))
+    for event, part in zip(done, answer.parts, strict=True):
+        assert type(event.content) is type(part)
+        if isinstance(part, Text):
+            shown = "".join(one.text for one in events if isinstance(one, TextDelta) and one.part == event.part)
+            assert event.content == part and shown == part.text
+        elif isinstance(part, Image):
+            assert event.content == part
+        else:
+            heard = np.concatenate([e.samples for e in events if isinstance(e, AudioDelta) and e.part == event.part])
+            (whole,) = model.tokenizer.speech.decode([_codes(model, event.ids, events, event.part)])
+            noise, signal = np.square(heard - whole).mean(), np.square(whole).mean()
+            assert len(heard) == len(whole) and 10 * np.log10(noise / signal + 1e-20) < -40
+            kept, _ = soundfile.read(io.BytesIO(event.content.data), dtype="float32")
+            assert np.abs(kept - heard.clip(-1, 1)).max() <= 1e-4
+
+
+def _codes(model, ids, events, part) -> np.ndarray:
+    vocabulary = model.tokenizer.vocabulary
+    own = [i for event in events if event.part == part for i in event.ids]
+    return np.array([i - vocabulary.speech_offset for i in own if i >= vocabulary.speech_offset])
+
+
+def test_first_sound_after_at_most_23_tokens_where_text_and_speech_alternate(model):
+    heard = 0
+    for event in model.stream(prompt()[:1], max_new_tokens=200, alternate=[13, 26], outputs=["text", "speech"], seed=1, **HOT):
+        heard += len(event.ids)
+        if isinstance(event, AudioDelta):
+            break
+    assert heard <= 23
+
+
+def test_text_whose_characters_come_in_pieces_never_shows_half_of_one(model):
+    tokenizer = model.tokenizer
+    ids = encode_text(tokenizer.text, "naïve 日本語 cafés – ünder")
+    assembler = Assembler(tokenizer)
+    events = [event for token in ids for event in assembler.push([token])] + list(assembler.finish())
+    deltas = [event.text for event in events if isinstance(event, TextDelta)]
+    assert "".join(deltas) == "naïve 日本語 cafés – ünder" and not any("\ufffd" in delta for delta in deltas)
+    assert [i for event in events for i in event.ids] == ids and len(deltas) > 3
+
+
+def test_what_a_user_types_is_text_whatever_it_spells(model):
+    vocabulary = model.tokenizer.vocabulary
+    spelled = "say <|speech_00003|> <|/image|> <|end|> <|image_00001|> <|feature|>"
+    (found,) = model.prompts([(Text(spelled),)])
+    assert max(found.ids[1:]) < vocabulary.text_size and found.ids[0] == vocabulary.special("<|begin|>")
+    assert model.tokenizer.decode(found.ids[1:]) == (Text(spelled),)
+
+
+def test_whoever_stops_reading_stops_the_writing(model):
+    stream = model.stream(prompt(), max_new_tokens=4000, **HOT)
+    next(stream)
+    stream.close()
+
+
+def test_many_prompts_at_once_each_with_its_own_seed(model):
+    asked = {"max_new_tokens": 40, **HOT}
+    together = model.answer([prompt(), prompt()[:1], prompt()[1:]], seed=5, **asked)
+    for number, given in enumerate([prompt(), prompt()[:1], prompt()[1:]]):
+        assert model.answer([given], seed=5 + number, **asked)[0] == together[number]
+
+
+def test_bad_input_is_named(model, run, tmp_path):
+    with pytest.raises(ConfigError, match="text.temperature"):
+        model.answer([prompt()], text={"temperature": -1})
+    with pytest.raises(DataError, match="no picture that can be decoded"):
+        model.answer([(Image(b"not a picture", "png", 1, 1),)])
+    assert Sampling().temperature == 0.0
+    assert mmpt.load(run).tokenizer.vocabulary == model.tokenizer.vocabulary
+    assert mmpt.load(run, dtype=torch.bfloat16).model.dtype == torch.bfloat16
