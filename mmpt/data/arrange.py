@@ -13,17 +13,22 @@ _TYPES = {"text": Text, "image": Image, "speech": Speech}
 class Arrangement(Schema):
     """One training sequence made from a document: its first part of each modality in `order`.
 
-    `prompt` is text put in front, read but never learned; `weights` scale the loss of each part (1 by default).
+    `prompt` is text put in front, read but never learned; `weights` scale the loss of each part (1 by default). `alternate`:
+    (text, speech), so many tokens of text and then so many codes of speech in turn, where `order` ends with text and speech; what
+    is left of either comes at the end (GLM-4-Voice, arXiv:2412.02612, section 3.3, with 13 and 26).
     """
 
     order: tuple[Literal["text", "image", "speech"], ...] = pydantic.Field(min_length=1)
     prompt: str = ""
     weights: tuple[float, ...] = ()
+    alternate: tuple[pydantic.PositiveInt, pydantic.PositiveInt] | None = None
 
     @pydantic.model_validator(mode="after")
     def _one_weight_for_each_part(self) -> "Arrangement":
         if self.weights and len(self.weights) != len(self.order):
             raise ValueError(f"{len(self.weights)} weights for {len(self.order)} parts")
+        if self.alternate and self.order[-2:] != ("text", "speech"):
+            raise ValueError("alternate: expected an order that ends with text and speech")
         return self
 
 

@@ -133,6 +133,8 @@ def token_documents(
             ids_of = dict(zip(parts, ids, strict=True))
             for number, sequence in sequences:
                 pieces = [_Piece(part, weight, ids_of.get(id(part)), slots(part, weight)) for part, weight in sequence]
+                if arrangements and arrangements[number].alternate and not any(piece.slots for piece in pieces[-2:]):
+                    pieces[-2:] = _alternated(*pieces[-2:], *arrangements[number].alternate)
                 yield _token_document(f"{document.id}/{number}", document.source, pieces, tokenizer.vocabulary)
 
 
@@ -173,6 +175,18 @@ def _token_document(name: str, source: str, pieces: list[_Piece], vocabulary: Vo
     ids.append(vocabulary.special("<|end|>"))
     weights.append(next((weight for _, weight, _, slots in reversed(pieces) if not slots), 0.0))
     return TokenDocument(name, source, np.array(ids), np.array(weights, dtype=np.float32), tuple(media))
+
+
+def _alternated(text: _Piece, speech: _Piece, tokens: int, codes: int) -> Iterator[_Piece]:
+    """So many tokens and so many codes in turn, each run of codes between marks of its own; then the rest of both."""
+    opening, *left, closing = speech.ids
+    words = text.ids
+    while len(words) >= tokens and len(left) > codes:
+        yield text._replace(ids=words[:tokens])
+        yield speech._replace(ids=[opening, *left[:codes], closing])
+        words, left = words[tokens:], left[codes:]
+    yield text._replace(ids=words)
+    yield speech._replace(ids=[opening, *left, closing])
 
 
 def _check(part: Image | Speech) -> None:

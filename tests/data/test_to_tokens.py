@@ -6,6 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import PIL.Image
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mmpt.data.arrange import Arrangement, arrange
@@ -139,3 +141,32 @@ def test_a_picture_that_cannot_be_decoded_never_becomes_slots():
     tokenizer = SimpleNamespace(vocabulary=VOCABULARY, encode=encode, image=None, speech=None)
     with pytest.raises(DataError, match="no picture"):
         list(token_documents([Document("s", "s", (Image(b"?", "png", 1, 1),))], tokenizer, (), {"image": 3}))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 40), st.integers(1, 90), st.integers(1, 13), st.integers(1, 26))
+def test_text_and_speech_in_turn_as_the_grammar_has_it(words, codes, tokens, run):
+    """Nothing is lost, and whatever is long enough in speech is a sequence that generation could have written."""
+    spoken = [*[VOCABULARY.speech_offset + i % 9 for i in range(codes)]]
+    ends = VOCABULARY.special("<|speech|>"), VOCABULARY.special("<|/speech|>")
+
+    def encode(sequences):
+        return [[[3] * words if isinstance(p, Text) else [ends[0], *spoken, ends[1]] for p in parts] for parts in sequences]
+
+    tokenizer = SimpleNamespace(vocabulary=VOCABULARY, encode=encode)
+    document = Document("d", "s", (Text("x"), Speech(b"", "flac", 16_000, 1.0)))
+    asked = Arrangement(order=("text", "speech"), weights=(1.0, 2.0), alternate=(tokens, run))
+    (found,) = token_documents([document], tokenizer, [asked])
+    blocks = VOCABULARY.split(found.ids.tolist())
+    assert sum(len(values) for kind, values in blocks if kind == "text") == words
+    assert np.concatenate([v for kind, v in blocks if kind == "speech"]).tolist() == [i % 9 for i in range(codes)]
+    assert found.weights[found.ids == 3].tolist() == [1.0] * words
+    kinds = [kind for kind, _ in blocks]
+    assert kinds[-1] == "speech" and all(len(v) == run for kind, v in blocks[:-1] if kind == "speech")
+    text_runs = [len(v) for kind, v in blocks if kind == "text"]
+    assert all(length == tokens for length in text_runs[: kinds.count("speech") - 1])
+
+
+def test_an_alternation_needs_text_and_speech_at_the_end():
+    with pytest.raises(ValidationError, match="ends with text and speech"):
+        Arrangement(order=("speech", "text"), alternate=(13, 26))

@@ -1,0 +1,206 @@
+"""The server under many clients: speed, order, rubbish, and clients that die.
+
+    OMP_NUM_THREADS=1 python recipes/benches/serving.py [RUN]
+
+RUN: a finished quickstart's finetuning (default runs/quickstart/finetune). Writes recipes/results/serving.json.
+"""
+
+import http.client
+import json
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from mmpt.results import Figure, report
+
+ROOT = Path(__file__).resolve().parents[2]
+CLIENTS, SECONDS, ALONE, FUZZED = 16, 60.0, 20.0, 1000
+COLOURS = ("red", "green", "blue", "yellow", "white", "purple", "orange", "black")
+SHAPES = ("circle", "square", "triangle", "star")
+
+
+def main() -> None:
+    run = sys.argv[1] if len(sys.argv) > 1 else "runs/quickstart/finetune"
+    port = random.randrange(20_000, 32_000)
+    command = [sys.executable, "-m", "mmpt.cli", "serve", run, "--port", str(port)]
+    server = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    try:
+        address = f"http://127.0.0.1:{port}"
+        wait(address, server)
+        figures = [*speed(address), *deaths(address), *rubbish(address)]
+        figures.append(Figure("requests still held at the end", get(address, "/health")["requests"], 0, at_most=True))
+    finally:
+        server.terminate()
+        server.wait(20)
+    sys.exit(0 if report(figures, ROOT / "recipes" / "results" / "serving.json", ["fastapi", "uvicorn"]) else 1)
+
+
+def question(number: int) -> dict:
+    """A prompt that says its number in colours and shapes; half ask for pictures, half for speech."""
+    draw = random.Random(number)
+    words = " and ".join(f"a {draw.choice(COLOURS)} {draw.choice(SHAPES)}" for _ in range(2))
+    content = [{"type": "text", "text": ("draw" if number % 2 else "say")}, {"type": "text", "text": words}]
+    return {"messages": [{"role": "user", "content": content}], "max_tokens": 120}
+
+
+def speed(address: str) -> list[Figure]:
+    """One client, then sixteen, each asking one question after the other; answers are compared with those given alone."""
+    known: dict[int, list[int]] = {}
+    start, tokens = time.perf_counter(), 0
+    while time.perf_counter() - start < ALONE:
+        number = len(known)
+        known[number] = ask(address, {**question(number), "stream": True})
+        tokens += len(known[number])
+    alone = tokens / (time.perf_counter() - start)
+    counts, problems, mixed = [0] * CLIENTS, [], []
+    until = time.perf_counter() + SECONDS
+
+    def client(place: int) -> None:
+        draw = random.Random(place)
+        while time.perf_counter() < until:
+            number = draw.randrange(len(known))
+            try:
+                ids = ask(address, {**question(number), "stream": True})
+            except Exception as problem:
+                problems.append(repr(problem))
+                return
+            counts[place] += len(ids)
+            if ids != known[number]:
+                mixed.append(number)
+
+    threads = [threading.Thread(target=client, args=(place,)) for place in range(CLIENTS)]
+    begun = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    together = sum(counts) / (time.perf_counter() - begun)
+    print(f"{len(known)} questions alone, {alone:.0f} tokens/s; {CLIENTS} clients: {together:.0f}", *problems[:3])
+    return [
+        Figure("tokens/s of one client", alone),
+        Figure(f"tokens/s of {CLIENTS} clients over those of one", together / alone, 6.0),
+        Figure("their errors in 60 s", len(problems), 0, at_most=True),
+        Figure("answers that differ from those given alone", len(mixed), 0, at_most=True),
+    ]
+
+
+def deaths(address: str) -> list[Figure]:
+    """Three clients killed while they read."""
+    context = multiprocessing.get_context("spawn")
+    clients = [context.Process(target=endless, args=(address,)) for _ in range(3)]
+    for client in clients:
+        client.start()
+    deadline = time.monotonic() + 60
+    while get(address, "/health")["requests"] < 3 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    held = get(address, "/health")["requests"]
+    for client in clients:
+        os.kill(client.pid, signal.SIGKILL)
+    begun = time.monotonic()
+    while get(address, "/health")["requests"] and time.monotonic() - begun < 60:
+        time.sleep(0.02)
+    return [
+        Figure("requests of 3 clients before kill -9", held, 3),
+        Figure("seconds until their places were free", time.monotonic() - begun, 5.0, at_most=True),
+    ]
+
+
+def endless(address: str) -> None:
+    """Ask again and again, each time for much."""
+    while True:
+        ask(address, {**question(0), "stream": True, "max_tokens": 4000, "modalities": ["audio"], "temperature": 5.0})
+
+
+def rubbish(address: str) -> list[Figure]:
+    """Requests of random bytes, random JSON, and good ones with something wrong in them."""
+    draw, worst, statuses = random.Random(0), 0, {}
+    for number in range(FUZZED):
+        status = send(address, fuzzed(draw, number))
+        statuses[status] = statuses.get(status, 0) + 1
+        worst += status >= 500
+    print("statuses:", statuses)
+    return [Figure(f"of {FUZZED} fuzzed requests, answered with 5xx", worst, 0, at_most=True)]
+
+
+def fuzzed(draw: random.Random, number: int) -> bytes:
+    if number % 4 == 0:
+        return draw.randbytes(draw.randrange(300))
+    body = {**question(number), "max_tokens": 4}
+    junk = [None, -1, 1e308, "", "\u0000", [], {}, [[]], {"type": "text"}, True, "x" * 1000, float("inf"), [1, 2, 3], {"url": 3}]
+    if number % 4 == 1:
+        for _ in range(draw.randrange(1, 4)):
+            body[draw.choice([*body, "seed", "top_p", "modalities", "alternate", "sampling", "stream", "n"])] = draw.choice(junk)
+        return json.dumps(body).encode()
+    content = body["messages"][0]["content"]
+    if number % 4 == 2:
+        data = "data:image/png;base64," + draw.choice(["", "AAAA", "iVBORw0KGgo=", "é", "=" * 9])
+        content.append(
+            draw.choice([{"type": "image_url", "image_url": {"url": data}}, {"type": "input_audio", "input_audio": junk[2]}])
+        )
+        return json.dumps(body).encode()
+    text = bytearray(json.dumps(body).encode())
+    for _ in range(draw.randrange(1, 6)):
+        text[draw.randrange(len(text))] = draw.randrange(256)
+    return bytes(text)
+
+
+def ask(address: str, body: dict) -> list[int]:
+    """Ids of a streamed answer."""
+    where = urlsplit(address)
+    connection = http.client.HTTPConnection(where.hostname, where.port, timeout=120)
+    try:
+        connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        if response.status != 200:
+            raise RuntimeError(f"{response.status}: {response.read()[:200]!r}")
+        ids: list[int] = []
+        for line in response:
+            if line.startswith(b"data: {"):
+                delta = json.loads(line[6:])["choices"][0]["delta"]
+                ids += delta.get("ids", [])
+        return ids
+    finally:
+        connection.close()
+
+
+def send(address: str, body: bytes) -> int:
+    where = urlsplit(address)
+    connection = http.client.HTTPConnection(where.hostname, where.port, timeout=120)
+    try:
+        connection.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        response.read()
+        return response.status
+    finally:
+        connection.close()
+
+
+def get(address: str, path: str) -> dict:
+    where = urlsplit(address)
+    connection = http.client.HTTPConnection(where.hostname, where.port, timeout=30)
+    try:
+        connection.request("GET", path)
+        return json.loads(connection.getresponse().read())
+    finally:
+        connection.close()
+
+
+def wait(address: str, server: subprocess.Popen) -> None:
+    while server.poll() is None:
+        try:
+            get(address, "/health")
+            return
+        except OSError:
+            time.sleep(0.2)
+    raise SystemExit("the server did not start")
+
+
+if __name__ == "__main__":
+    main()
