@@ -73,7 +73,7 @@ def train(config: PretrainConfig, ranks: World) -> int:
     with (
         watched(ranks, config.stall_timeout) as ranks,
         background() as saving,
-        metrics(config.output, config, ranks, state["step"]) as log,
+        metrics(config.output, config, ranks, state["step"], vocabulary) as log,
     ):
         for step, batches in zip(range(state["step"] + 1, config.steps + 1), log.waiting(loader), strict=False):
             if step in config.skip_steps:

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import torch
 from rich.progress import Progress
 
@@ -21,6 +22,7 @@ from mmpt.training.distributed import World
 from mmpt.training.flops import peak_flops
 from mmpt.training.spikes import Spikes
 from mmpt.training.step import NonFiniteError, StepResult
+from mmpt.vocabulary import Vocabulary
 
 FILE, SPIKES, SKIPPED = "metrics.jsonl", "spikes.jsonl", "skipped.jsonl"
 T = TypeVar("T")
@@ -29,15 +31,26 @@ T = TypeVar("T")
 class Metrics:
     """Writes a line for every `log_every`-th step to `run`/metrics.jsonl, every spike of the loss (see `Spikes`) to
     `run`/spikes.jsonl, every step without an update to `run`/skipped.jsonl, and shows the progress; only on rank 0. The lines
-    count spikes and skipped steps since the start."""
+    count spikes and skipped steps since the start. With a `vocabulary`, the batches are packs, and a line has `codebook_used`:
+    the share of all codes of a modality that rank 0 has read since the last line."""
 
-    def __init__(self, run: Path, config: OptimizationConfig, world: World, resumed_step: int, progress: Progress | None) -> None:
+    def __init__(
+        self,
+        run: Path,
+        config: OptimizationConfig,
+        world: World,
+        resumed_step: int,
+        progress: Progress | None,
+        vocabulary: Vocabulary | None = None,
+    ) -> None:
         self._run, self._config, self._world = run, config, world
         self._active = world.rank == 0
         self._progress, self._board = progress, None
         self._spikes, self._count, self._skipped = Spikes(), 0, 0
         self._amounts: dict[str, float] = {}
         self._steps, self._since, self._waited = 0, time.perf_counter(), 0.0
+        self._vocabulary = vocabulary
+        self._used = np.zeros(vocabulary.size if vocabulary else 0, dtype=bool)
         peak = peak_flops(world.device)
         self._peak = None if peak is None else peak * world.size
         if self._active:
@@ -76,6 +89,7 @@ class Metrics:
         speeds = {f"{name}_per_second": amount / seconds for name, amount in self._amounts.items()}
         line = {"step": step, **figures, **speeds, "seconds": seconds / self._steps, "data_seconds": self._waited / self._steps}
         line |= {"spikes": self._count, "skipped": self._skipped}
+        line |= self._codebooks()
         if self._peak and "tflop_per_second" in speeds:
             line |= {
                 "mfu": speeds["tflop_per_second"] * 1e12 / self._peak,
@@ -115,7 +129,18 @@ class Metrics:
             except StopIteration:
                 return
             self._waited += time.perf_counter() - start
+            if self._vocabulary is not None:
+                for batch in found:
+                    self._used[batch.input_ids.numpy()] = True
             yield found
+
+    def _codebooks(self) -> dict[str, dict[str, float]]:
+        if self._vocabulary is None:
+            return {}
+        spans = {name: self._vocabulary.ranges()[name] for name in ("image", "speech")}
+        found = {name: float(self._used[first:last].mean()) for name, (first, last) in spans.items() if first < last}
+        self._used[:] = False
+        return {"codebook_used": found}
 
     def _board_line(self, step: int, line: dict) -> None:
         if self._board is not None:
@@ -130,11 +155,13 @@ class Metrics:
 
 
 @contextmanager
-def metrics(run: Path, config: OptimizationConfig, world: World, resumed_step: int) -> Iterator[Metrics]:
+def metrics(
+    run: Path, config: OptimizationConfig, world: World, resumed_step: int, vocabulary: Vocabulary | None = None
+) -> Iterator[Metrics]:
     """`Metrics` for the steps after `resumed_step`: a live bar with the time left on a terminal, plain lines elsewhere."""
     with ExitStack() as stack:
         progress = None if world.rank or not sys.stdout.isatty() else stack.enter_context(progress_bars())
-        found = Metrics(run, config, world, resumed_step, progress)
+        found = Metrics(run, config, world, resumed_step, progress, vocabulary)
         stack.callback(found.close)
         yield found
 

@@ -3,16 +3,20 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from mmpt.data.loading.packing import pack
+from mmpt.data.shards.tokens import TokenDocument
 from mmpt.errors import DataError
 from mmpt.evaluation.training_page import write_training_page
 from mmpt.training.config import OptimizationConfig
 from mmpt.training.distributed import World
 from mmpt.training.metrics import metrics
 from mmpt.training.spikes import FACTOR, LEAST, WINDOW, Spikes
+from mmpt.vocabulary import Vocabulary
 
 WORLD = World(0, 1, torch.device("cpu"))
 
@@ -49,6 +53,18 @@ def test_lines_spikes_and_the_board(tmp_path):
     with metrics(tmp_path, config, WORLD, 26):  # resumed before the spike
         pass
     assert (tmp_path / "spikes.jsonl").read_text() == ""
+
+
+def test_the_share_of_the_codes_that_were_read(tmp_path):
+    vocabulary = Vocabulary(10, "letters", image_codes=8, codes_per_image=2, speech_codes=10, speech_rate=25.0)
+    config = OptimizationConfig(steps=4, learning_rate=0.1, log_every=2)
+    steps = [[3, 17, 18], [18, 25, 26, 27, 28, 29], [5], [19]]
+    batches = [[pack([TokenDocument("d", "t", np.array(ids))])] for ids in steps]
+    with metrics(tmp_path, config, WORLD, 0, vocabulary) as log:
+        for step, _ in zip(range(1, 5), log.waiting(batches), strict=False):
+            log.log(step, {"loss": 1.0}, {"tokens": 10})
+    lines = [json.loads(line)["codebook_used"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert lines == [{"image": 2 / 8, "speech": 5 / 10}, {"image": 1 / 8, "speech": 0.0}]
 
 
 def test_the_page_of_a_run_holds_its_figures_and_loads_nothing(tmp_path):
