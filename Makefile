@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: quickstart test lint bench bench-kernels bench-training bench-data bench-tokenizers
+.PHONY: quickstart test lint bench bench-kernels bench-training bench-inference bench-data bench-tokenizers
 
 quickstart: $(READY)
 	$(BIN)/python recipes/quickstart.py
@@ -25,6 +25,11 @@ bench-training: $(READY)
 	@short=; OMP_NUM_THREADS=1; export OMP_NUM_THREADS; \
 	$(BIN)/python recipes/benches/survival.py runs/survival || short=1; \
 	$(BIN)/python recipes/benches/speed.py || short=1; \
+	test -z "$$short"
+
+bench-inference: $(READY)
+	@short=; OMP_NUM_THREADS=1; export OMP_NUM_THREADS; \
+	for bench in inference serving; do $(BIN)/python recipes/benches/$$bench.py || short=1; done; \
 	test -z "$$short"
 
 bench-data: $(READY)

@@ -8,7 +8,13 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = (ROOT / "README.md", ROOT / "tokenizers" / "README.md", ROOT / "kernels" / "README.md", ROOT / "recipes" / "README.md")
+PAGES = (
+    ROOT / "README.md",
+    ROOT / "tokenizers" / "README.md",
+    ROOT / "kernels" / "README.md",
+    ROOT / "recipes" / "README.md",
+    ROOT / "docs" / "inference.md",
+)
 _TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 

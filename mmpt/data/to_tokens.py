@@ -27,20 +27,26 @@ from mmpt.vocabulary import Vocabulary
 BATCH = 256
 
 
+class FeatureRows(Schema):
+    """How many rows a connector gives for a medium of each kind; null: it does not enter as features."""
+
+    image: pydantic.PositiveInt | None = None
+    speech: pydantic.PositiveInt | None = None
+
+
 class ToTokensConfig(Schema):
     """Folders of the tokenizers (`text` may be a Hugging Face name), and the sequences to make of each document (of the
     first `documents`, all by default).
 
-    `features`: how many rows a connector gives for a picture (`image`) or an utterance (`speech`). One of such a kind enters as
-    features where it is not learned (its loss weight is 0) or has no tokenizer here: the sample then keeps its bytes, and has as
-    many slots.
+    A medium of a kind that `features` names enters as features where it is not learned (its loss weight is 0) or has no tokenizer
+    here: the sample then keeps its bytes, and has a slot for each row.
     """
 
     text: str
     speech: Path | None = None
     image: Path | None = None
     arrangements: tuple[Arrangement, ...] = ()
-    features: dict[MediumKind, pydantic.PositiveInt] = {}
+    features: FeatureRows = FeatureRows()
     documents: int | None = None
 
 
@@ -90,15 +96,16 @@ def read(job: _Job, unit: Unit) -> Iterator[TokenDocument | Lost]:
     number, shard, count = unit.what
     stream = islice(shards.read(shards.ShardsConfig(folder=job.folders[number]), Unit(shard, unit.size)), count)
     tokenizer, arrangements = _tokenizer(job.spec), job.spec.arrangements
+    features = job.spec.features.model_dump(exclude_none=True)
     while batch := list(islice(stream, BATCH)):
         yield from (one for one in batch if isinstance(one, Lost))
         documents = [one for one in batch if isinstance(one, Document)]
         try:
-            yield from list(token_documents(documents, tokenizer, arrangements, job.spec.features))
+            yield from list(token_documents(documents, tokenizer, arrangements, features))
         except DataError:  # one of them: which?
             for document in documents:
                 try:
-                    yield from list(token_documents([document], tokenizer, arrangements, job.spec.features))
+                    yield from list(token_documents([document], tokenizer, arrangements, features))
                 except DataError as problem:
                     yield Lost(f"{shard['name']}: {document.id}", str(problem), document.id)
 

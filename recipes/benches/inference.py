@@ -49,7 +49,7 @@ json.dump({"logits": logits, "rows": rows}, open(sys.argv[3], "w"))
 
 
 def main() -> None:
-    model = load(Path(sys.argv[1] if len(sys.argv) > 1 else "runs/quickstart/finetune"))
+    model = load(Path(sys.argv[1] if len(sys.argv) > 1 else "runs/quickstart"))
     parts: tuple[Callable[[MultimodalModel], Iterator[Figure]], ...] = (well_formed, exported, prepacked, spoken)
     figures = [figure for part in parts for figure in part(model)]
     sys.exit(0 if report(figures, ROOT / "recipes" / "results" / "inference.json") else 1)
@@ -117,17 +117,17 @@ def exported(model: MultimodalModel) -> Iterator[Figure]:
     with torch.inference_mode():
         logits = torch.cat([model.engine()._read([prompt]) for prompt in asked])
     with tempfile.TemporaryDirectory() as folder:
-        export_hf(find_checkpoint(Path(sys.argv[1] if len(sys.argv) > 1 else "runs/quickstart/finetune")), Path(folder) / "hf")
+        export_hf(find_checkpoint(Path(sys.argv[1] if len(sys.argv) > 1 else "runs/quickstart")), Path(folder) / "hf")
         given, found = Path(folder) / "asked.json", Path(folder) / "found.json"
         given.write_text(json.dumps([prompt.ids for prompt in asked]))
         subprocess.run([sys.executable, "-c", ALONE, str(Path(folder) / "hf"), str(given), str(found)], check=True, cwd=folder)
         theirs = json.loads(found.read_text())
     end = model.tokenizer.vocabulary.special("<|end|>")
     rows = [row[: row.index(end)] if end in row else row for row in theirs["rows"]]
-    yield Figure("export: logits of plain transformers against ours, largest difference",
+    yield Figure("exported folder, logits of plain transformers against ours, largest difference",
                  float((torch.tensor(theirs["logits"]) - logits).abs().max()), 1e-5, at_most=True)  # fmt: skip
     same = sum(a == b for a, b in zip(ours, rows, strict=True))
-    yield Figure(f"export: of {PROMPTS} greedy answers, with the same ids", same, PROMPTS)
+    yield Figure(f"exported folder, of {PROMPTS} greedy answers, with the same ids", same, PROMPTS)
 
 
 @torch.inference_mode()
@@ -159,8 +159,8 @@ def prepacked(model: MultimodalModel) -> Iterator[Figure]:
             one()
             seconds[one] = time.perf_counter() - start
         ratios.append(seconds[padded] / seconds[packed])
-    yield Figure("prompts read together: useful tokens/s, packed over padded", median(ratios), 2.0)
-    yield Figure("packed against padded: largest difference of the logits", difference, 1e-4, at_most=True)
+    yield Figure("prompts read together, useful tokens/s, packed over padded", median(ratios), 2.0)
+    yield Figure("packed against padded, largest difference of the logits", difference, 1e-4, at_most=True)
 
 
 def spoken(_: MultimodalModel) -> Iterator[Figure]:

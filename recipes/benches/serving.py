@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python recipes/benches/serving.py [RUN]
 
-RUN: a finished quickstart's finetuning (default runs/quickstart/finetune). Writes recipes/results/serving.json.
+RUN: a finished quickstart's finetuning (default runs/quickstart). Writes recipes/results/serving.json.
 """
 
 import http.client
@@ -27,7 +27,7 @@ SHAPES = ("circle", "square", "triangle", "star")
 
 
 def main() -> None:
-    run = sys.argv[1] if len(sys.argv) > 1 else "runs/quickstart/finetune"
+    run = sys.argv[1] if len(sys.argv) > 1 else "runs/quickstart"
     port = random.randrange(20_000, 32_000)
     command = [sys.executable, "-m", "mmpt.cli", "serve", run, "--port", str(port)]
     server = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
