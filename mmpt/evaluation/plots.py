@@ -81,6 +81,18 @@ def spectrogram_plot(mels: Sequence[np.ndarray], titles: Sequence[str]) -> bytes
     return buffer.getvalue()
 
 
+def interval_plot(bars: Sequence[tuple[str, float, float, float]], title: str) -> bytes:
+    """(label, value, low, high) of figures, a line each."""
+    figure, axes = _axes(title)
+    figure.set_size_inches(6.4, 1.0 + 0.32 * len(bars))
+    for place, (_, value, low, high) in enumerate(reversed(bars)):
+        axes.plot([low, high], [place, place], color="#9db4d6", linewidth=5, solid_capstyle="round")
+        axes.plot([value], [place], "o", color="#2459b3")
+    axes.set_yticks(range(len(bars)), [label for label, *_ in reversed(bars)])
+    axes.set_ylim(-0.6, len(bars) - 0.4)
+    return _svg(figure)
+
+
 def _axes(title: str):
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axes = figure.subplots()

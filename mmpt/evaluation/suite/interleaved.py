@@ -1,0 +1,107 @@
+"""Interleaved generation, scored by aspect by a judge of one's own (InterleavedBench, Liu et al. 2024, arXiv:2406.14643)."""
+
+import importlib
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import pydantic
+
+from mmpt.document import Image, Part, Text
+from mmpt.errors import ConfigError, DataError
+from mmpt.evaluation.suite.base import Benchmark, Outcome, Result, ask, first, image_file, mean_measure
+from mmpt.evaluation.suite.questions import json_rows, with_images
+from mmpt.inference.load import MultimodalModel
+
+ASPECTS = ("text quality", "perceptual quality", "image coherence", "text-image coherence", "helpfulness")
+"""Those of the paper, each from 0 to 5."""
+
+Judge = Callable[[Sequence[Part], Sequence[Part], str], float]
+"""(what was asked, what was answered, the aspect) → 0 … 5."""
+
+
+class InterleavedConfig(Benchmark):
+    """Rows with `id`, `instruction` with `<image>` where its pictures go, `images`, and perhaps `task`.
+
+    `judge`: `package.module:function` of a `Judge`, which may ask a model of its own; without one, what can be counted is
+    whether there is text, and whether there are pictures: 5 or 0 (`presence`).
+    """
+
+    kind: Literal["interleaved"]
+    file: Path
+    images: Path
+    judge: str | None = None
+    aspects: tuple[str, ...] = pydantic.Field(default=ASPECTS, min_length=1)
+    prompt: str = ""
+    max_new_tokens: int = 512
+    temperature: float = pydantic.Field(default=0.0, ge=0)
+    seed: int = 0
+
+
+class _Task(NamedTuple):
+    item: str
+    asked: tuple[Part, ...]
+    task: str
+
+
+def run(config: InterleavedConfig, model: MultimodalModel) -> Result:
+    """The mean of each aspect, over all and over each task."""
+    judge, aspects = (load_judge(config.judge), config.aspects) if config.judge else (presence, ("text", "pictures"))
+    missing: list[str] = []
+    tasks = first(_tasks(config, missing), config.limit)
+    sampling = {name: {"temperature": config.temperature} for name in ("text", "image")}
+    settings = {"outputs": ["text", "image"], "max_new_tokens": config.max_new_tokens, "seed": config.seed, **sampling}
+    answers = list(ask(model, [one.asked for one in tasks], **settings))
+    scores: dict[str, list[float]] = {aspect: [] for aspect in aspects}
+    by_task: dict[str, list[float]] = defaultdict(list)
+    outcomes = []
+    for one, answer in zip(tasks, answers, strict=True):
+        own = [_checked(judge(one.asked, answer, aspect), aspect, one.item) for aspect in aspects]
+        for aspect, score in zip(aspects, own, strict=True):
+            scores[aspect].append(score)
+        by_task[one.task].append(sum(own) / len(own))
+        said = ", ".join(f"{aspect} {score:g}" for aspect, score in zip(aspects, own, strict=True))
+        outcomes.append(Outcome(one.item, one.asked, answer, one.task, said, sum(own) / len(own)))
+    measures = [mean_measure(aspect, values) for aspect, values in scores.items()]
+    if len(by_task) > 1:
+        measures += [mean_measure(f"all aspects, {task}", values) for task, values in sorted(by_task.items())]
+    method = f"judge {config.judge or 'none: only whether text and pictures are there'}; 0 to 5"
+    return Result(config.name, method, tuple(measures), tuple(outcomes), tuple(missing))
+
+
+def presence(asked: Sequence[Part], answered: Sequence[Part], aspect: str) -> float:
+    """5 where the answer has text ("text") or a picture ("pictures") at all, else 0."""
+    kind = Text if aspect == "text" else Image
+    return 5.0 if any(isinstance(part, kind) for part in answered) else 0.0
+
+
+def load_judge(name: str) -> Judge:
+    """The function that `package.module:function` names. Raises `ConfigError` where there is none."""
+    module, _, function = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as problem:
+        raise ConfigError(f"judge {name!r}: expected package.module:function ({problem})") from None
+    if not callable(found):
+        raise ConfigError(f"judge {name!r}: it is no function")
+    return found
+
+
+def _checked(score: float, aspect: str, item: str) -> float:
+    if not isinstance(score, int | float) or math.isnan(score) or not 0 <= score <= 5:
+        raise DataError(f"{item}: the judge gives {score!r} for {aspect}, expected a number from 0 to 5")
+    return float(score)
+
+
+def _tasks(config: InterleavedConfig, missing: list[str]) -> Iterator[_Task]:
+    for number, row in enumerate(json_rows(config.file)):
+        item = str(row.get("id", number))
+        try:
+            parts = with_images(row["instruction"], [image_file(config.images, name) for name in row.get("images", [])])
+            yield _Task(item, ((Text(config.prompt),) if config.prompt else ()) + tuple(parts), str(row.get("task", "")))
+        except KeyError as problem:
+            missing.append(f"{item}: {problem} is missing")
+        except DataError as problem:
+            missing.append(f"{item}: {problem}")

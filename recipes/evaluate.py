@@ -1,0 +1,45 @@
+"""Run a suite of benchmarks on a model; their files are read where they lie, in their own formats.
+
+    python recipes/evaluate.py RUN recipes/evaluate.yaml --out runs/quickstart/benchmarks
+    python recipes/evaluate.py --report page.html runs/a/benchmarks runs/b/benchmarks
+
+RUN is a checkpoint or a run folder. Writes OUT/results.json, OUT/examples and OUT/report.html. Exit code 1 where a benchmark
+could not be run; the others are run all the same. With --report: one page on several results.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from mmpt.config import load_config
+from mmpt.errors import ConfigError
+from mmpt.scripts import main_guard
+
+
+@main_guard
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("paths", nargs="+", type=Path, metavar="RUN SUITE.yaml", help="or with --report: folders of results")
+    parser.add_argument("--out", type=Path, help="where the results go (default: RUN/benchmarks)")
+    parser.add_argument("--report", type=Path, metavar="PAGE.html", help="write one page on the results in the folders given")
+    arguments = parser.parse_args()
+    from mmpt.evaluation.suite.page import write_page
+
+    if arguments.report:
+        print(write_page(arguments.paths, arguments.report))
+        return
+    if len(arguments.paths) != 2:
+        raise ConfigError("expected RUN and SUITE.yaml")
+    from mmpt.evaluation.suite.run import SuiteConfig, run_suite
+    from mmpt.inference.load import load
+
+    run, suite = arguments.paths
+    config = load_config(suite, SuiteConfig)
+    out = arguments.out or run / "benchmarks"
+    failed = run_suite(config, load(run), str(run), out)
+    print(write_page([out], out / "report.html"))
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,558 @@
+"""Each benchmark on a tiny set in its own format, with answers that are given and scores that were worked out by hand."""
+
+import csv
+import json
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+
+from mmpt.config import load_config
+from mmpt.document import Image, Part, Speech, Text
+from mmpt.errors import ConfigError, DataError
+from mmpt.evaluation.likelihood import area_under_curve, log_probabilities, preferred
+from mmpt.evaluation.suite import base, captions, membership, pairs, questions, speech
+from mmpt.evaluation.suite.intervals import bootstrap
+from mmpt.evaluation.suite.page import write_page
+from mmpt.evaluation.suite.run import RUNNERS, AnyBenchmark, SuiteConfig, run_suite
+from mmpt.inference.load import Answer, load
+from mmpt.media import encode_png, encode_wav
+
+from ..inference.tiny import write_checkpoint
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return load(write_checkpoint(tmp_path_factory.mktemp("tiny")))
+
+
+@dataclass
+class Scripted:
+    """Stands for a model: answers in the order in which it is asked, and remembers what it was asked."""
+
+    answers: list[tuple[Part, ...]]
+    tokenizer: object = None
+
+    def __post_init__(self) -> None:
+        self.asked: list[tuple[Part, ...]] = []
+
+    def answer(self, prompts: Sequence[Sequence[Part]], **settings) -> list[Answer]:
+        self.asked += [tuple(prompt) for prompt in prompts]
+        return [Answer([], self.answers[len(self.asked) - len(prompts) + number]) for number in range(len(prompts))]
+
+
+def run(content: dict, model) -> base.Result:
+    config = TypeAdapter(AnyBenchmark).validate_python({"name": "test", **content})
+    return RUNNERS[type(config)](config, model)
+
+
+def values(result: base.Result) -> dict[str, float]:
+    return {one.name: one.value for one in result.measures}
+
+
+def texts(*said: str) -> list[tuple[Part, ...]]:
+    return [(Text(text),) for text in said]
+
+
+def write_rows(path: Path, rows: list[dict]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def picture(path: Path, colour: str, size: int = 16) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encode_png(PIL.Image.new("RGB", (size, size), colour)))
+
+
+def sound(path: Path, pitch: float) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encode_wav((0.3 * np.sin(np.arange(9600) * pitch)).astype(np.float32), 16_000))
+
+
+def by_hand(model, ids: list[int]) -> list[float]:
+    """ln p of each id after the first, by transformers' own logits in float64."""
+    with torch.no_grad():
+        logits = model.model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].double()
+    return [float(logits[place][token] - logits[place].logsumexp(0)) for place, token in enumerate(ids[1:])]
+
+
+# ---- likelihood
+
+
+def test_log_probabilities_are_those_of_each_sequence_alone(model):
+    draw = np.random.default_rng(0)
+    sequences = [draw.integers(0, model.tokenizer.vocabulary.size, length).tolist() for length in (5, 1, 40, 17, 2)]
+    for found, ids in zip(log_probabilities(model, sequences), sequences, strict=True):
+        assert found.tolist() == pytest.approx(by_hand(model, ids), abs=1e-5) and len(found) == len(ids) - 1
+
+
+def test_a_modality_alone_competes_with_itself(model):
+    vocabulary = model.tokenizer.vocabulary
+    low, high = vocabulary.ranges()["speech"]
+    ids = [3, vocabulary.special("<|speech|>"), low + 1, low + 5, vocabulary.special("<|/speech|>")]
+    (found,) = log_probabilities(model, [ids], "speech")
+    assert np.isnan(found).tolist() == [True, False, False, True]
+    with torch.no_grad():
+        logits = model.model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].double()
+    wanted = [float(logits[place, low:high].log_softmax(0)[token - low]) for place, token in ((1, low + 1), (2, low + 5))]
+    assert found[1:3].tolist() == pytest.approx(wanted, abs=1e-5)
+
+
+def test_ties_count_half():
+    assert [preferred(2.0, 1.0), preferred(1.0, 2.0), preferred(1.0, 1.0)] == [1.0, 0.0, 0.5]
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=12), st.lists(st.integers(0, 5), min_size=1, max_size=12))
+@settings(deadline=None, max_examples=60)
+def test_the_area_under_the_curve_is_the_share_of_pairs_in_order(positive, negative):
+    wanted = np.mean([[preferred(p, n) for n in negative] for p in positive])
+    assert area_under_curve(np.array(positive, float), np.array(negative, float)) == pytest.approx(wanted, abs=1e-12)
+
+
+def test_intervals_are_those_of_the_binomial_and_the_same_every_time():
+    hits = np.array([1.0] * 70 + [0.0] * 30)
+    low, high = bootstrap(100, lambda chosen: hits[chosen].mean(), draws=4000)
+    assert (low, high) == bootstrap(100, lambda chosen: hits[chosen].mean(), draws=4000)
+    spread = 1.96 * math.sqrt(0.7 * 0.3 / 100)
+    assert low == pytest.approx(0.7 - spread, abs=0.015) and high == pytest.approx(0.7 + spread, abs=0.015)
+
+
+# ---- pairs
+
+
+def gold(folder: Path, rows: list[dict]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "gold.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def spoken_score(model, path: Path) -> float:
+    ids = model.tokenizer.encode([[base.speech_file(path.parent, path.name)]])[0][0]
+    return float(np.mean(by_hand(model, [model.tokenizer.vocabulary.special("<|begin|>"), *ids])))
+
+
+def test_swuggy(model, tmp_path):
+    rows = [
+        {"id": item, "filename": f"{item}_{voice}_{correct}", "voice": voice, "frequency": "", "word": "x", "correct": correct}
+        for item in "ab"
+        for voice in ("v1", "v2")
+        for correct in "10"
+    ]
+    for number, row in enumerate(rows):
+        sound(tmp_path / f"{row['filename']}.wav", 0.05 + 0.013 * number)
+    gold(tmp_path, [*rows, {**rows[0], "id": "lonely"}])
+    score = {row["filename"]: spoken_score(model, tmp_path / f"{row['filename']}.wav") for row in rows}
+    by_item = [
+        np.mean([preferred(score[f"{item}_{voice}_1"], score[f"{item}_{voice}_0"]) for voice in ("v1", "v2")]) for item in "ab"
+    ]
+    found = run({"kind": "pairs", "format": "zerospeech", "folder": str(tmp_path)}, model)
+    assert values(found) == {"accuracy": pytest.approx(np.mean(by_item), abs=1e-6)} and found.measures[0].count == 2
+    assert len(found.missing) == 1 and "lonely" in found.missing[0] and len(found.outcomes) == 4
+
+
+def test_sblimp_written_with_a_figure_for_each_type(model, tmp_path):
+    sentences = [("agreement", "the red circle", "circle the red"), ("agreement", "a blue square", "a blue square"),
+                 ("binding", "someone says", "says someone")]  # fmt: skip
+    rows = [
+        {"id": number, "filename": "-", "voice": "v", "type": kind, "transcription": text, "correct": correct}
+        for number, (kind, *both) in enumerate(sentences)
+        for correct, text in zip("10", both, strict=True)
+    ]
+    gold(tmp_path, rows)
+    begin = model.tokenizer.vocabulary.special("<|begin|>")
+
+    def score(text: str) -> float:
+        return sum(by_hand(model, [begin, *model.tokenizer.encode([[Text(text)]])[0][0]]))
+
+    wanted = [1.0 if score(right) > score(wrong) else 0.0 for _, right, wrong in sentences]
+    wanted[1] = 0.5  # the same sentence twice
+    found = run({"kind": "pairs", "format": "zerospeech", "folder": str(tmp_path), "written": True, "normalise": "sum"}, model)
+    assert values(found) == {
+        "accuracy": pytest.approx(sum(wanted) / 3, abs=1e-6),
+        "accuracy, agreement": pytest.approx((wanted[0] + 0.5) / 2, abs=1e-6),
+        "accuracy, binding": pytest.approx(wanted[2], abs=1e-6),
+    }
+
+
+def test_storycloze_scores_the_ending_after_the_story(model, tmp_path):
+    header = ["InputStoryid", *pairs.STORY, *pairs.ENDINGS, "AnswerRightEnding"]
+    stories = [["s1", "the red", "circle", "above", "a", "blue square", "someone", "2"],
+               ["s2", "a", "b", "c", "d", "e", "f", "1"], ["s3", "a", "b", "c", "d", "e", "f", "x"]]  # fmt: skip
+    with open(tmp_path / "cloze.csv", "w", newline="") as file:
+        csv.writer(file).writerows([header, *stories])
+    begin, encode = model.tokenizer.vocabulary.special("<|begin|>"), lambda text: model.tokenizer.encode([[Text(text)]])[0][0]
+
+    def score(story: str, ending: str) -> float:
+        shared = [begin, *encode(story)]
+        return float(np.mean(by_hand(model, [*shared, *encode(ending)])[len(shared) - 1 :]))
+
+    first = score("the red circle above a", "someone") > score("the red circle above a", "blue square")
+    second = score("a b c d", "e") > score("a b c d", "f")
+    found = run({"kind": "pairs", "format": "story", "folder": str(tmp_path / "cloze.csv")}, model)
+    assert values(found) == {"accuracy": pytest.approx((first + second) / 2, abs=1e-6)}
+    assert found.missing == ("s3: AnswerRightEnding is 'x'",)
+
+
+def test_spoken_stories(model, tmp_path):
+    for number in range(3):
+        sound(tmp_path / f"{number}_correct.wav", 0.05 + 0.01 * number)
+        if number < 2:
+            sound(tmp_path / f"{number}_incorrect.wav", 0.09 + 0.02 * number)
+    both = [[spoken_score(model, tmp_path / f"{n}_{kind}.wav") for kind in ("correct", "incorrect")] for n in range(2)]
+    wanted = [preferred(*scores) for scores in both]
+    found = run({"kind": "pairs", "format": "spoken_story", "folder": str(tmp_path)}, model)
+    assert values(found) == {"accuracy": pytest.approx(np.mean(wanted), abs=1e-6)}
+    assert len(found.missing) == 1 and "2_incorrect.wav: no such file" in found.missing[0]
+
+
+# ---- speech
+
+
+def librispeech(folder: Path, said: dict[str, str]) -> dict:
+    chapter = folder / "1" / "2"
+    for number, name in enumerate(said):
+        sound(chapter / f"1-2-{name}.wav", 0.05 + 0.01 * number)
+        (chapter / f"1-2-{name}.wav").rename(chapter / f"1-2-{name}.flac")
+    (chapter / "1-2.trans.txt").write_text("".join(f"1-2-{name} {text}\n" for name, text in said.items()))
+    return {"kind": "librispeech", "folder": str(folder)}
+
+
+def test_recognition(tmp_path):
+    source = librispeech(tmp_path, {"0000": "THE CAT SAT", "0001": "ON THE MAT TODAY"})
+    scripted = Scripted(texts("The cat sat!", "on a mat"))
+    found = run({"kind": "recognition", "source": source, "prompt": "transcribe"}, scripted)
+    # 0 + (one substitution, one deletion) of 3 + 4 words; letters: "the mat today" → "a mat" …
+    assert values(found)["WER"] == pytest.approx(2 / 7, abs=1e-6)
+    assert values(found)["CER"] == pytest.approx(_edits("on the mat today", "on a mat") / (11 + 16), abs=1e-6)
+    assert [type(part) for part in scripted.asked[0]] == [Text, Speech] and found.outcomes[0].score == 1.0
+    low, high = next((one.low, one.high) for one in found.measures if one.name == "WER")
+    assert (low, high) == (0.0, 0.5)
+
+
+def _edits(one: str, other: str) -> int:
+    """Levenshtein distance, by its definition."""
+    row = list(range(len(other) + 1))
+    for i, a in enumerate(one, start=1):
+        before, row[0] = row[0], i
+        for j, b in enumerate(other, start=1):
+            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (a != b))
+    return row[-1]
+
+
+def test_synthesis_is_read_back_from_the_sound(tmp_path):
+    source = librispeech(tmp_path, {"0000": "ONE TWO", "0001": "THREE"})
+    spoken = Speech(encode_wav(np.ones(1600, dtype=np.float32) * 0.1, 16_000), "wav", 16_000, 0.1)
+    ears = SimpleNamespace(
+        sample_rate=16_000, encode=lambda sounds: [len(s) for s in sounds], transcribe=lambda codes: ["one too"]
+    )
+    scripted = Scripted([(spoken,), ()], SimpleNamespace(speech=ears))
+    found = run({"kind": "synthesis", "source": source}, scripted)
+    assert values(found)["WER"] == pytest.approx(2 / 3, abs=1e-6)  # one word wrong, one utterance not spoken at all
+    assert scripted.asked == [(Text("one two"),), (Text("three"),)]
+
+
+@pytest.mark.parametrize("typed", [True, False])
+def test_spoken_questions(tmp_path, typed):
+    sound(tmp_path / "q.wav", 0.1)
+    rows = [
+        {"id": "a", "question": "Capital of France?", "audio": "q.wav", "answers": ["Paris", "City of Paris"]},
+        {"id": "b", "question": "Two and two?", "audio": "q.wav", "answer": "four"},
+        {"id": "c", "question": "Who?", "audio": "q.wav", "answers": ["Ada"]},
+        {"id": "d", "question": "Lost?", "audio": "../secret.wav", "answers": ["x"]},
+        {"id": "e", "audio": "q.wav"},
+    ]
+    file = write_rows(tmp_path / "questions.jsonl", rows[:3] if typed else rows)
+    scripted = Scripted(texts("It is Paris.", "fourteen", "ADA lovelace"))
+    found = run({"kind": "spoken_questions", "file": str(file), "typed": typed}, scripted)
+    assert values(found) == {"accuracy": pytest.approx(2 / 3, abs=1e-6)}
+    assert [outcome.score for outcome in found.outcomes] == [1.0, 0.0, 1.0]
+    assert all(isinstance(asked[0], Text if typed else Speech) for asked in scripted.asked)
+    assert len(found.missing) == (0 if typed else 2)
+    assert typed or ("leads out of" in found.missing[0] and "answers" in found.missing[1])
+
+
+# ---- pictures
+
+
+def coco(folder: Path, said: dict[str, list[str]], name: str = "captions") -> dict:
+    for colour in said:
+        picture(folder / "images" / f"{colour}.png", colour)
+    content = {
+        "images": [{"id": number, "file_name": f"{colour}.png"} for number, colour in enumerate(said)],
+        "annotations": [{"image_id": n, "caption": text} for n, own in enumerate(said.values()) for text in own],
+    }
+    (folder / f"{name}.json").write_text(json.dumps(content))
+    return {"annotations": str(folder / f"{name}.json"), "images": str(folder / "images")}
+
+
+def cider_by_hand(references: list[list[str]], said: list[str]) -> list[float]:
+    """Vedantam et al. 2015, eq. 2 and 3, with the length penalty and clipping of CIDEr-D, in plain Python."""
+
+    def grams(text: str, n: int) -> dict:
+        words = text.split()
+        found: dict = {}
+        for i in range(len(words) - n + 1):
+            found[tuple(words[i : i + n])] = found.get(tuple(words[i : i + n]), 0) + 1
+        return found
+
+    documents = math.log(float(len(references)))
+    scores = []
+    for own, text in zip(references, said, strict=True):
+        total = []
+        for n in range(1, 5):
+            frequency: dict = {}
+            for others in references:
+                for gram in {gram for one in others for gram in grams(one, n)}:
+                    frequency[gram] = frequency.get(gram, 0) + 1
+
+            def vector(one: str, n=n, frequency=frequency) -> dict:
+                return {g: count * (documents - math.log(max(1.0, frequency.get(g, 0)))) for g, count in grams(one, n).items()}
+
+            mine = vector(text)
+            each = []
+            for one in own:
+                theirs = vector(one)
+                norm = math.sqrt(sum(v * v for v in mine.values())) * math.sqrt(sum(v * v for v in theirs.values()))
+                product = sum(min(mine[g], theirs.get(g, 0.0)) * theirs.get(g, 0.0) for g in mine)
+                # pycocoevalcap measures length in bigrams
+                delta = max(0, len(text.split()) - 1) - max(0, len(one.split()) - 1)
+                each.append((product / norm if norm else 0.0) * math.exp(-(delta**2) / (2 * 6.0**2)))
+            total.append(sum(each) / len(each))
+        scores.append(10 * sum(total) / 4)
+    return scores
+
+
+def test_captions_by_cider_and_bleu(tmp_path):
+    said = {"red": ["a red square", "the picture is red"], "blue": ["a blue square on nothing"], "lime": ["green all over"]}
+    answers = ["a red square", "a blue circle", "yes"]
+    found = run({"kind": "captions", "test": coco(tmp_path, said), "prompt": "describe"}, Scripted(texts(*answers)))
+    wanted = cider_by_hand([list(own) for own in said.values()], answers)
+    assert [outcome.score for outcome in found.outcomes] == pytest.approx(wanted, abs=1e-6)
+    assert values(found)["CIDEr"] == pytest.approx(sum(wanted) / 3, abs=1e-6)
+    # 3 of 3, 2 of 3 and 0 of 1 words; lengths 7 against 3 + 5 + 3 = 11.
+    assert values(found)["BLEU-1"] == pytest.approx(5 / 7 * math.exp(1 - 11 / 7), abs=1e-6)
+
+
+def test_few_shot_examples_at_random_and_the_most_alike(tmp_path, model):
+    support = {"darkred": ["dark red"], "navy": ["navy"], "green": ["green"], "white": ["white"]}
+    shown, test = coco(tmp_path / "support", support), coco(tmp_path / "test", {"red": ["red"], "blue": ["blue"]})
+    embed = {
+        "red": [1.0, 0.0],
+        "darkred": [0.9, 0.1],
+        "navy": [0.0, 0.8],
+        "green": [0.3, 0.3],
+        "white": [0.5, 0.5],
+        "blue": [0.0, 1.0],
+    }
+    known = {PIL.Image.new("RGB", (1, 1), name).getpixel((0, 0)): vector for name, vector in embed.items()}
+    eyes = SimpleNamespace(image=SimpleNamespace(embed=lambda pictures: np.array([known[p.getpixel((0, 0))] for p in pictures])))
+    asked = {}
+    for choose in ("rices", "random"):
+        scripted = Scripted(texts("red", "blue"), eyes)
+        content = {"kind": "captions", "test": test, "support": shown, "shots": 2, "choose": choose, "prompt": "say"}
+        run(content, scripted)
+        asked[choose] = [[part.text for part in one if isinstance(part, Text)] for one in scripted.asked]
+        assert [type(part) for part in scripted.asked[0]] == [Text, Image, Text, Text, Image, Text, Text, Image]
+    assert asked["rices"] == [["say", "white", "say", "dark red", "say"], ["say", "white", "say", "navy", "say"]]
+    again = Scripted(texts("red", "blue"), eyes)
+    run({"kind": "captions", "test": test, "support": shown, "shots": 2, "prompt": "say"}, again)
+    assert [[part.text for part in one if isinstance(part, Text)] for one in again.asked] == asked["random"]
+    with pytest.raises(ValueError, match="support, which is missing"):
+        run({"kind": "captions", "test": test, "shots": 2}, scripted)
+
+
+def test_retrieval(tmp_path):
+    files = coco(tmp_path, {"red": ["crimson", "ruby"], "blue": ["azure"], "lime": ["grass"]})
+    vectors = {"crimson": [1, 0, 0], "ruby": [0, 0.5, 0], "azure": [0, 1, 0], "grass": [0.4, 0, 0.3]}
+    shown = np.array([[0.9, 0.1, 0.0], [0.2, 0.9, 0.1], [0.8, 0.0, 0.5]])
+    eyes = SimpleNamespace(embed=lambda pictures: shown, embed_texts=lambda texts: np.array([vectors[t] for t in texts], float))
+    found = run({"kind": "retrieval", "test": files, "at": [1, 2]}, Scripted([], SimpleNamespace(image=eyes)))
+    # pictures: red → crimson, right; blue → azure, right; lime → crimson .8, grass .47: right at 2.
+    # captions: crimson → red .9, right; ruby → blue .45, red .05 before lime 0: right at 2; azure → blue; grass → lime .47.
+    assert values(found) == {
+        "picture to text R@1": pytest.approx(2 / 3), "picture to text R@2": 1.0,
+        "text to picture R@1": pytest.approx(3 / 4), "text to picture R@2": 1.0,
+    }  # fmt: skip
+
+
+def test_probing_by_popes_rule(tmp_path):
+    for name in ("one", "two"):
+        picture(tmp_path / "images" / f"{name}.png", "red")
+    rows = [
+        {"question_id": n, "image": f"{name}.png", "text": "Is there a dog in the image?", "label": label}
+        for n, (name, label) in enumerate([("one", "yes"), ("one", "no"), ("two", "yes"), ("two", "no"), ("gone", "no")])
+    ]
+    answers = texts("Yes, there is. No doubt.", "There is not.", "No", "a dog")
+    content = {"kind": "probing", "file": str(write_rows(tmp_path / "pope.json", rows)), "images": str(tmp_path / "images")}
+    found = run(content, Scripted(answers))
+    # said yes, no, no, yes against yes, no, yes, no: one of two is right on each side.
+    assert values(found) == {"accuracy": 0.5, "precision": 0.5, "recall": 0.5, "F1": 0.5, "share of yes": 0.5}
+    assert len(found.missing) == 1 and "gone.png: no such file" in found.missing[0]
+
+
+def test_questions_about_several_pictures(tmp_path):
+    for name in ("a", "b"):
+        picture(tmp_path / f"{name}.png", "red")
+    base_row = {"images": ["a.png", "b.png"], "question": "Compare <image> with <image>.", "options": ["same", "other"]}
+    rows = [
+        {**base_row, "id": "1", "question_type": "multi-choice", "answer": "B"},
+        {**base_row, "id": "2", "question_type": "multi-choice", "answer": "A"},
+        {**base_row, "id": "3", "question_type": "short-answer", "answer": "Two dogs", "question": "How many?"},
+        {**base_row, "id": "4", "question_type": "short-answer", "answer": "x", "question": "<image><image><image>"},
+    ]
+    (tmp_path / "mantis.json").write_text(json.dumps(rows))
+    scripted = Scripted(texts("(B) other", "The answer is B", "two dogs."))
+    found = run({"kind": "multi_image", "file": str(tmp_path / "mantis.json"), "images": str(tmp_path)}, scripted)
+    assert values(found) == {
+        "accuracy": pytest.approx(2 / 3), "accuracy, multi-choice": 0.5, "accuracy, short-answer": 1.0,
+    }  # fmt: skip
+    shown = scripted.asked[0]
+    assert [type(part) for part in shown] == [Text, Image, Text, Image, Text] and shown[-1].text == ".\n(A) same\n(B) other"
+    assert [type(part) for part in scripted.asked[2]] == [Image, Image, Text]
+    assert found.missing == ("4: 3 places for 2 pictures",)
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [("B", "B"), ("(c)", "C"), ("Answer: D", "D"), ("b.", "B"), ("the answer is a", "A"), ("none", ""), ("", ""), ("A dog", "A")],
+)
+def test_the_letter_of_an_answer(text, letter):
+    assert questions.letter_of(text) == letter
+
+
+def judge(asked: Sequence[Part], answered: Sequence[Part], aspect: str) -> float:
+    return 4.0 if aspect == "helpfulness" else float(len(answered))
+
+
+def test_interleaved_generation_with_a_judge(tmp_path, monkeypatch):
+    picture(tmp_path / "a.png", "red")
+    rows = [
+        {"id": "1", "instruction": "Draw <image> again", "images": ["a.png"], "task": "edit"},
+        {"id": "2", "instruction": "Tell a story", "task": "story"},
+    ]
+    drawn = Image(encode_png(PIL.Image.new("RGB", (4, 4))), "png", 4, 4)
+    content = {"kind": "interleaved", "file": str(write_rows(tmp_path / "rows.jsonl", rows)), "images": str(tmp_path)}
+    answers = [(Text("here"), drawn), (Text("once"),)]
+    plain = run(content, Scripted(answers))
+    assert values(plain) == {"text": 5.0, "pictures": 2.5, "all aspects, edit": 5.0, "all aspects, story": 2.5}
+    monkeypatch.setitem(sys.modules, "my_judge", SimpleNamespace(judge=judge, bad=lambda *_: 9.0))
+    judged = run({**content, "judge": "my_judge:judge", "aspects": ["text quality", "helpfulness"]}, Scripted(answers))
+    assert values(judged)["text quality"] == 1.5 and values(judged)["helpfulness"] == 4.0
+    with pytest.raises(DataError, match="gives 9.0 for text quality"):
+        run({**content, "judge": "my_judge:bad"}, Scripted(answers))
+    with pytest.raises(ConfigError, match="expected package.module:function"):
+        run({**content, "judge": "nowhere_at_all:judge"}, Scripted(answers))
+
+
+# ---- membership
+
+
+def test_min_k(model, tmp_path):
+    rows = [{"input": "the red circle above", "label": 1}, {"input": "someone says a blue", "label": 0},
+            {"input": "square", "label": 1}, {"input": "seen by", "label": 0}, {"input": 3, "label": 1}]  # fmt: skip
+    begin = model.tokenizer.vocabulary.special("<|begin|>")
+
+    def score(text: str) -> float:
+        found = sorted(by_hand(model, [begin, *model.tokenizer.encode([[Text(text)]])[0][0]]))
+        return sum(found[: max(1, int(0.4 * len(found)))]) / max(1, int(0.4 * len(found)))
+
+    scores = [(score(row["input"]), row["label"]) for row in rows[:4]]
+    wanted = np.mean([seen > unseen for seen, a in scores if a for unseen, b in scores if not b])
+    content = {"kind": "membership", "file": str(write_rows(tmp_path / "wiki.jsonl", rows)), "share": 0.4, "false_positives": 0.5}
+    found = run(content, model)
+    assert values(found)["AUROC"] == pytest.approx(wanted, abs=1e-6) and len(found.missing) == 1
+    bar = min(unseen for unseen, label in scores if not label)
+    assert values(found)["true positives at 0.5 false"] == np.mean([seen > bar for seen, label in scores if label])
+    assert membership.true_positives(np.array([3.0, 1.0, 0.5]), np.array([2.0, 0.6, 0.1, 0.0]), 0.25) == pytest.approx(2 / 3)
+    assert membership.min_k(np.array([-5.0, -1.0, -3.0, -2.0]), 0.5) == -4.0
+
+
+# ---- the whole
+
+
+def test_a_suite_from_files_to_a_page(model, tmp_path):
+    write_rows(tmp_path / "wiki.jsonl", [{"input": "the red", "label": 1}, {"input": "a <b>blue</b>", "label": 0}])
+    test = coco(tmp_path, {"red": ["a red square"], "blue": ["a blue one"]})
+    suite = tmp_path / "suite.yaml"
+    suite.write_text(json.dumps({"benchmarks": [
+        {"name": "seen", "kind": "membership", "file": str(tmp_path / "wiki.jsonl")},
+        {"name": "captions", "kind": "captions", "test": test, "max_new_tokens": 8},
+        {"name": "nowhere", "kind": "probing", "file": str(tmp_path / "no.json"), "images": str(tmp_path)},
+    ]}))  # fmt: skip
+    config = load_config(suite, SuiteConfig)
+    outs = [tmp_path / name for name in ("one", "two")]
+    for out in outs:
+        assert len(run_suite(config, model, f"model {out.name}", out)) == 1
+    content = json.loads((outs[0] / "results.json").read_text())
+    assert [one["name"] for one in content["results"]] == ["seen", "captions"] and "no.json: no such file" in content["failed"][0]
+    text = write_page(outs, tmp_path / "page.html").read_text()
+    assert "model one" in text and "model two" in text and "CIDEr" in text and "<b>blue</b>" not in text
+    assert 'src="http' not in text and "<script" not in text
+    with pytest.raises(DataError, match="no such file"):
+        write_page([tmp_path], tmp_path / "page.html")
+
+
+def test_the_example_suite_is_valid():
+    assert len(load_config(ROOT / "recipes" / "evaluate.yaml", SuiteConfig).benchmarks) >= 12
+
+
+def test_mistakes_in_a_suite_are_named(tmp_path):
+    suite = tmp_path / "suite.yaml"
+    suite.write_text(
+        json.dumps({"benchmarks": [{"name": "a", "kind": "pairs", "format": "story"}, {"name": "b", "kind": "dance"}]})
+    )
+    with pytest.raises(ConfigError, match=r"2 mistakes\n.*folder: missing\n.*dance"):
+        load_config(suite, SuiteConfig)
+
+
+def test_the_harness_asks_as_the_model_answers(model):
+    pytest.importorskip("lm_eval")
+    from lm_eval.api.instance import Instance
+
+    from mmpt.evaluation.harness import HarnessModel
+
+    adapter, begin = HarnessModel(model), model.tokenizer.vocabulary.special("<|begin|>")
+
+    def instance(kind: str, *arguments) -> Instance:
+        return Instance(kind, {}, arguments, 0)
+
+    def ids(text: str) -> list[int]:
+        return [begin, *model.tokenizer.encode([[Text(text)]])[0][0]]
+
+    ((score, _),) = adapter.loglikelihood([instance("loglikelihood", "the red", " circle")])
+    wanted = by_hand(model, ids("the red circle"))[len(ids("the red")) - 1 :]
+    assert score == pytest.approx(sum(wanted), abs=1e-4)
+    (rolled,) = adapter.loglikelihood_rolling([instance("loglikelihood_rolling", "a blue square")])
+    assert rolled == pytest.approx(sum(by_hand(model, ids("a blue square"))), abs=1e-4)
+    (text,) = adapter.generate_until([instance("generate_until", "the red", {"until": [], "max_gen_toks": 12})])
+    (same,) = model.answer([(Text("the red"),)], outputs=["text"], max_new_tokens=12)
+    assert text == " ".join(part.text for part in same.parts)
+    greedy = adapter.loglikelihood([instance("loglikelihood", "the red", " circle")])[0][1]
+    assert isinstance(greedy, bool)
+
+
+def test_error_rates_add_up_over_pairs():
+    wer, cer = speech.error_rates(["a b c", ""], ["a x c", "noise"])
+    assert wer.value == pytest.approx(2 / 3) and wer.better == "less" and cer.count == 2
+
+
+def test_reading_stays_inside_its_folder(tmp_path):
+    (tmp_path / "in").mkdir()
+    picture(tmp_path / "out.png", "red")
+    with pytest.raises(DataError, match="leads out of"):
+        base.image_file(tmp_path / "in", "../out.png")
+    assert captions.CocoFiles(annotations=Path("a"), images=Path("b")).images == Path("b")
