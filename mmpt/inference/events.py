@@ -76,6 +76,12 @@ class Assembler:
         elif self._inside is None:
             yield from self._text(decode_text(self._tokenizer.text, self._run), whole=False)
 
+    def heavy(self, ids: Sequence[int]) -> bool:
+        """Whether `push` of these would decode sound or pictures, which takes long."""
+        return self._stream is not None or any(
+            slash or kind for slash, kind in (self._marks.get(token, ("", "")) for token in ids)
+        )
+
     def finish(self) -> Iterator[Event]:
         """Events of what is still open."""
         yield from self._close()

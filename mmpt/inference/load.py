@@ -16,6 +16,7 @@ from mmpt.errors import CheckpointError
 from mmpt.inference.engine import Engine, Prompt, write_all
 from mmpt.inference.events import Assembler, Event
 from mmpt.inference.settings import Settings
+from mmpt.model.adapters import merge_adapter
 from mmpt.model.feature_inputs import FOLDER, FeatureInputs
 from mmpt.model.loading import load_model
 from mmpt.storage import MANIFEST
@@ -35,7 +36,7 @@ class Answer:
 class MultimodalModel:
     """A decoder LLM with its three tokenizers, ready to generate; `inputs`: for media that enter as features."""
 
-    model: PreTrainedModel | PeftModel
+    model: PreTrainedModel
     tokenizer: MultimodalTokenizer
     inputs: FeatureInputs | None = None
 
@@ -91,13 +92,16 @@ class MultimodalModel:
 
 
 def load(path: Path | str, device: str | torch.device | None = None, dtype: torch.dtype = torch.float32) -> MultimodalModel:
-    """Load a checkpoint folder, or the newest checkpoint of a run folder, onto `device` (a GPU where there is one).
+    """Load a checkpoint folder, or the newest checkpoint of a run folder, onto `device` (a GPU where there is one); its adapters
+    are merged.
 
     Raises `CheckpointError` where something is missing or damaged, `VocabularyError` where the parts do not fit together.
     """
     checkpoint = find_checkpoint(Path(path))
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     model, vocabulary = load_model(checkpoint, dtype)
+    if isinstance(model, PeftModel):
+        model = merge_adapter(model)  # beside the weights they cost half of each pass
     folders = (checkpoint / name for name in ("speech_tokenizer", "image_tokenizer"))
     speech, image = (folder if folder.is_dir() else None for folder in folders)
     tokenizer = MultimodalTokenizer.load(checkpoint / "text_tokenizer", speech, image)

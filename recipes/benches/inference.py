@@ -34,7 +34,7 @@ from mmpt.tokenizers.text import train_text_tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES, ROOM, BATCH = 10_000, 60, 250
-PROMPTS, PAIRS = 100, 7
+PROMPTS, PAIRS, BLOCK = 100, 7, 8
 ALONE = """
 import json, sys, torch
 sys.modules["mmpt"] = None  # not to be had
@@ -164,9 +164,9 @@ def prepacked(model: MultimodalModel) -> Iterator[Figure]:
 
 
 def spoken(_: MultimodalModel) -> Iterator[Figure]:
-    """A speech tokenizer of full width with blocks of 10 codes and a vocoder, random weights: seams, and the cost of a block."""
+    """A speech tokenizer of full width with blocks of 8 codes and a vocoder, random weights: seams, and the cost of a block."""
     torch.manual_seed(0)
-    config = SpeechConfig(quantizer={"kind": "fsq", "levels": [8, 8]}, decoder={"block": 10, "flow": {"steps": 4}})
+    config = SpeechConfig(quantizer={"kind": "fsq", "levels": [8, 8]}, decoder={"block": BLOCK, "flow": {"steps": 4}})
     speech = SpeechTokenizer(config, train_text_tokenizer(["a b"], 260)).eval()
     speech.use_vocoder(Vocoder(VocoderConfig(mels=config.mels)))
     for parameter in speech.parameters():
@@ -175,9 +175,9 @@ def spoken(_: MultimodalModel) -> Iterator[Figure]:
     (whole,) = speech.decode([codes])
     heard, seconds = [], {5: [], 60: []}
     with speech.speaking() as stream:
-        for start in range(0, len(codes), 10):
+        for start in range(0, len(codes), BLOCK):
             begun = time.perf_counter()
-            heard.append(stream.push(codes[start : start + 10]))
+            heard.append(stream.push(codes[start : start + BLOCK]))
             at = start / speech.rate
             for mark in seconds:
                 if mark - 2.5 <= at < mark + 2.5:
@@ -185,10 +185,10 @@ def spoken(_: MultimodalModel) -> Iterator[Figure]:
         heard.append(stream.finish())
     found = np.concatenate(heard)
     noise, signal = np.square(found - whole).mean(), np.square(whole).mean()
-    first = next(number for number, samples in enumerate(heard, start=1) if len(samples)) * 10
+    first = next(number for number, samples in enumerate(heard, start=1) if len(samples)) * BLOCK
     yield Figure("sound in blocks against at once, dB", float(10 * np.log10(noise / signal + 1e-20)), -40, at_most=True)
     yield Figure("codes before the first sound", first)
-    yield Figure("tokens before it where 13 of text and 26 of speech alternate, mark included", 13 + 1 + first)
+    yield Figure("tokens before it where 13 of text and 26 of speech alternate, mark included", 13 + 1 + first, 23, at_most=True)
     yield Figure(
         "seconds of a block at 60 s of sound over those at 5 s", median(seconds[60]) / median(seconds[5]), 1.1, at_most=True
     )

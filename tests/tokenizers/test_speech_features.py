@@ -4,12 +4,14 @@ import librosa
 import numpy as np
 import pytest
 import torch
+import torchaudio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmpt.tokenizers.speech.augment import disturb, mel_centers, reverberate, warp
 from mmpt.tokenizers.speech.config import AugmentConfig
 from mmpt.tokenizers.speech.features import SILENCE, compress, expand, log_mel, mel_filters, mel_power, waveform
+from mmpt.tokenizers.speech.griffin_lim import griffin_lim
 
 STILL = AugmentConfig(speed=0, pitch=0, gain=0, tilt=0, noise=0, time_mask=0, mel_mask=0)
 
@@ -122,3 +124,16 @@ def test_quiet_speech_is_the_same_speech():
     sound = 0.1 * torch.randn(8000)
     loud, quiet = log_mel(sound, 80, 48), log_mel(10**-1.5 * sound, 80, 48)
     torch.testing.assert_close(quiet[2:], loud[2:] - 1.5, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize(("frames", "iterations"), [(30, 0), (30, 3), (4, 5), (101, 6)])
+def test_griffin_lim_is_torchaudios(frames, iterations):
+    """At few iterations, since each one magnifies rounding."""
+    window, draw = torch.hann_window(400), torch.Generator().manual_seed(frames)
+    magnitude = torch.rand(frames, 201, generator=draw)
+    wanted = torchaudio.functional.griffinlim(
+        magnitude.t()[None], window, 400, 160, 400, power=1.0, n_iter=iterations, momentum=0.99, length=(frames - 1) * 160,
+        rand_init=False,
+    )[0]  # fmt: skip
+    found = griffin_lim(magnitude, window, 160, iterations)
+    assert found.shape == wanted.shape and (found - wanted).abs().max() <= 1e-4 * wanted.abs().max()

@@ -197,7 +197,10 @@ async def _events(
             if ids is None:
                 break
             answer.ids += ids
-            events = await beside(lambda ids=ids: list(assembler.push(ids)))
+            if assembler.heavy(ids):
+                events = await beside(lambda ids=ids: list(assembler.push(ids)))
+            else:
+                events = list(assembler.push(ids))
             answer.events += events
             yield events
     except TimeoutError:

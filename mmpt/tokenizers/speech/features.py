@@ -11,6 +11,7 @@ import torchaudio
 from torch.nn import functional as F
 
 from mmpt.tokenizers.speech.config import HOP, SAMPLE_RATE
+from mmpt.tokenizers.speech.griffin_lim import griffin_lim
 
 WINDOW = 400
 FLOOR = 1e-7  # power of a mel band; below that of quiet recordings, which a higher one would cut off
@@ -53,9 +54,9 @@ def expand(log: torch.Tensor) -> torch.Tensor:
 def linear_power(log: torch.Tensor) -> torch.Tensor:
     """Power at each frequency [frames, WINDOW // 2 + 1] that has the log-mel `log` [frames, mels]: non-negative least squares by
     the multiplicative updates of Lee and Seung (2001)."""
-    filters = mel_filters(log.shape[1]).to(log.device)
+    filters, inverse = (part.to(log.device) for part in (mel_filters(log.shape[1]), _inverse_filters(log.shape[1])))
     power = expand(log)
-    spectrum = (power @ torch.linalg.pinv(filters)).clamp_min(1e-8)
+    spectrum = (power @ inverse).clamp_min(1e-8)
     target, gram = power @ filters.t(), filters @ filters.t()
     for _ in range(30):
         spectrum = spectrum * target / (spectrum @ gram).clamp_min(1e-12)
@@ -69,20 +70,14 @@ def waveform(log: torch.Tensor, iterations: int = 32) -> torch.Tensor:
     gives the same samples.
     """
     spectrum = linear_power(log)
-    magnitude = torch.cat([spectrum, spectrum[-1:]]).t().sqrt()
-    samples = torchaudio.functional.griffinlim(
-        magnitude[None],
-        _window(),
-        WINDOW,
-        HOP,
-        WINDOW,
-        power=1.0,
-        n_iter=iterations,
-        momentum=0.99,
-        length=len(log) * HOP,
-        rand_init=False,
-    )[0]
+    magnitude = torch.cat([spectrum, spectrum[-1:]])
+    samples = griffin_lim(magnitude.sqrt(), _window().to(log.device), HOP, iterations)
     return samples / samples.abs().max().clamp_min(1.0)
+
+
+@functools.cache
+def _inverse_filters(mels: int) -> torch.Tensor:
+    return torch.linalg.pinv(mel_filters(mels))
 
 
 def _window() -> torch.Tensor:
