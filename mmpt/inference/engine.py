@@ -1,12 +1,13 @@
 """Many sequences written at once (continuous batching, Yu et al. 2022, "Orca"): each joins and leaves between two tokens.
 
-Prompts that wait are read together as one packed row; then every running sequence gets its next token in one pass of the decoder.
-A sequence's tokens depend on its own prompt, settings and seed, not on what else runs.
+Each step is one pass of the decoder over one packed row: the prompts that wait, and one token of every running sequence. A
+sequence's tokens depend on its own prompt, settings and seed, not on what else runs.
 """
 
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import torch
 from peft import PeftModel
@@ -21,7 +22,7 @@ from mmpt.inference.sampling import choose
 from mmpt.inference.settings import Settings
 from mmpt.model.feature_inputs import FeatureInputs
 from mmpt.model.forward import head_tables, hidden_states
-from mmpt.model.key_values import Append, KeyValues
+from mmpt.model.key_values import KeyValues
 from mmpt.vocabulary import Vocabulary
 
 MAX_ROWS = 64
@@ -52,11 +53,12 @@ class Writing:
 
 @dataclass(eq=False)
 class _Row:
-    """A row of the cache: the sequence itself, or what its pictures would be without the prompt (`guide`). `pending`: the token
-    that the decoder has not seen yet."""
+    """A row of the cache: the sequence itself, or what its pictures would be without the prompt (`guide`). It begins with
+    `prompt`; `pending` is the token that the decoder has not seen yet."""
 
     writing: Writing
     grammar: Grammar
+    prompt: Prompt
     pending: int = -1
     guide: bool = False
 
@@ -79,11 +81,13 @@ class Engine:
         self._masks = Masks(vocabulary, model.device)
         self.reset()
         self._end, self._opening = vocabulary.special("<|end|>"), vocabulary.special("<|image|>")
+        self._unprompted = Prompt([vocabulary.special("<|begin|>"), self._opening])
 
     def reset(self) -> None:
         """Forget every sequence."""
         self._waiting: deque[Writing] = deque()
         self._rows: list[_Row] = []
+        self._opened: list[_Row] = []  # whose picture is to be guided from the next step on
         self._cache = KeyValues()
 
     @property
@@ -105,23 +109,23 @@ class Engine:
         writing.finished = True
         if writing in self._waiting:
             self._waiting.remove(writing)
+        self._opened = [row for row in self._opened if row.writing is not writing]
         self._forget({writing})
 
     @torch.inference_mode()
     def step(self) -> list[tuple[Writing, list[int]]]:
-        """Begin what waits, and write the next token of each running sequence: (sequence, its new ids), those that ended among
-        them."""
+        """One pass of the decoder: read what waits, and write the next token of every sequence. Returns (sequence, its new ids),
+        those that ended among them."""
         before = {row.writing: len(row.writing.ids) for row in self._rows}
-        while new := self._admitted():
-            before |= dict.fromkeys(new, 0)
-            logits = self._read([writing.prompt for writing in new])
-            rows = [_Row(writing, Grammar(self.vocabulary, writing.settings)) for writing in new]
-            self._rows += rows
-            self._write(rows, logits)
-        if self._rows:
-            logits = self._advance([row.pending for row in self._rows])
-            writers = [(number, row) for number, row in enumerate(self._rows) if not row.guide]
-            self._write([row for _, row in writers], self._guided(logits)[[number for number, _ in writers]])
+        admitted = self._admitted()
+        before |= dict.fromkeys(admitted, 0)
+        new = [_Row(writing, Grammar(self.vocabulary, writing.settings), writing.prompt) for writing in admitted]
+        new += [_Row(row.writing, row.grammar, self._unprompted, guide=True) for row in self._opened]
+        self._opened = []
+        if new or self._rows:
+            logits = self._logits([row.prompt for row in new], [row.pending for row in self._rows])
+            self._rows += new
+            self._write(self._guided(logits))
         return [(writing, writing.ids[count:]) for writing, count in before.items()]
 
     def _admitted(self) -> list[Writing]:
@@ -135,36 +139,24 @@ class Engine:
             new.append(self._waiting.popleft())
         return new
 
-    def _read(self, prompts: Sequence[Prompt]) -> Tensor:
-        """Logits [prompts, V] after each of the prompts, whose keys and values become the next rows of the cache."""
-        lengths = [len(prompt.ids) for prompt in prompts]
-        features = self._features(prompts, lengths)
-        ids = torch.tensor([[token for prompt in prompts for token in prompt.ids]], device=self.model.device)
-        positions = torch.cat([torch.arange(length) for length in lengths]).unsqueeze(0).to(self.model.device)
-        hidden = self._pass(ids, positions, lengths, self._cache.prompts(lengths), features)
-        return self._logits(hidden[torch.tensor(lengths).cumsum(0) - 1])
-
-    def _advance(self, tokens: Sequence[int]) -> Tensor:
-        """Logits [rows, V] after one more token of each row."""
-        ids = torch.tensor([tokens], device=self.model.device)
-        positions = torch.tensor([self._cache.lengths], device=self.model.device)
-        return self._logits(self._pass(ids, positions, [1] * len(tokens), self._cache.tokens()))
-
-    def _pass(
-        self,
-        ids: Tensor,
-        positions: Tensor,
-        lengths: Sequence[int],
-        append: Append,
-        features: tuple[Tensor, Tensor] | None = None,
-    ) -> Tensor:
-        edges = torch.tensor([0, *lengths]).cumsum(0)
-        hidden = hidden_states(self.model, ids, positions, edges, features, key_values=append)[0]
+    def _logits(self, prompts: Sequence[Prompt], tokens: Sequence[int] = ()) -> Tensor:
+        """Logits [rows + prompts, V] after one more token of each row, and after each of the prompts, which become rows."""
+        lengths, device = [len(prompt.ids) for prompt in prompts], self.model.device
+        ids = [token for prompt in prompts for token in prompt.ids]
+        places = [place for length in lengths for place in range(length)]
+        ends, edges = [*accumulate(lengths)], [0, *accumulate([*lengths, *[1] * len(tokens)])]
+        append = self._cache.append(lengths)
+        hidden = hidden_states(
+            self.model,
+            torch.tensor([[*ids, *tokens]], device=device),
+            torch.tensor([[*places, *self._cache.lengths]], device=device),
+            torch.tensor(edges),
+            self._features(prompts, lengths),
+            key_values=append,
+        )[0]
         append.done()
-        return hidden
-
-    def _logits(self, hidden: Tensor) -> Tensor:
-        return torch.cat([F.linear(hidden, table) for table in head_tables(self.model)], dim=-1)
+        wanted = torch.tensor([*range(len(ids), len(ids) + len(tokens)), *(end - 1 for end in ends)], device=device)
+        return torch.cat([F.linear(hidden[wanted], table) for table in head_tables(self.model)], dim=-1)
 
     def _features(self, prompts: Sequence[Prompt], lengths: Sequence[int]) -> tuple[Tensor, Tensor] | None:
         found: dict[str, tuple[list[Tensor], list[Tensor]]] = {}
@@ -191,29 +183,27 @@ class Engine:
                 logits[number] = free + row.writing.settings.guidance * (logits[number] - free)
         return logits
 
-    def _write(self, rows: Sequence[_Row], logits: Tensor) -> None:
-        """Choose the next token of each of `rows`, which are no guides."""
-        allowed = [row.grammar.allowed() for row in rows]
-        forbidden = torch.stack([self._masks.forbidden(names) for names in allowed])
-        sampling = [row.writing.settings.sampling(row.grammar.inside or "text") for row in rows]
-        chosen = choose(logits, forbidden, sampling, [row.writing.generator for row in rows])
-        pending, opened = {}, []
-        for row, token in zip(rows, chosen, strict=True):
+    def _write(self, logits: Tensor) -> None:
+        """Choose the next token of each sequence."""
+        rows = [(number, row) for number, row in enumerate(self._rows) if not row.guide]
+        forbidden = torch.stack([self._masks.forbidden(row.grammar.allowed()) for _, row in rows])
+        sampling = [row.writing.settings.sampling(row.grammar.inside or "text") for _, row in rows]
+        if len(rows) < len(self._rows):
+            logits = logits[[number for number, _ in rows]]
+        chosen = choose(logits, forbidden, sampling, [row.writing.generator for _, row in rows])
+        pending: dict[Writing, int] = {}
+        for (_, row), token in zip(rows, chosen, strict=True):
             row.grammar.advance(token)
             row.pending = pending[row.writing] = token
             if token != self._end:
                 row.writing.ids.append(token)
             row.writing.finished = row.grammar.finished
             if token == self._opening and row.writing.settings.guidance != 1.0:
-                opened.append(row)
-        closed = {row.writing for row in rows if row.grammar.inside != "image"}
-        self._forget({row.writing for row in rows if row.writing.finished}, closed)
+                self._opened.append(row)
         for row in self._rows:
-            if row.guide:
-                row.pending = pending.get(row.writing, row.pending)
-        if opened:
-            self._read([Prompt([self.vocabulary.special("<|begin|>")])] * len(opened))
-            self._rows += [_Row(row.writing, row.grammar, row.pending, guide=True) for row in opened]
+            row.pending = pending[row.writing]
+        closed = {row.writing for _, row in rows if row.grammar.inside != "image"}
+        self._forget({row.writing for _, row in rows if row.writing.finished}, closed)
 
     def _forget(self, gone: set[Writing], unguided: set[Writing] = frozenset()) -> None:
         """Free the rows of `gone`, and the guides of `unguided`."""

@@ -1,7 +1,7 @@
 """Keys and values of sequences that are being written, so that each further token costs one row of the decoder.
 
-A forward pass stays what it is in training, one packed row [1, T]: several whole prompts (prepacking, Zhao et al. 2024,
-arXiv:2404.09529), or one new token of every running sequence.
+A forward pass stays what it is in training, one packed row [1, T]: whole prompts one after the other (prepacking, Zhao et al.
+2024, arXiv:2404.09529), and behind them one new token of every running sequence.
 """
 
 from collections.abc import Sequence
@@ -24,13 +24,9 @@ class KeyValues:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def prompts(self, lengths: Sequence[int]) -> "Append":
-        """For a pass over whole prompts of so many tokens, which become the next rows."""
-        return Append(self, len(self.lengths), tuple(lengths))
-
-    def tokens(self) -> "Append":
-        """For a pass over one new token of each row."""
-        return Append(self, 0, None)
+    def append(self, prompts: Sequence[int] = ()) -> "Append":
+        """For a pass over `prompts` of so many tokens, which become the next rows, and then one token of each row there is."""
+        return Append(self, tuple(prompts))
 
     def remove(self, row: int) -> None:
         """Forget a row; the last one takes its number."""
@@ -56,42 +52,40 @@ class KeyValues:
 
 
 class Append:
-    """What one pass adds to `KeyValues`; call `done` after it. `prompt_lengths`: of whole prompts; None: a token of each row."""
+    """What one pass adds to `KeyValues`; call `done` after it."""
 
-    def __init__(self, cache: KeyValues, first: int, prompt_lengths: tuple[int, ...] | None) -> None:
-        self.cache, self.first, self.prompt_lengths = cache, first, prompt_lengths
+    def __init__(self, cache: KeyValues, prompts: tuple[int, ...]) -> None:
+        self.cache, self.prompts, self.rows = cache, prompts, len(cache)
+        self.prompt_tokens = sum(prompts)
         self._mask: dict[tuple, Tensor] = {}
         self._lengths: Tensor | None = None
 
     def done(self) -> None:
         """The pass went through all layers."""
-        if self.prompt_lengths is not None:
-            self.cache.lengths += self.prompt_lengths
-        else:
-            self.cache.lengths = [length + 1 for length in self.cache.lengths]
+        self.cache.lengths = [*(length + 1 for length in self.cache.lengths), *self.prompts]
 
-    def store_prompts(self, layer: int, key: Tensor, value: Tensor) -> None:
-        """Keep `key` and `value` [1, heads, T, D] of the prompts; they attend to themselves alone."""
-        longest, rows = max(self.prompt_lengths), self.first + len(self.prompt_lengths)
-        tables, start = self.cache.tables(layer, rows, longest + 1, (key, value)), 0
-        for row, length in enumerate(self.prompt_lengths, start=self.first):
+    def store(self, layer: int, key: Tensor, value: Tensor) -> None:
+        """Keep `key` and `value` [1, heads, prompt_tokens, D] of the prompts, which attend to themselves alone."""
+        longest, rows, start = max((*self.prompts, *self.cache.lengths)), self.rows + len(self.prompts), 0
+        tables = self.cache.tables(layer, rows, longest + 1, (key, value))
+        for row, length in enumerate(self.prompts, start=self.rows):
             for table, part in zip(tables, (key, value), strict=True):
                 table[row, :, :length] = part[0, :, start : start + length]
             start += length
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float | None, window: int | None) -> Tensor:
         """[1, heads, rows, D] of one new token of each row, `query` [1, heads, rows, D], which sees all of its row."""
-        rows, longest = len(self.cache), max(self.cache.lengths) + 1
-        keys, values = self.cache.tables(layer, rows, longest, (key, value))
+        longest = max(self.cache.lengths) + 1
+        keys, values = self.cache.tables(layer, self.rows, longest, (key, value))
         if self._lengths is None:
             self._lengths = torch.tensor(self.cache.lengths, device=query.device)
-        number = torch.arange(rows, device=query.device)
-        keys[number, :, self._lengths] = key[0].transpose(0, 1)
-        values[number, :, self._lengths] = value[0].transpose(0, 1)
+            self._numbers = torch.arange(self.rows, device=query.device)
+        keys[self._numbers, :, self._lengths] = key[0].transpose(0, 1)
+        values[self._numbers, :, self._lengths] = value[0].transpose(0, 1)
         found = F.scaled_dot_product_attention(
             query[0].transpose(0, 1).unsqueeze(2),
-            keys[:rows, :, :longest],
-            values[:rows, :, :longest],
+            keys[: self.rows, :, :longest],
+            values[: self.rows, :, :longest],
             attn_mask=self._seen(longest, window),
             scale=scale,
             enable_gqa=query.shape[1] != key.shape[1],

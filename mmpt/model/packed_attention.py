@@ -66,17 +66,28 @@ def packed_attention(
     given, (query, key, value) = value.dtype, (part.to(dtype) for part in (query, key, value))
     if sequence is not None:
         query, key, value = heads_for_tokens(query, key, value, sequence)
-    if key_values is not None and key_values.prompt_lengths is None:
-        with torch.autocast(query.device.type, enabled=False):
-            found = key_values.attend(module.layer_idx, query, key, value, scaling, sliding_window)
-        return found.transpose(1, 2).to(given), None
-    if key_values is not None:
-        key_values.store_prompts(module.layer_idx, key, value)
     with torch.autocast(query.device.type, enabled=False):
-        found = attend(query, key, value, document_lengths, image_spans, sliding_window, dropout, scaling, attention_backend)
+        if key_values is None:
+            found = attend(query, key, value, document_lengths, image_spans, sliding_window, dropout, scaling, attention_backend)
+        else:
+            found = _with_kept(key_values, module.layer_idx, query, key, value, scaling, sliding_window, attention_backend)
     if sequence is not None:
         found = tokens_for_heads(found, sequence)
     return found.transpose(1, 2).to(given), None
+
+
+def _with_kept(
+    kept: Append, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float | None, window: int | None, backend: Backend
+) -> Tensor:
+    """Prompts attend to themselves and are kept; the tokens behind them attend to what was kept of theirs."""
+    edge, parts = kept.prompt_tokens, []
+    if edge:
+        own = [part[:, :, :edge] for part in (query, key, value)]
+        kept.store(layer, *own[1:])
+        parts.append(attend(*own, kept.prompts, (), window, 0.0, scale, backend))
+    if kept.rows:
+        parts.append(kept.attend(layer, *(part[:, :, edge:] for part in (query, key, value)), scale, window))
+    return torch.cat(parts, dim=2) if len(parts) > 1 else parts[0]
 
 
 AttentionInterface.register(NAME, packed_attention)
