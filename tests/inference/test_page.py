@@ -101,10 +101,18 @@ def test_a_typed_prompt_with_a_picture_and_a_sound_is_answered_in_text_pictures_
         "return [sound.currentTime, sound.duration]; }"
     )
     assert played[0] > 0 and played[1] > 0
-    # What was said before goes along with the next question.
+    # What was said before goes along with the next question, where that is asked for.
+    sent = []
+    page.on("request", lambda request: sent.append(len(request.post_data_json["messages"])) if request.post_data else None)
     ask(page, "again", seed="2")
     page.wait_for_function("document.querySelectorAll('.turn.assistant .note').length >= 2", timeout=60_000)
     assert page.locator(".turn").count() == 4 and page.locator(".problem").count() == 0
+    page.locator("summary").click()
+    page.locator("#history").check()
+    page.locator("summary").click()
+    ask(page, "once more", seed="3")
+    page.wait_for_function("document.querySelectorAll('.turn.assistant .note').length >= 3", timeout=60_000)
+    assert sent == [1, 5]
     keep(page, "second-turn")
 
 
