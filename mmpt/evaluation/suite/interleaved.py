@@ -12,7 +12,7 @@ import pydantic
 from mmpt.document import Image, Part, Text
 from mmpt.errors import ConfigError, DataError
 from mmpt.evaluation.suite.base import Benchmark, Outcome, Result, ask, first, image_file, mean_measure
-from mmpt.evaluation.suite.questions import json_rows, with_images
+from mmpt.evaluation.suite.questions import items_of, with_images
 from mmpt.inference.load import MultimodalModel
 
 ASPECTS = ("text quality", "perceptual quality", "image coherence", "text-image coherence", "helpfulness")
@@ -96,12 +96,8 @@ def _checked(score: float, aspect: str, item: str) -> float:
 
 
 def _tasks(config: InterleavedConfig, missing: list[str]) -> Iterator[_Task]:
-    for number, row in enumerate(json_rows(config.file)):
-        item = str(row.get("id", number))
-        try:
-            parts = with_images(row["instruction"], [image_file(config.images, name) for name in row.get("images", [])])
-            yield _Task(item, ((Text(config.prompt),) if config.prompt else ()) + tuple(parts), str(row.get("task", "")))
-        except KeyError as problem:
-            missing.append(f"{item}: {problem} is missing")
-        except DataError as problem:
-            missing.append(f"{item}: {problem}")
+    def task(item: str, row: dict) -> _Task:
+        parts = with_images(row["instruction"], [image_file(config.images, name) for name in row.get("images", [])])
+        return _Task(item, ((Text(config.prompt),) if config.prompt else ()) + tuple(parts), str(row.get("task", "")))
+
+    return items_of(config.file, "id", task, missing)

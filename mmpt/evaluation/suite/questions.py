@@ -2,9 +2,9 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -26,6 +26,8 @@ from mmpt.evaluation.suite.base import (
     text_of,
 )
 from mmpt.inference.load import MultimodalModel
+
+T = TypeVar("T")
 
 
 class SpokenQuestionsConfig(Benchmark):
@@ -163,45 +165,43 @@ def _result(config, method, questions, answers, said, scores, measures, missing)
 
 
 def _spoken(config: SpokenQuestionsConfig, missing: list[str]) -> Iterator[_Question]:
-    for number, row in enumerate(json_rows(config.file)):
-        item = str(row.get("id", number))
-        try:
-            answers = row.get("answers", row.get("answer"))
-            answers = [answers] if isinstance(answers, str) else answers
-            if not isinstance(answers, list) or not answers:
-                raise DataError("no answers")
-            asked = Text(row["question"]) if config.typed else speech_file(config.file.parent, row["audio"])
-            yield _Question(item, _prompted(config.prompt, asked), json.dumps([str(answer) for answer in answers]))
-        except KeyError as problem:
-            missing.append(f"{item}: {problem} is missing")
-        except DataError as problem:
-            missing.append(f"{item}: {problem}")
+    def question(item: str, row: dict) -> _Question:
+        answers = row.get("answers", row.get("answer"))
+        answers = [answers] if isinstance(answers, str) else answers
+        if not isinstance(answers, list) or not answers:
+            raise DataError("no answers")
+        asked = Text(row["question"]) if config.typed else speech_file(config.file.parent, row["audio"])
+        return _Question(item, _prompted(config.prompt, asked), json.dumps([str(answer) for answer in answers]))
+
+    return items_of(config.file, "id", question, missing)
 
 
 def _probes(config: ProbingConfig, missing: list[str]) -> Iterator[_Question]:
-    for number, row in enumerate(json_rows(config.file)):
-        item = str(row.get("question_id", number))
-        try:
-            if row["label"] not in ("yes", "no"):
-                raise DataError(f"label is {row['label']!r}")
-            yield _Question(
-                item, _prompted(config.prompt, image_file(config.images, row["image"]), Text(row["text"])), row["label"]
-            )
-        except KeyError as problem:
-            missing.append(f"{item}: {problem} is missing")
-        except DataError as problem:
-            missing.append(f"{item}: {problem}")
+    def question(item: str, row: dict) -> _Question:
+        if row["label"] not in ("yes", "no"):
+            raise DataError(f"label is {row['label']!r}")
+        picture = image_file(config.images, row["image"])
+        return _Question(item, _prompted(config.prompt, picture, Text(row["text"])), row["label"])
+
+    return items_of(config.file, "question_id", question, missing)
 
 
 def _multi(config: MultiImageConfig, missing: list[str]) -> Iterator[_Question]:
-    for number, row in enumerate(json_rows(config.file)):
-        item = str(row.get("id", number))
+    def question(item: str, row: dict) -> _Question:
+        images, text = [image_file(config.images, name) for name in row["images"]], row["question"]
+        if row["question_type"] == "multi-choice":
+            text += "".join(f"\n({'ABCDEFGH'[n]}) {option}" for n, option in enumerate(row["options"]))
+        return _Question(item, _prompted(config.prompt, *with_images(text, images)), row["answer"], row["question_type"])
+
+    return items_of(config.file, "id", question, missing)
+
+
+def items_of(path: Path, key: str, make: Callable[[str, dict], T], missing: list[str]) -> Iterator[T]:
+    """`make(item, row)` of each row, `item` being its `key` or its number; those that lack something go to `missing`."""
+    for number, row in enumerate(json_rows(path)):
+        item = str(row.get(key, number))
         try:
-            images = [image_file(config.images, name) for name in row["images"]]
-            text = row["question"]
-            if row["question_type"] == "multi-choice":
-                text += "".join(f"\n({'ABCDEFGH'[n]}) {option}" for n, option in enumerate(row["options"]))
-            yield _Question(item, _prompted(config.prompt, *with_images(text, images)), row["answer"], row["question_type"])
+            yield make(item, row)
         except KeyError as problem:
             missing.append(f"{item}: {problem} is missing")
         except DataError as problem:
