@@ -12,13 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmpt.data.loading.loader import Loader
 from mmpt.data.loading.packing import PackedBatch
 from mmpt.data.shards.read import TokenShards
-from mmpt.data.shards.tokens import TokenDocument
+from mmpt.data.shards.tokens import Medium, TokenDocument
 from mmpt.data.shards.write import TokenShardWriter
 from mmpt.errors import ConfigError, DataError, VocabularyError
 from mmpt.vocabulary import Vocabulary
@@ -347,3 +348,45 @@ def test_a_step_can_be_read_without_the_ones_before_it(sources):
     steps = [[digest(batch) for batch in batches] for _, batches in zip(range(7), loader, strict=False)]
     for step in (7, 1, 4):
         assert [digest(batch) for batch in loader.read_step(step)] == steps[step - 1]
+
+
+@pytest.mark.parametrize(("pack_tokens", "long"), [(200, "drop"), (14, "split")])
+def test_media_come_with_their_slots_also_where_a_document_is_split(tmp_path, pack_tokens, long):
+    """Each medium's input is its number: wherever it lands, its slots are where the row says."""
+    vocabulary = Vocabulary(20, "letters", image_codes=4, codes_per_image=2, speech_codes=4, speech_rate=25.0)
+    slot, kinds = vocabulary.special("<|feature|>"), ("image", "speech")
+    with TokenShardWriter(tmp_path / "set", vocabulary=vocabulary, built={}) as writer:
+        for number in range(12):
+            ids, media = [vocabulary.special("<|begin|>")], []
+            for place in range(number % 4):
+                kind = kinds[(number + place) % 2]
+                ids.append(3 + place)
+                media.append(Medium(kind, "bin", bytes([10 * number + place + 1]), len(ids) + 1, 3))
+                ids += vocabulary.encode_features(kind, 3)
+            ids += [7, vocabulary.special("<|end|>")]
+            writer.write(TokenDocument(str(number), "test", np.array(ids), None, tuple(media)))
+
+    def read(medium: Medium) -> torch.Tensor:
+        if medium.data == b"\x15":  # the first of document 2
+            raise DataError("a medium that is damaged")
+        return torch.tensor([float(medium.data[0])])
+
+    options = {"pack_tokens": pack_tokens, "packs_per_step": 1, "seed": 0, "epochs": 1, "long_documents": long, "max_lost": 0.5}
+    loader = Loader([TokenShards(tmp_path / "set")], **options, read_medium=read)
+    seen = []
+    for (batch,) in loader:
+        placed = torch.zeros(batch.input_ids.shape[1], dtype=torch.bool)
+        for kind, (places, inputs) in batch.features.items():
+            assert len(places) == 3 * len(inputs)
+            for own, value in zip(places.view(-1, 3).tolist(), inputs[:, 0].tolist(), strict=True):
+                assert own == list(range(own[0], own[0] + 3))
+                assert batch.input_ids[0, own[0] - 1] == vocabulary.special(f"<|{kind}|>")
+                if long == "drop":  # a piece may begin with the block; else the token before it names its place
+                    assert batch.input_ids[0, own[0] - 2] == 3 + (int(value) - 1) % 10
+                placed[own] = True
+                seen.append(int(value))
+        assert torch.equal(placed, batch.input_ids[0] == slot)
+    everything = [10 * number + place + 1 for number in range(12) for place in range(number % 4)]
+    assert len(seen) == len(set(seen)) and set(everything) - {21, 22} <= set(seen) <= set(everything) - {21}
+    assert long == "split" or 22 not in seen
+    assert len(loader.lost) == 1 and "a medium that is damaged" in loader.lost[0].reason
