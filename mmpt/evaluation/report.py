@@ -50,6 +50,7 @@ td img { vertical-align: middle; }
 .pairs { display: flex; flex-wrap: wrap; gap: 16px; } .pairs figure { margin: 0; }
 .sound { margin: 0 0 16px; } .sound img { width: 100%; height: auto; } .sound audio { width: 48%; margin-right: 2%; }
 figcaption { font-size: 12px; color: var(--quiet); }
+details { margin: 12px 0; } summary { cursor: pointer; } .plots { margin-top: 12px; }
 """
 
 
