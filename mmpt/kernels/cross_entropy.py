@@ -33,7 +33,12 @@ class LinearCrossEntropy(NamedTuple):
 
 
 def weighted_linear_cross_entropy(
-    hidden: Tensor, weight: Tensor | Sequence[Tensor], targets: Tensor, weights: Tensor, kernel: Kernel = "auto"
+    hidden: Tensor,
+    weight: Tensor | Sequence[Tensor],
+    targets: Tensor,
+    weights: Tensor,
+    kernel: Kernel = "auto",
+    kept: Tensor | None = None,
 ) -> LinearCrossEntropy:
     """Weighted sum of next-token losses, the loss of each token, and whether it was predicted right.
 
@@ -41,7 +46,8 @@ def weighted_linear_cross_entropy(
     [V₁, H], [V₂, H], … whose rows count on; targets [N] int64 (any value where the weight is 0); weights [N] floating, 0 or more.
     Losses are float32 (float64 where `hidden` is), differentiable in `hidden` and `weight`. A table's gradient adds up over
     chunks in float32 and comes back in its dtype; one that needs none gets none and costs none. The result depends on nothing but
-    the input: sums run in a fixed order. Raises `ValueError` where the shapes do not agree.
+    the input: sums run in a fixed order. `kept` int64 [n]: the tokens whose weight is not 0, in order, where the caller knows
+    them; without it, a GPU has to be asked how many there are, and waited for. Raises `ValueError` where the shapes do not agree.
     """
     tables = (weight,) if isinstance(weight, Tensor) else tuple(weight)
     shapes = [tuple(table.shape) for table in tables]
@@ -52,7 +58,8 @@ def weighted_linear_cross_entropy(
     if not torch.is_grad_enabled():  # else `needs_input_grad` would still ask for gradients that nobody reads
         hidden, tables = hidden.detach(), tuple(table.detach() for table in tables)
     with torch.autocast(hidden.device.type, enabled=False):  # the caller's dtype decides, not an autocast around it
-        return LinearCrossEntropy(*_WeightedLinearCrossEntropy.apply(hidden, targets, weights, choose(kernel, hidden), *tables))
+        found = _WeightedLinearCrossEntropy.apply(hidden, targets, weights, choose(kernel, hidden), kept, *tables)
+    return LinearCrossEntropy(*found)
 
 
 def reference(hidden: Tensor, weight: Tensor | Sequence[Tensor], targets: Tensor, weights: Tensor) -> LinearCrossEntropy:
@@ -77,11 +84,11 @@ def chunk_tokens(vocabulary_size: int, width: int, element_bytes: int, learned: 
 
 class _WeightedLinearCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, hidden: Tensor, targets: Tensor, weights: Tensor, kernel: str, *tables: Tensor):
+    def forward(ctx, hidden: Tensor, targets: Tensor, weights: Tensor, kernel: str, kept: Tensor | None, *tables: Tensor):
         precise = torch.promote_types(hidden.dtype, torch.float32)
-        needs_hidden, learned = ctx.needs_input_grad[0], ctx.needs_input_grad[4:]
+        needs_hidden, learned = ctx.needs_input_grad[0], ctx.needs_input_grad[5:]
         heads = [table.to(hidden.dtype) for table in tables]
-        kept = torch.nonzero(weights != 0).squeeze(1)
+        kept = torch.nonzero(weights != 0).squeeze(1) if kept is None else kept
         nll = torch.zeros(len(hidden), dtype=precise, device=hidden.device)
         correct = torch.zeros(len(hidden), dtype=torch.bool, device=hidden.device)
         grad_hidden = torch.zeros_like(hidden) if needs_hidden else None
@@ -127,7 +134,7 @@ class _WeightedLinearCrossEntropy(torch.autograd.Function):
             ctx.gradients = None
             gradients = [None if gradient is None else gradient.mul_(grad_loss) for gradient in gradients]
         grad_hidden, *grads = (None if g is None else g.to(dtype) for g, dtype in zip(gradients, ctx.dtypes, strict=True))
-        return grad_hidden, None, None, None, *grads
+        return grad_hidden, None, None, None, None, *grads
 
 
 def _logits(rows: Tensor, heads: list[Tensor], out: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """From a pack to its weighted loss, through the decoder's last hidden states and without the matrix of all logits."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -90,13 +91,20 @@ def packed_logits(
 
 def target_modalities(targets: Tensor, vocabulary: Vocabulary) -> Tensor:
     """Index into `MODALITIES` for each target, int64 of the same shape (text for the −100 of a document's end)."""
-    edges = [vocabulary.special_offset, vocabulary.image_offset, vocabulary.speech_offset]
-    return torch.bucketize(targets, torch.tensor(edges, device=targets.device), right=True)
+    edges = (vocabulary.special_offset, vocabulary.image_offset, vocabulary.speech_offset)
+    return sum((targets >= edge).long() for edge in edges)
 
 
 def target_weights(batch: PackedBatch, modality_weights: Tensor, vocabulary: Vocabulary) -> Tensor:
     """[1, T] weight of each prediction: the document's own times that of the target's modality (`modality_weights` [4])."""
     return batch.weights * modality_weights[target_modalities(batch.targets, vocabulary)]
+
+
+def supervise(batch: PackedBatch, modality_weights: Tensor, vocabulary: Vocabulary) -> tuple[PackedBatch, Tensor]:
+    """(`batch` with its `supervised` tokens, the float64 sum of their weights); on the host, before it goes to a GPU, which then
+    need not be waited for."""
+    weights = target_weights(batch, modality_weights, vocabulary)[0]
+    return replace(batch, supervised=torch.nonzero(weights != 0).squeeze(1)), weights.sum(dtype=torch.float64)
 
 
 def weighted_loss(
@@ -121,7 +129,7 @@ def weighted_loss(
     weights, targets = target_weights(batch, modality_weights, vocabulary)[0], batch.targets[0]
     if torch.is_autocast_enabled(hidden.device.type):
         hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
-    loss_sum, nll, correct = weighted_linear_cross_entropy(hidden, tables, targets, weights)
+    loss_sum, nll, correct = weighted_linear_cross_entropy(hidden, tables, targets, weights, kept=batch.supervised)
     if zero is not None:
         loss_sum = loss_sum + zero
     members = target_modalities(targets, vocabulary) == torch.arange(len(MODALITIES), device=targets.device).unsqueeze(1)

@@ -38,7 +38,7 @@ class PackedLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.model = model
-        self.modality_weights = modality_weights
+        self.modality_weights, self.host_weights = modality_weights, modality_weights.cpu()
         self.vocabulary = vocabulary
         self.mixed, self.sequence, self.inputs = mixed, sequence, inputs
 

@@ -8,7 +8,7 @@ import torch
 
 from mmpt.data.loading.packing import PackedBatch
 from mmpt.errors import DataError, MmptError
-from mmpt.model.forward import LossParts, target_weights
+from mmpt.model.forward import LossParts, supervise
 from mmpt.model.sequence import cut
 from mmpt.training.config import OptimizationConfig, TrainingConfig
 from mmpt.training.distributed import World
@@ -63,22 +63,25 @@ def train_step(engine, batches: list[PackedBatch], step: int, config: TrainingCo
     if world.sequence is not None:
         read = read if world.sequence.rank == 0 else [0, 0.0, 0.0]
         batches = [cut(batch, world.sequence) for batch in batches]
-    batches = [batch.to(world.device) for batch in batches]
     module = engine.module
-    own = sum(target_weights(batch, module.modality_weights, module.vocabulary).sum(dtype=torch.float64) for batch in batches)
-    total = world.sum(own.reshape(1)).item()
-    if total == 0.0:
-        raise DataError(f"step {step}: no token has a weight above 0 (see modality_weights); documents {_names(batches)}")
-    parts = []
+    marked = [supervise(batch, module.host_weights, module.vocabulary) for batch in batches]
+    total = world.sum(torch.stack([weight for _, weight in marked]).sum().reshape(1).to(world.device))
+    batches = [batch.to(world.device) for batch, _ in marked]
+    # Until the sums at the end of the step, nothing is asked of the device that it would have to be waited for.
+    scale, parts = (world.size / total).float(), []
     for number, batch in enumerate(batches, start=1):
         world.mark(f"in step {step}, pack {number} of {len(batches)}")
         part = engine(batch)
         # DeepSpeed averages over ranks; `scale_wrt_gas=False` keeps it from dividing by the accumulation steps too.
-        engine.backward(part.loss_sum * (world.size / total), scale_wrt_gas=False)
+        engine.backward(part.loss_sum * scale.squeeze(0), scale_wrt_gas=False)
         parts.append(LossParts(*(value.detach() for value in part)))
         if number < len(batches):
             engine.step()
     world.mark(f"in step {step}, after its last pack")
+    total = total.item()
+    if total == 0.0:
+        _drop(engine, config)
+        raise DataError(f"step {step}: no token has a weight above 0 (see modality_weights); documents {_names(batches)}")
     loss, nll, accuracy, targets, (tokens, flops, flops_full), stop = _reduce(parts, read, total, stop, world)
     if not math.isfinite(loss):
         guilty = [batch for batch, part in zip(batches, parts, strict=True) if not torch.isfinite(part.loss_sum)]

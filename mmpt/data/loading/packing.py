@@ -133,7 +133,8 @@ class PackedBatch:
     input_ids int64 [1, T]; targets int64 [1, T]: the next token of the same document, `IGNORED` at its last token;
     weights float32 [1, T]: loss weight of predicting targets[t], 0 where it is ignored; position_ids int64 [1, T], from 0 in
     each document; cu_seqlens int32 [documents + 1]: document d is the tokens cu_seqlens[d] … cu_seqlens[d + 1];
-    document_ids: one id for each document. features: of the kinds of media ("image", "speech") that are there.
+    document_ids: one id for each document. supervised int64 [n]: the tokens whose prediction has a weight above 0, once they are
+    known. features: of the kinds of media ("image", "speech") that are there.
     """
 
     input_ids: torch.Tensor
@@ -143,6 +144,7 @@ class PackedBatch:
     cu_seqlens: torch.Tensor
     document_ids: tuple[str, ...]
     features: dict[str, Features] = field(default_factory=dict)
+    supervised: torch.Tensor | None = None
 
     def to(self, device: torch.device | str) -> Self:
         """The same batch with its rows on `device`; `cu_seqlens` stay where they are, since the host alone reads them."""
@@ -151,7 +153,8 @@ class PackedBatch:
         features = {
             kind: Features(*(part.to(device, non_blocking=True) for part in parts)) for kind, parts in self.features.items()
         }
-        return replace(self, **moved, features=features)
+        supervised = None if self.supervised is None else self.supervised.to(device, non_blocking=True)
+        return replace(self, **moved, features=features, supervised=supervised)
 
 
 def pack(documents: list[TokenDocument], inputs: list[list[torch.Tensor]] | None = None) -> PackedBatch:
