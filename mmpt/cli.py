@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 from mmpt.document import Image, Part, Speech, Text
@@ -93,6 +94,7 @@ def _serve(arguments: argparse.Namespace) -> None:
         from mmpt.inference.server.api import LOCAL, build_app
     except ImportError as problem:
         raise ConfigError(f"mmpt serve needs {problem.name} (pip install mmpt[serve])") from None
+    from mmpt.inference.decoding import DecodingProcess
     from mmpt.inference.load import find_checkpoint, load
     from mmpt.inference.server.limits import Limits
 
@@ -100,9 +102,13 @@ def _serve(arguments: argparse.Namespace) -> None:
     if not local and not token:
         print(f"warning: anyone who reaches {arguments.host} may use this server; set MMPT_TOKEN", file=sys.stderr)
     name = f"{arguments.run.resolve().name}/{find_checkpoint(arguments.run).name}"
-    app = build_app(load(arguments.run), name, Limits(running=arguments.running), token, LOCAL if local else ("*",))
-    print(f"http://{arguments.host}:{arguments.port}/", flush=True)
-    uvicorn.run(app, host=arguments.host, port=arguments.port, log_level="warning", timeout_keep_alive=20)
+    model, limits, hosts = load(arguments.run), Limits(running=arguments.running), LOCAL if local else ("*",)
+    with ExitStack() as stack:
+        beside = model.model.device.type == "cpu"
+        decode = stack.enter_context(DecodingProcess(find_checkpoint(arguments.run))) if beside else None
+        print(f"http://{arguments.host}:{arguments.port}/", flush=True)
+        app = build_app(model, name, limits, token, hosts, decode)
+        uvicorn.run(app, host=arguments.host, port=arguments.port, log_level="warning", timeout_keep_alive=20)
 
 
 def _add_export(commands) -> None:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mmpt.document import Image, Part, Speech, Text
-from mmpt.media import encode_png, encode_wav
+from mmpt.document import Part, Text
+from mmpt.inference.decoding import Decode, decode_with, spoken
 from mmpt.tokenizers.multimodal import MultimodalTokenizer
 from mmpt.tokenizers.text import decode_text
 
@@ -46,18 +46,20 @@ Event = TextDelta | AudioDelta | PartDone
 class Assembler:
     """Takes ids as they come (`push`, at the end `finish`), gives events. Every id is in exactly one event.
 
-    Sound is decoded block by block where the tokenizer can (a block decoder with a vocoder), else at the end of its part.
+    Sound is decoded block by block where the tokenizer can (a block decoder with a vocoder), else at the end of its part, by
+    `decode`, as pictures are.
     """
 
-    def __init__(self, tokenizer: MultimodalTokenizer, voice: np.ndarray | None = None) -> None:
+    def __init__(self, tokenizer: MultimodalTokenizer, voice: np.ndarray | None = None, decode: Decode | None = None) -> None:
         self._tokenizer, self._voice = tokenizer, voice
+        self._decode = decode or decode_with(tokenizer, voice)
         self._vocabulary = tokenizer.vocabulary
         self._marks = {
             self._vocabulary.special(f"<|{slash}{kind}|>"): (slash, kind) for slash in ("", "/") for kind in ("image", "speech")
         }
         self._inside: str | None = None
         self._part, self._new, self._run, self._shown, self._sounds = 0, [], [], "", []
-        self._stack, self._stream = ExitStack(), None
+        self._stack, self._stream, self._spoken = ExitStack(), None, None
 
     def push(self, ids: Sequence[int]) -> Iterator[Event]:
         """Events of the next ids, of which none is `<|end|>`."""
@@ -101,14 +103,12 @@ class Assembler:
             content: Part = Text(decode_text(self._tokenizer.text, self._run))
             yield from self._text(content.text, whole=True)
         elif self._inside == "image":
-            (picture,) = self._tokenizer.image.decode((np.array(self._run) - self._vocabulary.image_offset)[None])
-            content = Image(encode_png(picture), "png", picture.width, picture.height)
+            content = self._decode("image", np.array(self._run) - self._vocabulary.image_offset).part
         else:
             yield from self._sound(whole=True)
-            rate, samples = self._tokenizer.speech.sample_rate, np.concatenate(self._sounds)
-            content = Speech(encode_wav(samples, rate), "wav", rate, len(samples) / rate)
+            content = self._spoken or spoken(np.concatenate(self._sounds), self._tokenizer.speech.sample_rate)
         yield PartDone(self._part, content, self._taken())
-        self._run, self._shown, self._sounds, self._inside, self._stream = [], "", [], None, None
+        self._run, self._shown, self._sounds, self._inside, self._stream, self._spoken = [], "", [], None, None, None
         self._part += 1
 
     def _text(self, text: str, whole: bool) -> Iterator[TextDelta]:
@@ -121,7 +121,10 @@ class Assembler:
         speech = self._tokenizer.speech
         codes = np.array(self._run, dtype=np.int64) - self._vocabulary.speech_offset
         if self._stream is None:
-            found = speech.decode([codes], self._voice) if whole else []
+            found = []
+            if whole:
+                self._spoken, samples = self._decode("speech", codes)
+                found = [samples]
         else:
             ready = len(codes) // speech.config.quantizer.depth * speech.config.quantizer.depth
             del self._run[:ready]

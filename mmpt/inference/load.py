@@ -102,9 +102,7 @@ def load(path: Path | str, device: str | torch.device | None = None, dtype: torc
     model, vocabulary = load_model(checkpoint, dtype)
     if isinstance(model, PeftModel):
         model = merge_adapter(model)  # beside the weights they cost half of each pass
-    folders = (checkpoint / name for name in ("speech_tokenizer", "image_tokenizer"))
-    speech, image = (folder if folder.is_dir() else None for folder in folders)
-    tokenizer = MultimodalTokenizer.load(checkpoint / "text_tokenizer", speech, image)
+    tokenizer = MultimodalTokenizer.of_checkpoint(checkpoint)
     check_same(vocabulary, f"{checkpoint}/vocabulary.json", tokenizer.vocabulary, f"the tokenizers in {checkpoint}")
     inputs = None
     if (checkpoint / FOLDER).is_dir():

@@ -41,6 +41,12 @@ class MultimodalTokenizer:
         )
         return cls(vocabulary, text_tokenizer, speech_tokenizer, image_tokenizer)
 
+    @classmethod
+    def of_checkpoint(cls, checkpoint: Path) -> "MultimodalTokenizer":
+        """Those that lie in a checkpoint."""
+        folders = (checkpoint / name for name in ("speech_tokenizer", "image_tokenizer"))
+        return cls.load(checkpoint / "text_tokenizer", *(folder if folder.is_dir() else None for folder in folders))
+
     def encode(self, sequences: Sequence[Sequence[Part]]) -> list[list[list[int]]]:
         """Ids of each part of each sequence; the pictures and utterances of all sequences are encoded together.
 

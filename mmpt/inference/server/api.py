@@ -17,6 +17,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingRes
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from mmpt.errors import MmptError
+from mmpt.inference.decoding import Decode
 from mmpt.inference.engine import Prompt
 from mmpt.inference.events import Assembler, Event
 from mmpt.inference.load import MultimodalModel
@@ -45,21 +46,26 @@ def build_app(
     limits: Limits = Limits(),  # noqa: B008 (frozen)
     token: str | None = None,
     hosts: Sequence[str] = LOCAL,
+    decode: Decode | None = None,
 ) -> FastAPI:
     """The server of one model, called `name` in answers.
 
     `token`: what clients must send as `Authorization: Bearer`. `hosts`: names under which a browser may have reached it ("*":
     any), so that no other site's page can by a name of its own that points here.
+    `decode` makes pictures and sounds of codes, by default in threads here.
     """
     service = Service(model.engine(max_rows=limits.running), limits.waiting)
-    media = ThreadPoolExecutor(2, thread_name_prefix="media")
+    reading = ThreadPoolExecutor(2, thread_name_prefix="reading")
+    # Where another process decodes, these threads only wait for it.
+    decoding = ThreadPoolExecutor(2 if decode is None else limits.running, thread_name_prefix="decoding")
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service.start()
         yield
         service.close()
-        media.shutdown(cancel_futures=True)
+        reading.shutdown(cancel_futures=True)
+        decoding.shutdown(cancel_futures=True)
 
     app = FastAPI(title="mmpt", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
@@ -79,9 +85,12 @@ def build_app(
         if token is not None and not hmac.compare_digest(given, f"Bearer {token}".encode()):
             raise Refused(401, "expected the header Authorization: Bearer with this server's token")
 
-    async def beside(function, *arguments):
+    async def read(function, *arguments):
         """Tokenizers and decoders work in threads, so that the others' answers go on."""
-        return await asyncio.get_running_loop().run_in_executor(media, function, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(reading, function, *arguments)
+
+    async def decoded(function):
+        return await asyncio.get_running_loop().run_in_executor(decoding, function)
 
     @app.get("/")
     async def page() -> HTMLResponse:
@@ -104,7 +113,7 @@ def build_app(
     async def complete(request: Request) -> Response:
         allowed(request)
         begun = time.monotonic()
-        asked, prompt, settings = await _understood(request, model, limits, beside)
+        asked, prompt, settings = await _understood(request, model, limits, read)
         number = uuid.uuid4().hex
         answer = _Answer(f"chatcmpl-{number}", name, prompt, settings)
         stack = AsyncExitStack()
@@ -112,7 +121,7 @@ def build_app(
             written = await stack.enter_async_context(service.writing(prompt, settings))
         except Busy:
             return _error(429, f"{service.taken} requests wait or run already, try again later", {"Retry-After": "1"})
-        events = _events(written, Assembler(model.tokenizer), beside, begun + limits.request, answer)
+        events = _events(written, Assembler(model.tokenizer, decode=decode), decoded, begun + limits.request, answer)
         if asked.stream:
             return _Stream(_lines(events, answer), stack, begun + limits.request)
         async with stack:

@@ -1,0 +1,91 @@
+"""Codes of a block to the picture or the sound they stand for: here, or in a process beside this one."""
+
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import lru_cache
+from multiprocessing import get_context
+from pathlib import Path
+from threading import Lock
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from mmpt.document import Image, Speech
+from mmpt.media import encode_png, encode_wav
+from mmpt.tokenizers.multimodal import MultimodalTokenizer
+
+
+class Decoded(NamedTuple):
+    """The part, and of speech its samples float32 [n]."""
+
+    part: Image | Speech
+    samples: np.ndarray | None
+
+
+Decode = Callable[[str, np.ndarray], Decoded]
+"""("image" or "speech", codes int64 [n]) → what they stand for."""
+
+
+def decode_with(tokenizer: MultimodalTokenizer, voice: np.ndarray | None = None) -> Decode:
+    """By the decoders of `tokenizer`, in this process."""
+
+    def decode(kind: str, codes: np.ndarray) -> Decoded:
+        if kind == "image":
+            (picture,) = tokenizer.image.decode(codes[None])
+            return Decoded(Image(encode_png(picture), "png", picture.width, picture.height), None)
+        (samples,) = tokenizer.speech.decode([codes], voice)
+        return Decoded(spoken(samples, tokenizer.speech.sample_rate), samples)
+
+    return decode
+
+
+def spoken(samples: np.ndarray, sample_rate: int) -> Speech:
+    """A WAV of `samples` float32 [n]."""
+    return Speech(encode_wav(samples, sample_rate), "wav", sample_rate, len(samples) / sample_rate)
+
+
+class DecodingProcess:
+    """Decodes in a process of its own, with the tokenizers of `checkpoint`: on a CPU, sound takes as long as the decoder LLM
+    itself, and two threads of one Python would wait for each other. A process that is killed is replaced. Use it in a `with`."""
+
+    def __init__(self, checkpoint: Path) -> None:
+        self._checkpoint, self._lock = str(checkpoint), Lock()
+
+    def __enter__(self) -> Decode:
+        self._pool = self._started()
+        return self._decode
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def _started(self) -> ProcessPoolExecutor:
+        pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+        pool.submit(_ready, self._checkpoint).result()
+        return pool
+
+    def _decode(self, kind: str, codes: np.ndarray) -> Decoded:
+        pool = self._pool
+        try:
+            return pool.submit(_decode, self._checkpoint, kind, codes).result()
+        except BrokenProcessPool:
+            with self._lock:
+                if self._pool is pool:
+                    self._pool = self._started()
+            return self._pool.submit(_decode, self._checkpoint, kind, codes).result()
+
+
+def _decode(checkpoint: str, kind: str, codes: np.ndarray) -> Decoded:
+    return decode_with(_tokenizer(checkpoint))(kind, codes)
+
+
+def _ready(checkpoint: str) -> None:
+    _tokenizer(checkpoint)
+
+
+@lru_cache(maxsize=1)
+def _tokenizer(checkpoint: str) -> MultimodalTokenizer:
+    """Loaded once in the process."""
+    torch.set_num_threads(1)
+    return MultimodalTokenizer.of_checkpoint(Path(checkpoint))
