@@ -34,7 +34,7 @@ class Settings(Schema):
     guidance: float = pydantic.Field(default=1.0, ge=0, le=100)
     alternate: tuple[pydantic.PositiveInt, pydantic.PositiveInt] | None = None
     max_parts: int = pydantic.Field(default=8, ge=1)
-    seed: int = pydantic.Field(default=0, ge=0)
+    seed: int = pydantic.Field(default=0, ge=0, lt=1 << 62)
 
     @pydantic.model_validator(mode="after")
     def _outputs(self) -> "Settings":

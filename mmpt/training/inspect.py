@@ -1,5 +1,6 @@
 """What a step of a run trains on: its packs, their documents, and what these hold."""
 
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -61,5 +62,7 @@ def _part(modality: str, values: np.ndarray, vocabulary: Vocabulary, text: PreTr
         shown = decode_text(text, values.tolist())
         return repr(shown if len(shown) <= SHOWN else shown[:SHOWN] + "…")
     if modality == "special":
-        return "".join(SPECIAL[value - vocabulary.special_offset] for value in values)
+        names = [SPECIAL[value - vocabulary.special_offset] for value in values]
+        runs = [(name, len(list(run))) for name, run in groupby(names)]
+        return "".join(f"[{count} features]" if name == "<|feature|>" else name * count for name, count in runs)
     return f"[{modality} {len(values)} tokens]"

@@ -171,23 +171,21 @@ def ask(address: str, body: dict) -> list[int]:
 
 
 def send(address: str, body: bytes) -> int:
-    where = urlsplit(address)
-    connection = http.client.HTTPConnection(where.hostname, where.port, timeout=120)
-    try:
-        connection.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        response.read()
-        return response.status
-    finally:
-        connection.close()
+    return exchange(address, "POST", "/v1/chat/completions", body)[0]
 
 
 def get(address: str, path: str) -> dict:
+    return json.loads(exchange(address, "GET", path)[1])
+
+
+def exchange(address: str, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+    """(status, body) of an answer."""
     where = urlsplit(address)
-    connection = http.client.HTTPConnection(where.hostname, where.port, timeout=30)
+    connection = http.client.HTTPConnection(where.hostname, where.port, timeout=120)
     try:
-        connection.request("GET", path)
-        return json.loads(connection.getresponse().read())
+        connection.request(method, path, body, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        return response.status, response.read()
     finally:
         connection.close()
 

@@ -56,7 +56,7 @@ def test_greedy_tokens_are_those_of_whole_passes_however_many_run(name):
             engine = Engine(model, VOCABULARY)
             grammar_row = _replay(engine, prompt, settings, ids)
             assert grammar_row == ids
-    assert len({len(ids) for ids in written}) > 1 or len(written[0]) > 0
+    assert any(written)
 
 
 def _replay(engine: Engine, prompt: Prompt, settings: Settings, ids: list[int]) -> list[int]:

@@ -14,6 +14,7 @@ from mmpt.errors import DataError
 from mmpt.evaluation.training_page import write_training_page
 from mmpt.training.config import OptimizationConfig
 from mmpt.training.distributed import World
+from mmpt.training.inspect import _part
 from mmpt.training.metrics import metrics
 from mmpt.training.spikes import FACTOR, LEAST, WINDOW, Spikes
 from mmpt.vocabulary import Vocabulary
@@ -80,3 +81,11 @@ def test_the_page_of_a_run_holds_its_figures_and_loads_nothing(tmp_path):
     assert "http" not in content.replace("http://www.w3.org", "")
     with pytest.raises(DataError, match="no line yet"):
         write_training_page(tmp_path / "nothing")
+
+
+def test_a_batch_that_is_shown_counts_features_and_spells_marks():
+    vocabulary = Vocabulary(10, "letters", image_codes=8, codes_per_image=2, speech_codes=10, speech_rate=25.0)
+    ids = np.array(
+        [vocabulary.special("<|begin|>"), *vocabulary.encode_features("image", 64), *[vocabulary.special("<|end|>")] * 2]
+    )
+    assert _part("special", ids, vocabulary, None) == "<|begin|><|image|>[64 features]<|/image|><|end|><|end|>"

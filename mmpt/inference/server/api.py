@@ -51,8 +51,8 @@ def build_app(
     """The server of one model, called `name` in answers.
 
     `token`: what clients must send as `Authorization: Bearer`. `hosts`: names under which a browser may have reached it ("*":
-    any), so that no other site's page can by a name of its own that points here.
-    `decode` makes pictures and sounds of codes, by default in threads here.
+    any), so that no other site's page can by a name of its own that points here. `decode` makes pictures and sounds of codes, by
+    default in threads here.
     """
     service = Service(model.engine(max_rows=limits.running), limits.waiting)
     reading = ThreadPoolExecutor(2, thread_name_prefix="reading")

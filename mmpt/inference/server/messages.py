@@ -89,7 +89,7 @@ class ChatRequest(pydantic.BaseModel):
             max_new_tokens=asked,
             guidance=self.guidance,
             alternate=self.alternate,
-            seed=self.seed % (1 << 63),
+            seed=self.seed % (1 << 62),
             **each,
         )
 
