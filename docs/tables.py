@@ -1,6 +1,7 @@
 """Write the tables of the README files anew from the result files: python docs/tables.py
 
-A table stands between `<!-- table: FILE -->` and `<!-- end -->`, FILE being a JSON file written by a bench.
+A table stands between `<!-- table: FILE -->` and `<!-- end -->`, FILE being a JSON file written by a bench; what a study found,
+between `<!-- study: NAME -->` and `<!-- end -->`.
 """
 
 import json
@@ -14,7 +15,10 @@ PAGES = (
     ROOT / "kernels" / "README.md",
     ROOT / "recipes" / "README.md",
     ROOT / "docs" / "inference.md",
+    *sorted((ROOT / "recipes" / "reproduce").glob("*.md")),
 )
+STUDIES = ROOT / "recipes" / "results" / "reproduce.json"
+_STUDY = re.compile(r"(<!-- study: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -54,13 +58,39 @@ def _grid(rows: list[dict]) -> list[str]:
     return [*lines, ""] if rows else []
 
 
+def study(name: str) -> str:
+    """Markdown of what a study found: a line for each figure, the variants beside each other, then what was compared."""
+    content = json.loads(STUDIES.read_text(encoding="utf-8"))["studies"] if STUDIES.exists() else {}
+    if name not in content:
+        return "Not measured yet.\n"
+    found = content[name]
+    variants = list(dict.fromkeys(variant for figure in found["figures"].values() for variant in figure))
+    lines = [f"| mean of {len(found['seeds'])} seeds (each) | {' | '.join(variants)} |", "|---" * (len(variants) + 1) + "|"]
+    for figure, values in found["figures"].items():
+        lines.append(f"| {figure} | {' | '.join(_seeds(values.get(variant)) for variant in variants)} |")
+    if found["comparisons"]:
+        lines += ["", "| claim | difference | 95 % interval | |", "|---|---|---|---|"]
+    for one in found["comparisons"]:
+        verdict = "holds" if one["low"] > 0 else "**the opposite holds**" if one["high"] < 0 else "**not shown**"
+        claim = f"{one['figure']}: {one['more']} above {one['less']}"
+        lines.append(f"| {claim} | {one['difference']:.3f} | {one['low']:.3f} … {one['high']:.3f} | {verdict} |")
+    return "\n".join([*lines, "", f"{found['device']}, torch {found['packages']['torch']}, {found['date']}.", ""])
+
+
+def _seeds(values: list[float] | None) -> str:
+    if values is None:
+        return ""
+    return f"**{sum(values) / len(values):.3f}** ({', '.join(f'{value:.3f}' for value in values)})"
+
+
 def _bar(row: dict) -> str:
     return f"{'≤' if row['at_most'] else '≥'} {row['bar']:g}"
 
 
 def fill(text: str) -> str:
     """`text` with every table made anew."""
-    return _TABLE.sub(lambda found: found[1] + table(ROOT / found[2]) + found[3], text)
+    text = _TABLE.sub(lambda found: found[1] + table(ROOT / found[2]) + found[3], text)
+    return _STUDY.sub(lambda found: found[1] + study(found[2]) + found[3], text)
 
 
 if __name__ == "__main__":

@@ -111,37 +111,43 @@ class _MemoryWatch:
 @dataclass(frozen=True)
 class Child:
     """A process to run: `command`, its progress read from the newest "step" in the JSON lines of each file of `metrics`, `steps`
-    in all of them together."""
+    in all of them together. `finished` is called when it has ended with code 0."""
 
     title: str
     command: Sequence[str]
     metrics: Sequence[Path]
     steps: int
     log: Path
+    finished: Callable[[], None] = lambda: None
 
 
-def run_children(children: Sequence[Child], progress: Progress, threads: int = 1) -> None:
-    """Run the processes side by side, each with `threads` CPU threads, and show their progress.
+def run_children(children: Sequence[Child], progress: Progress, threads: int = 1, at_once: int | None = None) -> None:
+    """Run the processes side by side, `at_once` at a time (all by default), each with `threads` CPU threads, and show their
+    progress.
 
     Raises `MmptError` with the end of its log where one fails; the others are ended then. An interrupt is passed on to the
     children, which save what they have, before it is raised here.
     """
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
-    running: list[tuple[Child, subprocess.Popen, int]] = []
+    waiting, running = list(children), []
+
+    def start(child: Child) -> tuple[Child, subprocess.Popen, int]:
+        child.log.parent.mkdir(parents=True, exist_ok=True)
+        with open(child.log, "ab") as log:
+            process = subprocess.Popen(
+                list(child.command),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env=environment,
+                start_new_session=True,
+            )
+        return child, process, progress.add_task(child.title, total=child.steps)
+
     try:
-        for child in children:
-            child.log.parent.mkdir(parents=True, exist_ok=True)
-            with open(child.log, "ab") as log:
-                process = subprocess.Popen(
-                    list(child.command),
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    stdin=subprocess.DEVNULL,
-                    env=environment,
-                    start_new_session=True,
-                )
-            running.append((child, process, progress.add_task(child.title, total=child.steps)))
-        while running:
+        while waiting or running:
+            while waiting and (at_once is None or len(running) < at_once):
+                running.append(start(waiting.pop(0)))
             time.sleep(_POLL)
             for child, process, task in list(running):
                 progress.update(task, completed=sum(map(_steps_done, child.metrics)))
@@ -149,6 +155,7 @@ def run_children(children: Sequence[Child], progress: Progress, threads: int = 1
                 if code == 0:
                     progress.update(task, completed=child.steps)
                     running.remove((child, process, task))
+                    child.finished()
                 elif code is not None:
                     tail = child.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-12:]
                     raise MmptError(f"{child.title} ended with code {code}; the end of {child.log}:\n  " + "\n  ".join(tail))

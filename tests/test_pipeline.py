@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 from rich.progress import Progress
@@ -75,6 +76,16 @@ def test_children_run_side_by_side_and_report_progress(tmp_path):
         run_children(children, progress)
         assert [task.completed for task in progress.tasks] == [5, 5]
     assert (tmp_path / "x.log").read_text() == "1\n"
+
+
+def test_children_wait_for_a_free_place_and_say_when_they_have_ended(tmp_path):
+    code = "import time; print(time.monotonic()); time.sleep(0.5); print(time.monotonic())"
+    ended = []
+    children = [replace(child(tmp_path, code, name), finished=lambda name=name: ended.append(name)) for name in "abc"]
+    with Progress(disable=True) as progress:
+        run_children(children, progress, at_once=1)
+    times = [float(line) for name in "abc" for line in (tmp_path / f"{name}.log").read_text().split()]
+    assert times == sorted(times) and ended == ["a", "b", "c"]
 
 
 def test_a_failing_child_ends_the_others_and_shows_its_log(tmp_path):

@@ -1,4 +1,4 @@
-"""Train a speech or an image tokenizer, a vocoder or a text-to-token model on document shards.
+"""Train a text, a speech or an image tokenizer, a vocoder or a text-to-token model on document shards.
 
     python tokenizers/train.py SPEC.yaml OUT [key=value ...]
     torchrun --nproc-per-node 2 tokenizers/train.py SPEC.yaml OUT

@@ -29,11 +29,19 @@ STAGES = (0, 1, 2, 3)
 
 class DataSource(Schema):
     """A folder of token shards, a path or an fsspec URL, how often an epoch passes over it (2.5: twice, and a random half once
-    more), and the factor on the loss of its documents (`loss`; 0: read, never learned)."""
+    more) or, in place of that, how many `tokens` of it an epoch holds, and the factor on the loss of its documents (`loss`; 0:
+    read, never learned)."""
 
     path: str
     weight: float = pydantic.Field(default=1.0, gt=0)
+    tokens: float | None = pydantic.Field(default=None, gt=0)
     loss: float = pydantic.Field(default=1.0, ge=0)
+
+    @pydantic.model_validator(mode="after")
+    def _weight_or_tokens(self) -> "DataSource":
+        if self.tokens is not None and "weight" in self.model_fields_set:
+            raise ValueError("expected weight or tokens, not both")
+        return self
 
 
 class LoadingConfig(Schema):

@@ -52,9 +52,13 @@ def open_loader(
 
     Raises as `Loader` does, and `ConfigError` on budgets.
     """
-    loading, mixture = config.loading, [source.weight for source in config.data]
+    loading = config.loading
+    tokens = np.array([[source.manifest["tokens"][name] for name in MODALITIES] for source in sources])
+    mixture = [
+        one.weight if one.tokens is None else round(one.tokens / max(held, 1), 6)
+        for one, held in zip(config.data, tokens.sum(axis=1).tolist(), strict=True)
+    ]
     if loading.budgets:
-        tokens = np.array([[source.manifest["tokens"][name] for name in MODALITIES] for source in sources])
         mixture = mixture_weights(tokens, loading.budgets, mixture)
     return Loader(
         sources,

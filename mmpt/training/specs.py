@@ -99,6 +99,14 @@ class ImageSpec(Schema):
         return self
 
 
+class TextSpec(Schema):
+    """A byte-level BPE of at most `ids` ids, trained on the text of `data`, document shards."""
+
+    kind: Literal["text"]
+    data: tuple[Path, ...] = pydantic.Field(min_length=1)
+    ids: int = pydantic.Field(ge=257)
+
+
 class VocoderSpec(_Spec):
     """`data`: document shards, of which every utterance is used (the first `examples`), with or without a transcript."""
 
@@ -119,4 +127,4 @@ class TextToCodesSpec(_Spec):
 class TokenizerSpec(pydantic.RootModel):
     """One of these, by `kind`."""
 
-    root: Annotated[SpeechSpec | ImageSpec | VocoderSpec | TextToCodesSpec, pydantic.Field(discriminator="kind")]
+    root: Annotated[TextSpec | SpeechSpec | ImageSpec | VocoderSpec | TextToCodesSpec, pydantic.Field(discriminator="kind")]

@@ -8,7 +8,7 @@ import torch
 
 from mmpt.data.codes_file import read_codes
 from mmpt.data.shards.read import DocumentShards
-from mmpt.document import Image, Speech
+from mmpt.document import Image, Part, Speech, Text
 from mmpt.errors import ConfigError, DataError
 from mmpt.media import decode_image, decode_speech
 from mmpt.tokenizers.image.batches import ImageExample, image_batches
@@ -27,22 +27,33 @@ from mmpt.tokenizers.speech.tokenizer import DecoderTraining, SpeechTokenizer
 from mmpt.tokenizers.speech.vocoder import Vocoder, vocoder_batches
 from mmpt.tokenizers.speech.vocoders import load_vocoder
 from mmpt.tokenizers.speech.whisper_checkpoint import take_weights, with_architecture
-from mmpt.tokenizers.text import load_text_tokenizer
+from mmpt.tokenizers.text import load_text_tokenizer, train_text_tokenizer
 from mmpt.training.distributed import World
 from mmpt.training.fit import fit
-from mmpt.training.specs import ImageSpec, SpeechSpec, TextToCodesSpec, VocoderSpec
+from mmpt.training.specs import ImageSpec, SpeechSpec, TextSpec, TextToCodesSpec, VocoderSpec
 
 
-def train_tokenizer(spec: SpeechSpec | ImageSpec | VocoderSpec | TextToCodesSpec, folder: Path, world: World) -> int:
+def train_tokenizer(spec: TextSpec | SpeechSpec | ImageSpec | VocoderSpec | TextToCodesSpec, folder: Path, world: World) -> int:
     """Train by `spec` and write the result; each stage's checkpoints and metrics.jsonl are in a subfolder of its name.
 
     The result is `folder`/tokenizer, /vocoder or /text_to_codes. Returns the signal that ended it early, else 0. Raises
     `DataError` where the shards hold nothing to train on.
     """
+    if isinstance(spec, TextSpec):
+        return _train_text(spec, folder, world)
     first = next(iter(spec.stages.given.values())).fit if isinstance(spec, ImageSpec) else spec.fit
     torch.manual_seed(first.seed)
     train = {"speech": _train_speech, "image": _train_image, "vocoder": _train_vocoder, "text_to_codes": _train_text_to_codes}
     return train[spec.kind](spec, folder, world)
+
+
+def _train_text(spec: TextSpec, folder: Path, world: World) -> int:
+    if world.rank == 0:
+        texts = [part.text for _, part in _parts(spec.data, Text, None)]
+        if not texts:
+            raise DataError(f"no text in {', '.join(map(str, spec.data))}")
+        train_text_tokenizer(texts, spec.ids).save_pretrained(folder / "tokenizer")
+    return 0
 
 
 def _train_speech(spec: SpeechSpec, folder: Path, world: World) -> int:
@@ -133,7 +144,7 @@ def _with_codes(pictures: Sequence[tuple[str, ImageExample]], path: Path | None)
     return [example._replace(generated=codes.get(name)) for name, example in pictures]
 
 
-def _parts(folders: Sequence[Path], kind: type, limit: int | None) -> list[tuple[str, Speech | Image]]:
+def _parts(folders: Sequence[Path], kind: type, limit: int | None) -> list[tuple[str, Part]]:
     """The parts of a kind, the first `limit` of them, each with the id that tokenizers/encode.py gives it."""
     documents = (document for folder in folders for document in DocumentShards(folder))
     stream = (

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from mmpt.data.shards.write import ShardWriter
-from mmpt.document import Document, Speech
+from mmpt.document import Document, Speech, Text
 from mmpt.media import decode_speech, encode_flac
 from mmpt.storage import write_json
-from mmpt.tokenizers.text import train_text_tokenizer
+from mmpt.tokenizers.text import decode_text, encode_text, load_text_tokenizer, train_text_tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
 WORDS = {"do": 300, "re": 700, "mi": 1500}
@@ -73,6 +73,19 @@ def test_training_writes_metrics_with_the_health_of_the_codebook(place):
     assert [line["step"] for line in lines] == [2, 4, 6]
     assert {"perplexity", "entropy", "used", "restarts"} <= lines[-1].keys()
     assert (place / "text_to_codes" / "text_to_codes" / "manifest.json").exists()
+
+
+def test_a_text_tokenizer_of_ones_own(place, tmp_path):
+    with ShardWriter(tmp_path / "shards", built={}) as writer:
+        writer.write(Document("1", "s", (Text("the old lamp is in the garden. " * 20),)))
+    for name, shards in (("text", tmp_path / "shards"), ("none", place / "shards")):
+        write_json(tmp_path / f"{name}.yaml", {"kind": "text", "data": [str(shards)], "ids": 300})
+    assert run("train", tmp_path / "text.yaml", tmp_path / "text").returncode == 0
+    tokenizer = load_text_tokenizer(tmp_path / "text" / "tokenizer")
+    assert 256 < len(tokenizer) <= 300 and len(encode_text(tokenizer, "the old lamp")) == 3
+    assert decode_text(tokenizer, encode_text(tokenizer, "é, any text?")) == "é, any text?"
+    refused = run("train", tmp_path / "none.yaml", tmp_path / "none")
+    assert refused.returncode == 2 and "no text in" in refused.stderr
 
 
 def test_a_finished_training_is_not_done_again(place):

@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmpt.config import load_config
+from mmpt.data.shards.tokens import TokenDocument
+from mmpt.data.shards.write import TokenShardWriter
 from mmpt.document import Speech, Text
 from mmpt.errors import ConfigError, DataError
 from mmpt.evaluation.likelihood import area_under_curve, log_probabilities, preferred
@@ -320,6 +322,33 @@ def test_the_harness_asks_as_the_model_answers(model):
     other = [*written[:-1], (written[-1] + 1) % model.tokenizer.vocabulary.text_size]
     wholes, starts = [[*context, *written], [*context, *other]], [len(context)] * 2
     assert len(written) == 3 and adapter._greedy([context, context], wholes, starts) == [True, False]
+
+
+def test_loss_on_token_shards(model, tmp_path):
+    vocabulary, draw = model.tokenizer.vocabulary, np.random.default_rng(0)
+    low, high = vocabulary.ranges()["speech"]
+    documents = []
+    for number, length in enumerate((6, 3, 9)):
+        ids = np.where(draw.random(length) < 0.5, draw.integers(0, 20, length), draw.integers(low, high, length))
+        documents.append(TokenDocument(str(number), "s", ids, draw.choice([0.0, 1.0, 2.0], length).astype(np.float32)))
+    documents.append(TokenDocument("plain", "s", draw.integers(0, 20, 4)))  # without weights, all are 1
+    with TokenShardWriter(tmp_path / "set", vocabulary=vocabulary, built={}) as writer:
+        for one in documents:
+            writer.write(one)
+    total, weight = {"text": 0.0, "speech": 0.0}, {"text": 0.0, "speech": 0.0}
+    for one in documents:
+        weights = np.ones(len(one.ids)) if one.weights is None else one.weights
+        for target, own, score in zip(one.ids[1:], weights[1:], by_hand(model, one.ids.tolist()), strict=True):
+            modality = "speech" if target >= low else "text"
+            total[modality] -= float(own) * score
+            weight[modality] += float(own)
+    found = run({"kind": "loss", "folder": str(tmp_path / "set")}, model)
+    assert values(found) == {
+        "loss": pytest.approx(sum(total.values()) / sum(weight.values()), abs=1e-5),
+        "loss, text": pytest.approx(total["text"] / weight["text"], abs=1e-5),
+        "loss, speech": pytest.approx(total["speech"] / weight["speech"], abs=1e-5),
+    }
+    assert found.measures[0].better == "less" and found.measures[0].low < found.measures[0].value < found.measures[0].high
 
 
 def test_error_rates_add_up_over_pairs():

@@ -16,12 +16,13 @@ from mmpt.errors import CheckpointError, ConfigError, VocabularyError
 from mmpt.model.backbone import BackboneConfig, build_backbone
 from mmpt.model.loading import FORMAT, load_model
 from mmpt.storage import published_folder
-from mmpt.training.config import FinetuneConfig, PretrainConfig
+from mmpt.training.config import DataSource, FinetuneConfig, PretrainConfig
 from mmpt.training.distributed import World
 from mmpt.training.engine import build_engine, deepspeed_options, parameter_groups
 from mmpt.training.metrics import truncate
 from mmpt.training.parts import freeze, part_of
 from mmpt.training.schedules import learning_rate
+from mmpt.training.sources import open_loader, open_sources
 from mmpt.training.stages import last_checkpoint, stages
 from mmpt.vocabulary import Vocabulary
 
@@ -201,6 +202,24 @@ def test_tokens_instead_of_steps(tmp_path):
     assert parse_config(content, PretrainConfig, "test").steps == 6  # ⌈1000 / (4 packs of 48)⌉
     with pytest.raises(ConfigError, match="tokens: expected a number"):
         parse_config({**content, "tokens": "many"}, PretrainConfig, "test")
+
+
+def test_a_source_has_a_weight_or_a_number_of_tokens():
+    assert DataSource(path="x", tokens="2.0e3").tokens == 2000 and DataSource(path="x").weight == 1
+    with pytest.raises(ConfigError, match="weight or tokens"):
+        parse_config({"path": "x", "tokens": 5, "weight": 2}, DataSource, "test")
+
+
+def test_an_epoch_holds_as_many_tokens_of_a_source_as_asked(tmp_path):
+    data = tmp_path / "data"
+    ranks.write_shards(data)
+    content = {**ranks.settings(tmp_path, "run", 0), "backbone": {"config": ranks.BACKBONE}}
+    content["data"] = [{"path": str(data), "tokens": 300}, {"path": str(data), "weight": 2}]
+    config = parse_config(content, PretrainConfig, "test")
+    sources, _ = open_sources(config)
+    held = sum(sources[0].manifest["tokens"].values())
+    found = open_loader(config, sources).describe()["tokens"]
+    assert found == pytest.approx(300 + 2 * held, abs=60)  # whole documents alone
 
 
 def test_parts_rest_or_learn_at_rates_of_their_own():

@@ -11,7 +11,7 @@ from mmpt.config import Schema
 from mmpt.data.shards.write import ShardWriter
 from mmpt.document import Document
 from mmpt.errors import MmptError
-from mmpt.evaluation.suite import captions, interleaved, membership, pairs, questions, speech
+from mmpt.evaluation.suite import captions, interleaved, loss, membership, pairs, questions, speech
 from mmpt.evaluation.suite.base import Result
 from mmpt.inference.load import MultimodalModel
 from mmpt.results import environment
@@ -28,6 +28,7 @@ RUNNERS = {
     captions.RetrievalConfig: captions.run_retrieval,
     membership.MembershipConfig: membership.run,
     interleaved.InterleavedConfig: interleaved.run,
+    loss.LossConfig: loss.run,
 }
 AnyBenchmark = Annotated[
     pairs.PairsConfig
@@ -38,7 +39,8 @@ AnyBenchmark = Annotated[
     | captions.CaptionsConfig
     | captions.RetrievalConfig
     | membership.MembershipConfig
-    | interleaved.InterleavedConfig,
+    | interleaved.InterleavedConfig
+    | loss.LossConfig,
     pydantic.Field(discriminator="kind"),
 ]
 

@@ -109,7 +109,7 @@ class AugmentConfig(Schema):
 
 class ImageTokenizerConfig(Schema):
     """Pictures are squashed to `side` × `side`. `branches`: what stage II of SEED needs. `precision`: of the matrix products in
-    training; codes are always chosen in float32."""
+    training, bf16 only where the device has instructions for it; codes are always chosen in float32."""
 
     side: int
     tower: TowerConfig

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from mmpt.config import Schema
+from mmpt.kernels.device import multiplies_bfloat16
 from mmpt.tokenizers.image.batches import ImageBatch
 from mmpt.tokenizers.image.losses import contrastive_loss, pixel_loss, prediction_loss
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
@@ -99,8 +100,9 @@ class Stage(nn.Module):
     def training_step(self, batch: ImageBatch, progress: float) -> StepOutput:
         """The stage's terms for one batch; `progress` (0 … 1) is how much of it is over."""
         batch = batch.to(self.tokenizer.scale.device)
-        enabled = self.tokenizer.config.precision == "bf16"
-        with torch.autocast(batch.pixels.device.type, torch.bfloat16, enabled=enabled):
+        device = batch.pixels.device
+        enabled = self.tokenizer.config.precision == "bf16" and multiplies_bfloat16(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=enabled):
             return self.terms(batch, progress)
 
     def terms(self, batch: ImageBatch, progress: float) -> StepOutput:
