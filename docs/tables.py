@@ -1,7 +1,7 @@
 """Write the tables of the README files anew from the result files: python docs/tables.py
 
 A table stands between `<!-- table: FILE -->` and `<!-- end -->`, FILE being a JSON file written by a bench; what a study found,
-between `<!-- study: NAME -->` and `<!-- end -->`.
+between `<!-- study: NAME -->` and `<!-- end -->`; what all of them found, after `<!-- findings -->`.
 """
 
 import json
@@ -18,6 +18,7 @@ PAGES = (
     *sorted((ROOT / "recipes" / "reproduce").glob("*.md")),
 )
 STUDIES = ROOT / "recipes" / "results" / "reproduce.json"
+_FINDINGS = re.compile(r"(<!-- findings -->\n).*?(<!-- end -->)", re.DOTALL)
 _STUDY = re.compile(r"(<!-- study: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -58,28 +59,45 @@ def _grid(rows: list[dict]) -> list[str]:
     return [*lines, ""] if rows else []
 
 
+def studies() -> dict[str, dict]:
+    """What each study found, by its name."""
+    return json.loads(STUDIES.read_text(encoding="utf-8"))["studies"] if STUDIES.exists() else {}
+
+
 def study(name: str) -> str:
     """Markdown of what a study found: a line for each figure, the variants beside each other, then what was compared."""
-    content = json.loads(STUDIES.read_text(encoding="utf-8"))["studies"] if STUDIES.exists() else {}
-    if name not in content:
+    if name not in studies():
         return "Not measured yet.\n"
-    found = content[name]
+    found = studies()[name]
     variants = list(dict.fromkeys(variant for figure in found["figures"].values() for variant in figure))
-    lines = [f"| mean of {len(found['seeds'])} seeds (each) | {' | '.join(variants)} |", "|---" * (len(variants) + 1) + "|"]
+    mean = f"mean of {len(found['seeds'])} seeds (each)" if len(found["seeds"]) > 1 else "one seed"
+    lines = [f"| {mean} | {' | '.join(variants)} |", "|---" * (len(variants) + 1) + "|"]
     for figure, values in found["figures"].items():
         lines.append(f"| {figure} | {' | '.join(_seeds(values.get(variant)) for variant in variants)} |")
     if found["comparisons"]:
-        lines += ["", "| claim | difference | 95 % interval | |", "|---|---|---|---|"]
-    for one in found["comparisons"]:
-        verdict = "holds" if one["low"] > 0 else "**the opposite holds**" if one["high"] < 0 else "**not shown**"
-        claim = f"{one['figure']}: {one['more']} above {one['less']}"
-        lines.append(f"| {claim} | {one['difference']:.3f} | {one['low']:.3f} … {one['high']:.3f} | {verdict} |")
+        lines += ["", "| claim | difference | 95 % interval | |", "|---|---|---|---|", *map(_claim, found["comparisons"])]
     return "\n".join([*lines, "", f"{found['device']}, torch {found['packages']['torch']}, {found['date']}.", ""])
+
+
+def findings() -> str:
+    """Markdown of every claim that was tried."""
+    lines = ["| study | claim | difference | 95 % interval | |", "|---|---|---|---|---|"]
+    for name, found in studies().items():
+        lines += [f"| [{name}]({name}.md) {_claim(one)}" for one in found["comparisons"]]
+    return "\n".join([*lines, ""])
+
+
+def _claim(one: dict) -> str:
+    verdict = "holds" if one["low"] > 0 else "**the opposite holds**" if one["high"] < 0 else "**not shown**"
+    claim = f"{one['figure']}: {one['more']} above {one['less']}"
+    return f"| {claim} | {one['difference']:.3f} | {one['low']:.3f} … {one['high']:.3f} | {verdict} |"
 
 
 def _seeds(values: list[float] | None) -> str:
     if values is None:
         return ""
+    if len(values) == 1:
+        return f"{values[0]:.3f}"
     return f"**{sum(values) / len(values):.3f}** ({', '.join(f'{value:.3f}' for value in values)})"
 
 
@@ -90,6 +108,7 @@ def _bar(row: dict) -> str:
 def fill(text: str) -> str:
     """`text` with every table made anew."""
     text = _TABLE.sub(lambda found: found[1] + table(ROOT / found[2]) + found[3], text)
+    text = _FINDINGS.sub(lambda found: found[1] + findings() + found[2], text)
     return _STUDY.sub(lambda found: found[1] + study(found[2]) + found[3], text)
 
 

@@ -13,7 +13,8 @@ from mmpt.data.shards.write import ShardWriter
 from mmpt.document import Document, Image, Speech, Text
 from mmpt.evaluation.pictures import Reader, nearest_neighbour_reader, read_scene, same_scene
 from mmpt.evaluation.recognition import normalise, word_error_rate
-from mmpt.evaluation.tasks import Result, image_to_text, speech_to_text, text_to_image, text_to_speech
+from mmpt.evaluation.suite.base import Result
+from mmpt.evaluation.tasks import image_to_text, speech_to_text, text_to_image, text_to_speech
 from mmpt.inference.load import MultimodalModel
 from mmpt.media import decode_image, decode_speech, encode_png, encode_wav
 from mmpt.storage import write_json
@@ -51,7 +52,7 @@ def evaluate_quickstart(
         results.append(ask())
         progress.advance(task)
     names = ("speech_to_text_wer", "text_to_speech_wer", "image_to_text_accuracy", "text_to_image_accuracy")
-    figures = {**{name: round(result.figure, 4) for name, result in zip(names, results, strict=True)}, **figures}
+    figures = {**{name: round(result.measures[0].value, 4) for name, result in zip(names, results, strict=True)}, **figures}
     _write_answers(results, folder / "answers")
     write_json(folder / "codes.json", counts)
     write_json(folder / "figures.json", figures)
@@ -98,10 +99,10 @@ def _tokenizers(model: MultimodalModel, documents: Sequence[Document], read: Rea
 def _write_answers(results: Sequence[Result], folder: Path) -> None:
     with ShardWriter(folder, built={"by": "evaluation"}) as writer:
         for result in results:
-            for example in result.examples:
-                meta = {"task": result.task, "asked": len(example.asked), "expected": example.expected, "read": example.read}
-                parts = (*example.asked, *example.answered)
-                writer.write(Document(f"{result.task}/{example.document}", "evaluation", parts, {**meta, "right": example.right}))
+            for one in result.outcomes:
+                meta = {"task": result.name, "asked": len(one.asked), "expected": one.expected, "read": one.found}
+                parts = (*one.asked, *one.answered)
+                writer.write(Document(f"{result.name}/{one.item}", "evaluation", parts, {**meta, "right": one.score == 1}))
 
 
 def _class_reader(train: DocumentShards) -> Reader:

@@ -124,7 +124,7 @@ def test_a_study_runs_once_and_again_only_where_something_changed(tmp_path):
     manifest = tmp_path / "out" / "shards" / "manifest.json"
     assert run(7).returncode == 0 and state() != made and json.loads(manifest.read_text())["documents"] == 7
     failed = run(-1)
-    assert failed.returncode == 2 and "small facts ended with code" in failed.stderr
+    assert failed.returncode == 2 and "small shards ended with code 2" in failed.stderr
 
 
 # ---- findings

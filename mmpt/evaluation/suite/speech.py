@@ -38,9 +38,7 @@ def run(config: RecognitionConfig, model: MultimodalModel) -> Result:
     found = [text_of(answer) for answer in answers] if listening else heard(model, answers)
     expected = [text for *_, text in utterances]
     outcomes = tuple(
-        Outcome(
-            name, tuple(question), answer, wanted, got, 1 - _errors([wanted], [got])[0] / max(1, len(normalise(wanted).split()))
-        )
+        Outcome(name, tuple(question), answer, wanted, got, words_right(wanted, got))
         for (name, *_), question, answer, wanted, got in zip(utterances, asked, answers, expected, found, strict=True)
     )
     method = "greedy; " + (
@@ -62,6 +60,11 @@ def error_rates(expected: Sequence[str], found: Sequence[str]) -> tuple[Measure,
         measure("WER", len(counts), lambda chosen: rate(chosen, 0), "less"),
         measure("CER", len(counts), lambda chosen: rate(chosen, 2), "less"),
     )
+
+
+def words_right(expected: str, found: str) -> float:
+    """1 less the word errors of one answer by its words: 1 where it is right, below 0 where there are more errors than words."""
+    return 1 - _errors([expected], [found])[0] / max(1, len(normalise(expected).split()))
 
 
 def utterances_of(source: SourceConfig, limit: int | None) -> tuple[list[tuple[str, Speech, str]], list[str]]:
