@@ -24,7 +24,9 @@ def test_two_ranks_learn_what_one_does(results):
         one, two = results["lines"][stage]
         for found, wanted in zip(two, one, strict=True):
             assert found == pytest.approx(wanted, rel=1e-3, abs=1e-4)
-    assert results["apart"][results["codebook"]] < 1e-5
+    # Sums over two ranks round differently, by how much depends on the processor (2.6e-5 here); codebooks of ranks that do not
+    # share their counts are apart by more than a hundredth.
+    assert results["apart"][results["codebook"]] < 2e-4
 
 
 def test_stage_two_leaves_the_qformer_alone(results):
