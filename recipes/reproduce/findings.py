@@ -47,7 +47,7 @@ def interval(differences: Sequence[float]) -> tuple[float, float]:
     if len(differences) < 2:
         return -math.inf, math.inf
     mean, deviation = statistics.mean(differences), statistics.stdev(differences)
-    half = stats.t.ppf((1 + LEVEL) / 2, len(differences) - 1) * deviation / math.sqrt(len(differences))
+    half = float(stats.t.ppf((1 + LEVEL) / 2, len(differences) - 1)) * deviation / math.sqrt(len(differences))
     return mean - half, mean + half
 
 

@@ -158,6 +158,12 @@ def test_figures_are_paired_by_seed(tmp_path):
     accuracy, gap = found["comparisons"]
     assert accuracy["difference"] == pytest.approx(0.11) and accuracy["holds"] == (accuracy["low"] > 0)
     assert gap["difference"] == pytest.approx(((0.4 - 0.4) + (0.2 - 0.28)) / 2) and not gap["holds"]
+    findings.write(tmp_path / "results.json", "first", found)
+    findings.write(tmp_path / "results.json", "second", found)  # beside the other, not in its place
+    written = json.loads((tmp_path / "results.json").read_text())
+    assert set(written["studies"]) == {"first", "second"} and len(written["figures"]) == 4
+    assert written["studies"]["first"]["comparisons"] == found["comparisons"]
+    assert all(row["ok"] == (row["value"] >= 0) for row in written["figures"])
 
 
 # ---- corpora
