@@ -73,9 +73,9 @@ def write(path: Path, name: str, found: dict) -> None:
         {
             "name": f"{study}: {one['figure']}, {one['more']} − {one['less']}, low end",
             "value": one["low"],
-            "bar": 0.0,
+            "bar": None,  # it must lie above 0, and bars are met by what equals them
             "at_most": False,
-            "ok": one["low"] >= 0,
+            "ok": one["holds"],
         }
         for study, own in sorted(studies.items())
         for one in own["comparisons"]

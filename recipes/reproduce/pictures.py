@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from mmpt.data.sources import scenes
+from mmpt.errors import ConfigError
 from mmpt.media import encode_png
 from mmpt.scripts import main_guard
 from mmpt.storage import write_bytes
@@ -48,6 +49,8 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=6000)
     parser.add_argument("--test", type=int, default=200)
     arguments = parser.parse_args()
+    if not arguments.clutter.is_file():
+        raise ConfigError(f"{arguments.clutter}: no such picture")
     clutter = np.asarray(Image.open(arguments.clutter).convert("L"))
     sides = scenes.split_scenes(HELD_OUT, 0)
     for number, (name, count) in enumerate((("train", arguments.train), ("test", arguments.test))):

@@ -163,7 +163,23 @@ def test_figures_are_paired_by_seed(tmp_path):
     written = json.loads((tmp_path / "results.json").read_text())
     assert set(written["studies"]) == {"first", "second"} and len(written["figures"]) == 4
     assert written["studies"]["first"]["comparisons"] == found["comparisons"]
-    assert all(row["ok"] == (row["value"] >= 0) for row in written["figures"])
+    assert all(row["ok"] == (row["value"] > 0) for row in written["figures"])
+
+
+def test_variants_that_are_alike_show_nothing(tmp_path):
+    for variant in ("less", "more"):
+        results = [{"name": "q", "measures": [{"name": "accuracy", "value": 0.5}]}]
+        (tmp_path / f"{variant}.json").write_text(json.dumps({"model": "m", "results": results}))
+    one = study.Study(
+        variants={"less": {}, "more": {}},
+        steps=(),
+        figures={"a": {"results": "${root}/${variant}.json", "benchmark": "q", "measure": "accuracy"}},
+        compare=({"figure": "a", "more": "more", "less": "less"},),
+    )
+    found = findings.of_study(one, tmp_path)
+    findings.write(tmp_path / "results.json", "alike", found)
+    (row,) = json.loads((tmp_path / "results.json").read_text())["figures"]
+    assert not found["comparisons"][0]["holds"] and row["value"] == 0 and not row["ok"]
 
 
 # ---- corpora
