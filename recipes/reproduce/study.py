@@ -16,8 +16,8 @@ from mmpt.errors import ConfigError
 
 class Step(Schema):
     """`run`: a script of this project and its arguments; a mapping among them is written to a YAML file whose path takes its
-    place. `out`: what it makes, a folder. Both may hold `${root}`, `${out}`, `${seed}`, `${variant}` and the keys of a variant;
-    the step runs once for each value of `each`. Exit codes other than 0 in `also` are no failure."""
+    place. `out`: what it makes, a folder. Both may hold `${root}`, `${out}`, `${seed}`, `${variant}`, the study's values and the
+    keys of a variant; the step runs once for each value of `each`. Exit codes other than 0 in `also` are no failure."""
 
     name: str
     run: list[str | dict] = pydantic.Field(min_length=1)
@@ -45,14 +45,16 @@ class Comparison(Schema):
 
 
 class Study(Schema):
-    """A finding of a paper and how it is tried. `uses`: study files whose steps come before these."""
+    """A finding of a paper and how it is tried. `uses`: study files whose values are known here, and whose steps come before
+    these. `values`: what `${name}` stands for."""
 
     paper: str = ""
     claim: str = ""
     uses: tuple[str, ...] = ()
+    values: dict[str, object] = {}
     seeds: tuple[int, ...] = (0, 1, 2)
     variants: dict[str, dict] = {}
-    steps: tuple[Step, ...]
+    steps: tuple[Step, ...] = ()
     figures: dict[str, FigureSource] = {}
     compare: tuple[Comparison, ...] = ()
 
@@ -84,7 +86,11 @@ def load_study(path: Path) -> list[tuple[str, Study]]:
     """(name, study) of the file and of those that it uses, these first, with its seeds."""
     study = load_config(path, Study)
     before = [one for other in study.uses for one in load_study(path.parent / other)]
-    return [*((name, other.model_copy(update={"seeds": study.seeds})) for name, other in before), (path.stem, study)]
+    values = {name: value for _, other in before for name, value in other.values.items()} | study.values
+    return [
+        *((name, other.model_copy(update={"seeds": study.seeds})) for name, other in before),
+        (path.stem, study.model_copy(update={"values": values})),
+    ]
 
 
 def plan(studies: list[tuple[str, Study]], root: Path) -> list[list[Job]]:
@@ -131,7 +137,7 @@ def _bindings(study: Study, step: Step) -> list[dict]:
     seeds = study.seeds if "seed" in step.each else [None]
     found = []
     for (variant, values), seed in itertools.product(variants, seeds):
-        own = {**values}
+        own = {**study.values, **values}
         if variant is not None:
             own["variant"] = slug(variant)
         if seed is not None:

@@ -70,6 +70,20 @@ def test_steps_run_for_each_variant_and_seed_with_their_values(tmp_path):
     assert train[1].command == ("train.py", str(path))
 
 
+def test_values_come_from_the_files_used_and_a_variant_may_have_its_own(tmp_path):
+    used = {"values": {"decoder": {"layers": 4, "at": "${root}/x"}, "rate": 0.1, "size": 3}}
+    (tmp_path / "used.yaml").write_text(yaml.safe_dump(used), encoding="utf-8")
+    step = {"name": "train", "each": ["variant", "seed"], "out": "${root}/${variant}-${seed}"}
+    run = ["train.py", {"decoder": "${decoder}", "rate": "${rate}", "size": "${size}"}]
+    stages = make(tmp_path, uses=["used.yaml"], values={"size": 5}, steps=[{**step, "run": run}])
+    rates = []
+    for job in stages[0]:
+        ((_, content),) = job.files.items()
+        assert content["decoder"] == {"layers": 4, "at": f"{tmp_path}/x"} and content["size"] == 5
+        rates.append(content["rate"])
+    assert rates == [0.5, 0.5, 1, 1]
+
+
 def prints(stages: list[list[study.Job]]) -> dict[str, str]:
     return {job.name: job.fingerprint for jobs in stages for job in jobs}
 

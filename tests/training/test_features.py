@@ -37,7 +37,9 @@ def test_ranks_with_and_without_media_train_alike_and_resume_with_the_same_bits(
     assert run["facts"][0] == run["facts"][1] and len(run["facts"][0]) == 6
     assert len(run["same"]) == 6 and all(run["same"].values())
     for found, wanted in zip(run["facts"][0], results["mixed-0"]["facts"][0], strict=True):
-        assert found[1] == pytest.approx(wanted[1], abs=1e-6)
+        assert found[1] == pytest.approx(
+            wanted[1], abs=2e-5
+        )  # rounding grows to 2.5e-6; connectors that do not learn differ by 2e-4
 
 
 def test_connectors_learn_and_go_on_in_later_stages_and_runs(results):
