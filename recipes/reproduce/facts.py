@@ -10,7 +10,8 @@ Each thing ("the heavy lamp") has a colour and a place. Things are of three grou
 
 Recordings are of facts by half; the others are phrases in no order, with every word. OUT/text and OUT/mixed are JSON lines of
 documents (the latter for interleaving), OUT/speech is in LJSpeech's layout, spoken by espeak-ng, OUT/questions/GROUP.jsonl are
-spoken questions with their answers. OUT/held_out has new texts on the same facts, and recordings of other phrases.
+spoken questions with their answers, OUT/pairs/GROUP holds each with the right and with a wrong answer in one utterance, in the
+layout of the spoken StoryClozes. OUT/held_out has new texts on the same facts, and recordings of other phrases.
 """
 
 import argparse
@@ -113,6 +114,7 @@ def main() -> None:
     write_speech(out / "held_out" / "speech", phrases(arguments.held_out, random))
     for group, things in groups.items():
         write_questions(out / "questions", group, things)
+        write_pairs(out / "pairs" / group, things, random)
 
 
 def write_texts(path: Path, texts: Sequence[str]) -> None:
@@ -137,6 +139,18 @@ def write_questions(folder: Path, group: str, things: Sequence[dict]) -> None:
             write_bytes(folder / name, say(speaker, question(thing, what), VOICES[number % len(VOICES)]))
             rows.append({"id": name[:-4], "question": question(thing, what), "audio": name, "answers": [thing[what]]})
     write_bytes(folder / f"{group}.jsonl", "".join(f"{json.dumps(row)}\n" for row in rows).encode())
+
+
+def write_pairs(folder: Path, things: Sequence[dict], random: np.random.Generator) -> None:
+    """NUMBER_correct.wav and NUMBER_incorrect.wav: a question and its answer, and another colour or place."""
+    folder.mkdir(parents=True, exist_ok=True)
+    choices = {"colour": COLOURS, "place": PLACES}
+    with Speaker() as speaker:
+        for number, (thing, what) in enumerate((thing, what) for thing in things for what in choices):
+            wrong = str(random.choice([other for other in choices[what] if other != thing[what]]))
+            for name, one in (("correct", thing), ("incorrect", {**thing, what: wrong})):
+                text = sentence(one, what, asked=True)
+                write_bytes(folder / f"{number:03d}_{name}.wav", say(speaker, text, VOICES[number % len(VOICES)]))
 
 
 if __name__ == "__main__":
