@@ -19,7 +19,7 @@ def of_study(study: Study, root: Path) -> dict:
     """{"figures": {figure: {variant: [a value for each seed]}}, "comparisons": […]}."""
     figures = {
         name: {
-            variant: [value_of(source, {**values, "variant": slug(variant), "seed": seed, "root": str(root)})
+            variant: [value_of(source, {**study.values, **values, "variant": slug(variant), "seed": seed, "root": str(root)})
                       for seed in study.seeds]
             for variant, values in study.variants.items()
             if variant in (source.variants or study.variants)
@@ -43,9 +43,7 @@ def of_study(study: Study, root: Path) -> dict:
 
 
 def interval(differences: Sequence[float]) -> tuple[float, float]:
-    """The 95 % interval of the mean of paired differences, by Student's t."""
-    if len(differences) < 2:
-        return -math.inf, math.inf
+    """The 95 % interval of the mean of two or more paired differences, by Student's t."""
     mean, deviation = statistics.mean(differences), statistics.stdev(differences)
     half = float(stats.t.ppf((1 + LEVEL) / 2, len(differences) - 1)) * deviation / math.sqrt(len(differences))
     return mean - half, mean + half

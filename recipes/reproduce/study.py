@@ -59,7 +59,9 @@ class Study(Schema):
     compare: tuple[Comparison, ...] = ()
 
     @pydantic.model_validator(mode="after")
-    def _known_names(self) -> "Study":
+    def _comparable(self) -> "Study":
+        if self.compare and len(set(self.seeds)) < 2:
+            raise ValueError("compare: an interval needs two seeds or more")
         for one in self.compare:
             if one.figure not in self.figures:
                 raise ValueError(f"compare: no figure is named {one.figure!r}")
