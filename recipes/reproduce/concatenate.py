@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=1024)
     arguments = parser.parse_args()
     shards = TokenShards(arguments.folder)
-    with TokenShardWriter(arguments.out, shards.vocabulary, built={"rows of": arguments.folder}) as writer:
+    with TokenShardWriter(arguments.out, vocabulary=shards.vocabulary, built={"rows of": arguments.folder}) as writer:
         for row in rows(shards, arguments.tokens):
             writer.write(row)
 

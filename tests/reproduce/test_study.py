@@ -13,12 +13,15 @@ import yaml
 
 from mmpt.config import load_config
 from mmpt.data.build import BuildConfig
+from mmpt.data.shards.read import TokenShards
 from mmpt.data.shards.tokens import TokenDocument
+from mmpt.data.shards.write import TokenShardWriter
 from mmpt.data.to_tokens import ToTokensConfig
 from mmpt.errors import ConfigError
 from mmpt.evaluation.suite.run import SuiteConfig
 from mmpt.training.config import FinetuneConfig, PretrainConfig
 from mmpt.training.specs import TokenizerSpec
+from mmpt.vocabulary import Vocabulary
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "recipes" / "reproduce"
@@ -243,3 +246,17 @@ def test_rows_hold_every_document_in_order_and_learn_no_first_token():
     assert [len(one.ids) for one in found] == [8, 4, 10, 2]
     assert np.concatenate([one.ids for one in found]).tolist() == np.concatenate([one.ids for one in documents]).tolist()
     assert [int((one.weights == 0).sum()) for one in found] == [2, 1, 1, 1] and len({one.id for one in found}) == 4
+
+
+def test_the_script_of_rows_writes_token_shards(tmp_path):
+    vocabulary = Vocabulary(50)
+    documents = [TokenDocument(str(n), "s", np.full(6, n)) for n in range(5)]
+    with TokenShardWriter(tmp_path / "in", vocabulary=vocabulary, built={}) as writer:
+        for one in documents:
+            writer.write(one)
+    script = [sys.executable, FOLDER / "concatenate.py", tmp_path / "in", tmp_path / "out", "--tokens=13"]
+    done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    written = TokenShards(tmp_path / "out")
+    assert written.vocabulary.fingerprint == vocabulary.fingerprint
+    assert [one.ids.tolist() for one in written] == [[0] * 6 + [1] * 6, [2] * 6 + [3] * 6, [4] * 6]
