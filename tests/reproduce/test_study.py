@@ -249,7 +249,7 @@ def test_rows_hold_every_document_in_order_and_learn_no_first_token():
 
 
 def test_the_script_of_rows_writes_token_shards(tmp_path):
-    vocabulary = Vocabulary(50)
+    vocabulary = Vocabulary(50, "test", 0, 0, 0, 0)
     documents = [TokenDocument(str(n), "s", np.full(6, n)) for n in range(5)]
     with TokenShardWriter(tmp_path / "in", vocabulary=vocabulary, built={}) as writer:
         for one in documents:
