@@ -1,7 +1,8 @@
 """How likely a model finds a sequence."""
 
+import itertools
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -12,18 +13,24 @@ from mmpt.model.forward import head_tables, hidden_states
 from mmpt.vocabulary import MODALITIES
 
 PACK = 4096
+ROWS = 512
+"""Tokens whose scores over the whole vocabulary are in memory at once."""
 Modality = Literal["text", "image", "speech"]
 
 
-@torch.inference_mode()
-def log_probabilities(
-    model: MultimodalModel, sequences: Sequence[Sequence[int]], modality: Modality | None = None
-) -> list[np.ndarray]:
-    """ln p of each id of each sequence given those before it, float64 [length − 1]: the first has none.
+class Scores(NamedTuple):
+    """Of each id of a sequence given those before it, the first left out, [length − 1]: ln p, float64, and whether it is the
+    likeliest, bool."""
 
-    With a `modality`, only its ids compete with each other, and the others have NaN.
-    """
-    found: list[np.ndarray] = []
+    log_probability: np.ndarray
+    likeliest: np.ndarray
+
+
+@torch.inference_mode()
+def token_scores(model: MultimodalModel, sequences: Sequence[Sequence[int]], modality: Modality | None = None) -> list[Scores]:
+    """The scores of each sequence. With a `modality`, only its ids compete with each other; ln p of the others is NaN, and they
+    are never the likeliest."""
+    found: list[Scores] = []
     start = 0
     while start < len(sequences):
         end, tokens = start + 1, len(sequences[start])
@@ -50,27 +57,32 @@ def area_under_curve(positive: np.ndarray, negative: np.ndarray) -> float:
     return float((below + upto).mean() / 2 / len(negative))
 
 
-def _of_pack(model: MultimodalModel, sequences: Sequence[Sequence[int]], modality: Modality | None) -> list[np.ndarray]:
+def _of_pack(model: MultimodalModel, sequences: Sequence[Sequence[int]], modality: Modality | None) -> list[Scores]:
     lengths = [len(sequence) for sequence in sequences]
     device = model.model.device
     ids = torch.tensor([[token for sequence in sequences for token in sequence]], device=device)
     positions = torch.cat([torch.arange(length) for length in lengths]).unsqueeze(0).to(device)
-    hidden = hidden_states(model.model, ids, positions, torch.tensor([0, *lengths]).cumsum(0))[0]
-    vocabulary, found, edge = model.tokenizer.vocabulary, [], 0
-    for length in lengths:
-        targets = ids[0, edge + 1 : edge + length]
-        logits = torch.cat(
-            [F.linear(hidden[edge : edge + length - 1], table) for table in head_tables(model.model)], dim=-1
-        ).double()
-        if modality is None:
-            scores = logits.log_softmax(dim=-1).gather(1, targets.unsqueeze(1))[:, 0]
-        else:
-            low, high = vocabulary.ranges()[modality]
-            own = torch.from_numpy(vocabulary.modality(targets.cpu().numpy()) == MODALITIES.index(modality)).to(device)
-            within = (
-                logits[:, low:high].log_softmax(dim=-1).gather(1, (targets - low).clamp(0, high - low - 1).unsqueeze(1))[:, 0]
-            )
-            scores = torch.where(own, within, float("nan"))
-        found.append(scores.cpu().numpy())
-        edge += length
-    return found
+    edges = torch.tensor([0, *lengths]).cumsum(0)
+    hidden = hidden_states(model.model, ids, positions, edges)[0]
+    pieces = [
+        _of_rows(model, hidden[start : start + ROWS], ids[0, start + 1 : start + ROWS + 1], modality)
+        for start in range(0, len(hidden) - 1, ROWS)
+    ]
+    scores, likeliest = (np.concatenate(arrays) for arrays in zip(*pieces, strict=True)) if pieces else (np.zeros(0),) * 2
+    ends = [(low, max(low, high - 1)) for low, high in itertools.pairwise(edges.tolist())]
+    return [Scores(scores[low:end], likeliest[low:end]) for low, end in ends]
+
+
+def _of_rows(model: MultimodalModel, hidden: torch.Tensor, targets: torch.Tensor, modality: Modality | None) -> Scores:
+    """The scores of `targets` [≤ rows] after the states `hidden` [rows, D]."""
+    vocabulary = model.tokenizer.vocabulary
+    logits = torch.cat([F.linear(hidden[: len(targets)], table) for table in head_tables(model.model)], dim=-1).double()
+    own = torch.ones(len(targets), dtype=torch.bool, device=targets.device)
+    if modality is not None:
+        low, high = vocabulary.ranges()[modality]
+        own = torch.from_numpy(vocabulary.modality(targets.cpu().numpy()) == MODALITIES.index(modality)).to(targets.device)
+        logits, targets = logits[:, low:high], (targets - low).clamp(0, high - low - 1)
+    scores = logits.log_softmax(dim=-1)
+    chosen = scores.gather(1, targets.unsqueeze(1))[:, 0]
+    likeliest = own & (chosen == scores.amax(dim=-1))
+    return Scores(torch.where(own, chosen, float("nan")).cpu().numpy(), likeliest.cpu().numpy())

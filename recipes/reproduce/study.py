@@ -17,7 +17,7 @@ from mmpt.errors import ConfigError
 class Step(Schema):
     """`run`: a script of this project and its arguments; a mapping among them is written to a YAML file whose path takes its
     place. `out`: what it makes, a folder. Both may hold `${root}`, `${out}`, `${seed}`, `${variant}`, the study's values and the
-    keys of a variant; the step runs once for each value of `each`. Exit codes other than 0 in `also` are no failure."""
+    keys of a variant; the step runs once for each value of `each`."""
 
     name: str
     run: list[str | dict] = pydantic.Field(min_length=1)

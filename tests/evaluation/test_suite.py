@@ -17,7 +17,8 @@ from mmpt.data.shards.tokens import TokenDocument
 from mmpt.data.shards.write import TokenShardWriter
 from mmpt.document import Speech, Text
 from mmpt.errors import ConfigError, DataError
-from mmpt.evaluation.likelihood import area_under_curve, log_probabilities, preferred
+from mmpt.evaluation import likelihood
+from mmpt.evaluation.likelihood import area_under_curve, preferred, token_scores
 from mmpt.evaluation.suite import base, membership, pairs, speech
 from mmpt.evaluation.suite.intervals import bootstrap
 from mmpt.evaluation.suite.page import write_page
@@ -39,23 +40,34 @@ def model(tmp_path_factory):
 # ---- likelihood
 
 
-def test_log_probabilities_are_those_of_each_sequence_alone(model):
+@pytest.mark.parametrize("rows", [7, 512])
+def test_token_scores_are_those_of_each_sequence_alone(model, monkeypatch, rows):
+    monkeypatch.setattr(likelihood, "ROWS", rows)
     draw = np.random.default_rng(0)
     sequences = [draw.integers(0, model.tokenizer.vocabulary.size, length).tolist() for length in (5, 1, 40, 17, 2)]
-    for found, ids in zip(log_probabilities(model, sequences), sequences, strict=True):
-        assert found.tolist() == pytest.approx(by_hand(model, ids), abs=1e-5) and len(found) == len(ids) - 1
+    sequences[2] = model.generate([sequences[2][:9]], max_new_tokens=20)[0]
+    for found, ids in zip(token_scores(model, sequences), sequences, strict=True):
+        assert found.log_probability.tolist() == pytest.approx(by_hand(model, ids), abs=1e-5)
+        assert found.likeliest.tolist() == [likeliest(model, ids[: n + 1]) == ids[n + 1] for n in range(len(ids) - 1)]
 
 
 def test_a_modality_alone_competes_with_itself(model):
     vocabulary = model.tokenizer.vocabulary
     low, high = vocabulary.ranges()["speech"]
-    ids = [3, vocabulary.special("<|speech|>"), low + 1, low + 5, vocabulary.special("<|/speech|>")]
-    (found,) = log_probabilities(model, [ids], "speech")
-    assert np.isnan(found).tolist() == [True, False, False, True]
+    best = low + likeliest(model, [3, vocabulary.special("<|speech|>"), low + 1], low, high)
+    ids = [3, vocabulary.special("<|speech|>"), low + 1, best, vocabulary.special("<|/speech|>")]
+    (found,) = token_scores(model, [ids], "speech")
+    assert np.isnan(found.log_probability).tolist() == [True, False, False, True]
     with torch.no_grad():
         logits = model.model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].double()
-    wanted = [float(logits[place, low:high].log_softmax(0)[token - low]) for place, token in ((1, low + 1), (2, low + 5))]
-    assert found[1:3].tolist() == pytest.approx(wanted, abs=1e-5)
+    wanted = [float(logits[place, low:high].log_softmax(0)[token - low]) for place, token in ((1, low + 1), (2, best))]
+    assert found.log_probability[1:3].tolist() == pytest.approx(wanted, abs=1e-5)
+    assert found.likeliest.tolist() == [False, likeliest(model, ids[:2], low, high) == 1, True, False]
+
+
+def likeliest(model, ids, low=0, high=None) -> int:
+    with torch.no_grad():
+        return int(model.model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1, low:high].argmax())
 
 
 def test_ties_count_half():
@@ -316,12 +328,27 @@ def test_the_harness_asks_as_the_model_answers(model):
     (text,) = adapter.generate_until([instance("generate_until", "the red", {"until": [], "max_gen_toks": 12})])
     (same,) = model.answer([(Text("the red"),)], outputs=["text"], max_new_tokens=12)
     assert text == " ".join(part.text for part in same.parts)
-    # What greedy decoding gives is greedy; the same with its last token changed is not.
-    (written,) = model.generate(model.prompts([(Text("the red"),)]), outputs=["text"], max_new_tokens=4)
-    context = ids("the red")
-    other = [*written[:-1], (written[-1] + 1) % model.tokenizer.vocabulary.text_size]
-    wholes, starts = [[*context, *written], [*context, *other]], [len(context)] * 2
-    assert len(written) == 3 and adapter._greedy([context, context], wholes, starts) == [True, False]
+    # A space at the end of the context belongs to the continuation.
+    ((same, _),) = adapter.loglikelihood([instance("loglikelihood", "the red ", "circle")])
+    assert same == score
+    # Greedy is what the likeliest tokens say: each after those before it.
+    asked = [("a x", "x"), ("a x", "xx"), ("a x", "xz"), ("a x", " square")]
+    greedy = [flag for _, flag in adapter.loglikelihood([instance("loglikelihood", *one) for one in asked])]
+    wanted = []
+    for context, continuation in asked:
+        start, whole = len(ids(context)), ids(context + continuation)
+        wanted.append(all(likeliest(model, whole[:n]) == whole[n] for n in range(start, len(whole))))
+    assert wanted == [True, True, False, False] and greedy == wanted
+    # Requests of several lengths and stops are answered in their order.
+    asked = [
+        ("the red", {"max_gen_toks": 3}),
+        ("a blue", {"max_gen_toks": 9, "until": ["e"]}),
+        ("a", {"max_gen_toks": 3, "until": "u"}),
+    ]
+    alone = [adapter.generate_until([instance("generate_until", *one)])[0] for one in asked]
+    assert adapter.generate_until([instance("generate_until", *one) for one in asked]) == alone
+    (long,) = adapter.generate_until([instance("generate_until", "a blue", {"max_gen_toks": 9})])
+    assert alone[1] == long.split("e")[0] != long
 
 
 def test_loss_on_token_shards(model, tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 
 from mmpt.data.shards.read import TokenShards
 from mmpt.document import Text
-from mmpt.evaluation.likelihood import log_probabilities
+from mmpt.evaluation.likelihood import token_scores
 from mmpt.evaluation.suite.base import Benchmark, Measure, Outcome, Result, first, measure
 from mmpt.inference.load import MultimodalModel
 from mmpt.vocabulary import MODALITIES
@@ -25,7 +25,7 @@ def run(config: LossConfig, model: MultimodalModel) -> Result:
     ids mean other things than the model's."""
     vocabulary = model.tokenizer.vocabulary
     documents = first(iter(TokenShards(config.folder, vocabulary)), config.limit)
-    found = log_probabilities(model, [one.ids.tolist() for one in documents])
+    found = [one.log_probability for one in token_scores(model, [one.ids.tolist() for one in documents])]
     sums, weights = np.zeros((2, len(documents), len(MODALITIES)))
     for number, (one, scores) in enumerate(zip(documents, found, strict=True)):
         modality = vocabulary.modality(one.ids[1:])

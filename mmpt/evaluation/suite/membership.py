@@ -8,7 +8,7 @@ import pydantic
 
 from mmpt.document import Text
 from mmpt.errors import DataError
-from mmpt.evaluation.likelihood import area_under_curve, log_probabilities
+from mmpt.evaluation.likelihood import area_under_curve, token_scores
 from mmpt.evaluation.suite.base import Benchmark, Measure, Outcome, Result, first
 from mmpt.evaluation.suite.intervals import bootstrap
 from mmpt.evaluation.suite.questions import json_rows
@@ -36,7 +36,7 @@ def run(config: MembershipConfig, model: MultimodalModel) -> Result:
             rows.append((str(number), row["input"], row["label"]))
     begin = model.tokenizer.vocabulary.special("<|begin|>")
     sequences = [[begin, *ids] for (ids,) in model.tokenizer.encode([[Text(text)] for _, text, _ in rows])]
-    scores = np.array([min_k(found, config.share) for found in log_probabilities(model, sequences)])
+    scores = np.array([min_k(found.log_probability, config.share) for found in token_scores(model, sequences)])
     labels = np.array([label for *_, label in rows])
     positive, negative = scores[labels == 1], scores[labels == 0]
     if not len(positive) or not len(negative):

@@ -15,7 +15,7 @@ import numpy as np
 
 from mmpt.document import Part, Text
 from mmpt.errors import DataError
-from mmpt.evaluation.likelihood import Modality, log_probabilities, preferred
+from mmpt.evaluation.likelihood import Modality, preferred, token_scores
 from mmpt.evaluation.suite.base import Benchmark, Outcome, Result, first, mean_measure, speech_file
 from mmpt.inference.load import MultimodalModel
 
@@ -87,8 +87,8 @@ def _score(config: PairsConfig, model: MultimodalModel, shared: tuple[Part, ...]
     encoded = model.tokenizer.encode([[*shared, *parts]])[0]
     before = 1 + sum(len(ids) for ids in encoded[: len(shared)])
     ids = [model.tokenizer.vocabulary.special("<|begin|>"), *(token for own in encoded for token in own)]
-    (found,) = log_probabilities(model, [ids], config.modality)
-    own = found[before - 1 :]
+    (found,) = token_scores(model, [ids], config.modality)
+    own = found.log_probability[before - 1 :]
     own = own[~np.isnan(own)]
     if not len(own):
         raise DataError(f"no token of {config.modality} to score")
