@@ -105,7 +105,9 @@ def spoken_score(model, path: Path) -> float:
     return float(np.mean(by_hand(model, [model.tokenizer.vocabulary.special("<|begin|>"), *ids])))
 
 
-def test_swuggy(model, tmp_path):
+@pytest.mark.parametrize("batch", [3, 32])
+def test_swuggy(model, tmp_path, monkeypatch, batch):
+    monkeypatch.setattr(pairs, "BATCH", batch)
     rows = [
         {"id": item, "filename": f"{item}_{voice}_{correct}", "voice": voice, "frequency": "", "word": "x", "correct": correct}
         for item in "ab"
@@ -165,6 +167,8 @@ def test_storycloze_scores_the_ending_after_the_story(model, tmp_path):
     found = run({"kind": "pairs", "format": "story", "folder": str(tmp_path / "cloze.csv")}, model)
     assert values(found) == {"accuracy": pytest.approx((first + second) / 2, abs=1e-6)}
     assert found.missing == ("s3: AnswerRightEnding is 'x'",)
+    with pytest.raises(DataError, match="no item to measure"):  # there is no speech in them
+        run({"kind": "pairs", "format": "story", "folder": str(tmp_path / "cloze.csv"), "modality": "speech"}, model)
 
 
 def test_spoken_stories(model, tmp_path):

@@ -5,9 +5,11 @@ after `<|begin|>`, or with `normalise: mean` divided by its tokens.
 """
 
 import csv
+import itertools
+import math
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -16,7 +18,7 @@ import numpy as np
 from mmpt.document import Part, Text
 from mmpt.errors import DataError
 from mmpt.evaluation.likelihood import Modality, preferred, token_scores
-from mmpt.evaluation.suite.base import Benchmark, Outcome, Result, first, mean_measure, speech_file
+from mmpt.evaluation.suite.base import BATCH, Benchmark, Outcome, Result, first, mean_measure, speech_file
 from mmpt.inference.load import MultimodalModel
 
 STORY = ("InputSentence1", "InputSentence2", "InputSentence3", "InputSentence4")
@@ -59,11 +61,10 @@ def run(config: PairsConfig, model: MultimodalModel) -> Result:
     pairs = first(_READERS[config.format](config, missing), config.limit)
     groups: dict[str, list[float]] = defaultdict(list)
     kinds, outcomes = {}, []
-    for pair in pairs:
-        try:
-            right, wrong = (_score(config, model, pair.shared, parts) for parts in (pair.right, pair.wrong))
-        except DataError as problem:
-            missing.append(f"{pair.group}: {problem}")
+    scores = [found for n in range(0, len(pairs), BATCH) for found in _scores(config, model, pairs[n : n + BATCH])]
+    for pair, (right, wrong) in zip(pairs, scores, strict=True):
+        if math.isnan(right) or math.isnan(wrong):
+            missing.append(f"{pair.group}: no token of {config.modality} to score")
             continue
         score = preferred(right, wrong)
         groups[pair.group].append(score)
@@ -83,16 +84,21 @@ def run(config: PairsConfig, model: MultimodalModel) -> Result:
     return Result(config.name, method, tuple(measures), tuple(outcomes), tuple(missing))
 
 
-def _score(config: PairsConfig, model: MultimodalModel, shared: tuple[Part, ...], parts: tuple[Part, ...]) -> float:
-    encoded = model.tokenizer.encode([[*shared, *parts]])[0]
-    before = 1 + sum(len(ids) for ids in encoded[: len(shared)])
-    ids = [model.tokenizer.vocabulary.special("<|begin|>"), *(token for own in encoded for token in own)]
-    (found,) = token_scores(model, [ids], config.modality)
-    own = found.log_probability[before - 1 :]
-    own = own[~np.isnan(own)]
-    if not len(own):
-        raise DataError(f"no token of {config.modality} to score")
-    return float(own.sum() if config.normalise == "sum" else own.mean())
+def _scores(config: PairsConfig, model: MultimodalModel, pairs: Sequence[Pair]) -> list[tuple[float, float]]:
+    """The scores of the right and the wrong sequence of each pair; NaN where there is no token to score."""
+    begin = model.tokenizer.vocabulary.special("<|begin|>")
+    sides = [(pair.shared, parts) for pair in pairs for parts in (pair.right, pair.wrong)]
+    encoded = model.tokenizer.encode([[*shared, *parts] for shared, parts in sides])
+    starts = [sum(map(len, parts[: len(shared)])) for (shared, _), parts in zip(sides, encoded, strict=True)]
+    sequences = [(begin, *itertools.chain(*parts)) for parts in encoded]
+    different = list(dict.fromkeys(sequences))  # scored once, so that equal ones tie exactly
+    found = dict(zip(different, token_scores(model, different, config.modality), strict=True))
+    values = []
+    for sequence, start in zip(sequences, starts, strict=True):
+        own = found[sequence].log_probability[start:]
+        own = own[~np.isnan(own)]
+        values.append(float(own.sum() if config.normalise == "sum" else own.mean()) if len(own) else math.nan)
+    return list(zip(values[::2], values[1::2], strict=True))
 
 
 def _zerospeech(config: PairsConfig, missing: list[str]) -> Iterator[Pair]:
