@@ -4,7 +4,8 @@
     python recipes/evaluate.py --report page.html runs/a/benchmarks runs/b/benchmarks
 
 RUN is a checkpoint or a run folder. Writes OUT/results.json, OUT/examples and OUT/report.html. Exit code 1 where a benchmark
-could not be run; the others are run all the same. With --report: one page on several results.
+could not be run; the others are run all the same. Killed, the same command goes on after the last benchmark that was done. With
+--report: one page on several results.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from pathlib import Path
 from mmpt.config import load_config
 from mmpt.errors import ConfigError
 from mmpt.scripts import main_guard
+from mmpt.storage import MANIFEST, sha256
 
 
 @main_guard
@@ -31,12 +33,15 @@ def main() -> None:
     if len(arguments.paths) != 2:
         raise ConfigError("expected RUN and SUITE.yaml")
     from mmpt.evaluation.suite.run import SuiteConfig, run_suite
-    from mmpt.inference.load import load
+    from mmpt.inference.load import find_checkpoint, load
 
     run, suite = arguments.paths
     config = load_config(suite, SuiteConfig)
     out = arguments.out or run / "benchmarks"
-    failed = run_suite(config, load(run), str(run), out)
+    checkpoint = find_checkpoint(run)
+    manifest = checkpoint / MANIFEST
+    digest = sha256(manifest) if manifest.is_file() else ""
+    failed = run_suite(config, load(checkpoint), str(run), out, f"{checkpoint} {digest}".strip())
     print(write_page([out], out / "report.html"))
     sys.exit(1 if failed else 0)
 

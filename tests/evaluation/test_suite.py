@@ -22,7 +22,7 @@ from mmpt.evaluation.likelihood import area_under_curve, preferred, token_scores
 from mmpt.evaluation.suite import base, membership, pairs, speech
 from mmpt.evaluation.suite.intervals import bootstrap
 from mmpt.evaluation.suite.page import write_page
-from mmpt.evaluation.suite.run import SuiteConfig, run_suite
+from mmpt.evaluation.suite.run import RUNNERS, SuiteConfig, run_suite
 from mmpt.inference.load import load
 from mmpt.media import encode_wav
 
@@ -295,6 +295,46 @@ def test_a_suite_from_files_to_a_page(model, tmp_path):
     assert 'src="http' not in text and "<script" not in text
     with pytest.raises(DataError, match="no such file"):
         write_page([tmp_path], tmp_path / "page.html")
+
+
+def test_an_interrupted_suite_goes_on_and_a_finished_one_starts_anew(model, tmp_path, monkeypatch):
+    write_rows(tmp_path / "wiki.jsonl", [{"input": "the red", "label": 1}, {"input": "a blue", "label": 0}])
+    kind = {"kind": "membership", "file": str(tmp_path / "wiki.jsonl")}
+    config = SuiteConfig.model_validate({"benchmarks": [{"name": name, **kind} for name in ("first", "second", "third")]})
+    done, killed = [], []
+
+    def runner(config, model):
+        if config.name == "second" and not killed:
+            killed.append(True)
+            raise KeyboardInterrupt
+        done.append(config.name)
+        return membership.run(config, model)
+
+    monkeypatch.setitem(RUNNERS, membership.MembershipConfig, runner)
+
+    def content(name: str) -> dict:
+        return json.loads((tmp_path / name / "results.json").read_text())
+
+    with pytest.raises(KeyboardInterrupt):
+        run_suite(config, model, "a model", tmp_path / "one", "weights 1")
+    assert "was not finished" in write_page([tmp_path / "one"], tmp_path / "page.html").read_text()
+    assert run_suite(config, model, "a model", tmp_path / "one", "weights 1") == []
+    assert done == ["first", "second", "third"]
+    assert run_suite(config, model, "a model", tmp_path / "two", "weights 1") == []
+    assert {**content("one"), "finished": 0} == {**content("two"), "finished": 0}
+    assert "was not finished" not in write_page([tmp_path / "one"], tmp_path / "page.html").read_text()
+    run_suite(config, model, "a model", tmp_path / "one", "weights 1")
+    assert done[6:] == ["first", "second", "third"]
+    killed.clear()
+    with pytest.raises(KeyboardInterrupt):
+        run_suite(config, model, "a model", tmp_path / "one", "weights 1")
+    run_suite(config, model, "a model", tmp_path / "one", "weights 2")  # other weights: nothing is kept
+    assert done[9:] == ["first", "first", "second", "third"]
+
+
+def test_a_figure_that_is_no_number_is_an_error():
+    with pytest.raises(DataError, match="WER: it is nan of these 2 items"):
+        speech.error_rates(["", "!"], ["a", "b"])
 
 
 def test_the_example_suite_is_valid():

@@ -1,5 +1,6 @@
 """What every benchmark of a suite has in common: a configuration, figures with intervals, and examples to look at."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -71,8 +72,11 @@ def measure(name: str, count: int, statistic: Callable[[np.ndarray], float], bet
     there is none."""
     if not count:
         raise DataError(f"{name}: there is no item to measure it on")
+    value = statistic(np.arange(count))
+    if not math.isfinite(value):
+        raise DataError(f"{name}: it is {value} of these {count} items")
     low, high = bootstrap(count, statistic)
-    return Measure(name, statistic(np.arange(count)), low, high, count, better)
+    return Measure(name, value, low, high, count, better)
 
 
 def ask(model: MultimodalModel, prompts: Sequence[Sequence[Part]], **settings) -> Iterator[tuple[Part, ...]]:

@@ -28,9 +28,13 @@ def write_page(folders: Sequence[Path], path: Path) -> Path:
     for name in names:
         body.append(f"<h2>{html.escape(name)}</h2>{_benchmark(name, runs)}")
         body += [
-            _examples(name, run, DocumentShards(Path(folder) / "examples")) for run, folder in zip(runs, folders, strict=True)
+            _examples(run["model"], list(DocumentShards(Path(folder) / one["examples"])))
+            for run, folder in zip(runs, folders, strict=True)
+            for one in run["results"]
+            if one["name"] == name
         ]
     failed = [f"{run['model']}: {problem}" for run in runs for problem in run["failed"]]
+    failed += [f"{run['model']}: the suite was not finished" for run in runs if run["finished"] is None]
     if failed:
         body.append(f"<h2>Not run</h2><section><ul>{''.join(f'<li>{html.escape(one)}</li>' for one in failed)}</ul></section>")
     write_bytes(path, page("Evaluation", body).encode())
@@ -71,14 +75,14 @@ def _benchmark(name: str, runs: Sequence[dict]) -> str:
     )
 
 
-def _examples(name: str, run: dict, shards: DocumentShards) -> str:
-    own = sorted((document for document in shards if document.meta["benchmark"] == name), key=lambda one: one.meta["score"])
+def _examples(model: str, documents: Sequence[Document]) -> str:
+    own = sorted(documents, key=lambda one: one.meta["score"])
     if not own:
         return ""
     shown = own[:SHOWN] if len(own) <= SHOWN else [*own[: SHOWN - 3], *own[-3:]]
     columns = "<tr><th>asked</th><th>answered</th><th>expected</th><th>found</th><th>score</th></tr>"
     rows = "".join(map(_row, shown))
-    title = f"{html.escape(run['model'])}: the worst first, then the best of {len(own)}"
+    title = f"{html.escape(model)}: the worst first, then the best of {len(own)}"
     return f'<details><summary>{title}</summary><section class="examples"><table>{columns}{rows}</table></section></details>'
 
 

@@ -1,7 +1,7 @@
 """A suite: a list of benchmarks in a YAML file, each run on a model, its results kept as JSON, its examples as shards."""
 
 import datetime
-from collections.abc import Sequence
+import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -15,9 +15,9 @@ from mmpt.evaluation.suite import captions, interleaved, loss, membership, pairs
 from mmpt.evaluation.suite.base import Result
 from mmpt.inference.load import MultimodalModel
 from mmpt.results import environment
-from mmpt.storage import write_json
+from mmpt.storage import read_json, write_json
 
-FORMAT = "mmpt-evaluation/1"
+FORMAT = "mmpt-evaluation/2"
 RUNNERS = {
     pairs.PairsConfig: pairs.run,
     speech.RecognitionConfig: speech.run,
@@ -58,42 +58,58 @@ class SuiteConfig(Schema):
         return self
 
 
-def run_suite(config: SuiteConfig, model: MultimodalModel, name: str, out: Path) -> list[str]:
-    """Run every benchmark on `model`, called `name`; write `out`/results.json, and `out`/examples, document shards of what was
-    asked and answered. Returns what could not be run, with the reason; the others are run all the same."""
-    results: list[Result] = []
+def run_suite(config: SuiteConfig, model: MultimodalModel, name: str, out: Path, checkpoint: str = "") -> list[str]:
+    """Run every benchmark on `model`, called `name`; write `out`/results.json, and in `out`/examples, for each benchmark,
+    document shards of what was asked and answered. Returns what could not be run, with the reason; the others are run all the
+    same.
+
+    Each result is written when it is there. Killed, the same call (suite, name, and `checkpoint`, which says which weights these
+    are) goes on after the last one; a suite that was finished is run anew.
+    """
+    path = out / "results.json"
+    asked = {"format": FORMAT, "model": name, "checkpoint": checkpoint, "suite": config.model_dump(mode="json")}
+    results = _left_off(path, asked)
+    if not results:
+        shutil.rmtree(out / "examples", ignore_errors=True)
+    out.mkdir(parents=True, exist_ok=True)
     failed: list[str] = []
-    for benchmark in config.benchmarks:
+
+    def write(finished: str | None) -> None:
+        content = {"results": list(results.values()), "failed": failed, "finished": finished}
+        write_json(path, {**asked, **content, **environment(["torch", "transformers"])})
+
+    for number, benchmark in enumerate(config.benchmarks):
+        if benchmark.name in results:
+            print(f"{benchmark.name}: already there", flush=True)
+            continue
         try:
-            results.append(RUNNERS[type(benchmark)](benchmark, model))
-            print("\n".join(lines(results[-1])), flush=True)
+            result = RUNNERS[type(benchmark)](benchmark, model)
         except MmptError as problem:
             failed.append(f"{benchmark.name}: {problem}")
             print(f"{benchmark.name}: not run: {problem}", flush=True)
-    out.mkdir(parents=True, exist_ok=True)
-    _write_examples(results, out / "examples")
-    write_json(
-        out / "results.json",
-        {
-            "format": FORMAT,
-            "model": name,
-            "suite": config.model_dump(mode="json"),
-            "results": [
-                {
-                    "name": one.name,
-                    "method": one.method,
-                    "measures": [{**vars(measure)} for measure in one.measures],
-                    "items": len(one.outcomes),
-                    "missing": list(one.missing),
-                }
-                for one in results
-            ],
-            "failed": failed,
-            "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            **environment(["torch", "transformers"]),
-        },
-    )
+            continue
+        print("\n".join(lines(result)), flush=True)
+        examples = f"examples/{number:03d}"
+        _write_examples(result, out / examples)
+        results[benchmark.name] = {
+            "name": result.name,
+            "method": result.method,
+            "measures": [vars(measure) for measure in result.measures],
+            "items": len(result.outcomes),
+            "missing": list(result.missing),
+            "examples": examples,
+        }
+        write(None)
+    results = {one.name: results[one.name] for one in config.benchmarks if one.name in results}
+    write(datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"))
     return failed
+
+
+def _left_off(path: Path, asked: dict) -> dict[str, dict]:
+    """The results by name of a suite that was asked the same and not finished."""
+    content = read_json(path) if path.exists() else {}
+    same = all(content.get(key) == value for key, value in asked.items())
+    return {one["name"]: one for one in content["results"]} if same and content["finished"] is None else {}
 
 
 def lines(result: Result) -> list[str]:
@@ -104,10 +120,8 @@ def lines(result: Result) -> list[str]:
     return found
 
 
-def _write_examples(results: Sequence[Result], folder: Path) -> None:
+def _write_examples(result: Result, folder: Path) -> None:
     with ShardWriter(folder, built={"evaluation": FORMAT}) as writer:
-        for result in results:
-            for number, one in enumerate(result.outcomes):
-                meta = {"benchmark": result.name, "item": one.item, "asked": len(one.asked), "expected": one.expected}
-                meta |= {"found": one.found, "score": one.score}
-                writer.write(Document(f"{result.name}/{number}", result.name, (*one.asked, *one.answered), meta))
+        for number, one in enumerate(result.outcomes):
+            meta = {"item": one.item, "asked": len(one.asked), "expected": one.expected, "found": one.found, "score": one.score}
+            writer.write(Document(f"{result.name}/{number}", result.name, (*one.asked, *one.answered), meta))
