@@ -4,14 +4,14 @@ from lm_eval import simple_evaluate
 simple_evaluate(HarnessModel(mmpt.load("runs/pretrain")), tasks=["hellaswag"])
 """
 
-from collections import defaultdict
 from collections.abc import Sequence
 
 from mmpt.errors import ConfigError
 from mmpt.evaluation.likelihood import token_scores
 from mmpt.inference.engine import Prompt
 from mmpt.inference.load import MultimodalModel
-from mmpt.tokenizers.text import decode_text, encode_text
+from mmpt.inference.settings import Sampling, Settings
+from mmpt.tokenizers.text import encode_text
 
 try:
     from lm_eval.api.instance import Instance
@@ -19,7 +19,6 @@ try:
 except ImportError:
     raise ConfigError("the harness needs the package lm_eval (pip install mmpt[evaluate])") from None
 
-BATCH = 32
 MAX_NEW_TOKENS = 256
 
 
@@ -49,28 +48,30 @@ class HarnessModel(LM):
         return [float(one.log_probability.sum()) for one in found]
 
     def generate_until(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[str]:
-        """Text after each context, up to the first of its `until`; greedy where `do_sample` is not asked for. Requests that are
-        alike in this are written side by side."""
-        alike = defaultdict(list)
-        for number, request in enumerate(requests):
-            _, options = request.args
-            temperature = float(options.get("temperature", 0.0)) if options.get("do_sample") else 0.0
-            alike[int(options.get("max_gen_toks", MAX_NEW_TOKENS)), temperature].append(number)
-        found = [""] * len(requests)
-        for (longest, temperature), numbers in alike.items():
-            settings = {"max_new_tokens": longest, "outputs": ["text"], "text": {"temperature": temperature}}
-            for start in range(0, len(numbers), BATCH):
-                batch = numbers[start : start + BATCH]
-                prompts = [Prompt(self._ids(requests[number].args[0])) for number in batch]
-                for number, ids in zip(batch, self._model.generate(prompts, **settings), strict=True):
-                    found[number] = decode_text(self._model.tokenizer.text, ids)
-        return [_until(text, request.args[1].get("until") or []) for text, request in zip(found, requests, strict=True)]
+        """Text after each context, up to the first of its `until`; greedy where `do_sample` is not asked for. All are written
+        side by side, and none further than to its end."""
+        engine, stops = self._model.engine(), {}
+        for request in requests:
+            context, options = request.args
+            sampling = Sampling(temperature=options.get("temperature", 0.0) if options.get("do_sample") else 0.0)
+            longest = options.get("max_gen_toks", MAX_NEW_TOKENS)
+            settings = Settings(max_new_tokens=longest, outputs=("text",), text=sampling, seed=len(stops))
+            until = options.get("until") or []
+            stops[engine.submit(Prompt(self._ids(context)), settings)] = [until] if isinstance(until, str) else until
+        while engine.busy:
+            for writing, _ in engine.step():
+                if not writing.finished and any(stop in self._text(writing.ids) for stop in stops[writing] if stop):
+                    engine.cancel(writing)
+        return [_until(self._text(writing.ids), own) for writing, own in stops.items()]
 
     def _ids(self, text: str) -> list[int]:
         return [self._begin, *encode_text(self._model.tokenizer.text, text)]
 
+    def _text(self, ids: Sequence[int]) -> str:
+        # Not stripped: a line's end may be a stop.
+        return self._model.tokenizer.text.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
-def _until(text: str, stops: str | Sequence[str]) -> str:
+
+def _until(text: str, stops: Sequence[str]) -> str:
     """`text` up to the first of `stops`."""
-    stops = [stops] if isinstance(stops, str) else stops
     return min((text.split(stop)[0] for stop in stops if stop), key=len, default=text)
