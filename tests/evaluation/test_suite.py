@@ -399,6 +399,42 @@ def test_the_harness_asks_as_the_model_answers(model, monkeypatch):
     assert long == "x" * 8
 
 
+def test_a_task_of_the_harness_from_its_file_to_its_figure(model, tmp_path):
+    lm_eval = pytest.importorskip("lm_eval")
+    from lm_eval.tasks import TaskManager
+
+    from mmpt.evaluation.harness import HarnessModel
+
+    draw, words = np.random.default_rng(0), ("red", "blue", "circle", "square", "above")
+    rows = [{"q": f"the {draw.choice(words)}", "choices": draw.permutation(words)[:3].tolist()} for _ in range(12)]
+    task = {
+        "task": "which",
+        "dataset_path": "json",
+        "dataset_kwargs": {
+            "data_files": {"test": str(write_rows(tmp_path / "rows.jsonl", rows))},
+            "cache_dir": str(tmp_path / "cache"),
+        },
+        "test_split": "test",
+        "output_type": "multiple_choice",
+        "doc_to_text": "{{q}}",
+        "doc_to_choice": "choices",
+        "doc_to_target": "0",
+        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+    }
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "which.yaml").write_text(json.dumps(task))
+    tasks = TaskManager(include_path=str(tmp_path / "tasks"), include_defaults=False)
+    found = lm_eval.simple_evaluate(HarnessModel(model), tasks=["which"], task_manager=tasks, bootstrap_iters=0)
+    begin = model.tokenizer.vocabulary.special("<|begin|>")
+
+    def score(context: str, choice: str) -> float:
+        start, whole = ([begin, *model.tokenizer.encode([[Text(text)]])[0][0]] for text in (context, f"{context} {choice}"))
+        return sum(by_hand(model, whole)[len(start) - 1 :])
+
+    right = [max(row["choices"], key=lambda choice, q=row["q"]: score(q, choice)) == row["choices"][0] for row in rows]
+    assert found["results"]["which"]["acc,none"] == pytest.approx(np.mean(right), abs=1e-6) and 0 < sum(right) < 12
+
+
 def test_loss_on_token_shards(model, tmp_path):
     vocabulary, draw = model.tokenizer.vocabulary, np.random.default_rng(0)
     low, high = vocabulary.ranges()["speech"]
