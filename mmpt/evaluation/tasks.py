@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 from mmpt.document import Document, Image, Part, Speech, Text
 from mmpt.evaluation.pictures import Reader
-from mmpt.evaluation.suite.base import Outcome, Result, ask, heard, mean_measure, text_of
+from mmpt.evaluation.suite.base import Outcome, Result, ask, mean_measure, text_of
+from mmpt.evaluation.suite.listening import heard
 from mmpt.evaluation.suite.speech import error_rates, words_right
 from mmpt.inference.load import MultimodalModel
 from mmpt.media import decode_image

@@ -90,17 +90,6 @@ def text_of(answer: Sequence[Part]) -> str:
     return " ".join(part.text for part in answer if isinstance(part, Text)).strip()
 
 
-def heard(model: MultimodalModel, answers: Sequence[Sequence[Part]]) -> list[str]:
-    """What the speech in each answer says, as the speech tokenizer's own text decoder reads it; "" where there is none."""
-    tokenizer = model.tokenizer.speech
-    sounds = [
-        [decode_speech(part.data, tokenizer.sample_rate) for part in answer if isinstance(part, Speech)] for answer in answers
-    ]
-    spoken = [np.concatenate(parts) for parts in sounds if parts]
-    read = iter(tokenizer.transcribe(tokenizer.encode(spoken)) if spoken else ())
-    return [next(read) if parts else "" for parts in sounds]
-
-
 def first(items: Iterator, limit: int | None) -> list:
     """The first `limit` of them, all where it is None."""
     return list(items if limit is None else islice(items, limit))

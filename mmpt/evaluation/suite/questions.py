@@ -18,13 +18,13 @@ from mmpt.evaluation.suite.base import (
     Result,
     ask,
     first,
-    heard,
     image_file,
     mean_measure,
     measure,
     speech_file,
     text_of,
 )
+from mmpt.evaluation.suite.listening import ListenerConfig, heard, reader
 from mmpt.inference.load import MultimodalModel
 
 T = TypeVar("T")
@@ -35,13 +35,14 @@ class SpokenQuestionsConfig(Benchmark):
     `question`, `audio` (a path in the file's folder) and `answers` (or `answer`).
 
     Asked by speech, or with `typed` by text; answered in text or, with `spoken`, in speech. Right where one of the answers stands
-    in what was said, both normalised.
+    in what was said, both normalised; speech is read by `listener`, by default the speech tokenizer.
     """
 
     kind: Literal["spoken_questions"]
     file: Path
     typed: bool = False
     spoken: bool = False
+    listener: ListenerConfig | None = None
     prompt: str = ""
     max_new_tokens: int = 256
 
@@ -85,11 +86,11 @@ def run_spoken(config: SpokenQuestionsConfig, model: MultimodalModel) -> Result:
     questions = first(_spoken(config, missing), config.limit)
     output = "speech" if config.spoken else "text"
     answers = list(ask(model, [one.asked for one in questions], outputs=[output], max_new_tokens=config.max_new_tokens))
-    said = heard(model, answers) if config.spoken else [text_of(answer) for answer in answers]
+    said = heard(model, answers, config.listener) if config.spoken else [text_of(answer) for answer in answers]
     scores = [float(_contains(text, json.loads(one.expected))) for one, text in zip(questions, said, strict=True)]
-    method = (
-        f"{'typed' if config.typed else 'spoken'} question, {output} answered greedily; right where an answer is contained in it"
-    )
+    asked = "typed" if config.typed else "spoken"
+    method = f"{asked} question, {output} answered greedily; right where an answer is contained in it"
+    method += f", as read by {reader(config.listener)}" if config.spoken else ""
     return _result(config, method, questions, answers, said, scores, (mean_measure("accuracy", scores),), missing)
 
 

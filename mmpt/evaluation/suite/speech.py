@@ -14,18 +14,20 @@ from mmpt.data.sources.registry import MODULES, SourceConfig
 from mmpt.document import Part, Speech, Text
 from mmpt.errors import DataError
 from mmpt.evaluation.recognition import normalise
-from mmpt.evaluation.suite.base import Benchmark, Measure, Outcome, Result, ask, heard, measure, text_of
+from mmpt.evaluation.suite.base import Benchmark, Measure, Outcome, Result, ask, measure, text_of
+from mmpt.evaluation.suite.listening import ListenerConfig, heard, reader
 from mmpt.inference.load import MultimodalModel
 
 
 class RecognitionConfig(Benchmark):
     """Speech to text (`recognition`) or text to speech (`synthesis`) on the utterances of `source`, such as `{kind: librispeech,
-    folder: …}`. `prompt` comes before what is given."""
+    folder: …}`. `prompt` comes before what is given. `listener` reads what is spoken, by default the speech tokenizer."""
 
     kind: Literal["recognition", "synthesis"]
     source: SourceConfig
     prompt: str = ""
     max_new_tokens: int = 512
+    listener: ListenerConfig | None = None
 
 
 def run(config: RecognitionConfig, model: MultimodalModel) -> Result:
@@ -35,15 +37,13 @@ def run(config: RecognitionConfig, model: MultimodalModel) -> Result:
     listening = config.kind == "recognition"
     asked = [(*before, speech if listening else Text(text)) for _, speech, text in utterances]
     answers = list(ask(model, asked, outputs=["text" if listening else "speech"], max_new_tokens=config.max_new_tokens))
-    found = [text_of(answer) for answer in answers] if listening else heard(model, answers)
+    found = [text_of(answer) for answer in answers] if listening else heard(model, answers, config.listener)
     expected = [text for *_, text in utterances]
     outcomes = tuple(
         Outcome(name, tuple(question), answer, wanted, got, words_right(wanted, got))
         for (name, *_), question, answer, wanted, got in zip(utterances, asked, answers, expected, found, strict=True)
     )
-    method = "greedy; " + (
-        "the text answered" if listening else "the speech answered, encoded again and read by the speech tokenizer"
-    )
+    method = "greedy; " + ("the text answered" if listening else f"the speech answered, read by {reader(config.listener)}")
     return Result(config.name, f"{method}; jiwer, normalised", error_rates(expected, found), outcomes, tuple(missing))
 
 

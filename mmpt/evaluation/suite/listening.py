@@ -1,0 +1,72 @@
+"""What was said in answers: as the model's own speech tokenizer reads it, or a recogniser whose figures compare with others'."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from transformers import pipeline
+
+from mmpt.config import Schema
+from mmpt.document import Part, Speech
+from mmpt.errors import ConfigError
+from mmpt.inference.load import MultimodalModel
+from mmpt.media import decode_speech
+
+RATE = 16_000
+WINDOW = 30 * RATE
+"""Samples that Whisper takes at once; it reads what is longer window by window, by its timestamps."""
+BATCH = 16
+
+
+class ListenerConfig(Schema):
+    """`model`: a speech recogniser of transformers, by its folder or Hugging Face name (openai/whisper-large-v3 reads the speech
+    in GLM-4-Voice's figures, arXiv:2412.02612). `language`: what Whisper is to expect; it listens for itself otherwise."""
+
+    model: str
+    language: str | None = None
+
+
+def heard(model: MultimodalModel, answers: Sequence[Sequence[Part]], listener: ListenerConfig | None = None) -> list[str]:
+    """What the speech in each answer says, as the `listener` or the speech tokenizer's own text decoder reads it; "" where there
+    is none. Raises `ConfigError` where the listener cannot be loaded."""
+    tokenizer = model.tokenizer.speech
+    rate = RATE if listener else tokenizer.sample_rate
+    sounds = [[decode_speech(part.data, rate) for part in answer if isinstance(part, Speech)] for answer in answers]
+    spoken = [np.concatenate(parts) for parts in sounds if parts]
+    if not spoken:
+        return [""] * len(answers)
+    read = iter(recognise(listener, spoken) if listener else tokenizer.transcribe(tokenizer.encode(spoken)))
+    return [next(read) if parts else "" for parts in sounds]
+
+
+def reader(listener: ListenerConfig | None) -> str:
+    """Who reads, in words."""
+    return listener.model if listener else "the speech tokenizer"
+
+
+def recognise(listener: ListenerConfig, sounds: Sequence[np.ndarray]) -> list[str]:
+    """The text of each of the `sounds`, float32 [samples] at 16 kHz. Raises `ConfigError`."""
+    try:
+        return _recognise(listener, sounds)
+    except (OSError, ValueError) as problem:
+        raise ConfigError(f"listener {listener.model!r} reads nothing: {problem}") from None
+
+
+def _recognise(listener: ListenerConfig, sounds: Sequence[np.ndarray]) -> list[str]:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    read = pipeline("automatic-speech-recognition", model=listener.model, device=device)
+    whisper = read.type == "seq2seq_whisper"
+    if listener.language and not whisper:
+        raise ValueError("it takes no language")
+    options = {"generate_kwargs": {"language": listener.language}} if listener.language else {}
+    long = [whisper and len(samples) > WINDOW for samples in sounds]
+    found = [""] * len(sounds)
+    for chosen, more in (
+        # Other recognisers may have no mask for what fills a batch.
+        ([n for n, one in enumerate(long) if not one], {"batch_size": BATCH if whisper else 1}),
+        ([n for n, one in enumerate(long) if one], {"return_timestamps": True}),
+    ):
+        said = read([{"raw": sounds[n], "sampling_rate": RATE} for n in chosen], **options, **more) if chosen else []
+        for number, one in zip(chosen, said, strict=True):
+            found[number] = one["text"].strip()
+    return found
