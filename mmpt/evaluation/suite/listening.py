@@ -19,8 +19,8 @@ BATCH = 16
 
 
 class ListenerConfig(Schema):
-    """`model`: a speech recogniser of transformers, by its folder or Hugging Face name (openai/whisper-large-v3 reads the speech
-    in GLM-4-Voice's figures, arXiv:2412.02612). `language`: what Whisper is to expect; it listens for itself otherwise."""
+    """`model`: a speech recogniser of transformers, by its folder or Hugging Face name, such as openai/whisper-large-v3.
+    `language`: what Whisper is to expect; it listens for itself otherwise."""
 
     model: str
     language: str | None = None

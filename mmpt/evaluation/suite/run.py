@@ -1,7 +1,6 @@
 """A suite: a list of benchmarks in a YAML file, each run on a model, its results kept as JSON, its examples as shards."""
 
 import datetime
-import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -69,8 +68,6 @@ def run_suite(config: SuiteConfig, model: MultimodalModel, name: str, out: Path,
     path = out / "results.json"
     asked = {"format": FORMAT, "model": name, "checkpoint": checkpoint, "suite": config.model_dump(mode="json")}
     results = _left_off(path, asked)
-    if not results:
-        shutil.rmtree(out / "examples", ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
     failed: list[str] = []
 
