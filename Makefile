@@ -1,9 +1,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+EXTRAS := .[test,quickstart,data]
 READY := $(VENV)/.ready
 
-.PHONY: quickstart test lint bench bench-kernels bench-training bench-inference bench-data bench-tokenizers
+.PHONY: quickstart test lint newest constraints bench bench-kernels bench-training bench-inference bench-data bench-tokenizers
 
 quickstart: $(READY)
 	$(BIN)/python recipes/quickstart.py
@@ -47,8 +48,21 @@ bench-tokenizers: $(READY)
 	$(BIN)/python tokenizers/benches/image_encoding.py || short=1; \
 	test -z "$$short"
 
-$(READY): pyproject.toml
+# The exact set that is tested: constraints.txt. The ranges of pyproject.toml stay open for those who bring their own.
+$(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable ".[test,quickstart,data]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable "$(EXTRAS)"
 	touch $(READY)
+
+# The newest of everything in an environment of its own, so that the next library that breaks something is found on purpose.
+newest:
+	$(PYTHON) -m venv --clear $(VENV)-newest
+	$(VENV)-newest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(VENV)-newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable "$(EXTRAS)"
+	$(VENV)-newest/bin/python -m pip list --outdated
+	$(VENV)-newest/bin/python -m pytest
+
+# After a change of pyproject.toml or to move to newer versions: what `make newest` found good.
+constraints:
+	$(VENV)-newest/bin/python -m pip freeze --exclude-editable > constraints.txt
