@@ -73,8 +73,10 @@ class ModalityWeights(Schema):
 class OptimizationConfig(Schema):
     """What every training under DeepSpeed shares.
 
-    `min_learning_rate` and `warmup_from`, where the warm-up starts, are fractions of `learning_rate`; `decay_steps` is the length
-    of the last phase of `schedule: wsd` and `infinite`, `cooldown_steps` that of the second phase of `infinite`.
+    `optimizer: muon` trains the matrices of hidden layers by Muon and the rest by AdamW, at the same learning rate (see
+    `mmpt.training.muon`); it needs ZeRO stage 0. `min_learning_rate` and `warmup_from`, where the warm-up starts, are fractions
+    of `learning_rate`; `decay_steps` is the length of the last phase of `schedule: wsd` and `infinite`, `cooldown_steps` that of
+    the second phase of `infinite`.
     `precision: bfloat16` takes matrix products in bfloat16 (autocast) over float32 weights; `auto` does so where the device
     multiplies bfloat16 natively. `tensorboard`: the metrics also as OUTPUT/tensorboard. `deepspeed` goes to DeepSpeed as it is
     (ZeRO stages 0 to 3), but for the keys that mmpt sets. Where no rank moves on for `stall_timeout` seconds, all end, and the
@@ -83,6 +85,7 @@ class OptimizationConfig(Schema):
 
     steps: int = pydantic.Field(ge=1)
     learning_rate: float = pydantic.Field(gt=0)
+    optimizer: Literal["adamw", "muon"] = "adamw"
     min_learning_rate: float = pydantic.Field(default=0.1, ge=0, le=1)
     warmup_steps: int = pydantic.Field(default=0, ge=0)
     warmup_from: float = pydantic.Field(default=0.0, ge=0, le=1)
@@ -124,6 +127,12 @@ class OptimizationConfig(Schema):
         if problems:
             raise ValueError("; ".join(problems))
         return options
+
+    @pydantic.model_validator(mode="after")
+    def _whole_matrices(self) -> "OptimizationConfig":
+        if self.optimizer == "muon" and self.zero_stage:
+            raise ValueError(f"optimizer: muon needs whole matrices, ZeRO stage {self.zero_stage} cuts them up; expected stage 0")
+        return self
 
     @pydantic.model_validator(mode="after")
     def _schedule(self) -> "OptimizationConfig":

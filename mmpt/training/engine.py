@@ -1,4 +1,4 @@
-"""A model under DeepSpeed: the loss as its forward pass, torch's AdamW as its optimizer, nothing compiled."""
+"""A model under DeepSpeed: the loss as its forward pass, AdamW or Muon as its optimizer, nothing compiled."""
 
 import logging
 
@@ -17,6 +17,7 @@ from mmpt.model.sequence import SequenceGroup
 from mmpt.training.config import OptimizationConfig, TrainingConfig
 from mmpt.training.distributed import World
 from mmpt.training.flops import step_cost
+from mmpt.training.muon import MuonAdamW, muon_parameters
 from mmpt.training.parts import Part, freeze, part_of
 from mmpt.vocabulary import MODALITIES, Vocabulary
 
@@ -88,8 +89,9 @@ def start_engine(module: nn.Module, config: OptimizationConfig, accumulated: int
 
     # A shared-memory all-reduce for CPU inference, which DeepSpeed would compile for a minute at its first start.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    optimizer = torch.optim.AdamW(
-        parameter_groups(module.model, config.weight_decay, parts or {}, getattr(module, "inputs", None)),
+    muon = config.optimizer == "muon"
+    optimizer = (MuonAdamW if muon else torch.optim.AdamW)(
+        parameter_groups(module.model, config.weight_decay, parts or {}, getattr(module, "inputs", None), muon),
         lr=config.learning_rate,
         betas=config.betas,
         eps=1e-8,
@@ -119,18 +121,28 @@ def deepspeed_options(config: OptimizationConfig, accumulated: int) -> dict:
 
 
 def parameter_groups(
-    model: nn.Module, weight_decay: float, parts: dict[Part, float] | None = None, inputs: FeatureInputs | None = None
+    model: nn.Module,
+    weight_decay: float,
+    parts: dict[Part, float] | None = None,
+    inputs: FeatureInputs | None = None,
+    muon: bool = False,
 ) -> list[dict]:
-    """AdamW's groups: matrices of linear layers decay; embeddings (and a head tied to them), norms and biases do not.
+    """The optimizer's groups: matrices of linear layers decay; embeddings (and a head tied to them), norms and biases do not.
 
-    Each has the `factor` on the learning rate of its part of the model, 1 where `parts` has none.
+    Each has the `factor` on the learning rate of its part of the model, 1 where `parts` has none, and says whether it is one of
+    those that learn by `muon`, where that is asked for.
     """
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     embeddings |= {id(module.new) for module in model.modules() if isinstance(module, TwoTableEmbedding)}
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    by_muon = muon_parameters(causal_lm(model)) if muon else set()
+    groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
     for name, parameter in named_weights(model, inputs):
         if parameter.requires_grad:
             decay = weight_decay if parameter.ndim >= 2 and id(parameter) not in embeddings else 0.0
-            groups.setdefault(((parts or {}).get(part_of(name), 1.0), decay), []).append(parameter)
-    ordered = sorted(groups.items(), key=lambda item: (-item[0][1], item[0][0]))
-    return [{"params": parameters, "weight_decay": decay, "factor": factor} for (factor, decay), parameters in ordered]
+            kind = ((parts or {}).get(part_of(name), 1.0), decay, id(parameter) in by_muon)
+            groups.setdefault(kind, []).append(parameter)
+    ordered = sorted(groups.items(), key=lambda item: (-item[0][1], item[0][0], item[0][2]))
+    return [
+        {"params": parameters, "weight_decay": decay, "factor": factor, "muon": chosen}
+        for (factor, decay, chosen), parameters in ordered
+    ]

@@ -10,7 +10,8 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def optimizer_tensors(engine) -> dict[str, Tensor]:
-    """`exp_avg/NAME`, `exp_avg_sq/NAME` and, under bf16, `master/NAME` (float32 weights) for each trained parameter, and `step`.
+    """`exp_avg/NAME`, `exp_avg_sq/NAME` (not of what learns by Muon) and, under bf16, `master/NAME` (float32 weights) for each
+    trained parameter, and `step`.
 
     Collective under ZeRO: every rank calls it; rank 0 gets all tensors, in memory of their own on the CPU, the others nothing.
     At least one step has been taken.
@@ -22,7 +23,7 @@ def optimizer_tensors(engine) -> dict[str, Tensor]:
     keep = engine.global_rank == 0
     tensors = {"step": next(iter(inner.state.values()))["step"].detach().float().reshape(1)}
     for name, parameter in trained(engine):
-        for key in MOMENTS:
+        for key in _moments(engine, parameter):
             whole = safe_get_full_optimizer_state(parameter, key) if engine.zero_optimization() else inner.state[parameter][key]
             if keep:
                 tensors[f"{key}/{name}"] = _own(whole).view(_shape(parameter))
@@ -59,12 +60,13 @@ def restore_optimizer(engine, tensors: dict[str, Tensor], source: str) -> None:
     _check(engine, tensors, source)
     inner = _adam(engine)
     for parameter in _held(engine, inner):
-        moments = {key: torch.zeros_like(parameter, memory_format=torch.preserve_format) for key in MOMENTS}
+        keys = _moments(engine, parameter)
+        moments = {key: torch.zeros_like(parameter, memory_format=torch.preserve_format) for key in keys}
         inner.state[parameter] = {"step": tensors["step"].clone().squeeze().to(_step_device(inner, parameter)), **moments}
     _link(engine)
     put = {0: _put_plain, 3: _put_partition}.get(engine.zero_optimization_stage(), _put_fragment)
     for name, parameter in trained(engine):
-        for key in MOMENTS:
+        for key in _moments(engine, parameter):
             put(engine, parameter, key, tensors[f"{key}/{name}"])
         if parameter.dtype != torch.float32:
             put(engine, parameter, None, tensors[f"master/{name}"])
@@ -109,6 +111,12 @@ def _shape(parameter: Tensor) -> torch.Size:
     return getattr(parameter, "ds_shape", parameter.shape)
 
 
+def _moments(engine, parameter: Tensor) -> tuple[str, ...]:
+    """What the optimizer keeps for a parameter: Muon the first moment alone."""
+    by_muon = any(parameter is one for group in _adam(engine).param_groups if group.get("muon") for one in group["params"])
+    return MOMENTS[:1] if by_muon else MOMENTS
+
+
 def _adam(engine) -> torch.optim.AdamW:
     return engine.optimizer.optimizer if engine.zero_optimization() else engine.optimizer
 
@@ -147,7 +155,7 @@ def _step_device(inner: torch.optim.AdamW, parameter: Tensor) -> torch.device:
 def _check(engine, tensors: dict[str, Tensor], source: str) -> None:
     expected = {"step": (1,)}
     for name, parameter in trained(engine):
-        keys = (*MOMENTS, "master") if parameter.dtype != torch.float32 else MOMENTS
+        keys = _moments(engine, parameter) + (() if parameter.dtype == torch.float32 else ("master",))
         expected |= {f"{key}/{name}": tuple(_shape(parameter)) for key in keys}
     problems = [f"{name}: missing" for name in expected if name not in tensors]
     problems += [f"{name}: not a trained parameter of this model" for name in tensors if name not in expected]
