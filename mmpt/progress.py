@@ -4,9 +4,12 @@ import sys
 import time
 from datetime import timedelta
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column
+from rich.text import Text
 
+COUNTED = 1_000_000
+"""A total above it is of bytes, and told in percent."""
 LOG_SECONDS = 20.0
 """Where nobody watches a terminal, a task is told of so often."""
 
@@ -18,13 +21,27 @@ def progress_bars() -> Progress:
     return Progress(
         TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
         BarColumn(bar_width=12, table_column=Column(min_width=12)),
-        MofNCompleteColumn(table_column=Column(min_width=9, no_wrap=True, justify="right")),
+        AmountColumn(table_column=Column(min_width=9, no_wrap=True, justify="right")),
         TimeElapsedColumn(table_column=Column(min_width=7, no_wrap=True)),
         TextColumn("left", table_column=Column(min_width=4, no_wrap=True)),
         TimeRemainingColumn(table_column=Column(min_width=7, no_wrap=True)),
         expand=True,
         refresh_per_second=2,  # drawing costs CPU time that the work beside it needs
     )
+
+
+class AmountColumn(ProgressColumn):
+    """How much is done."""
+
+    def render(self, task: Task) -> Text:
+        return Text(amount(task, "/"), style="progress.download")
+
+
+def amount(task: Task, of: str) -> str:
+    """`3/10`, or in percent where the total is of bytes."""
+    if task.total is None:
+        return f"{task.completed:.0f}"
+    return f"{task.percentage:.0f} %" if task.total > COUNTED else f"{task.completed:.0f}{of}{task.total:.0f}"
 
 
 class LoggedProgress(Progress):
@@ -57,11 +74,10 @@ class LoggedProgress(Progress):
     def _tell(self, task: TaskID) -> None:
         self._told[task] = time.monotonic()
         found = self._tasks[task]
-        amount = f"{found.completed:.0f}" if found.total is None else f"{found.completed:.0f} of {found.total:.0f}"
         times = "" if not found.completed else f", {_clock(found.elapsed)}"
         if found.completed and not found.finished and found.time_remaining is not None:
             times += f", {_clock(found.time_remaining)} left"
-        print(f"{found.description}: {amount}{times}", flush=True)
+        print(f"{found.description}: {amount(found, ' of ')}{times}", flush=True)
 
 
 def _clock(seconds: float | None) -> str:

@@ -1,4 +1,4 @@
-"""From nothing to a model that reads and writes text, speech and pictures: python recipes/quickstart.py [CONFIG] [key=value ...]
+"""From nothing to a model that reads and writes text, speech and pictures: python recipes/quickstart.py [CONFIG] [KEY=VALUE ...]
 
 Builds shards, trains a speech and an image tokenizer, turns the shards into tokens, pretrains and finetunes a decoder LLM on
 two DeepSpeed ranks, evaluates it on held-out data and writes `report.html` and `metrics.json` into the run folder. Stages that
@@ -23,7 +23,7 @@ from mmpt.data.engine.run import RunConfig
 from mmpt.pipeline import Child, Pipeline, run_children
 from mmpt.progress import progress_bars
 from mmpt.scripts import main_guard
-from mmpt.storage import write_bytes, write_json
+from mmpt.storage import read_json, write_bytes, write_json
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -79,6 +79,7 @@ def main() -> None:
     run = config.run
     pipeline = Pipeline(run)
     settings = config.model_dump(mode="json")
+    print(announcement(arguments.config, pipeline), flush=True)
     try:
         with progress_bars() as progress:
             arranged = [[settings[name][key] for key in ("arrangements", "documents")] for name in ("pretrain", "finetune")]
@@ -101,6 +102,20 @@ def main() -> None:
         print(f"interrupted; the same command goes on where it was ({run})", file=sys.stderr)
         sys.exit(130)
     finish(config, pipeline)
+
+
+def announcement(config: Path, pipeline: Pipeline) -> str:
+    """What this will take, from the figures of the last measured run of this configuration."""
+    found = ROOT / "recipes" / "results" / f"{config.stem}.json"
+    known = read_json(found) if found.exists() else {"figures": []}
+    figures = {figure["name"]: figure["value"] for figure in known["figures"]}
+    took = ""
+    if "seconds" in figures:
+        took = f"; it took {figures['seconds'] / 60:.0f} minutes and {figures['peak_rss_gib']:.0f} GiB on {known['device']}"
+    done = [name for name, record in pipeline.records.items() if record.get("done")]
+    begun = f"\ndone before: {', '.join(done)}" if done else ""
+    stop = "Stop it whenever you like: the same command goes on."
+    return f"Six stages{took}. {stop}{begun}\n{pipeline.folder / 'report.html'} at the end"
 
 
 def interrupt(*_: object) -> None:
@@ -147,6 +162,7 @@ def make_tokens(config: QuickstartConfig, progress: Progress) -> None:
     from mmpt.data.to_tokens import ToTokensConfig, write_tokens
 
     torch.set_num_threads(1)  # utterances and pictures are small: more threads only wait for each other
+    processes = RunConfig(processes=os.cpu_count())
     for name, stage in (("pretrain", config.pretrain), ("finetune", config.finetune)):
         settings = ToTokensConfig(
             text=str(config.run / "text_tokenizer"),
@@ -155,7 +171,7 @@ def make_tokens(config: QuickstartConfig, progress: Progress) -> None:
             arrangements=stage.arrangements,
             documents=stage.documents,
         )
-        write_tokens(settings, [config.run / "shards" / "train"], config.run / "tokens" / name, progress, f"tokens: {name}")
+        write_tokens(settings, [config.run / "shards" / "train"], config.run / "tokens" / name, progress, f"tokens: {name}", processes)
 
 
 def train_model(config: QuickstartConfig, progress: Progress, name: Literal["pretrain", "finetune"]) -> None:
@@ -196,8 +212,6 @@ def evaluate(config: QuickstartConfig, progress: Progress) -> None:
 def finish(config: QuickstartConfig, pipeline: Pipeline) -> None:
     """`metrics.json` and `report.html` from what the stages left; `checkpoints` for `mmpt generate RUN`."""
     from mmpt.evaluation.report import write_report
-    from mmpt.storage import read_json
-
     figures = read_json(config.run / "evaluation" / "figures.json")
     metrics = {"seconds": pipeline.seconds, "peak_rss_gib": pipeline.peak_rss_gib, **figures}
     metrics["stages"] = {name: record["seconds"] for name, record in pipeline.records.items()}
