@@ -62,7 +62,7 @@ def train(config: FinetuneConfig, ranks: World) -> int:
     rank, readers = ranks.reader
     loader = open_loader(config, sources, rank=rank, world_size=readers, state=state["loader"], inputs=inputs)
     if ranks.rank == 0:
-        print(f"from step {state['step']}, data: {loader.describe()}", flush=True)
+        print(f"from step {state['step']}; {loader.summary()}", flush=True)
 
     with (
         watched(ranks, config.stall_timeout) as ranks,

@@ -171,7 +171,9 @@ def make_tokens(config: QuickstartConfig, progress: Progress) -> None:
             arrangements=stage.arrangements,
             documents=stage.documents,
         )
-        write_tokens(settings, [config.run / "shards" / "train"], config.run / "tokens" / name, progress, f"tokens: {name}", processes)
+        write_tokens(
+            settings, [config.run / "shards" / "train"], config.run / "tokens" / name, progress, f"tokens: {name}", processes
+        )
 
 
 def train_model(config: QuickstartConfig, progress: Progress, name: Literal["pretrain", "finetune"]) -> None:
@@ -212,6 +214,7 @@ def evaluate(config: QuickstartConfig, progress: Progress) -> None:
 def finish(config: QuickstartConfig, pipeline: Pipeline) -> None:
     """`metrics.json` and `report.html` from what the stages left; `checkpoints` for `mmpt generate RUN`."""
     from mmpt.evaluation.report import write_report
+
     figures = read_json(config.run / "evaluation" / "figures.json")
     metrics = {"seconds": pipeline.seconds, "peak_rss_gib": pipeline.peak_rss_gib, **figures}
     metrics["stages"] = {name: record["seconds"] for name, record in pipeline.records.items()}

@@ -11,7 +11,8 @@ _TYPES = {"text": Text, "image": Image, "speech": Speech}
 
 
 class Arrangement(Schema):
-    """One training sequence made from a document: its first part of each modality in `order`.
+    """One training sequence made from a document: its first part of each modality in `order`; a modality named again takes the
+    next part of its kind, so no part is used twice.
 
     `prompt` is text put in front, read but never learned; `weights` scale the loss of each part (1 by default). `alternate`:
     (text, speech), so many tokens of text and then so many codes of speech in turn, where `order` ends with text and speech; what
@@ -33,11 +34,12 @@ class Arrangement(Schema):
 
 
 def arrange(document: Document, arrangement: Arrangement) -> list[tuple[Part, float]] | None:
-    """(part, loss weight) in the arrangement's order, or None where the document has no part of a modality asked for."""
+    """(part, loss weight) in the arrangement's order, or None where the document has too few parts of a modality asked for."""
+    left = {name: iter([part for part in document.parts if isinstance(part, kind)]) for name, kind in _TYPES.items()}
     chosen: list[tuple[Part, float]] = [(Text(arrangement.prompt), 0.0)] if arrangement.prompt else []
     weights = arrangement.weights or (1.0,) * len(arrangement.order)
     for modality, weight in zip(arrangement.order, weights, strict=True):
-        part = next((part for part in document.parts if isinstance(part, _TYPES[modality])), None)
+        part = next(left[modality], None)
         if part is None:
             return None
         chosen.append((part, part.weight * weight))

@@ -55,7 +55,7 @@ class LoadingConfig(Schema):
     cache: Path | None = None
     cache_bytes: int = pydantic.Field(default=MAX_BYTES, ge=1)
     max_images: int | None = pydantic.Field(default=None, ge=1)
-    long_documents: LongDocuments = "drop"
+    long_documents: LongDocuments = "split"
     workers: int = pydantic.Field(default=1, ge=0)
     timeout: float | None = pydantic.Field(default=300.0, gt=0)
     max_lost: float = pydantic.Field(default=0.01, ge=0, le=1)

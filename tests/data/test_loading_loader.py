@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 
 from mmpt.data.loading.loader import Loader
 from mmpt.data.loading.packing import PackedBatch
+from mmpt.data.loading.plan import split_parts
 from mmpt.data.shards.read import TokenShards
 from mmpt.data.shards.tokens import Medium, TokenDocument
 from mmpt.data.shards.write import TokenShardWriter
 from mmpt.errors import ConfigError, DataError, VocabularyError
-from mmpt.vocabulary import Vocabulary
+from mmpt.vocabulary import MODALITIES, Vocabulary
 
 VOCABULARY = Vocabulary(300, "test", image_codes=512, codes_per_image=16, speech_codes=256, speech_rate=12.5)
 SETTINGS = {"pack_tokens": 256, "packs_per_step": 12, "seed": 3}
@@ -126,13 +127,16 @@ def test_tokens_and_weights_are_those_of_the_documents(sources):
 
 def test_figures_are_those_of_the_packs(tmp_path):
     source = write(tmp_path, "long", 400, high=300)
-    loader = Loader([source], pack_tokens=256, packs_per_step=1, seed=0, epochs=1)
+    loader = Loader([source], pack_tokens=256, packs_per_step=1, seed=0, epochs=1, long_documents="drop")
     figures = loader.describe()
     lengths = [batch.input_ids.shape[1] for step in loader for batch in step]
     fitting = source.lengths[source.lengths <= 256]
     assert figures["packs"] == figures["steps"] == len(lengths)
     assert figures["tokens"] == sum(lengths) == fitting.sum()
     assert figures["dropped_documents"] == 400 - len(fitting) > 0 and figures["documents"] == len(fitting)
+    left_out = source.lengths.sum() - fitting.sum()
+    assert figures["tokens_left_out"] == left_out and figures["share_left_out"] == left_out / source.lengths.sum()
+    assert f"left out: {left_out / source.lengths.sum():.2%} of the tokens" in loader.summary()
     assert figures["fill"] == pytest.approx(sum(lengths) / len(lengths) / 256)
     short = Loader([write(tmp_path, "short", 3000)], pack_tokens=1024, packs_per_step=1, seed=0)
     assert short.describe()["fill"] >= 0.97
@@ -179,7 +183,7 @@ def test_what_cannot_be_loaded_is_refused(sources, tmp_path):
     with pytest.raises(ConfigError, match="no source"):
         Loader([], **SETTINGS)
     with pytest.raises(DataError, match="no document fits a pack of 10 tokens: 321 of 321 dropped"):
-        next(iter(Loader(sources, pack_tokens=10, packs_per_step=1, seed=0)))
+        next(iter(Loader(sources, pack_tokens=10, packs_per_step=1, seed=0, long_documents="drop")))
     other = write(tmp_path, "other", 3, vocabulary=dataclasses.replace(VOCABULARY, text_size=301))
     with pytest.raises(VocabularyError, match="text_size: 300 in .*first, 301 in .*other"):
         Loader([sources[0], other], **SETTINGS)
@@ -266,7 +270,7 @@ def test_only_the_indices_of_the_block_are_read(tmp_path, monkeypatch):
     assert len(set(read)) == 1
 
 
-def test_long_documents_are_split_between_their_parts(tmp_path):
+def test_long_documents_are_split_and_pictures_and_utterances_stay_whole(tmp_path):
     def block(kind: str, count: int) -> list[int]:
         first = {"image": VOCABULARY.image_offset, "speech": VOCABULARY.speech_offset}[kind]
         codes = [first + n for n in range(count)]
@@ -280,6 +284,7 @@ def test_long_documents_are_split_between_their_parts(tmp_path):
         writer.write(TokenDocument("short", "test", np.array([begin, 1, end])))
     source = TokenShards(tmp_path / "set")
     assert source.index(0).part_lengths.tolist() == [11, 18, 10, 52, 6, 3]
+    assert [MODALITIES[kind] for kind in source.index(0).part_kinds] == ["text", "image", "text", "speech", "text", "text"]
 
     def pieces(pack_tokens: int, **changes) -> tuple[list, int]:
         loader = Loader([source], pack_tokens=pack_tokens, packs_per_step=1, seed=0, epochs=1, **changes)
@@ -291,12 +296,70 @@ def test_long_documents_are_split_between_their_parts(tmp_path):
             found += [(name, batch.input_ids[0, a:b].tolist()) for name, a, b in spans]
         return sorted(found), dropped
 
-    assert pieces(60) == ([("short", [begin, 1, end])], 1)
-    split = pieces(60, long_documents="split")
-    assert split == ([("long#0", ids[:39]), ("long#39", ids[39:]), ("short", [begin, 1, end])], 0)
-    # A part that fits nowhere is dropped and counted; what is before and after it stays whole.
-    assert pieces(40, long_documents="split") == ([("long#0", ids[:39]), ("long#91", ids[91:]), ("short", [begin, 1, end])], 1)
-    assert pieces(100, long_documents="split")[0][0] == ("long", ids)
+    short = ("short", [begin, 1, end])
+    assert pieces(60, long_documents="drop") == ([short], 1)
+    # The second piece begins with the last token of the first, so that its own first token is predicted too.
+    assert pieces(60) == ([("long#0", ids[:39]), ("long#38", ids[38:]), short], 0)
+    # An utterance that fits nowhere is dropped and counted; what is before and after it stays whole.
+    assert pieces(40) == ([("long#0", ids[:39]), ("long#91", ids[91:]), short], 1)
+    # Text is cut at any token: 11 + 18 + 1, then the other 9 behind the one before them.
+    assert pieces(30)[0] == [("long#0", ids[:30]), ("long#29", ids[29:39]), ("long#91", ids[91:]), short]
+    assert pieces(100)[0][0] == ("long", ids)
+
+
+parts_of_documents = st.lists(st.tuples(st.integers(1, 40), st.booleans()), min_size=1, max_size=8)
+
+
+@given(parts_of_documents, st.integers(2, 25))
+def test_each_token_is_predicted_once_but_those_of_media_that_fit_nowhere(parts, budget):
+    sizes, text = [size for size, _ in parts], [cuttable for _, cuttable in parts]
+    spans = split_parts(sizes, text, budget)
+    owner = [place for place, size in enumerate(sizes) for _ in range(size)]
+    too_long = {place for place, size in enumerate(sizes) if size > budget and not text[place]}
+    predicted = [token for start, end in spans for token in range(start + 1, end)]
+    entering = [token for token in range(len(owner)) if owner[token] not in too_long]
+    # Nothing comes before the first token of the document, nor before that behind what was left out.
+    first = [token for token in entering if token == 0 or owner[token - 1] in too_long]
+    whole = {start for start, _ in spans}  # a picture as large as a pack leaves no room for the token before it
+    assert all(end - start <= budget for start, end in spans)
+    assert len(predicted) == len(set(predicted)) and not set(predicted) & set(first)
+    missing = set(entering) - set(predicted) - set(first)
+    assert all(token in whole and sizes[owner[token]] == budget and not text[owner[token]] for token in missing)
+    assert {token for start, end in spans for token in range(start, end)} == set(entering)
+    for place, size in enumerate(sizes):
+        if not text[place] and place not in too_long:
+            start = sum(sizes[:place])
+            assert any(a <= start and start + size <= b for a, b in spans)
+
+
+def test_of_long_texts_every_token_is_trained_on(tmp_path):
+    """20 of 500 and 20 of 20,000 tokens: all of them are targets, but the first of each document."""
+    with TokenShardWriter(tmp_path / "set", vocabulary=VOCABULARY, built={}) as writer:
+        for number in range(40):
+            length = 500 if number % 2 else 20_000
+            writer.write(TokenDocument(str(number), "test", (np.arange(length) * 7 + number) % VOCABULARY.text_size))
+    loader = Loader([TokenShards(tmp_path / "set")], pack_tokens=8192, packs_per_step=1, seed=0, epochs=1)
+    targets = sum(int((batch.targets >= 0).sum()) for step in loader for batch in step)
+    assert targets == 20 * 499 + 20 * 19_999
+    assert loader.describe()["tokens_left_out"] == 0
+
+
+@pytest.mark.parametrize("features", [False, True])
+def test_a_pack_holds_at_most_so_many_pictures_be_they_codes_or_features(tmp_path, features):
+    ids, media = [], []
+    for place in range(5):
+        if features:
+            media.append(Medium("image", "png", b"x", len(ids) + 1, 2))
+            ids += VOCABULARY.encode_features("image", 2)
+        else:
+            ids += VOCABULARY.encode_image(np.arange(VOCABULARY.codes_per_image))
+        ids.append(place)
+    with TokenShardWriter(tmp_path / "set", vocabulary=VOCABULARY, built={}) as writer:
+        for number in range(12):
+            writer.write(TokenDocument(str(number), "test", np.array(ids), None, tuple(media)))
+    loader = Loader([TokenShards(tmp_path / "set")], pack_tokens=4096, packs_per_step=1, seed=0, epochs=1, max_images=10)
+    opening = VOCABULARY.special("<|image|>")
+    assert [int((batch.input_ids == opening).sum()) for step in loader for batch in step] == [10] * 6
 
 
 def test_a_pack_holds_no_more_pictures_than_allowed(tmp_path):
@@ -316,7 +379,7 @@ def test_a_pack_holds_no_more_pictures_than_allowed(tmp_path):
             names += batch.document_ids
         assert max(counts) == limit and len(set(names)) == 200
     with pytest.raises(DataError, match="no document fits"):
-        only = Loader([source], pack_tokens=1, packs_per_step=1, seed=0, max_images=1)
+        only = Loader([source], pack_tokens=1, packs_per_step=1, seed=0, max_images=1, long_documents="drop")
         next(iter(only))
 
 

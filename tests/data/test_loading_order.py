@@ -49,6 +49,23 @@ def test_each_document_comes_as_often_as_its_weight_says(sources, seed, epoch, b
             assert abs((block[:, 0] == source).sum() - len(own) / len(blocks)) < 1
 
 
+@pytest.mark.parametrize("weight", [0.3, 1.3])
+def test_of_a_part_of_a_pass_each_shard_gives_its_share(weight):
+    sizes = np.array([50, 10, 200, 40, 1])
+    for epoch in range(5):
+        order = np.concatenate(epoch_order([sizes], [weight], 3, epoch, 70))
+        for shard, size in enumerate(sizes.tolist()):
+            assert abs((order[:, 1] == shard).sum() - weight * size) <= 1.5
+
+
+def test_every_document_gets_its_turn_over_many_epochs():
+    seen = np.zeros(60)
+    for epoch in range(200):
+        order = np.concatenate(epoch_order([np.array([10, 50])], [0.3], 0, epoch))
+        seen[np.where(order[:, 1] == 0, order[:, 2], 10 + order[:, 2])] += 1
+    assert seen.sum() == 200 * 18 and abs(seen - 60).max() < 30
+
+
 def test_epochs_and_seeds_give_unlike_orders_and_halves():
     orders = [np.concatenate(epoch_order([np.array([400])], [0.5], *key)) for key in ((0, 0), (0, 1), (1, 0))]
     for one, other in ((0, 1), (0, 2), (1, 2)):

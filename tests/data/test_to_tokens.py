@@ -84,6 +84,15 @@ def test_arrange_takes_the_first_of_each_kind():
     assert arrange(document, Arrangement(order=("text", "speech"))) is None
 
 
+def test_arrange_uses_no_part_twice():
+    """A spoken question, its answer in writing and in speech: what is learned is the answer, never the question again."""
+    question, answer = (Speech(b"x", "wav", 16000, 1.0, text) for text in ("question", "answer"))
+    document = Document("dialogue", "test", (question, Text("answer"), answer))
+    arrangement = Arrangement(order=("speech", "text", "speech"), weights=(0, 1, 1))
+    assert [part for part, _ in arrange(document, arrangement)] == [question, Text("answer"), answer]
+    assert arrange(document, Arrangement(order=("speech", "text", "speech", "speech"))) is None
+
+
 def test_weights_must_fit_the_order():
     with pytest.raises(ValidationError, match="1 weights for 2 parts"):
         Arrangement(order=("text", "image"), weights=(1.0,))

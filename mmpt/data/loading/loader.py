@@ -52,12 +52,12 @@ class Loader:
     is filled from the next one. An epoch is planned in blocks of about `block_documents`, when they are reached.
 
     `mixture` holds a weight for each source (see `epoch_documents`), None: each once an epoch; `loss` a factor on the loss
-    weights of each source's documents. A pack holds whole documents of
-    at most `pack_tokens` tokens and, where it is given, `max_images` pictures; `long_documents` says whether longer ones are
-    dropped or split between their parts. `epochs` ends the iteration after the step that holds the last pack of so many
-    epochs; None: never. `workers` threads read ahead (0: none), and where nothing comes for `timeout` seconds the loop ends
-    with an error. `read_medium` makes of each medium of a document what its encoder takes; without it the slots of media stay
-    empty. `state` is what `state_dict` returned, on any number of ranks.
+    weights of each source's documents. A pack holds documents of at most `pack_tokens` tokens and, where it is given, at most
+    `max_images` pictures, as codes or as features; longer documents are split, text at any token, pictures and utterances whole
+    (`long_documents`), or dropped. `epochs` ends the iteration after the step that holds the last pack of so many epochs; None:
+    never. `workers` threads read ahead (0: none), and where nothing comes for `timeout` seconds the loop ends with an error.
+    `read_medium` makes of each medium of a document what its encoder takes; without it the slots of media stay empty. `state` is
+    what `state_dict` returned, on any number of ranks.
 
     A document that cannot be read is left out and listed in `lost`; more than a share of `max_lost` of them ends the loop. A
     pack of which nothing is left becomes one weightless `<|end|>`, so that all ranks stay in step.
@@ -76,7 +76,7 @@ class Loader:
         packs_per_step: int,
         seed: int,
         max_images: int | None = None,
-        long_documents: LongDocuments = "drop",
+        long_documents: LongDocuments = "split",
         block_documents: int = BLOCK_DOCUMENTS,
         rank: int = 0,
         world_size: int = 1,
@@ -139,8 +139,9 @@ class Loader:
         return {"format": FORMAT, **vars(self._position), "settings": self._settings, "fingerprint": _fingerprint(self._settings)}
 
     def describe(self) -> dict[str, float]:
-        """Where the stream stands, and figures of the current block: documents, dropped_documents (pieces of documents too),
-        packs, tokens, steps, and fill (mean tokens / pack_tokens)."""
+        """Where the stream stands, and figures of the current block: documents, dropped_documents (pieces and parts of documents
+        too), packs, tokens, tokens_left_out (of the documents, in no pack) and their share, steps, and fill (mean tokens /
+        pack_tokens)."""
         plan = self._plan(self._position.epoch, self._position.block)
         return {
             "epoch": self._position.epoch,
@@ -150,9 +151,22 @@ class Loader:
             "dropped_documents": plan.dropped,
             "packs": len(plan.packs),
             "tokens": plan.tokens,
+            "tokens_left_out": plan.left_out,
+            "share_left_out": plan.left_out / max(1, plan.there),
             "steps": len(plan.packs) / self._settings["packs_per_step"],
             "fill": plan.tokens / max(1, len(plan.packs) * self._settings["pack_tokens"]),
         }
+
+    def summary(self) -> str:
+        """`describe` as a sentence, for whoever starts a training."""
+        found, budget = self.describe(), self._settings["pack_tokens"]
+        block = f" (block {found['block'] + 1} of {found['blocks']})" if found["blocks"] > 1 else ""
+        tokens, left_out, dropped = (found[name] for name in ("tokens", "tokens_left_out", "dropped_documents"))
+        return (
+            f"data: {found['documents']:,} documents or pieces of them, {tokens:,} tokens, in {found['packs']:,} packs of at "
+            f"most {budget:,} tokens ({found['fill']:.1%} full), {found['steps']:,.1f} steps{block}; left out: "
+            f"{found['share_left_out']:.2%} of the tokens ({left_out:,}, in {dropped:,} documents or parts that fit no pack)"
+        )
 
     def _make_plan(self, epoch: int, block: int) -> BlockPlan:
         settings = self._settings

@@ -19,8 +19,8 @@ BLOCK_DOCUMENTS = 1 << 18
 def epoch_documents(shards: list[np.ndarray], weights: list[float]) -> list[int]:
     """Documents that each source gives to an epoch. `shards[s]` are the documents in each shard of source s.
 
-    `weights[s]` says how many times source s is passed over: 1.0 once; 2.5 twice, and a half of it, drawn anew each epoch,
-    a third time; 0 never. Raises `ConfigError` where the weights do not fit the sources.
+    `weights[s]` says how many times source s is passed over: 1.0 once; 2.5 twice, and a half of each of its shards, drawn anew
+    each epoch, a third time; 0 never. Raises `ConfigError` where the weights do not fit the sources.
     """
     if len(weights) != len(shards):
         raise ConfigError(f"mixture: {len(weights)} weights for {len(shards)} sources")
@@ -45,23 +45,25 @@ def block_order(shards: list[np.ndarray], documents: list[int], seed: int, epoch
     parts = [np.zeros((0, 3), dtype=np.int64)]
     for source, (sizes, count) in enumerate(zip(shards, documents, strict=True)):
         first, last = count * block // blocks, count * (block + 1) // blocks
-        parts += _stretch(sizes, source, first, last, seed, epoch)
+        parts += _stretch(sizes, source, count, first, last, seed, epoch)
     rows = np.concatenate(parts)
     return rows[_permutation((seed, epoch, 0, block), len(rows))]
 
 
-def _stretch(sizes: np.ndarray, source: int, first: int, last: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """Rows `first` … `last` of a source's passes in an epoch: shards in random order, the documents of each in random order."""
+def _stretch(sizes: np.ndarray, source: int, count: int, first: int, last: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """Rows `first` … `last` of the `count` of a source's passes in an epoch: shards in random order, the documents of each in
+    random order. Of a pass that is not whole, each shard gives its share."""
     found, size = [], int(np.sum(sizes))
     while first < last:
         turn, start = divmod(first, size)
-        stop = min(size, start + last - first)
-        order, ends = _shard_order(tuple(np.asarray(sizes).tolist()), (seed, epoch, 1, source, turn))
+        taken = min(size, count - turn * size)
+        stop = min(taken, start + last - first)
+        order, ends = _shard_order(tuple(np.asarray(sizes).tolist()), taken, (seed, epoch, 1, source, turn))
         at = int(np.searchsorted(ends, start, side="right"))
         while start < stop:
-            shard, end = int(order[at]), int(ends[at])
-            begin = end - int(sizes[shard])
-            numbers = _permutation((seed, epoch, 2, source, turn, shard), int(sizes[shard]))[start - begin : stop - begin]
+            shard, end, begin = int(order[at]), int(ends[at]), int(ends[at - 1]) if at else 0
+            own = _permutation((seed, epoch, 2, source, turn, shard), int(sizes[shard]))
+            numbers = own[start - begin : min(stop, end) - begin]
             found.append(np.stack([np.full(len(numbers), source), np.full(len(numbers), shard), numbers], axis=1))
             first += len(numbers)
             start, at = end, at + 1
@@ -69,10 +71,16 @@ def _stretch(sizes: np.ndarray, source: int, first: int, last: int, seed: int, e
 
 
 @lru_cache(maxsize=8)
-def _shard_order(sizes: tuple[int, ...], key: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """(shards in random order, documents up to the end of each in that order)."""
+def _shard_order(sizes: tuple[int, ...], taken: int, key: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """(shards in random order, how many of `taken` documents come up to the end of each in that order).
+
+    Each shard gives its share of them; what rounding leaves over falls where the random order has it.
+    """
     order = _permutation(key, len(sizes))
-    return order, np.cumsum(np.array(sizes, dtype=np.int64)[order])
+    ends = np.cumsum(np.array(sizes, dtype=np.int64)[order])
+    if taken < ends[-1]:
+        ends = np.array([end * taken // int(ends[-1]) for end in ends.tolist()])  # Python's integers do not overflow
+    return order, ends
 
 
 def _permutation(key: tuple[int, ...], size: int) -> np.ndarray:

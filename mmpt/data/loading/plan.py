@@ -1,7 +1,7 @@
 """The plan of one block: its documents in order, cut into pieces that fit, and the packs made of the pieces."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -10,85 +10,105 @@ from mmpt.data.shards.index import Index
 from mmpt.data.shards.read import TokenShards
 from mmpt.vocabulary import MODALITIES
 
-LongDocuments = Literal["drop", "split"]
-"""What becomes of a document over the budget of a pack: left out, or cut between its parts."""
+LongDocuments = Literal["split", "drop"]
+"""What becomes of a document over the budget of a pack: cut into pieces, or left out."""
+_IMAGE, _TEXT = MODALITIES.index("image"), MODALITIES.index("text")
 
 
 @dataclass(frozen=True)
 class BlockPlan:
     """`rows` int64 [documents, 3] (source, shard, number); `pieces` int64 [pieces, 3] (row, first token, one past the last);
-    `packs`: the pieces of each; `tokens` in all packs; `dropped` pieces and documents that fit in none."""
+    `packs`: the pieces of each; `tokens` in all packs; `there`: tokens of all documents; `left_out`: those of them that are in no
+    pack; `dropped` pieces, documents and parts that fit in none."""
 
     rows: np.ndarray
     pieces: np.ndarray
     packs: list[np.ndarray]
     tokens: int
+    there: int
+    left_out: int
     dropped: int
+
+
+class _Lengths(NamedTuple):
+    """Of a block's documents: `tokens` and `images`, as codes or as features, int64 [documents]; `indices` of their shards."""
+
+    tokens: np.ndarray
+    images: np.ndarray
+    indices: dict[tuple[int, int], Index]
 
 
 def plan_block(
     sources: list[TokenShards], rows: np.ndarray, pack_tokens: int, window: int, max_images: int | None, long: LongDocuments
 ) -> BlockPlan:
     """Plan the documents `rows` of a block from the indices of their shards; nothing else is read."""
-    lengths, images, indices = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64), {}
+    lengths = _lengths(sources, rows)
+    pieces, images, lost, dropped = _pieces(rows, lengths, pack_tokens, long)
+    sizes = pieces[:, 2] - pieces[:, 1]
+    packs, unfit = plan_packs(sizes, pack_tokens, window, images, max_images)
+    tokens = int(sizes.sum() - sizes[unfit].sum())
+    return BlockPlan(rows, pieces, packs, tokens, int(lengths.tokens.sum()), lost + int(sizes[unfit].sum()), dropped + len(unfit))
+
+
+def _lengths(sources: list[TokenShards], rows: np.ndarray) -> _Lengths:
+    tokens, images, indices = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64), {}
     if len(rows):
         pairs, inverse = np.unique(rows[:, :2], axis=0, return_inverse=True)
         order = np.argsort(inverse.ravel(), kind="stable")
         edges = np.searchsorted(inverse.ravel()[order], np.arange(len(pairs) + 1))
         for (source, shard), start, end in zip(pairs.tolist(), edges[:-1].tolist(), edges[1:].tolist(), strict=True):
             index = indices[source, shard] = sources[source].index(shard)
-            counts = index.counts[rows[order[start:end], 2]].astype(np.int64)
-            lengths[order[start:end]] = counts.sum(axis=1)
-            in_pictures = counts[:, MODALITIES.index("image")]
-            images[order[start:end]] = -(-in_pictures // max(1, sources[source].vocabulary.codes_per_image))
-    pieces, piece_images, dropped = _pieces(rows, lengths, images, indices, pack_tokens, long)
-    sizes = pieces[:, 2] - pieces[:, 1]
-    packs, left_out = plan_packs(sizes, pack_tokens, window, piece_images, max_images)
-    return BlockPlan(rows, pieces, packs, int(sizes.sum() - sizes[left_out].sum()), dropped + len(left_out))
+            numbers = rows[order[start:end], 2]
+            tokens[order[start:end]] = index.counts[numbers].sum(axis=1, dtype=np.int64)
+            before = np.concatenate([[0], np.cumsum(index.part_kinds == _IMAGE)])
+            images[order[start:end]] = before[index.part_starts[numbers + 1]] - before[index.part_starts[numbers]]
+    return _Lengths(tokens, images, indices)
 
 
-def _pieces(
-    rows: np.ndarray,
-    lengths: np.ndarray,
-    images: np.ndarray,
-    indices: dict[tuple[int, int], Index],
-    budget: int,
-    long: LongDocuments,
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """(pieces, pictures in each, parts dropped for their length). A piece is a whole document, or a run of its parts."""
-    pieces = np.stack([np.arange(len(rows)), np.zeros(len(rows), np.int64), lengths], axis=1)
-    too_long = np.flatnonzero(lengths > budget)
+def _pieces(rows: np.ndarray, lengths: _Lengths, budget: int, long: LongDocuments) -> tuple[np.ndarray, np.ndarray, int, int]:
+    """(pieces, pictures in each, tokens in none of them, parts dropped). A piece is a whole document, or a stretch of one."""
+    pieces = np.stack([np.arange(len(rows)), np.zeros(len(rows), np.int64), lengths.tokens], axis=1)
+    too_long = np.flatnonzero(lengths.tokens > budget)
     if long == "drop" or not len(too_long):
-        return pieces, images, 0
-    found, counts, at, dropped = [], [], 0, 0
+        return pieces, lengths.images, 0, 0
+    found, images, at, lost, dropped = [], [], 0, 0, 0
     for row in too_long.tolist():
-        found.append(pieces[at:row])
-        counts.append(images[at:row])
         source, shard, number = rows[row].tolist()
-        index = indices[source, shard]
-        parts = index.part_lengths[index.part_starts[number] : index.part_starts[number + 1]].tolist()
-        runs, lost = split_parts(parts, budget)
-        found.append(np.array([(row, start, end) for start, end in runs], dtype=np.int64).reshape(-1, 3))
-        # Which part is a picture is not in the index: pictures are counted as if spread evenly over the document.
-        counts.append(np.array([-(-int(images[row]) * (end - start) // int(lengths[row])) for start, end in runs], np.int64))
-        dropped += lost
+        index = lengths.indices[source, shard]
+        parts = slice(index.part_starts[number], index.part_starts[number + 1])
+        sizes, kinds = index.part_lengths[parts].astype(np.int64), index.part_kinds[parts]
+        stretches = split_parts(sizes.tolist(), (kinds == _TEXT).tolist(), budget)
+        whole = sizes[(kinds != _TEXT) & (sizes > budget)]
+        lost, dropped = lost + int(whole.sum()), dropped + len(whole)
+        starts = np.cumsum(sizes) - sizes
+        pictures = starts[kinds == _IMAGE]
+        found += [pieces[at:row], np.array([(row, start, end) for start, end in stretches], np.int64).reshape(-1, 3)]
+        inside = [int(((pictures >= start) & (pictures < end)).sum()) for start, end in stretches]
+        images += [lengths.images[at:row], np.array(inside, np.int64)]
         at = row + 1
-    return np.concatenate([*found, pieces[at:]]), np.concatenate([*counts, images[at:]]), dropped
+    return np.concatenate([*found, pieces[at:]]), np.concatenate([*images, lengths.images[at:]]), lost, dropped
 
 
-def split_parts(parts: list[int], budget: int) -> tuple[list[tuple[int, int]], int]:
-    """(token spans of runs of whole parts, each of at most `budget` tokens and as long as can be; parts over the budget).
+def split_parts(parts: list[int], cuttable: list[bool], budget: int) -> list[tuple[int, int]]:
+    """Token spans of at most `budget` tokens, as long as can be, over a document of `parts` tokens each.
 
-    A part over the budget is in no run, and ends the one before it.
+    Text (`cuttable`) is cut at any token, pictures and utterances stay whole, and one over the budget is in no span. Where a span
+    goes on from the one before it, it begins with that one's last token, so that each token is predicted once.
     """
-    runs, start, position, dropped = [], 0, 0, 0
-    for size in parts:
-        if size > budget or position + size - start > budget:
-            if position > start:
-                runs.append((start, position))
-            start = position
-        if size > budget:
-            dropped += 1
-            start = position + size
-        position += size
-    return ([*runs, (start, position)] if position > start else runs), dropped
+    spans, covered, start, end = [], 0, 0, 0  # covered: up to where tokens are in a span, or in none for good
+    for size, text in zip(parts, cuttable, strict=True):
+        if not text and size > budget:
+            if end > covered:
+                spans.append((start, end))
+            covered = start = end = end + size
+            continue
+        if not text and end - start + size > budget:
+            if end > covered:
+                spans.append((start, end))
+            covered, start = end, end - 1 if size < budget else end
+        end += size
+        while end - start > budget:  # only text can have made it so long
+            spans.append((start, start + budget))
+            covered = start + budget
+            start = covered - 1 if budget > 1 else covered
+    return [*spans, (start, end)] if end > covered else spans

@@ -16,16 +16,18 @@ import safetensors.numpy
 from mmpt.data.shards.sample import END, decode_sample, sample_key
 from mmpt.errors import DataError
 
-FORMAT = "mmpt-index/2"
+FORMAT = "mmpt-index/3"
+WITHOUT_KINDS = "mmpt-index/2"
+"""Still read where no document has parts: sets of documents, not of tokens."""
 
 
 @dataclass(frozen=True, eq=False)
 class Index:
     """`offsets` int64 [n + 1]: sample i is the bytes offsets[i] … offsets[i + 1] of its tar. `checksums` uint32 [n]: CRC-32 of
     those bytes. `ids` uint64 [n]: `id_hash` of each document's id. `counts` int32 [n, columns]: parts by type, or tokens by
-    modality (see `mmpt.data.shards.manifest`). `part_starts` int64 [n + 1] and `part_lengths` int32 [parts], token sets only:
-    document i consists of parts of part_lengths[part_starts[i] : part_starts[i + 1]] tokens, so that a long one can be split
-    between parts before anything is read."""
+    modality (see `mmpt.data.shards.manifest`). `part_starts` int64 [n + 1], `part_lengths` int32 [parts] and `part_kinds` uint8
+    [parts], token sets only: document i consists of parts of part_lengths[part_starts[i] : part_starts[i + 1]] tokens, which are
+    text, a picture or an utterance (index into `MODALITIES`), so that a long one can be split before anything is read."""
 
     offsets: np.ndarray
     checksums: np.ndarray
@@ -33,6 +35,7 @@ class Index:
     counts: np.ndarray
     part_starts: np.ndarray
     part_lengths: np.ndarray
+    part_kinds: np.ndarray
 
     def __len__(self) -> int:
         return len(self.checksums)
@@ -65,6 +68,7 @@ _TYPES = {
     "counts": np.int32,
     "part_starts": np.int64,
     "part_lengths": np.int32,
+    "part_kinds": np.uint8,
 }
 
 
@@ -80,16 +84,21 @@ def decode_index(data: bytes, columns: int, name: str) -> Index:
         # The header is a length of eight bytes and as much JSON; safetensors' own reader of bytes leaves the metadata out.
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         found = header.get("__metadata__", {}).get("format")
-        if found != FORMAT:
+        if found not in (FORMAT, WITHOUT_KINDS):
             raise DataError(f"{name}: format is {found!r}, expected {FORMAT!r}")
         arrays = safetensors.numpy.load(data)
+        if found == WITHOUT_KINDS:
+            if len(arrays["part_lengths"]):
+                raise DataError(f"{name}: written before parts had kinds; encode these documents again (datasets/to_tokens.py)")
+            arrays["part_kinds"] = np.zeros(0, np.uint8)
         index = Index(**{field: arrays[field] for field in _TYPES})
     except (ValueError, AttributeError, KeyError, safetensors.SafetensorError) as problem:
         raise DataError(f"{name}: no index that can be read ({problem})") from None
     documents, parts = len(index.checksums), len(index.part_lengths)
     types = {field: getattr(index, field).dtype for field in _TYPES}
-    shapes = (index.offsets.shape, index.ids.shape, index.counts.shape, index.part_starts.shape, index.part_lengths.shape)
-    if types != _TYPES or shapes != ((documents + 1,), (documents,), (documents, columns), (documents + 1,), (parts,)):
+    arrays = (index.offsets, index.ids, index.counts, index.part_starts, index.part_lengths, index.part_kinds)
+    shapes = tuple(array.shape for array in arrays)
+    if types != _TYPES or shapes != ((documents + 1,), (documents,), (documents, columns), (documents + 1,), (parts,), (parts,)):
         raise DataError(f"{name}: arrays of {shapes} are no index of {columns} columns")
     if index.offsets[0] != 0 or (np.diff(index.offsets) <= 0).any() or (index.counts < 0).any():
         raise DataError(f"{name}: offsets must grow from 0 and counts must not be negative")

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from mmpt.data.shards.index import Index, id_hash
 from mmpt.data.shards.manifest import check_size, open_index, read_manifest
 from mmpt.data.shards.sample import decode_json, sample_key
@@ -98,8 +100,9 @@ def _check_sample(index: Index, shard: str, number: int, data: bytes, vocabulary
     counts = index.counts[number]
     if vocabulary is not None:
         document = from_members(members, vocabulary)
-        parts = index.part_lengths[index.part_starts[number] : index.part_starts[number + 1]]
-        check_counts(document, vocabulary, counts, parts)
+        parts = slice(index.part_starts[number], index.part_starts[number + 1])
+        table = np.stack([index.part_lengths[parts], index.part_kinds[parts]], axis=1)
+        check_counts(document, vocabulary, counts, table)
         return document.id
     document = from_record(decode_json(members.pop("json")), members)
     found = [sum(isinstance(part, kind) for part in document.parts) for kind in (Text, Image, Speech)]

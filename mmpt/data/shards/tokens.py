@@ -50,21 +50,26 @@ def id_type(vocabulary: Vocabulary) -> np.dtype:
     return np.dtype("<u2" if vocabulary.size <= 1 << 16 else "<u4")
 
 
-def part_lengths(ids: np.ndarray, vocabulary: Vocabulary) -> list[int]:
-    """Tokens of each part of a document: every picture and utterance with its two marks, and each run of text between them.
+def part_table(ids: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
+    """(tokens, kind) of each part of a document, int64 [parts, 2]: every picture and utterance with its two marks, be it codes or
+    slots of features, and each run of text between them. The kind is an index into `MODALITIES`.
 
     `<|begin|>` counts with the first part and `<|end|>` with the last.
     """
-    opening = np.isin(ids, [vocabulary.special("<|image|>"), vocabulary.special("<|speech|>")])
+    marks = {vocabulary.special(f"<|{kind}|>"): MODALITIES.index(kind) for kind in ("image", "speech")}
+    opening = np.isin(ids, list(marks))
     closing = np.isin(ids, [vocabulary.special("<|/image|>"), vocabulary.special("<|/speech|>")])
     first = int(ids[0] == vocabulary.special("<|begin|>"))
     last = len(ids) - int(ids[-1] == vocabulary.special("<|end|>"))
     edges = np.unique(np.concatenate([np.flatnonzero(opening), np.flatnonzero(closing) + 1]))
-    return np.diff([0, *edges[(edges > first) & (edges < last)], len(ids)]).tolist()
+    starts = np.array([0, *edges[(edges > first) & (edges < last)]], dtype=np.int64)
+    leading = np.where((starts == 0) & (len(ids) > first), first, starts)  # behind `<|begin|>`
+    kinds = [marks.get(one, MODALITIES.index("text")) for one in np.asarray(ids)[leading].tolist()]
+    return np.stack([np.diff([*starts, len(ids)]), kinds], axis=1).astype(np.int64)
 
 
-def to_members(document: TokenDocument, vocabulary: Vocabulary) -> tuple[dict[str, bytes], np.ndarray, list[int]]:
-    """(members of the sample, tokens by modality int64 [4], tokens of each part).
+def to_members(document: TokenDocument, vocabulary: Vocabulary) -> tuple[dict[str, bytes], np.ndarray, np.ndarray]:
+    """(members of the sample, tokens by modality int64 [4], `part_table`).
 
     Raises `DataError` on an empty or misshapen document and `VocabularyError` on an id out of range.
     """
@@ -89,7 +94,7 @@ def to_members(document: TokenDocument, vocabulary: Vocabulary) -> tuple[dict[st
         _check_weights(weights, len(ids))
         if (weights != 1.0).any():
             members["weights.npy"] = _npy(weights)
-    return members, counts, part_lengths(ids, vocabulary)
+    return members, counts, part_table(ids, vocabulary)
 
 
 def from_members(members: dict[str, bytes], vocabulary: Vocabulary) -> TokenDocument:
@@ -116,16 +121,16 @@ def from_members(members: dict[str, bytes], vocabulary: Vocabulary) -> TokenDocu
 
 
 def check_counts(document: TokenDocument, vocabulary: Vocabulary, counts: np.ndarray, parts: np.ndarray) -> None:
-    """Raise `DataError` where an id is out of range, or the tokens of each modality int [4] or of each part are not these."""
+    """Raise `DataError` where an id is out of range, or the tokens of each modality int [4] or the `part_table` are not these."""
     try:
         found = np.bincount(vocabulary.modality(document.ids), minlength=len(MODALITIES))
     except VocabularyError as problem:
         raise DataError(str(problem)) from None
     if not np.array_equal(found, counts):
         raise DataError(f"{found.tolist()} tokens of {', '.join(MODALITIES)}, the index says {counts.tolist()}")
-    found = part_lengths(document.ids, vocabulary)
-    if found != parts.tolist():
-        raise DataError(f"parts of {found} tokens, the index says {parts.tolist()}")
+    found = part_table(document.ids, vocabulary)
+    if not np.array_equal(found, parts):
+        raise DataError(f"parts of (tokens, kind) {found.tolist()}, the index says {parts.tolist()}")
 
 
 def _media(entries: object, members: dict[str, bytes]) -> tuple[Medium, ...]:

@@ -21,6 +21,9 @@ MAX_BYTES = 256 << 20
 MAX_DOCUMENTS = 10_000
 
 
+NO_PARTS = np.zeros((0, 2), np.int64)
+
+
 class _Writer:
     """Appends samples to numbered tars in a temporary folder; see `ShardWriter` for what a caller is promised."""
 
@@ -61,8 +64,8 @@ class _Writer:
         self._name = shard_name(*self._task, len(self._manifest["shards"]))
         self._offsets, self._checksums, self._ids, self._counts, self._parts = [0], [], [], [], []
 
-    def _append(self, document_id: str, members: dict[str, bytes], counts: np.ndarray | list[int], parts: list[int]) -> None:
-        """Append a sample; `parts` are the tokens of each part of a token document, empty for another."""
+    def _append(self, document_id: str, members: dict[str, bytes], counts: np.ndarray | list[int], parts: np.ndarray) -> None:
+        """Append a sample; `parts` is the `part_table` of a token document, empty for another."""
         if document_id in self._seen:
             raise DataError(f"{self._folder}: document id {document_id!r} was written before")
         key = sample_key(self._name, len(self._checksums))
@@ -90,14 +93,15 @@ class _Writer:
         self._put(END)
         self._file.close()
         self._file = None
-        counts = np.array(self._counts)
+        counts, parts = np.array(self._counts), np.concatenate(self._parts)
         index = Index(
             np.array(self._offsets),
             np.array(self._checksums, dtype=np.uint32),
             np.array(self._ids, dtype=np.uint64),
             counts,
             np.cumsum([0, *map(len, self._parts)]),
-            np.array([length for parts in self._parts for length in parts]),
+            parts[:, 0],
+            parts[:, 1],
         )
         write_bytes(self._temporary / index_name(self._name), encode_index(index))
         self._manifest["shards"].append({
@@ -141,7 +145,7 @@ class ShardWriter(_Writer):
         except (DataError, TypeError, ValueError) as problem:
             raise DataError(f"document {document.id!r}: {problem}") from None
         counts = [sum(isinstance(part, kind) for part in document.parts) for kind in (Text, Image, Speech)]
-        self._append(document.id, members, counts, [])
+        self._append(document.id, members, counts, NO_PARTS)
 
 
 class TokenShardWriter(_Writer):
