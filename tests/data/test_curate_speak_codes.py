@@ -105,6 +105,46 @@ def asked_of(document: Document, config: SpeakCodesConfig) -> list[str]:
     return [f" {content} " for spoken, content, _ in pieces if spoken and any(c.isalnum() for c in content)]
 
 
+def test_pictures_stay_in_place_in_the_vocabulary_of_other_shards(models, corpus, tmp_path):
+    from mmpt.tokenizers.image.config import ImageTokenizerConfig
+    from mmpt.tokenizers.image.tokenizer import ImageTokenizer
+
+    torch.manual_seed(0)
+    narrow = {"width": 16, "depth": 0, "heads": 2}
+    config = ImageTokenizerConfig.model_validate({
+        "side": 16, "tower": {"patch": 8, **narrow}, "qformer": {"queries": 3, "width": 16, "depth": 1, "heads": 2},
+        "quantizer": {"kind": "ema", "codes": 9, "dim": 4}, "decoder": {"patch": 8, **narrow}, "captions": {**narrow, "depth": 1},
+    })  # fmt: skip
+    tokenizer = ImageTokenizer(config)
+    tokenizer.save(tmp_path / "image")
+    given = spec(models)
+    found = run(
+        given.model_copy(update={"speech": given.speech.model_copy(update={"image": tmp_path / "image"})}),
+        corpus,
+        tmp_path / "out",
+    )
+    assert len(found) == 30 and not (tmp_path / "out" / "lost.jsonl").read_bytes().count(b'"whole": true')
+    assert (found.vocabulary.image_codes, found.vocabulary.codes_per_image, found.vocabulary.speech_codes) == (9, 3, 6)
+    blocks = found.vocabulary.split(found[0].ids[1:-1].tolist())
+    assert [kind for kind, _ in blocks].count("image") == 1 and blocks[0][0] == "image"
+    expected = ImageTokenizer.load(tmp_path / "image").encode([Picture.new("RGB", (4, 4))])[0]
+    assert blocks[0][1].tolist() == list(expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("two words, no more", ["two", "words,", "no", "more"]),
+        ("我喜欢茶。好", ["我", "喜", "欢", "茶。", "好"]),
+        ("お茶 please", ["お", "茶", "please"]),
+        ("GPT很好", ["GPT", "很", "好"]),
+        ("  ", []),
+    ],
+)
+def test_words_of_scripts_without_spaces_are_their_characters(text, words):
+    assert [text[start:end] for start, end in interleave.word_spans(text)] == words
+
+
 def test_any_number_of_processes_gives_the_same_bytes(models, corpus, tmp_path):
     run(spec(models), corpus, tmp_path / "one")
     run(spec(models), corpus, tmp_path / "two", processes=2)

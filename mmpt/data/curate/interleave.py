@@ -25,7 +25,9 @@ from mmpt.errors import DataError
 from mmpt.media import encode_flac
 
 SAMPLE_RATE = 16_000
-WORD = re.compile(r"\S+")
+_WORD = re.compile(r"\S+")
+_HAN = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # and kana: written without spaces
+_SPOKEN_WORD = re.compile(rf"[{_HAN}][^\w\s]*|[^\s{_HAN}]+")
 _PART_OF_WORD = re.compile(r"[\w'’]+")  # of "twenty-two", two
 
 
@@ -148,12 +150,18 @@ def _spoken(document: Document, config: InterleaveConfig, random: np.random.Gene
         return [piece for part in document.parts for piece in _from_text(part, config, random, speak, unspoken)]
 
 
+def word_spans(text: str) -> list[tuple[int, int]]:
+    """Where the words of a text lie: what stands between spaces; of Chinese and Japanese, which have none, each character with
+    the punctuation behind it."""
+    return [match.span() for match in _SPOKEN_WORD.finditer(text)]
+
+
 def _from_text(
     part: Part, config: InterleaveConfig, random: np.random.Generator, speak: Speak, unspoken: list[str]
 ) -> list[Part]:
     if not isinstance(part, Text):
         return [part]
-    places = [match.span() for match in WORD.finditer(part.text)]
+    places = word_spans(part.text)
 
     def span(first: int, last: int, text: str) -> Speech:
         if not any(character.isalnum() for character in text):
@@ -211,7 +219,7 @@ def word_places(text: str, words: Sequence[str]) -> list[tuple[int, int]] | None
     Words of the text that are not listed, as espeak-ng leaves them out where it runs words together, belong to the one before.
     """
     plain = [_plain(word) for word in words]
-    for pattern in (WORD, _PART_OF_WORD):
+    for pattern in (_WORD, _PART_OF_WORD):
         tokens = list(pattern.finditer(text))
         numbers = _subsequence(plain, [_plain(token.group()) for token in tokens])
         if numbers is not None:

@@ -13,12 +13,15 @@ import numpy as np
 import pydantic
 
 from mmpt.config import Schema
-from mmpt.data.curate.interleave import WORD, document_random, draw_spans
+from mmpt.data.curate.interleave import document_random, draw_spans, word_spans
 from mmpt.data.lost import Lost
 from mmpt.data.shards.tokens import TokenDocument
 from mmpt.data.sources import shards
 from mmpt.data.sources.base import Unit
-from mmpt.document import Document, Text
+from mmpt.document import Document, Image, Speech, Text
+from mmpt.errors import DataError
+from mmpt.media import decode_image
+from mmpt.tokenizers.image.tokenizer import ImageTokenizer
 from mmpt.tokenizers.speech.text_to_codes import TextToCodes
 from mmpt.tokenizers.text import encode_text, load_text_tokenizer, text_fingerprint
 from mmpt.vocabulary import Vocabulary
@@ -29,11 +32,13 @@ BATCH = 64
 
 class TextToCodesSpeech(Schema):
     """Spoken by the text-to-token model in the folder `model`, in codes of the speech tokenizer that it was trained with; `text`
-    is the language model's text tokenizer, a folder or Hugging Face name. The result are token shards."""
+    is the language model's text tokenizer, a folder or Hugging Face name, and `image` the folder of its image tokenizer, so that
+    the result, token shards, goes with those of other data in one training. Pictures are encoded where they stand."""
 
     kind: Literal["text_to_codes"] = "text_to_codes"
     model: Path
     text: str
+    image: Path | None = None
     temperature: float = pydantic.Field(0.7, ge=0)
     top_k: int = pydantic.Field(20, ge=1)
 
@@ -56,42 +61,62 @@ class SpeakCodesJob(Schema):
 
 
 def vocabulary(spec: SpeakCodesConfig) -> Vocabulary:
-    """Text, and the codes that the model speaks."""
-    model, text = _models(spec.speech)
+    """Text, the codes of the image tokenizer where there is one, and the codes that the model speaks."""
+    model, text, image = _models(spec.speech)
     return Vocabulary(
         text_size=len(text),
         text_fingerprint=text_fingerprint(text),
-        image_codes=0,
-        codes_per_image=0,
+        image_codes=image.codes if image else 0,
+        codes_per_image=image.codes_per_image if image else 0,
         speech_codes=model.speech.codes,
         speech_rate=model.speech.rate,
     )
 
 
 def read(job: SpeakCodesJob, unit: Unit) -> Iterator[TokenDocument | Lost]:
-    """The token documents of a shard: `<|begin|>`, text and speech by turns, `<|end|>`.
+    """The token documents of a shard: `<|begin|>`, text, speech and pictures by turns, `<|end|>`.
 
-    A span that cannot be spoken stays text and is listed; a document with other than text is listed.
+    A span that cannot be spoken stays text and is listed; a document with an utterance, with a picture that cannot be decoded, or
+    with one where there is no image tokenizer, is listed.
     """
+    image = _models(job.spec.speech)[2]
     stream = shards.read(shards.ShardsConfig(folder=job.folder), unit)
     while batch := list(islice(stream, BATCH)):
         yield from (one for one in batch if isinstance(one, Lost))
         documents = [one for one in batch if isinstance(one, Document)]
-        foreign = [one for one in documents if not all(isinstance(part, Text) for part in one.parts)]
-        yield from (Lost(one.id, "holds more than text", one.id) for one in foreign)
-        yield from _spoken([one for one in documents if one not in foreign], job.spec)
+        fit = []
+        for one in documents:
+            try:
+                fit.append((one, _picture_codes(one, image)))
+            except DataError as problem:
+                yield Lost(one.id, str(problem), one.id)
+        yield from _spoken(fit, job.spec)
 
 
-def _spoken(documents: Sequence[Document], spec: SpeakCodesConfig) -> Iterator[TokenDocument | Lost]:
-    model, text = _models(spec.speech)
+def _picture_codes(document: Document, image: ImageTokenizer | None) -> list[np.ndarray]:
+    """The codes of each picture. Raises `DataError` on parts that have no place in the result."""
+    if any(isinstance(part, Speech) for part in document.parts):
+        raise DataError("holds an utterance; its words would be spoken by another voice")
+    pictures = [part for part in document.parts if isinstance(part, Image)]
+    if pictures and image is None:
+        raise DataError("holds a picture, and the specification has no image tokenizer (speech.image)")
+    return list(image.encode([decode_image(part.data) for part in pictures])) if pictures else []
+
+
+def _spoken(documents: Sequence[tuple[Document, list[np.ndarray]]], spec: SpeakCodesConfig) -> Iterator[TokenDocument | Lost]:
+    model, text, _ = _models(spec.speech)
     words = vocabulary(spec)
-    pieces = [[piece for part in one.parts for piece in _pieces(part, one, spec)] for one in documents]
+    pieces = [[piece for part in one.parts for piece in _pieces(part, one, spec)] for one, _ in documents]
     asked = [content for row in pieces for spoken, content, _ in row if spoken]
     options = {"temperature": spec.speech.temperature, "top_k": spec.speech.top_k, "seed": spec.seed + spec.epoch}
     answers = iter(model.speak([content for content in asked if _can_be_said(content)], **options))
-    for document, row in zip(documents, pieces, strict=True):
-        ids, weights = [words.special("<|begin|>")], [0.0]
+    for (document, codes), row in zip(documents, pieces, strict=True):
+        ids, weights, pictures = [words.special("<|begin|>")], [0.0], iter(codes)
         for spoken, content, weight in row:
+            if content is None:
+                new = words.encode_image(next(pictures))
+                ids, weights = ids + new, weights + [weight] * len(new)
+                continue
             answer = next(answers) if spoken and _can_be_said(content) else None
             if answer is not None and answer.finished and len(answer.codes):
                 new = words.encode_speech(answer.codes)
@@ -107,9 +132,13 @@ def _spoken(documents: Sequence[Document], spec: SpeakCodesConfig) -> Iterator[T
         yield TokenDocument(document.id, document.source, np.array(ids), np.array(weights, dtype=np.float32))
 
 
-def _pieces(part: Text, document: Document, spec: SpeakCodesConfig) -> Iterator[tuple[bool, str, float]]:
-    """(spoken, content, weight): text and spans of words by turns; joined, they are the text to the last space."""
-    places = [match.span() for match in WORD.finditer(part.text)]
+def _pieces(part: Text | Image, document: Document, spec: SpeakCodesConfig) -> Iterator[tuple[bool, str | None, float]]:
+    """(spoken, content, weight): text and spans of words by turns; joined, they are the text to the last space. A picture has no
+    content."""
+    if isinstance(part, Image):
+        yield False, None, part.weight
+        return
+    places = word_spans(part.text)
     at = 0
     for first, last in draw_spans(len(places), spec.mean_words, spec.ratio, document_random(spec, document.id)):
         start, end = places[first][0], places[last - 1][1]
@@ -128,4 +157,5 @@ def _can_be_said(text: str) -> bool:
 @lru_cache(maxsize=1)
 def _models(speech: TextToCodesSpeech):
     """Loaded once in each process."""
-    return TextToCodes.load(speech.model), load_text_tokenizer(speech.text)
+    image = ImageTokenizer.load(speech.image) if speech.image else None
+    return TextToCodes.load(speech.model), load_text_tokenizer(speech.text), image
