@@ -3,8 +3,8 @@
     python datasets/benches/long_texts.py
 
 Two textbooks, each module one text (`../shared/data/textbooks` beside the repository; left out where it is not there), and 40
-texts of 500 and 20,000 tokens. A token counts as trained on where it is a target of the loader's packs; the first of each document,
-which nothing comes before, can be none.
+texts of 500 and 20,000 tokens. A token counts as trained on where it is a target of the loader's packs; the first of each
+document, which nothing comes before, can be none.
 """
 
 import sys

@@ -118,11 +118,8 @@ def test_pictures_stay_in_place_in_the_vocabulary_of_other_shards(models, corpus
     tokenizer = ImageTokenizer(config)
     tokenizer.save(tmp_path / "image")
     given = spec(models)
-    found = run(
-        given.model_copy(update={"speech": given.speech.model_copy(update={"image": tmp_path / "image"})}),
-        corpus,
-        tmp_path / "out",
-    )
+    speech = given.speech.model_copy(update={"image": tmp_path / "image"})
+    found = run(given.model_copy(update={"speech": speech}), corpus, tmp_path / "out")
     assert len(found) == 30 and not (tmp_path / "out" / "lost.jsonl").read_bytes().count(b'"whole": true')
     assert (found.vocabulary.image_codes, found.vocabulary.codes_per_image, found.vocabulary.speech_codes) == (9, 3, 6)
     blocks = found.vocabulary.split(found[0].ids[1:-1].tolist())
