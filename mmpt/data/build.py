@@ -10,6 +10,7 @@ from mmpt.data.engine.run import RunConfig, Summary, write_set
 from mmpt.data.lost import Documents
 from mmpt.data.sources.base import Unit
 from mmpt.data.sources.registry import MODULES, SourceConfig
+from mmpt.data.storable import storable
 
 
 class BuildConfig(Schema):
@@ -28,10 +29,10 @@ def units(config: BuildConfig) -> list[Unit]:
 
 
 def read(config: BuildConfig, unit: Unit) -> Documents:
-    """The documents of one unit."""
+    """The documents of one unit, as a shard can hold them."""
     number, what = unit.what
     source = config.sources[number]
-    return MODULES[source.kind].read(source, Unit(what, unit.size))
+    return storable(MODULES[source.kind].read(source, Unit(what, unit.size)))
 
 
 def documents(config: BuildConfig) -> Documents:

@@ -18,7 +18,8 @@ class Lost:
     """One thing that is not in the result: `item` says where it lay (file and line, member, shard and key), `reason` why.
 
     `document` is the id of the document it was or belonged to, "" where it had none yet. `whole`: the whole document is gone;
-    else only a part of it, and the rest went on. `rule` names the rule that dropped it on purpose; "" means bad data.
+    else only a part of it, and the rest went on. `rule` names the rule that dropped it on purpose; "" means bad data. `part`
+    says what of a document is gone that should be there: "image" or "speech", "" where it is neither, or only not as good.
     """
 
     item: str
@@ -26,11 +27,17 @@ class Lost:
     document: str = ""
     whole: bool = True
     rule: str = ""
+    part: str = ""
 
     @property
     def bad(self) -> bool:
         """A whole document lost to bad data: what a limit on the share of bad documents counts."""
         return self.whole and not self.rule
+
+    @property
+    def bad_part(self) -> bool:
+        """A picture or a recording lost to bad data, of a document that is kept: what a limit on their share counts."""
+        return bool(self.part) and not self.whole and not self.rule
 
 
 Documents = Iterator[Document | Lost]
@@ -38,8 +45,13 @@ Documents = Iterator[Document | Lost]
 
 
 def to_lines(lost: Iterable[Lost]) -> bytes:
-    """JSON lines, one for each."""
-    return b"".join(json.dumps(vars(one), ensure_ascii=False, sort_keys=True).encode() + b"\n" for one in lost)
+    """JSON lines, one for each. What UTF-8 cannot hold, such as bytes of a file's name, is written out: \\udce9."""
+    return b"".join(json.dumps(_plain(one), ensure_ascii=False, sort_keys=True).encode() + b"\n" for one in lost)
+
+
+def _plain(one: Lost) -> dict:
+    texts = {name: value for name, value in vars(one).items() if isinstance(value, str)}
+    return vars(one) | {name: text.encode("utf-8", "backslashreplace").decode() for name, text in texts.items()}
 
 
 def from_lines(data: bytes) -> list[Lost]:

@@ -3,7 +3,9 @@
 import errno
 import os
 import shutil
+import stat
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -25,6 +27,11 @@ T = TypeVar("T")
 class Store:
     """A folder at `location`, a path or a URL that fsspec knows. Names are relative, with "/", and never lead out of it.
 
+    What names lie in data (members, JSON, pages) is a stranger's, so a name with ".." or from the root is refused. A link that
+    lies in the folder is its owner's: it is followed where files are listed and read, wherever it leads, since data on other
+    disks and the cache of the Hugging Face hub are folders of links. Of a tree from strangers, look at the links first.
+    Nothing is written or removed by way of a link that leads out.
+
     Every operation raises `DataError`, naming the file, where it cannot be done; a remote one is tried `ATTEMPTS` times first.
     """
 
@@ -45,24 +52,47 @@ class Store:
         return f"{self.location}/{name}"
 
     def files(self) -> dict[str, int]:
-        """Name → bytes of every file in the folder and those below it, sorted by name. Links that lead out are left out."""
+        """Name → bytes of every file in the folder and those below it, sorted by name.
+
+        Links are followed, a folder that several lead to once; one that leads nowhere, or to itself, is a file of 0 bytes.
+        """
         if self.is_local:
-            root = Path(self._root)
-            if not root.is_dir():
+            if not Path(self._root).is_dir():
                 raise DataError(f"{self.location}: no such folder")
-            return dict(sorted(self._walk(str(root), "")))
+            return dict(sorted(self._walk()))
         listed = self._try(self.location, lambda: self._files.find(self._root, detail=True))
         if not listed:
             raise DataError(f"{self.location}: no such folder, or nothing in it")
-        return dict(sorted((name[len(self._root) :].lstrip("/"), int(entry["size"] or 0)) for name, entry in listed.items()))
+        unknown = [name for name, entry in listed.items() if entry["size"] is None]  # web servers list names alone
+        sizes = dict(zip(unknown, self._try(self.location, lambda: self._files.sizes(unknown)), strict=True)) if unknown else {}
+        found = {name: entry["size"] if entry["size"] is not None else sizes[name] for name, entry in listed.items()}
+        return dict(sorted((name[len(self._root) :].lstrip("/"), int(size or 0)) for name, size in found.items()))
 
-    def _walk(self, folder: str, prefix: str) -> Iterator[tuple[str, int]]:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    yield from self._walk(entry.path, f"{prefix}{entry.name}/")
-                elif entry.is_file() and (not entry.is_symlink() or self._inside(Path(entry.path))):
-                    yield f"{prefix}{entry.name}", entry.stat().st_size
+    def _walk(self) -> Iterator[tuple[str, int]]:
+        """Folders that are there before those that links lead to: of two ways to a folder the straight one counts."""
+        folders, linked, seen = deque([""]), deque(), set()
+        while folders or linked:
+            prefix = (folders or linked).popleft()
+            try:
+                status = os.stat(f"{self._root}/{prefix}")
+                if (status.st_dev, status.st_ino) in seen:
+                    continue
+                seen.add((status.st_dev, status.st_ino))
+                with os.scandir(f"{self._root}/{prefix}") as entries:
+                    listed = sorted(entries, key=lambda entry: entry.name)
+            except OSError as problem:
+                raise DataError(f"{self.location}/{prefix}: {_reason(problem)}") from None
+            for entry in listed:
+                name = f"{prefix}{entry.name}"
+                try:
+                    status = entry.stat()
+                except OSError:
+                    yield name, 0
+                    continue
+                if stat.S_ISDIR(status.st_mode):
+                    (linked if entry.is_symlink() else folders).append(f"{name}/")
+                elif stat.S_ISREG(status.st_mode):
+                    yield name, status.st_size
 
     def exists(self, name: str) -> bool:
         full = self._full(name)
@@ -90,7 +120,7 @@ class Store:
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file whole, or not at all."""
-        full = self._full(name)
+        full = self._own(name)
         if self.is_local:
             Path(full).parent.mkdir(parents=True, exist_ok=True)
             self._try(self.path(name), lambda: write_bytes(Path(full), data))
@@ -99,7 +129,7 @@ class Store:
 
     def put(self, name: str, source: Path) -> None:
         """Move the file `source` of this machine to `name`, whole or not at all; on this machine both are on one disk."""
-        full = self._full(name)
+        full = self._own(name)
         if self.is_local:
             Path(full).parent.mkdir(parents=True, exist_ok=True)
             self._try(self.path(name), lambda: os.replace(source, full))
@@ -109,7 +139,7 @@ class Store:
 
     def remove(self, name: str) -> None:
         """Remove a file or a folder, where there is one."""
-        full = self._full(name)
+        full = self._own(name)
         if self.is_local:
             path = Path(full)
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
@@ -117,16 +147,22 @@ class Store:
             self._try(self.path(name), lambda: self._files.rm(full, recursive=True))
 
     def _full(self, name: str) -> str:
+        """Path or URL of a file."""
         pure = PurePosixPath(name)
         if not name or pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name:
             raise DataError(f"{name!r}: no name of a file in {self.location}")
-        full = f"{self._root}/{pure}"
-        if self.is_local and not self._inside(Path(full)):
+        try:
+            os.fsencode(name)
+        except UnicodeEncodeError:  # half of a surrogate pair, which no file system knows
+            raise DataError(f"{name!r}: no name of a file in {self.location}") from None
+        return f"{self._root}/{pure}"
+
+    def _own(self, name: str) -> str:
+        """Path or URL of a file that is to be changed."""
+        full = self._full(name)
+        if self.is_local and not Path(os.path.realpath(full)).is_relative_to(os.path.realpath(self._root)):
             raise DataError(f"{self.path(name)}: leads out of the folder")
         return full
-
-    def _inside(self, path: Path) -> bool:
-        return path.resolve().is_relative_to(Path(self._root).resolve())
 
     def _try(self, what: str, operation: Callable[[], T]) -> T:
         for attempt in range(1, ATTEMPTS + 1):

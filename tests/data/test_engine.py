@@ -3,10 +3,14 @@
 The tests copy a set of shards by way of the engine, which reads, decodes and writes every document anew.
 """
 
+import json
+import os
 import random
 import signal
 import subprocess
 import sys
+import time
+from collections import Counter
 from pathlib import Path
 
 import fsspec
@@ -15,18 +19,22 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image as Picture
 
+from mmpt.data import build
 from mmpt.data import store as stores
+from mmpt.data.build import BuildConfig
+from mmpt.data.curate.dedup import DedupConfig, dedup
 from mmpt.data.engine import run as engine
-from mmpt.data.engine.run import RunConfig, Summary, write_set
+from mmpt.data.engine.run import RunConfig, Summary, plan_tasks, write_set
 from mmpt.data.lost import from_lines
 from mmpt.data.shards.lint import lint
 from mmpt.data.shards.read import DocumentShards
 from mmpt.data.shards.write import ShardWriter
 from mmpt.data.sources import shards
+from mmpt.data.sources.base import Unit
 from mmpt.data.store import Store
 from mmpt.document import Document, Image, Text
 from mmpt.errors import ConfigError, DataError
-from mmpt.media import encode_png
+from mmpt.media import encode_png, encode_wav
 
 ROOT = Path(__file__).parents[2]
 
@@ -236,20 +244,103 @@ def test_a_remote_that_fails_half_of_the_time_loses_nothing(source, tmp_path, mo
     assert list(DocumentShards(tmp_path / "back")) == documents(120)
 
 
-def test_a_ray_cluster_gives_the_same_bytes(source, tmp_path):
+def manifest(folder: Path, count: int) -> BuildConfig:
+    """A table of `count` recordings: 128 kB a row are expected, so 7 of them are a unit, of 1 MiB."""
+    folder.mkdir()
+    sound = encode_wav((0.1 * np.sin(np.arange(800))).astype(np.float32), 8000)
+    rows = [{"audio_filepath": f"{number}.wav", "text": f"utterance {number}"} for number in range(count)]
+    for row in rows:
+        (folder / row["audio_filepath"]).write_bytes(sound)
+    (folder / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return BuildConfig.model_validate({"sources": [{"kind": "nemo", "manifest": str(folder / "m.jsonl")}]})
+
+
+def read_or_stop(config: BuildConfig, unit: Unit):
+    """Reads as `build.read` does, notes it, and is interrupted before the fifth unit."""
+    folder = Path(config.sources[0].manifest).parent
+    (folder / f"read-{time.monotonic_ns()}").write_text(json.dumps(unit.what))
+    if len(list(folder.glob("read-*"))) == 5:
+        raise KeyboardInterrupt
+    return build.read(config, unit)
+
+
+def test_a_manifest_is_many_tasks_and_those_that_were_done_are_not_done_again(tmp_path):
+    config = manifest(tmp_path / "data", 80)
+    units = build.units(config)
+    assert len(units) == len(plan_tasks(units, 256 << 20)) == 12
+    options = {"read": read_or_stop, "config": config, "units": units, "built": {"spec": config.model_dump(mode="json")}}
+    with pytest.raises(KeyboardInterrupt):
+        write_set(tmp_path / "stopped", **options)
+    assert write_set(tmp_path / "stopped", **options).documents == 80
+    read = Counter(path.read_text() for path in (tmp_path / "data").glob("read-*"))
+    assert sorted(read.values()) == [1] * 11 + [2], "only what was interrupted is read again"
+    build.build(config, tmp_path / "two", RunConfig(processes=2))
+    assert content(tmp_path / "stopped") == content(tmp_path / "two")
+
+
+def test_units_of_unknown_size_and_empty_files_are_planned():
+    sizes = [0, 0, 5_000, 5_000, 50_000, 10]
+    tasks = plan_tasks([Unit(number, size) for number, size in enumerate(sizes)], 40_000)
+    assert [[unit.what for unit in task.units] for task in tasks] == [[0], [1], [2, 3], [4], [5]]
+    assert plan_tasks([], 100) == [] and len(plan_tasks([Unit(0, 0)], 1)) == 1
+    unknown = plan_tasks([Unit(number, 0) for number in range(320)], 256 << 20)
+    assert len(unknown) == 32, "a server that says no sizes is read by many processes all the same"
+
+
+def test_a_source_of_nothing_but_empty_files_and_odd_names_ends_with_a_message(tmp_path):
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    for name in ("a.md", "b\nc.md", "d:e.md"):
+        (docs / name).write_bytes(b"")
+    config = BuildConfig.model_validate({"sources": [{"kind": "markdown", "folder": str(docs)}]})
+    with pytest.raises(DataError, match="not one of 3 documents could be read"):
+        build.build(config, tmp_path / "none", RunConfig(max_lost=1))
+    (docs / os.fsdecode(b"caf\xe9.md")).write_text("# One")
+    (docs / "b\nc.md").write_text("# Two")
+    (docs / "loop.md").symlink_to("loop.md")
+    assert build.build(config, tmp_path / "some", RunConfig(max_lost=1)).documents == 2
+    assert [one.id for one in DocumentShards(tmp_path / "some")] == ["docs/b\nc.md", "docs/caf\\udce9.md"]
+    lost = from_lines((tmp_path / "some" / "lost.jsonl").read_bytes())
+    assert sorted(Path(one.item).name for one in lost if one.whole) == ["a.md", "d:e.md", "loop.md"]
+
+
+def test_pictures_that_are_missing_stop_a_run_as_documents_do(tmp_path):
+    (tmp_path / "a.png").write_bytes(documents(1)[0].parts[1].data)
+
+    def config(name: str, rows: list[dict]) -> BuildConfig:
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+        source = {"kind": "aligned_lists", "rows": str(tmp_path / name), "images": str(tmp_path)}
+        return BuildConfig.model_validate({"sources": [source]})
+
+    missing = {"images": ["none.png", None], "texts": [None, "text"]}
+    there = {"images": ["a.png", None], "texts": [None, "text"]}
+    with pytest.raises(DataError, match=r"\d+ of 1\d\d pictures and recordings are missing or bad, more than max_lost 0.05"):
+        build.build(config("many.jsonl", [there] * 20 + [missing] * 100), tmp_path / "many")
+    with pytest.raises(DataError, match="not one of 30 pictures and recordings could be read"):
+        build.build(config("few.jsonl", [missing] * 30), tmp_path / "few")
+    assert build.build(config("rest.jsonl", [missing] * 30), tmp_path / "rest", RunConfig(max_lost=1)).documents == 30
+    assert build.build(config("some.jsonl", [there] * 114 + [missing] * 6), tmp_path / "some").lost == {"bad data": 6}
+
+
+def test_a_ray_cluster_gives_the_same_bytes(source, tmp_path, monkeypatch):
+    """Its workers were started in another folder than the command, whose paths are relative."""
     pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
-    copy(source, tmp_path / "local")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
     quiet = {"include_dashboard": False, "object_store_memory": 80 << 20}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **quiet})
     try:
         for _ in range(2):
             cluster.add_node(num_cpus=1, object_store_memory=80 << 20)
         cluster.wait_for_nodes()
-        copy(source, tmp_path / "cluster", ray=cluster.address)
+        monkeypatch.chdir(source.parent)
+        for name, address in (("local", None), ("cluster", cluster.address)):
+            dedup(DedupConfig(), [source.name, source.name], str(tmp_path / name), RunConfig(ray=address))
     finally:
         cluster.shutdown()
     assert content(tmp_path / "cluster") == content(tmp_path / "local")
+    assert list(DocumentShards(tmp_path / "cluster")) == documents(120)
     with pytest.raises(ConfigError, match="no cluster at"):
         copy(source, tmp_path / "nowhere", ray="127.0.0.1:1")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image as Picture
 
 from mmpt.data.lost import Lost
-from mmpt.data.sources import aligned_lists, conversations, image_text_table, mmc4, plain_text, rows
+from mmpt.data.sources import aligned_lists, conversations, image_text_table, mmc4, plain_text, rows, rows_lines
 from mmpt.data.store import Store
 from mmpt.document import Document, Image, Text
 from mmpt.errors import ConfigError
@@ -79,6 +79,7 @@ def test_every_format_gives_the_same_texts(tmp_path):
        st.integers(1, 60), st.booleans())  # fmt: skip
 def test_ranges_of_any_size_give_every_line_once(tmp_path, monkeypatch, texts, size, ends):
     monkeypatch.setattr(rows, "UNIT_BYTES", size)
+    monkeypatch.setattr(rows, "LEAST_BYTES", 1)
     data = "\n".join(json.dumps({"text": text}, ensure_ascii=False) for text in texts).encode() + (b"\n" if ends else b"")
     (tmp_path / "x.jsonl").write_bytes(data)
     if not data:
@@ -247,7 +248,7 @@ def test_zstandard_reads_as_the_lines_in_it(tmp_path):
 
 
 def test_of_a_line_that_is_too_long_nothing_is_taken_for_a_row(tmp_path, monkeypatch):
-    monkeypatch.setattr(rows, "MAX_LINE", 100)
+    monkeypatch.setattr(rows_lines, "MAX_LINE", 100)
     lines = b'{"text": "a"}\n"' + b"x" * 200 + b'"\n' + b" " * 101 + b'{"text": "hidden"}\n{"text": "b"}\n'
     (tmp_path / "x.jsonl").write_bytes(lines)
     (tmp_path / "y.jsonl.gz").write_bytes(gzip.compress(lines))
@@ -272,7 +273,7 @@ def test_parquet_goes_on_after_a_damaged_group_and_its_columns_become_json(tmp_p
     data[200:1200] = b"\xff" * 1000
     path.write_bytes(data)
     found = read(plain_text, config)
-    assert isinstance(found[0], Lost) and found[0].item.endswith("row group 0") and found[1:] == sound[1000:]
+    assert isinstance(found[0], Lost) and found[0].item.endswith("row group 0, rows 0 to 999") and found[1:] == sound[1000:]
 
 
 def test_pieces_of_a_turn_that_are_neither_text_nor_picture_lose_the_conversation(tmp_path, pictures):

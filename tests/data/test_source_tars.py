@@ -211,3 +211,36 @@ def test_a_size_below_zero_ends_nothing(tmp_path):
     (tmp_path / "a.tar").write_bytes(bytes(header) + (tmp_path / "a.tar").read_bytes())
     damage, document = read(tmp_path)
     assert "a size below 0" in damage.reason and document.parts[1].text == "one"
+
+
+def test_tars_of_other_systems_are_read_as_tarfile_reads_them(tmp_path):
+    """macOS writes extended attributes, which are bytes, into pax records; older systems names in Latin-1."""
+
+    def header(name: bytes, size: int, kind: bytes = b"0") -> bytes:
+        info = tarfile.TarInfo(name.decode("utf-8", "surrogateescape"))
+        info.size, info.type = size, kind
+        return info.tobuf(tarfile.USTAR_FORMAT, errors="surrogateescape")
+
+    def member(name: bytes, data: bytes, kind: bytes = b"0") -> bytes:
+        return header(name, len(data), kind) + data + bytes(-len(data) % 512)
+
+    def record(key: bytes, value: bytes) -> bytes:
+        length = len(key) + len(value) + 3
+        while len(str(length)) + len(key) + len(value) + 3 != length:
+            length = len(str(length)) + len(key) + len(value) + 3
+        return str(length).encode() + b" " + key + b"=" + value + b"\n"
+
+    attribute = record(b"SCHILY.xattr.com.apple.provenance", b"\x01\x02\x00\xa9\x8e\xf1=\n\x82\x10")
+    binary = record(b"hdrcharset", b"BINARY") + record(b"path", b"n\xefve.png")
+    data = b"".join([
+        member(b"PaxHeader/0.png", attribute, b"x"), member(b"0.png", png(0)),
+        member(b"PaxHeader/0.txt", attribute, b"x"), member(b"0.txt", b"zero"),
+        member(b"caf\xe9.png", png(1)), member(b"caf\xe9.txt", b"one"),
+        member(b"PaxHeader/2", binary, b"x"), member(b"2.png", png(2)), member(b"n\xefve.txt", b"two"),
+    ])  # fmt: skip
+    (tmp_path / "a.tar").write_bytes(data + bytes(1024))
+    with tarfile.open(tmp_path / "a.tar", encoding="utf-8") as tar:
+        expected = [name.removesuffix(".png") for name in tar.getnames() if name.endswith(".png")]
+    found = read(tmp_path)
+    assert [one.id.rpartition("/")[2] for one in found] == expected == ["0", "caf\udce9", "n\udcefve"]
+    assert [(one.parts[0].data, one.parts[1].text) for one in found] == [(png(0), "zero"), (png(1), "one"), (png(2), "two")]

@@ -1,37 +1,39 @@
 """Documents and pictures without their duplicates: exact, alike in text, alike to the eye. The first one stays."""
 
-import json
-import tempfile
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from functools import lru_cache, partial
-from multiprocessing import get_context
-from pathlib import Path
+from functools import partial
 from typing import Literal
 
 import numpy as np
 import pydantic
 from rich.progress import Progress
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from mmpt.config import Schema
 from mmpt.data.curate.signatures import PERMUTATIONS, SCHEME, Signature, near_pairs, signature
 from mmpt.data.engine.run import RunConfig, Summary, write_set
+from mmpt.data.engine.task import enter
+from mmpt.data.engine.workers import run_all
 from mmpt.data.extra import need
 from mmpt.data.lost import Documents, Lost
 from mmpt.data.sources import shards
 from mmpt.data.sources.base import Unit
 from mmpt.document import Document
 
-Decisions = dict[str, list[tuple[int | None, str, str]]]
-"""Document id → (number of the part, None: the whole document; rule; reason) of all that goes."""
+Decision = tuple[int | None, str, str]
+"""(Number of the part, None: the whole document; rule; reason) of something that goes."""
 
 
 class DedupConfig(Schema):
     """`exact`: documents of equal content. `text`: a Jaccard similarity of word `ngram`s from which on texts are the same
-    (0.8 and 13 in SlimPajama; None: texts are not compared), of at least `min_words` words. `image_distance`: bits of 64 in
-    which the perceptual hashes of the same picture may differ (5 in mmc4; None: not compared); a picture that came before in
-    its document goes, and one that is in more than `max_copies` documents goes everywhere (10 in mmc4; None: it stays).
+    (0.8 and 13 in SlimPajama; None: texts are not compared), of at least `min_words` words. A sentence that another speaker says,
+    or a caption of another picture, is no duplicate: documents with media are compared only where these are alike too, picture
+    by picture and byte by byte of the speech. `image_distance`: bits of 64 in which the perceptual hashes of the same picture may
+    differ (5 in mmc4; None: not compared); a picture that came before in its document goes, and one that is in more than
+    `max_copies` documents goes everywhere (10 in mmc4; None: it stays).
 
     `scope` source compares the texts and contents of documents of one source alone.
     """
@@ -45,9 +47,8 @@ class DedupConfig(Schema):
     scope: Literal["global", "source"] = "global"
 
 
-class _Job(Schema):
+class _Folders(Schema):
     folders: tuple[str, ...]
-    decisions: Path
 
 
 def dedup(config: DedupConfig, folders: list[str], out: str, run: RunConfig, progress: Progress | None = None) -> Summary:
@@ -57,40 +58,48 @@ def dedup(config: DedupConfig, folders: list[str], out: str, run: RunConfig, pro
         for number, folder in enumerate(folders)
         for unit in shards.units(shards.ShardsConfig(folder=folder))
     ]
-    work = partial(_signatures, tuple(folders), config.ngram, config.min_words)
-    signatures: list[Signature] = []
+    work = partial(_signatures, _Folders(folders=tuple(folders)), os.getcwd(), config.ngram, config.min_words)
     task = progress.add_task("comparing", total=len(units)) if progress else None
-    with ProcessPoolExecutor(run.processes, mp_context=get_context("spawn")) as pool:
-        for found in pool.map(work, units):
-            signatures += found
-            if progress:
-                progress.advance(task)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "decisions.json"
-        path.write_text(json.dumps(decide(config, signatures)))
-        return write_set(
-            out,
-            read=read,
-            config=_Job(folders=tuple(folders), decisions=path),
-            units=units,
-            built={
-                "dedup": config.model_dump(mode="json"),
-                "from": folders,
-                "shards": [one for folder in folders for one in shards.hashes(folder)],
-            },
-            run=run,
-            progress=progress,
-            title="writing",
-        )
+    found: dict[int, list[Signature]] = {}
+    for (number, _), signatures in run_all(work, list(enumerate(units)), run.processes, run.ray):
+        found[number] = signatures
+        if progress:
+            progress.advance(task)
+    signatures = [one for number in range(len(units)) for one in found[number]]
+    return write_set(
+        out,
+        read=read,
+        config=_Folders(folders=tuple(folders)),
+        units=_with_decisions(units, [found[number] for number in range(len(units))], decide(config, signatures)),
+        built={
+            "dedup": config.model_dump(mode="json"),
+            "from": folders,
+            "shards": [one for folder in folders for one in shards.hashes(folder)],
+        },
+        run=run,
+        progress=progress,
+        title="writing",
+    )
 
 
-def read(job: _Job, unit: Unit) -> Documents:
+def _with_decisions(units: list[Unit], signatures: list[list[Signature]], decisions: dict[int, list[Decision]]) -> list[Unit]:
+    """Each unit with what was decided on its documents, so that a worker on any machine has it: {document id: decisions}."""
+    found, number = [], 0
+    for unit, own in zip(units, signatures, strict=True):
+        gone = {one.id: decisions[at] for at, one in enumerate(own, start=number) if at in decisions}
+        found.append(Unit([*unit.what, gone], unit.size))
+        number += len(own)
+    return found
+
+
+def read(config: _Folders, unit: Unit) -> Documents:
     """The documents of a shard but for what was decided to go."""
-    return apply(_decisions(job.decisions), _documents(job.folders, unit))
+    number, what, decisions = unit.what
+    return apply(decisions, _documents(config, Unit([number, what], unit.size)))
 
 
-def apply(decisions: Decisions, documents: Iterable[Document | Lost]) -> Documents:
-    """The documents without the parts that go; one that loses all its parts goes whole."""
+def apply(decisions: dict[str, list[Decision]], documents: Iterable[Document | Lost]) -> Documents:
+    """The documents without the parts that go; one that loses all its parts goes whole. `decisions` are by document id."""
     for document in documents:
         if isinstance(document, Lost) or document.id not in decisions:
             yield document
@@ -108,17 +117,17 @@ def apply(decisions: Decisions, documents: Iterable[Document | Lost]) -> Documen
             yield Document(document.id, document.source, parts, document.meta)
 
 
-def decide(config: DedupConfig, signatures: list[Signature]) -> Decisions:
-    """What goes, from the signatures of all documents in order: a pure function, whatever their shards were."""
-    decisions: Decisions = defaultdict(list)
-    gone = set()
-    for number, rule, reason in (*_exact(config, signatures), *_alike_in_text(config, signatures)):
-        if number not in gone:
-            gone.add(number)
-            decisions[signatures[number].id].append((None, rule, reason))
+def decide(config: DedupConfig, signatures: list[Signature]) -> dict[int, list[Decision]]:
+    """Number of a document → what of it goes, from the signatures of all in order: a pure function, whatever their shards."""
+    decisions: dict[int, list[Decision]] = defaultdict(list)
+    hashes = np.unique(np.array([hashed for one in signatures for _, hashed in one.pictures], dtype=np.uint64))
+    pairs = near_pairs(hashes, config.image_distance or 0)
+    for number, rule, reason in (*_exact(config, signatures), *_alike_in_text(config, signatures, hashes, pairs)):
+        if number not in decisions:
+            decisions[number].append((None, rule, reason))
     if config.image_distance is not None:
-        for number, place, rule, reason in _alike_to_the_eye(config, signatures, gone):
-            decisions[signatures[number].id].append((place, rule, reason))
+        for number, place, rule, reason in list(_alike_to_the_eye(config, signatures, frozenset(decisions), hashes, pairs)):
+            decisions[number].append((place, rule, reason))
     return dict(decisions)
 
 
@@ -132,44 +141,70 @@ def _exact(config: DedupConfig, signatures: list[Signature]) -> Iterator[tuple[i
             first[key] = one.id
 
 
-def _alike_in_text(config: DedupConfig, signatures: list[Signature]) -> Iterator[tuple[int, str, str]]:
-    """Locality-sensitive hashing finds candidates, the share of equal MinHash values among 128 decides."""
+def _alike_in_text(
+    config: DedupConfig, signatures: list[Signature], hashes: np.ndarray, pairs: np.ndarray
+) -> Iterator[tuple[int, str, str]]:
+    """Locality-sensitive hashing finds candidates, the share of equal MinHash values among 128 decides.
+
+    Only documents whose media may be alike are in one index: equal speech, pictures of the same groups of near ones.
+    """
     if config.text is None:
         return
     sketch = need("datasketch")
-    indices: dict[str, object] = {}
+    group = _groups(len(hashes), pairs)
+    buckets: dict[tuple, list[int]] = defaultdict(list)
     for number, one in enumerate(signatures):
-        if one.text is None:
-            continue
-        scope = one.source if config.scope == "source" else ""
-        if scope not in indices:
-            indices[scope] = sketch.MinHashLSH(threshold=config.text, num_perm=PERMUTATIONS)
-        minhash = sketch.MinHash(num_perm=PERMUTATIONS, hashvalues=one.text, scheme=SCHEME)
-        for other in sorted(indices[scope].query(minhash)):
-            similarity = float((signatures[other].text == one.text).mean())
-            if similarity >= config.text:
-                yield number, "near_text", f"like {signatures[other].id} (Jaccard about {similarity:.2f})"
-                break
-        else:
-            indices[scope].insert(number, minhash, check_duplication=False)
+        if one.text is not None:
+            kinds = group[np.searchsorted(hashes, np.array([hashed for _, hashed in one.pictures], dtype=np.uint64))]
+            buckets[one.source if config.scope == "source" else "", one.others, tuple(kinds.tolist())].append(number)
+    found: list[tuple[int, str, str]] = []
+    bands = sketch.MinHashLSH(threshold=config.text, num_perm=PERMUTATIONS)
+    for members in buckets.values():
+        index = sketch.MinHashLSH(num_perm=PERMUTATIONS, params=(bands.b, bands.r)) if len(members) > 1 else None
+        for number in members if index else ():
+            one = signatures[number]
+            minhash = sketch.MinHash(num_perm=PERMUTATIONS, hashvalues=one.text, scheme=SCHEME)
+            for other in sorted(index.query(minhash)):
+                similarity = float((signatures[other].text == one.text).mean())
+                if similarity >= config.text and _same_media(one, signatures[other], config.image_distance or 0):
+                    found.append((number, "near_text", f"like {signatures[other].id} (Jaccard about {similarity:.2f})"))
+                    break
+            else:
+                index.insert(number, minhash, check_duplication=False)
+    yield from sorted(found)
 
 
-def _alike_to_the_eye(config: DedupConfig, signatures: list[Signature], gone: set[int]) -> Iterator[tuple[int, int, str, str]]:
-    places = [(n, place, hashed) for n, one in enumerate(signatures) if n not in gone for place, hashed in one.pictures]
-    unique, inverse = np.unique(np.array([hashed for _, _, hashed in places], dtype=np.uint64), return_inverse=True)
+def _groups(count: int, pairs: np.ndarray) -> np.ndarray:
+    """Number int32 [count] of the group of each picture, those of a pair being in one."""
+    if not count:
+        return np.zeros(0, dtype=np.int32)
+    ends = (pairs[:, 0], pairs[:, 1])
+    return connected_components(coo_array((np.ones(len(pairs), dtype=bool), ends), shape=(count, count)), directed=False)[1]
+
+
+def _same_media(one: Signature, other: Signature, distance: int) -> bool:
+    hashes = [np.array([hashed for _, hashed in signature.pictures], dtype=np.uint64) for signature in (one, other)]
+    return one.others == other.others and bool((np.bitwise_count(hashes[0] ^ hashes[1]) <= distance).all())
+
+
+def _alike_to_the_eye(
+    config: DedupConfig, signatures: list[Signature], gone: frozenset[int], hashes: np.ndarray, pairs: np.ndarray
+) -> Iterator[tuple[int, int, str, str]]:
     near: dict[int, set[int]] = defaultdict(set)
-    for one, other in near_pairs(unique, config.image_distance).tolist():
+    for one, other in pairs.tolist():
         near[one].add(other)
         near[other].add(one)
+    places = [(n, place, hashed) for n, one in enumerate(signatures) if n not in gone for place, hashed in one.pictures]
+    kinds = np.searchsorted(hashes, np.array([hashed for _, _, hashed in places], dtype=np.uint64)).tolist()
     owners: dict[int, set[int]] = defaultdict(set)
-    for (number, _, _), kind in zip(places, inverse.tolist(), strict=True):
+    for (number, _, _), kind in zip(places, kinds, strict=True):
         owners[kind].add(number)
+    copies = {kind: len(own.union(*(owners[other] for other in near[kind] if other in owners))) for kind, own in owners.items()}
     seen: dict[int, dict[int, int]] = defaultdict(dict)  # document → kind of picture → its first place there
-    for (number, place, _), kind in zip(places, inverse.tolist(), strict=True):
-        copies = set(owners[kind]).union(*(owners[other] for other in near[kind]))
+    for (number, place, _), kind in zip(places, kinds, strict=True):
         before = min((seen[number][other] for other in (kind, *near[kind]) if other in seen[number]), default=None)
-        if config.max_copies is not None and len(copies) > config.max_copies:
-            yield number, place, "image_copies", f"in {len(copies)} documents"
+        if config.max_copies is not None and copies[kind] > config.max_copies:
+            yield number, place, "image_copies", f"in {copies[kind]} documents"
         elif before is not None:
             yield number, place, "image_in_document", f"looks like part {before}"
         else:
@@ -180,15 +215,11 @@ def _item(document_id: str, place: int | None) -> str:
     return document_id if place is None else f"{document_id}, part {place}"
 
 
-def _documents(folders: tuple[str, ...], unit: Unit) -> Documents:
+def _documents(config: _Folders, unit: Unit) -> Documents:
     number, what = unit.what
-    return shards.read(shards.ShardsConfig(folder=folders[number]), Unit(what, unit.size))
+    return shards.read(shards.ShardsConfig(folder=config.folders[number]), Unit(what, unit.size))
 
 
-def _signatures(folders: tuple[str, ...], ngram: int, min_words: int, unit: Unit) -> list[Signature]:
-    return [signature(one, ngram, min_words) for one in _documents(folders, unit) if isinstance(one, Document)]
-
-
-@lru_cache(maxsize=1)
-def _decisions(path: Path) -> Decisions:
-    return json.loads(path.read_text())
+def _signatures(config: _Folders, folder: str, ngram: int, min_words: int, numbered: tuple[int, Unit]) -> list[Signature]:
+    enter(folder)
+    return [signature(one, ngram, min_words) for one in _documents(config, numbered[1]) if isinstance(one, Document)]

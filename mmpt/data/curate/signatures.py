@@ -18,13 +18,15 @@ SCHEME = "affine32"
 @dataclass(frozen=True)
 class Signature:
     """`content`: SHA-256 of all parts. `text` uint64 [128]: MinHash (Broder 1997) of the word n-grams, None where there are too
-    few words. `pictures`: (place, 64-bit phash) of each picture that can be decoded."""
+    few words. `pictures`: (place, 64-bit phash) of each picture that can be decoded, `others`: SHA-256 of all speech and pictures
+    that cannot, b"" where there are none."""
 
     id: str
     source: str
     content: bytes
     text: np.ndarray | None
     pictures: tuple[tuple[int, int], ...]
+    others: bytes = b""
 
 
 def signature(document: Document, ngram: int, min_words: int) -> Signature:
@@ -35,14 +37,19 @@ def signature(document: Document, ngram: int, min_words: int) -> Signature:
         digest.update(f"{type(part).__name__} {len(content)} ".encode() + content)
     words = re.findall(r"\w+", " ".join(part.text for part in document.parts if isinstance(part, Text)).lower())
     text = _minhash(words, ngram) if len(words) >= min_words else None
-    pictures = []
+    pictures, others = [], []
     for place, part in enumerate(document.parts):
-        if isinstance(part, Image):
-            try:
+        if isinstance(part, Text):
+            continue
+        try:
+            if isinstance(part, Image):
                 pictures.append((place, perceptual_hash(part.data)))
-            except DataError:
-                continue  # what cannot be decoded looks like nothing else
-    return Signature(document.id, document.source, digest.digest(), text, tuple(pictures))
+                continue
+        except DataError:
+            pass  # what cannot be decoded looks like nothing else
+        others.append(hashlib.sha256(part.data).digest())
+    rest = hashlib.sha256(b"".join(others)).digest() if others else b""
+    return Signature(document.id, document.source, digest.digest(), text, tuple(pictures), rest)
 
 
 def perceptual_hash(data: bytes) -> int:

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import os
 import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pydantic
@@ -14,8 +16,8 @@ from rich.progress import Progress
 
 from mmpt.config import Schema
 from mmpt.data.engine.finish import finish, repeated_ids
-from mmpt.data.engine.task import RECORDS, WORK, Job, Task, record_name
-from mmpt.data.engine.workers import run_tasks
+from mmpt.data.engine.task import RECORDS, WORK, Job, Task, record_name, run_task
+from mmpt.data.engine.workers import run_all
 from mmpt.data.lost import BAD_DATA, Documents
 from mmpt.data.shards.write import MAX_BYTES
 from mmpt.data.sources.base import Unit
@@ -29,12 +31,14 @@ TASKS = 32
 LEAST_TASK_BYTES = 1 << 20
 ENOUGH = 100
 """Documents seen before their share of bad ones can stop a run."""
+_SHARES = (("documents", "bad", "documents are bad"), ("parts", "bad_parts", "pictures and recordings are missing or bad"))
 
 
 class RunConfig(Schema):
     """How a tool runs: in `processes` of this machine, or on the Ray cluster at `ray` ("auto", "HOST:PORT", "ray://…").
 
-    It stops when more than `max_lost` of the documents are bad. A shard is closed before it grows past `max_bytes`.
+    It stops when more than `max_lost` of the documents are bad, or of the pictures and recordings in them. A shard is closed
+    before it grows past `max_bytes`.
     """
 
     processes: int = pydantic.Field(1, ge=1)
@@ -89,7 +93,8 @@ def write_set(
     plan = {"built": built, "kind": "tokens" if vocabulary else "documents", "tasks": len(tasks), "units": _fingerprint(tasks)}
     if vocabulary:
         plan["vocabulary"] = vocabulary.fingerprint
-    job = Job(str(Path(out).absolute()) if store.is_local else store.location, read, config, run.max_bytes, vocabulary)
+    place = str(Path(out).absolute()) if store.is_local else store.location
+    job = Job(place, os.getcwd(), read, config, run.max_bytes, vocabulary)
     if not _begin(store, plan):
         records = _run(job, tasks, run, store, progress, title)
         while repeated := repeated_ids(store, records):
@@ -98,7 +103,7 @@ def write_set(
                 store.remove(record_name(task.number))
                 for name in records[task.number]["files"]:
                     store.remove(name)
-            records |= {task.number: record for task, record in run_tasks(job, again, run.processes, run.ray)}
+            records |= {task.number: record for task, record in run_all(partial(run_task, job), again, run.processes, run.ray)}
         finish(store, plan, records, vocabulary)
     _clean(store)
     manifest = json.loads(store.read(MANIFEST))
@@ -107,17 +112,20 @@ def write_set(
 
 
 def plan_tasks(units: Iterable[Unit], max_bytes: int) -> list[Task]:
-    """Consecutive units in tasks of a shard's size, of less where there is little, so that every process gets some."""
-    units = list(units)
-    target = min(max_bytes, max(sum(unit.size for unit in units) // TASKS, LEAST_TASK_BYTES))
+    """Consecutive units in tasks of a shard's size, of less where there is little, so that every process gets some.
+
+    Of a unit of size 0 (a server that does not say how long its files are) something may come all the same.
+    """
+    sized = [(unit, unit.size or LEAST_TASK_BYTES) for unit in units]
+    target = min(max_bytes, max(sum(size for _, size in sized) // TASKS, LEAST_TASK_BYTES))
     groups: list[list[Unit]] = []
-    size = target
-    for unit in units:
-        if size + unit.size > target:
+    room = 0
+    for unit, size in sized:
+        if not groups or size > room:
             groups.append([])
-            size = 0
+            room = target
         groups[-1].append(unit)
-        size += unit.size
+        room -= size
     return [Task(number, tuple(group)) for number, group in enumerate(groups)]
 
 
@@ -157,7 +165,7 @@ def _run(job: Job, tasks: list[Task], run: RunConfig, store: Store, progress: Pr
     began = time.monotonic()
 
     def count(task: Task, record: dict, now: bool) -> None:
-        counts.update(documents=record["documents"], bad=record["bad"])
+        counts.update({name: record.get(name, 0) for name in ("documents", "bad", "parts", "bad_parts", "rules")})
         _check_share(counts, run.max_lost, store)
         if now:
             counts.update(written=record["documents"], bytes=sum(shard["bytes"] for shard in record["shards"]))
@@ -170,21 +178,26 @@ def _run(job: Job, tasks: list[Task], run: RunConfig, store: Store, progress: Pr
         if task.number in records:
             count(task, records[task.number], now=False)
     left = [task for task in tasks if task.number not in records]
-    for task, record in run_tasks(job, left, run.processes, run.ray):
+    for task, record in run_all(partial(run_task, job), left, run.processes, run.ray):
         records[task.number] = record
         count(task, record, now=True)
-    if tasks and not counts["documents"] and counts["bad"]:
-        raise DataError(f"{store.location}: not one of {counts['bad']} documents could be read; see {RECORDS}/*.lost.jsonl there")
+    if not counts["documents"] and (counts["bad"] or not counts["rules"]):
+        of = f"not one of {counts['bad']} documents could be read" if counts["bad"] else "no document came of what was read"
+        raise DataError(f"{store.location}: {of}; see {RECORDS}/*.lost.jsonl there")
+    if not counts["parts"] and counts["bad_parts"] and run.max_lost < 1:
+        of = f"not one of {counts['bad_parts']} pictures and recordings could be read"
+        raise DataError(f"{store.location}: {of}; see {RECORDS}/*.lost.jsonl there, or allow it with max_lost 1")
     return records
 
 
 def _check_share(counts: Counter, max_lost: float, store: Store) -> None:
-    seen = counts["documents"] + counts["bad"]
-    if seen >= ENOUGH and counts["bad"] > max_lost * seen:
-        raise DataError(
-            f"{store.location}: {counts['bad']} of {seen} documents are bad, more than max_lost {max_lost:g} allows; "
-            f"see {RECORDS}/*.lost.jsonl there"
-        )
+    for kept, lost, what in _SHARES:
+        seen = counts[kept] + counts[lost]
+        if seen >= ENOUGH and counts[lost] > max_lost * seen:
+            raise DataError(
+                f"{store.location}: {counts[lost]} of {seen} {what}, more than max_lost {max_lost:g} allows; "
+                f"see {RECORDS}/*.lost.jsonl there"
+            )
 
 
 def _clean(store: Store) -> None:

@@ -1,8 +1,10 @@
 """One task: some units read, written as shards of their own, and recorded. Done twice, it gives the same bytes."""
 
 import json
+import os
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,9 +25,11 @@ WORK = ".work-"
 
 @dataclass(frozen=True)
 class Job:
-    """What is the same for every task: `read` (a function of a module) turns `config` and a unit into documents."""
+    """What is the same for every task: `read` (a function of a module) turns `config` and a unit into documents. Relative paths
+    in `config` are those of `folder`."""
 
     out: str
+    folder: str
     read: Callable[[Schema, Unit], Documents]
     config: Schema
     max_bytes: int
@@ -60,6 +64,7 @@ def run_task(job: Job, task: Task) -> dict:
 
     Raises `DataError` where something cannot be written, and what `read` raises besides `DataError`: that is bad data, listed.
     """
+    enter(job.folder)
     store = Store(job.out)
     lost: list[Lost] = []
     with tempfile.TemporaryDirectory(prefix=WORK, dir=job.out if store.is_local else None) as folder:
@@ -86,10 +91,20 @@ def run_task(job: Job, task: Task) -> dict:
         "shards": manifest["shards"],
         "files": manifest["files"],
         "bad": sum(one.bad for one in lost),
+        "parts": sum(manifest["parts"][kind] for kind in ("image", "speech")) if job.vocabulary is None else 0,
+        "bad_parts": sum(one.bad_part for one in lost),
+        "rules": sum(bool(one.rule) for one in lost),
     }
     store.write(lost_name(task.number), to_lines(lost))
     store.write(record_name(task.number), json.dumps(record).encode())
     return record
+
+
+def enter(folder: str) -> None:
+    """A worker of a cluster that was started elsewhere gets the folder in which the command was given, if its machine has it."""
+    if os.getcwd() != folder:
+        with suppress(OSError):
+            os.chdir(folder)
 
 
 def _writer(job: Job, task: Task, folder: Path) -> ShardWriter | TokenShardWriter:

@@ -3,45 +3,48 @@
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing import get_context
+from typing import TypeVar
 
-from mmpt.data.engine.task import Job, Task, run_task
 from mmpt.data.extra import need
 from mmpt.errors import ConfigError, DataError, MmptError
 
 AHEAD = 2
-"""Tasks for each worker that are handed out before their turn."""
+"""Items for each worker that are handed out before their turn."""
+T = TypeVar("T")
+R = TypeVar("R")
 
 
-def run_tasks(job: Job, tasks: list[Task], processes: int, ray: str | None) -> Iterator[tuple[Task, dict]]:
-    """Yield each task with its record as soon as it is done, in any order. Raises what the first failing one raised."""
+def run_all(work: Callable[[T], R], items: list[T], processes: int, ray: str | None) -> Iterator[tuple[T, R]]:
+    """Yield each item with what `work` made of it as soon as it is done, in any order. Raises what the first failing one raised.
+
+    `work` is a function of a module, or a `partial` of one.
+    """
     if ray is not None:
-        return _on_ray(job, tasks, ray)
-    if processes == 1 or len(tasks) < 2:
-        return ((task, run_task(job, task)) for task in tasks)
-    return _in_processes(job, tasks, processes)
+        return _on_ray(work, items, ray)
+    if processes == 1 or len(items) < 2:
+        return ((item, work(item)) for item in items)
+    return _in_processes(work, items, processes)
 
 
-def _in_processes(job: Job, tasks: list[Task], processes: int) -> Iterator[tuple[Task, dict]]:
-    waiting = iter(tasks)
+def _in_processes(work: Callable[[T], R], items: list[T], processes: int) -> Iterator[tuple[T, R]]:
+    waiting = iter(items)
     pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_begin)
     try:
-        running = {pool.submit(_in_child, job, task, os.getpid()): task for task in islice(waiting, AHEAD * processes)}
+        running = {pool.submit(_in_child, work, item, os.getpid()): item for item in islice(waiting, AHEAD * processes)}
         while running:
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                task = running.pop(future)
+                item = running.pop(future)
                 try:
-                    yield task, future.result()
+                    yield item, future.result()
                 except BrokenProcessPool:
-                    raise DataError(
-                        f"a worker process ended during task {task.number} or one beside it: out of memory? Fewer processes help"
-                    ) from None
+                    raise DataError("a worker process ended in its work: out of memory? Fewer processes help") from None
                 for following in islice(waiting, 1):
-                    running[pool.submit(_in_child, job, following, os.getpid())] = following
+                    running[pool.submit(_in_child, work, following, os.getpid())] = following
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -52,13 +55,13 @@ def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _in_child(job: Job, task: Task, parent: int) -> dict:
+def _in_child(work: Callable[[T], R], item: T, parent: int) -> R:
     if os.getppid() != parent:  # killed: another run may already be at work in the same folder
         os._exit(1)
-    return run_task(job, task)
+    return work(item)
 
 
-def _on_ray(job: Job, tasks: list[Task], address: str) -> Iterator[tuple[Task, dict]]:
+def _on_ray(work: Callable[[T], R], items: list[T], address: str) -> Iterator[tuple[T, R]]:
     ray = need("ray")
     _check_reachable(address)
     try:
@@ -66,16 +69,16 @@ def _on_ray(job: Job, tasks: list[Task], address: str) -> Iterator[tuple[Task, d
     except (ConnectionError, ValueError, RuntimeError) as problem:
         raise ConfigError(f"ray: no cluster at {address!r} ({problem})") from None
     try:
-        remote = ray.remote(num_cpus=1, max_retries=3)(run_task)
-        shared = ray.put(job)
-        waiting = iter(tasks)
+        remote = ray.remote(num_cpus=1, max_retries=3)(_on_worker)
+        shared = ray.put(work)
+        waiting = iter(items)
         limit = AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
-        running = {remote.remote(shared, task): task for task in islice(waiting, limit)}
+        running = {remote.remote(shared, item): item for item in islice(waiting, limit)}
         while running:
             done, _ = ray.wait(list(running), num_returns=1)
-            task = running.pop(done[0])
+            item = running.pop(done[0])
             try:
-                yield task, ray.get(done[0])
+                yield item, ray.get(done[0])
             except ray.exceptions.RayTaskError as problem:
                 cause = problem.cause
                 raise (cause if isinstance(cause, MmptError) else problem) from None
@@ -83,6 +86,10 @@ def _on_ray(job: Job, tasks: list[Task], address: str) -> Iterator[tuple[Task, d
                 running[remote.remote(shared, following)] = following
     finally:
         ray.shutdown()
+
+
+def _on_worker(work: Callable[[T], R], item: T) -> R:
+    return work(item)
 
 
 def _check_reachable(address: str) -> None:

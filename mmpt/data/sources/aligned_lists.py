@@ -2,8 +2,9 @@
 
     sources: [{kind: aligned_lists, rows: obelics/, images: pictures/, naming: sha256}]
 
-OBELICS and SEED (`images`, `texts`, `metadata`), the multimodal textbook (`text_ocr_list` beside them), and Energon's
-interleaved samples (github.com/NVIDIA/Megatron-Energon) all have this form.
+OBELICS and SEED (`images`, `texts`, `metadata`), OmniCorpus (`general_metadata` beside them), InfiMM-WebMath (`image_list`,
+`text_list`), the multimodal textbook (`text_ocr_list` beside them), and Energon's interleaved samples
+(github.com/NVIDIA/Megatron-Energon) all have this form.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,12 +16,14 @@ from mmpt.data.parts import image_part
 from mmpt.data.shards.sample import decode_json
 from mmpt.data.sources.base import SourceSchema, Unit, source_name
 from mmpt.data.sources.pictures import Naming, find_picture
-from mmpt.data.sources.rows import read_rows, row_id, row_units
+from mmpt.data.sources.rows import MEDIA_BYTES, read_rows, row_id, row_units
 from mmpt.data.sources.tars import Sample, read_samples, tar_units
 from mmpt.data.store import Store
 from mmpt.document import Document, Image, Text
 from mmpt.errors import DataError
 
+_META = ("metadata", "general_metadata", "url", "URL")
+"""Fields of a row that go along: addresses, and what was measured of the document or of each picture."""
 Find = Callable[[str], Image]
 """From a reference to the picture; raises `DataError`."""
 
@@ -45,7 +48,7 @@ class AlignedListsConfig(SourceSchema):
 
 def units(config: AlignedListsConfig) -> list[Unit]:
     """Ranges of rows, or tars. Raises `ConfigError` where there are none."""
-    return row_units(config.rows) if config.images else tar_units(config.rows)
+    return row_units(config.rows, MEDIA_BYTES) if config.images else tar_units(config.rows)
 
 
 def read(config: AlignedListsConfig, unit: Unit) -> Documents:
@@ -97,7 +100,7 @@ def _document(config: AlignedListsConfig, where: str, document_id: str, row: dic
             try:
                 parts.append(find(image))
             except DataError as problem:
-                yield Lost(f"{where}, place {number}: {image}", str(problem), document_id, whole=False)
+                yield Lost(f"{where}, place {number}: {image}", str(problem), document_id, whole=False, part="image")
                 continue
         if ocr:
             parts.append(Text(ocr, weight=0.0))
@@ -106,13 +109,14 @@ def _document(config: AlignedListsConfig, where: str, document_id: str, row: dic
     if not parts:
         yield Lost(where, "nothing in it", document_id)
         return
-    meta = {"language": config.language, "license": config.license, "metadata": row.get("metadata")}
+    meta = {"language": config.language, "license": config.license, **{key: row.get(key) for key in _META}}
     source = source_name(config, config.rows)
     yield Document(document_id, source, tuple(parts), {key: value for key, value in meta.items() if value})
 
 
 def _places(row: dict, with_ocr: bool) -> list[tuple[str | None, str | None, str | None]]:
-    images, texts, ocr = row.get("images"), row.get("texts"), row.get("text_ocr_list") if with_ocr else None
+    images, texts = row.get("images", row.get("image_list")), row.get("texts", row.get("text_list"))
+    ocr = row.get("text_ocr_list") if with_ocr else None
     if not all(isinstance(values, list) for values in (images, texts, [] if ocr is None else ocr)):
         raise DataError("images, texts and text_ocr_list must be lists")
     ocr = [None] * len(images) if ocr is None else ocr

@@ -3,7 +3,7 @@
 A module of this folder has three things of these names or forms:
 
     class XConfig(SourceSchema)                        # `kind: Literal["x"]` and whatever it needs, documented
-    def units(config: XConfig) -> list[Unit]           # the work in order; lists and stats files, reads little
+    def units(config: XConfig) -> list[Unit]           # the work in order; lists and stats files, reads tables, no media
     def read(config: XConfig, unit: Unit) -> Documents # the documents of one unit, and what was lost in it
 
 A unit is read in any process, at any time, more than once: the same documents must come every time. Mistakes in the

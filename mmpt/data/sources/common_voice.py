@@ -9,7 +9,7 @@ from typing import Literal
 
 from mmpt.data.lost import Documents, Lost
 from mmpt.data.sources.base import SourceSchema, Unit, source_name
-from mmpt.data.sources.rows import read_rows, row_units
+from mmpt.data.sources.rows import MEDIA_BYTES, read_rows, row_units
 from mmpt.data.sources.utterances import utterance
 from mmpt.data.store import Store
 from mmpt.errors import ConfigError
@@ -32,7 +32,7 @@ class CommonVoiceConfig(SourceSchema):
 
 def units(config: CommonVoiceConfig) -> list[Unit]:
     """The table. Raises `ConfigError` where there is none, or it lacks a column."""
-    found = row_units(f"{config.folder.rstrip('/')}/{config.table}")
+    found = row_units(f"{config.folder.rstrip('/')}/{config.table}", MEDIA_BYTES)
     store = Store(config.folder)
     first = store.read_range(config.table, 0, _FIRST_LINE).removeprefix(codecs.BOM_UTF8).split(b"\n")[0]
     present = first.decode("utf-8", errors="replace").rstrip("\r").split("\t")

@@ -11,7 +11,7 @@ import pydantic
 from mmpt.data.lost import Documents, Lost
 from mmpt.data.sources.base import SourceSchema, Unit, source_name
 from mmpt.data.sources.pictures import find_picture
-from mmpt.data.sources.rows import read_rows, row_id, row_units
+from mmpt.data.sources.rows import MEDIA_BYTES, read_rows, row_id, row_units
 from mmpt.data.store import Store
 from mmpt.document import Document, Text
 from mmpt.errors import DataError
@@ -47,7 +47,7 @@ class ConversationsConfig(SourceSchema):
 
 def units(config: ConversationsConfig) -> list[Unit]:
     """Ranges of rows. Raises `ConfigError` where there are none."""
-    return row_units(config.rows)
+    return row_units(config.rows, MEDIA_BYTES)
 
 
 def read(config: ConversationsConfig, unit: Unit) -> Documents:

@@ -7,15 +7,15 @@ from typing import Literal
 
 from mmpt.data.lost import Documents, Lost
 from mmpt.data.sources.base import SourceSchema, Unit, source_name
-from mmpt.data.sources.pictures import Naming, find_picture
-from mmpt.data.sources.rows import read_rows, row_id, row_units
+from mmpt.data.sources.pictures import Naming, caption, find_picture
+from mmpt.data.sources.rows import MEDIA_BYTES, read_rows, row_id, row_units
 from mmpt.data.store import Store
 from mmpt.document import Document, Text
 from mmpt.errors import DataError
 
 
 class ImageTextTableConfig(SourceSchema):
-    """Each row names a picture in the folder `images` (column `image`) and has its text (column `text`)."""
+    """Each row names a picture in the folder `images` (column `image`) and has its text (column `text`; of a list the first)."""
 
     kind: Literal["image_text_table"] = "image_text_table"
     table: str
@@ -30,7 +30,7 @@ class ImageTextTableConfig(SourceSchema):
 
 def units(config: ImageTextTableConfig) -> list[Unit]:
     """Ranges of rows. Raises `ConfigError` where there is no such table."""
-    return row_units(config.table)
+    return row_units(config.table, MEDIA_BYTES)
 
 
 def read(config: ImageTextTableConfig, unit: Unit) -> Documents:
@@ -41,8 +41,8 @@ def read(config: ImageTextTableConfig, unit: Unit) -> Documents:
             yield one
             continue
         where, row = one
-        text = row.get(config.text)
-        if not isinstance(text, str) or not text.strip():
+        text = caption(row.get(config.text))
+        if text is None:
             yield Lost(where, f"no text in {config.text!r}")
             continue
         try:

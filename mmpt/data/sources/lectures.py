@@ -134,7 +134,8 @@ def read(config: LecturesConfig, unit: Unit) -> Documents:
         try:
             parts.append(Text(cue.text) if sound is None else _spoken(sound, cue))
         except DataError as problem:
-            lost.append(Lost(f"{where}, cue at {cue.start:.2f} s", f"{problem}: kept as text", document_id, whole=False))
+            item = f"{where}, cue at {cue.start:.2f} s"
+            lost.append(Lost(item, f"{problem}: kept as text", document_id, whole=False, part="speech"))
             parts.append(Text(cue.text))
     parts += [frame for _, frame in frames]
     meta = {"language": lecture["language"], "license": config.license}
@@ -169,7 +170,7 @@ def _distinct(
     last = None
     for found in _frames(config, store, lecture):
         if isinstance(found, Lost):
-            lost.append(Lost(found.item, found.reason, document_id, whole=False))
+            lost.append(Lost(found.item, found.reason, document_id, whole=False, part="image"))
             continue
         where, time, picture, data = found
         fingerprint = imagehash.dhash(picture, hash_size=_HASH_SIDE)

@@ -12,7 +12,7 @@ import pydantic
 
 from mmpt.data.lost import Documents, Lost
 from mmpt.data.sources.base import SourceSchema, Unit, source_name
-from mmpt.data.sources.rows import read_rows, row_units
+from mmpt.data.sources.rows import MEDIA_BYTES, every_row, read_rows, row_units
 from mmpt.data.sources.utterances import utterance
 from mmpt.data.store import Store
 from mmpt.document import Document
@@ -50,7 +50,7 @@ def units(config: LhotseConfig) -> list[Unit]:
     """Ranges of lines. Raises `ConfigError` where there is no such file, or the recordings cannot all be read."""
     if config.recordings:
         _recordings(config.recordings)
-    return row_units(config.cuts or config.supervisions)
+    return row_units(config.cuts or config.supervisions, MEDIA_BYTES)
 
 
 def read(config: LhotseConfig, unit: Unit) -> Documents:
@@ -116,11 +116,13 @@ def _document(
 def _recordings(location: str) -> dict[str, dict]:
     """Id → recording, read once in each process."""
     found = {}
-    for unit in row_units(location):
-        for one in read_rows(location, unit.what):
+    try:
+        for one in every_row(location):
             if isinstance(one, Lost):
                 raise ConfigError(f"{one.item}: {one.reason}")
             found[str(one[1].get("id"))] = one[1]
+    except DataError as problem:
+        raise ConfigError(str(problem)) from None
     return found
 
 

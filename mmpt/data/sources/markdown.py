@@ -61,7 +61,7 @@ def units(config: MarkdownConfig) -> list[Unit]:
         files = Store(config.folder).files()
     except DataError as problem:
         raise ConfigError(str(problem)) from None
-    found = sorted((name for name in files if re.fullmatch(config.files, name)), key=_natural)
+    found = sorted((name for name in files if re.fullmatch(config.files, name, re.DOTALL)), key=_natural)
     if not found:
         raise ConfigError(f"{config.folder}: no file matches {config.files!r}")
     # What the pictures weigh is known only once the text is read: on average, each file's share of all others.

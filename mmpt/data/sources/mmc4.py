@@ -14,7 +14,7 @@ from scipy.optimize import linear_sum_assignment
 from mmpt.data.lost import Documents, Lost
 from mmpt.data.sources.base import SourceSchema, Unit, source_name
 from mmpt.data.sources.pictures import find_picture
-from mmpt.data.sources.rows import read_rows, row_id, row_units
+from mmpt.data.sources.rows import MEDIA_BYTES, read_rows, row_id, row_units
 from mmpt.data.store import Store
 from mmpt.document import Document, Text
 from mmpt.errors import DataError
@@ -36,7 +36,7 @@ class Mmc4Config(SourceSchema):
 
 def units(config: Mmc4Config) -> list[Unit]:
     """Ranges of rows. Raises `ConfigError` where there are none."""
-    return row_units(config.rows)
+    return row_units(config.rows, MEDIA_BYTES)
 
 
 def read(config: Mmc4Config, unit: Unit) -> Documents:
@@ -66,7 +66,7 @@ def read(config: Mmc4Config, unit: Unit) -> Documents:
                     before[placed[number]] = find_picture(store, reference, "path", sentences[placed[number]])
                     scores.setdefault(reference, round(score, 4))  # a picture that comes twice: its first place's
                 except DataError as problem:
-                    yield Lost(item, str(problem), document_id, whole=False)
+                    yield Lost(item, str(problem), document_id, whole=False, part="image")
         parts = [
             part
             for number, text in enumerate(sentences)

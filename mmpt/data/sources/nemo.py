@@ -7,7 +7,7 @@ from typing import Literal
 
 from mmpt.data.lost import Documents, Lost
 from mmpt.data.sources.base import SourceSchema, Unit, source_name
-from mmpt.data.sources.rows import read_rows, row_id, row_units
+from mmpt.data.sources.rows import MEDIA_BYTES, read_rows, row_id, row_units
 from mmpt.data.sources.utterances import utterance
 from mmpt.data.store import Store
 
@@ -28,7 +28,7 @@ class NemoConfig(SourceSchema):
 
 def units(config: NemoConfig) -> list[Unit]:
     """Ranges of lines. Raises `ConfigError` where there is no manifest."""
-    return row_units(config.manifest)
+    return row_units(config.manifest, MEDIA_BYTES)
 
 
 def read(config: NemoConfig, unit: Unit) -> Documents:

@@ -9,6 +9,8 @@ from mmpt.data.store import Store
 from mmpt.document import IMAGE_SUFFIXES, Image
 from mmpt.errors import DataError
 
+SUFFIXES = (*IMAGE_SUFFIXES, "gif", "bmp", "tif", "tiff", "avif", "heic", "jfif", "jp2")
+"""What names of picture files end with, in small letters; whether one can be decoded, `image_part` says."""
 Naming = Literal["path", "basename", "sha256"]
 """How a reference names a file: as it stands; by the last step of its path; by the SHA-256 of it, as OmniCorpus does."""
 
@@ -20,9 +22,22 @@ def find_picture(store: Store, reference: str, naming: Naming, alt: str = "") ->
     if naming == "path":
         return image_part(store.read(reference), alt)
     if naming == "basename":
-        return image_part(store.read(urlsplit(reference).path.rpartition("/")[2]), alt)
-    stem = hashlib.sha256(reference.encode()).hexdigest()
-    for suffix in IMAGE_SUFFIXES:
+        return image_part(store.read(_last_step(reference)), alt)
+    stem = hashlib.sha256(reference.encode("utf-8", "surrogatepass")).hexdigest()
+    for suffix in SUFFIXES:
         if store.exists(f"{stem}.{suffix}"):
             return image_part(store.read(f"{stem}.{suffix}"), alt)
     raise DataError(f"{store.path(stem)}.*: no such file")
+
+
+def _last_step(reference: str) -> str:
+    try:
+        return urlsplit(reference).path.rpartition("/")[2]
+    except ValueError as problem:  # such as brackets that are no address
+        raise DataError(f"{reference!r} is no reference to a picture ({problem})") from None
+
+
+def caption(value: object) -> str | None:
+    """A caption given as text, or the first of a list of them; None where there is none."""
+    texts = value if isinstance(value, list) else [value]
+    return next((text for text in texts if isinstance(text, str) and text.strip()), None)

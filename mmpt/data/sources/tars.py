@@ -47,6 +47,8 @@ def read_samples(store: Store, name: str) -> Iterator[Sample | Lost]:
     one before it: a stretch doubled by damage may have put one's content after the other's header.
     """
     path, data = store.path(name), store.read(name)
+    if not data:
+        yield Lost(path, "0 bytes, no tar")
     members = []
     for member in _members(data):
         if member[0] and not _key(member[0]).rpartition("/")[2]:
@@ -103,10 +105,10 @@ def _members(data: bytes) -> Iterator[tuple[str, tuple[int, int] | None, str]]:
                 yield "", None, f"zeros from byte {start} to {at}, and more after them"
             continue
         try:
-            info = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
+            info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
             if info.size < 0:  # which base-256 numbers can say
                 raise tarfile.HeaderError("a size below 0")
-        except (tarfile.HeaderError, UnicodeDecodeError) as problem:
+        except tarfile.HeaderError as problem:
             start, at = at, _next_header(data, at + BLOCK)
             extended = {}
             yield "", None, f"damaged from byte {start} to {at} ({problem})"
@@ -151,19 +153,25 @@ def _members(data: bytes) -> Iterator[tuple[str, tuple[int, int] | None, str]]:
 
 
 def _extended(kind: bytes, content: bytes) -> dict[str, str]:
-    """What an extended header says of the member after it. Raises `ValueError` where it is damaged."""
+    """What an extended header says of the member after it: its name and size, in so far as it says them.
+
+    Other records may hold anything: those of macOS's tar and of star have extended attributes, which are bytes. A name is UTF-8
+    unless `hdrcharset` says that it is bytes too. Raises `ValueError` where the header is damaged.
+    """
     if kind == tarfile.GNUTYPE_LONGNAME:
         return {"path": content.rstrip(b"\0").decode("utf-8")}
-    found, at = {}, 0
+    found: dict[str, bytes] = {}
+    at = 0
     while at < len(content):  # POSIX pax: "LENGTH KEY=VALUE\n", the length that of the whole record
         space = content.index(b" ", at)
         end = at + int(content[at:space])
         key, equals, value = content[space + 1 : end - 1].partition(b"=")
         if not space < end <= len(content) or content[end - 1 : end] != b"\n" or not equals:
             raise ValueError("no record of pax")
-        found[key.decode("utf-8")] = value.decode("utf-8")
+        found[key.decode("utf-8")] = value
         at = end
-    return found
+    errors = "surrogateescape" if found.get("hdrcharset") == b"BINARY" else "strict"
+    return {key: found[key].decode("utf-8", errors) for key in ("path", "size") if key in found}
 
 
 def _next_header(data: bytes, at: int) -> int:
@@ -171,9 +179,9 @@ def _next_header(data: bytes, at: int) -> int:
     while at + BLOCK <= len(data):
         if data[at + 257 : at + 262] == b"ustar":
             try:
-                tarfile.TarInfo.frombuf(data[at : at + BLOCK], "utf-8", "strict")
+                tarfile.TarInfo.frombuf(data[at : at + BLOCK], "utf-8", "surrogateescape")
                 return at
-            except (tarfile.HeaderError, UnicodeDecodeError):
+            except tarfile.HeaderError:
                 pass
         at += BLOCK
     return len(data)
