@@ -116,7 +116,7 @@ def attention_cases(backend: str, dtype: torch.dtype, draw: torch.Generator) -> 
         ((20, 7), (), 5),
     ):
         heads = [_normal(draw, dtype, 1, count, sum(lengths), 16) for count in (4, 2, 2)]
-        if attention.why_not(backend, heads[0], bool(spans)):
+        if attention.why_not(backend, heads[0], bool(spans), window=window):
             continue
         options = {"lengths": lengths, "spans": spans, "window": window}
         name = f"attention by {backend}, documents of {lengths}, pictures at {spans}, window {window}"

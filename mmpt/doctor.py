@@ -70,7 +70,7 @@ def _devices() -> list[str]:
 
 def _kernels() -> list[str]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    query = torch.zeros(1, 1, 1, 8, device=device)
+    query = torch.zeros(1, 1, 1, 64, device=device, dtype=torch.bfloat16 if device.type == "cuda" else torch.float32)
     lines = [_line("fused kernels", _answer(why_not_triton(query), "triton", "PyTorch operations run instead"))]
     return lines + [_line(f"attention {name}", _answer(why_not_attention(name, query), "runs")) for name in BACKENDS]
 

@@ -21,5 +21,9 @@ class CheckpointError(MmptError):
     """A checkpoint that is missing a file, or whose files do not match its manifest."""
 
 
+class DiskFullError(MmptError):
+    """A file that could not be written because the disk, or the user's share of it, is full; the message names it."""
+
+
 class TrainingError(MmptError):
     """Training that cannot go on, such as a loss that is not finite; the message names the step and what was in it."""

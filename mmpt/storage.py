@@ -4,17 +4,20 @@ Everything mmpt writes goes through here: a file is written beside its final nam
 filled under a temporary name, gets a `manifest.json` with the SHA-256 of each file, and is published by one rename.
 """
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mmpt.errors import CheckpointError, DataError
+from mmpt.errors import CheckpointError, DataError, DiskFullError
 
 MANIFEST = "manifest.json"
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def sha256(path: Path) -> str:
@@ -23,16 +26,38 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@contextmanager
+def room_for(path: Path) -> Iterator[None]:
+    """Raise `DiskFullError` naming `path` where the work inside finds the disk, or the user's quota, full."""
+    try:
+        yield
+    except DiskFullError:
+        raise
+    except Exception as problem:
+        if not _is_full(problem):
+            raise
+        raise DiskFullError(f"{path}: it cannot be written, the disk is full ({problem})") from None
+
+
+def _is_full(problem: Exception) -> bool:
+    if isinstance(problem, OSError):
+        return problem.errno in FULL
+    # safetensors writes by itself, and says so in words alone
+    found = re.search(r"os error (\d+)|code: (\d+)", str(problem)) if type(problem).__name__ == "SafetensorError" else None
+    return found is not None and int(found[1] or found[2]) in FULL
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` under `path` atomically and durably."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with room_for(path):
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -69,25 +94,26 @@ def published_folder(final: Path, manifest: dict, known: dict[str, dict] | None 
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
-        yield temporary
-        files = {
-            name: (known or {}).get(name) or {"sha256": sha256(path), "bytes": path.stat().st_size}
-            for name, path in ((str(path.relative_to(temporary)), path) for path in sorted(temporary.rglob("*")))
-            if path.is_file()
-        }
-        content = {**manifest, "files": files}
-        write_json(temporary / MANIFEST, {**content, "seal": _seal(content)})
-        for path in temporary.rglob("*"):
-            _sync(path)
-        _sync(temporary)
-        if final.exists():
-            replaced = final.with_name(f".{final.name}.{os.getpid()}.old")
-            os.replace(final, replaced)
-            os.replace(temporary, final)
-            shutil.rmtree(replaced)
-        else:
-            os.replace(temporary, final)
-        _sync(final.parent)
+        with room_for(final):
+            yield temporary
+            files = {
+                name: (known or {}).get(name) or {"sha256": sha256(path), "bytes": path.stat().st_size}
+                for name, path in ((str(path.relative_to(temporary)), path) for path in sorted(temporary.rglob("*")))
+                if path.is_file()
+            }
+            content = {**manifest, "files": files}
+            write_json(temporary / MANIFEST, {**content, "seal": _seal(content)})
+            for path in temporary.rglob("*"):
+                _sync(path)
+            _sync(temporary)
+            if final.exists():
+                replaced = final.with_name(f".{final.name}.{os.getpid()}.old")
+                os.replace(final, replaced)
+                os.replace(temporary, final)
+                shutil.rmtree(replaced)
+            else:
+                os.replace(temporary, final)
+            _sync(final.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

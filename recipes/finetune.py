@@ -15,6 +15,7 @@ from mmpt.evaluation.training_page import write_training_page
 from mmpt.model.forward import check_head
 from mmpt.model.leak import require_no_leak
 from mmpt.scripts import main_guard
+from mmpt.training.agreement import check_parts, settled
 from mmpt.training.background import background
 from mmpt.training.base import frozen_folder, open_base
 from mmpt.training.checkpoint import newest_checkpoint, restore_training, save_checkpoint, write_recipe
@@ -23,7 +24,7 @@ from mmpt.training.distributed import World, watched, world
 from mmpt.training.engine import build_engine
 from mmpt.training.inputs import open_inputs
 from mmpt.training.metrics import metrics, step_amounts, step_figures
-from mmpt.training.plan import model_lines, rehearse
+from mmpt.training.plan import model_lines, rehearse, require_room
 from mmpt.training.signals import StopRequest
 from mmpt.training.sources import open_loader, open_sources
 from mmpt.training.stages import stages
@@ -47,13 +48,16 @@ def main() -> None:
 def train(config: FinetuneConfig, ranks: World) -> int:
     """Run to the last step, or to the step in which a signal comes. Returns the exit code."""
     stop, ranks = StopRequest(), ranks.sharing(config.sequence_parallel)
+    config = settled(config)
     sources, vocabulary = open_sources(config)
+    check_parts(config, vocabulary)
     checkpoint = newest_checkpoint(config.output, ranks)
-    model, config = open_base(config, sources, checkpoint, ranks)
+    model = open_base(config, sources, checkpoint, ranks)
     check_head(model)
     inputs = open_inputs(config, checkpoint, model.config.get_text_config().hidden_size, ranks)
     require_no_leak(model)
 
+    require_room(model, config, ranks, inputs)
     if ranks.rank == 0:
         write_recipe(config, config.output)
         print("\n".join(model_lines(model, config, ranks, inputs)))

@@ -17,6 +17,7 @@ from mmpt.model.forward import check_head
 from mmpt.model.leak import require_no_leak
 from mmpt.model.loading import load_parts
 from mmpt.scripts import main_guard
+from mmpt.training.agreement import backbone_vocabulary, check_parts, settled
 from mmpt.training.background import background
 from mmpt.training.checkpoint import newest_checkpoint, restore_training, save_checkpoint, write_recipe
 from mmpt.training.config import PretrainConfig
@@ -24,7 +25,7 @@ from mmpt.training.distributed import World, watched, world
 from mmpt.training.engine import build_engine
 from mmpt.training.inputs import open_inputs
 from mmpt.training.metrics import metrics, step_amounts, step_figures
-from mmpt.training.plan import model_lines, rehearse
+from mmpt.training.plan import model_lines, rehearse, require_room
 from mmpt.training.signals import StopRequest
 from mmpt.training.sources import open_loader, open_sources, sample
 from mmpt.training.stages import stages
@@ -49,10 +50,14 @@ def main() -> None:
 def train(config: PretrainConfig, ranks: World) -> int:
     """Run to the last step, or to the step in which a signal comes. Returns the exit code."""
     stop, ranks = StopRequest(), ranks.sharing(config.sequence_parallel)
+    config = settled(config)
     sources, vocabulary = open_sources(config)
+    check_parts(config, vocabulary)
     checkpoint = newest_checkpoint(config.output, ranks)
     if checkpoint is None:
-        model = build_backbone(config.backbone, vocabulary.size, config.seed, sequences=sample(sources))
+        known = config.backbone.path and backbone_vocabulary(config.backbone.path)
+        text = None if known else vocabulary.text_size
+        model = build_backbone(config.backbone, vocabulary.size, config.seed, sequences=sample(sources), text_size=text)
     else:
         model, known = load_parts(checkpoint)
         check_same(vocabulary, str(config.data[0].path), known, str(checkpoint))
@@ -60,6 +65,7 @@ def train(config: PretrainConfig, ranks: World) -> int:
     inputs = open_inputs(config, checkpoint, model.config.get_text_config().hidden_size, ranks)
     require_no_leak(model)
 
+    require_room(model, config, ranks, inputs)
     if ranks.rank == 0:
         write_recipe(config, config.output)
         print("\n".join(model_lines(model, config, ranks, inputs)))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmpt.config import Schema, load_config
+from mmpt.config import Schema, load_config, merged
 from mmpt.errors import ConfigError
 
 
@@ -48,6 +48,34 @@ def test_all_mistakes_come_at_once(tmp_path):
 def test_no_mapping_is_an_error_naming_the_file(tmp_path, text):
     with pytest.raises(ConfigError, match=r"config\.yaml"):
         load_config(write(tmp_path, text), Outer)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("sources=[1", "sources=.1: the value is not valid YAML"),
+        ("rate", "expected KEY=VALUE"),
+        ("rate.x=1", "rate is no section"),
+    ],
+)
+def test_broken_overrides_are_answered_all_at_once(tmp_path, override, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_config(write(tmp_path, "rate: 1\n"), Outer, [override, "also"])
+    assert "also: expected KEY=VALUE" in str(caught.value)
+
+
+def test_keys_that_are_no_text_and_numbers_without_an_end_are_mistakes(tmp_path):
+    with pytest.raises(ConfigError, match="keys of text, found 1, True"):
+        load_config(write(tmp_path, "1: a\ninner: {yes: 2}\n"), Outer)
+    with pytest.raises(ConfigError, match="finite"):
+        load_config(write(tmp_path, "rate: .inf\ninner: {size: 1}\n"), Outer)
+
+
+def test_sections_are_merged_as_deep_as_they_go_and_an_empty_one_replaces():
+    content = {"a": {"b": {"c": 1, "d": 2}, "e": [1]}, "f": 1}
+    assert merged(content, {"a": {"b": {"c": 3}, "e": [2]}}) == {"a": {"b": {"c": 3, "d": 2}, "e": [2]}, "f": 1}
+    assert merged(content, {"a": {}, "f": {"g": 1}}) == {"a": {}, "f": {"g": 1}}
+    assert content["a"]["b"]["c"] == 1
 
 
 def test_missing_file(tmp_path):

@@ -12,14 +12,12 @@ from transformers import PreTrainedModel
 from mmpt.config import parse_config
 from mmpt.data.shards.tokens import Medium
 from mmpt.document import Image, Part, Text
-from mmpt.errors import CheckpointError
 from mmpt.inference.engine import Engine, Prompt, write_all
 from mmpt.inference.events import Assembler, Event
 from mmpt.inference.settings import Settings
 from mmpt.model.adapters import merge_adapter
 from mmpt.model.feature_inputs import FOLDER, FeatureInputs
-from mmpt.model.loading import load_model
-from mmpt.storage import MANIFEST
+from mmpt.model.loading import find_checkpoint, load_model
 from mmpt.tokenizers.multimodal import MultimodalTokenizer
 from mmpt.vocabulary import check_same
 
@@ -111,18 +109,6 @@ def load(path: Path | str, device: str | torch.device | None = None, dtype: torc
         if module is not None:
             module.to(device)
     return MultimodalModel(model.to(device), tokenizer, inputs)
-
-
-def find_checkpoint(path: Path) -> Path:
-    """`path` itself where it is a checkpoint, else the newest under `path`/checkpoints. Raises `CheckpointError`."""
-    if not path.is_dir():
-        raise CheckpointError(f"{path}: no such folder")
-    if (path / "backbone").is_dir() or (path / MANIFEST).is_file():
-        return path
-    found = sorted((path / "checkpoints").glob("step-*"))
-    if not found:
-        raise CheckpointError(f"{path}: neither a checkpoint ({MANIFEST} is missing) nor a run folder with checkpoints/step-*")
-    return found[-1]
 
 
 def _kind(part: Part) -> str:

@@ -6,7 +6,8 @@ ones (bidirectional within a picture, as in Transfusion, Zhou et al. 2024, arXiv
 | back end | what runs | where |
 |---|---|---|
 | `documents` | one SDPA call for each document | anywhere; the best on a CPU (kernels/README.md) |
-| `xformers` | one call with `BlockDiagonalCausalMask` | GPUs with xformers' kernel; no `spans` |
+| `varlen` | torch's FlashAttention for rows of many lengths | GPUs from sm_80 on, half precision; no `spans`, no window |
+| `xformers` | one call with `BlockDiagonalCausalMask` | GPUs for which xformers was built; no `spans` |
 | `flex` | FlexAttention (arXiv:2412.05496) with a block mask, compiled | GPUs |
 | `dense` | SDPA under the whole [T, T] mask: the reference | anywhere |
 """
@@ -19,8 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Backend = Literal["auto", "documents", "xformers", "flex", "dense"]
-BACKENDS = ("documents", "xformers", "flex", "dense")
+Backend = Literal["auto", "documents", "varlen", "xformers", "flex", "dense"]
+BACKENDS = ("documents", "varlen", "xformers", "flex", "dense")
+AUTO = ("varlen", "xformers", "documents")
 Spans = Sequence[tuple[int, int]]
 
 
@@ -49,26 +51,37 @@ def packed_attention(
     if groups * key.shape[1] != query.shape[1] or key.shape[2] != total or value.shape[1:3] != key.shape[1:3]:
         raise ValueError(f"query {tuple(query.shape)}, key {tuple(key.shape)}, value {tuple(value.shape)} do not fit together")
     _check(spans, lengths)
+    narrow = None if window is None or window >= max(lengths, default=0) else window
+    asked = query, bool(spans), dropout, narrow, value.shape[-1]
     if backend == "auto":
-        backend = next(name for name in ("xformers", "documents") if not why_not(name, query, bool(spans), dropout))
-    elif reason := why_not(backend, query, bool(spans), dropout):
+        backend = next(name for name in AUTO if not why_not(name, *asked))
+    elif reason := why_not(backend, *asked):
         raise ValueError(f"attention: {backend} cannot run here: {reason}")
-    if groups > 1:
+    if groups > 1 and backend != "varlen":
         key, value = (part.repeat_interleave(groups, dim=1) for part in (key, value))
-    attend = {"documents": _documents, "xformers": _xformers, "flex": _flex, "dense": _dense}[backend]
+    attend = {"documents": _documents, "varlen": _varlen, "xformers": _xformers, "flex": _flex, "dense": _dense}[backend]
     return attend(query, key, value, tuple(lengths), tuple(spans), window, dropout, scale)
 
 
-def why_not(backend: str, query: Tensor, spans: bool = False, dropout: float = 0.0) -> str:
-    """Why `backend` cannot attend for such queries, or "" where it can."""
+def why_not(
+    backend: str,
+    query: Tensor,
+    spans: bool = False,
+    dropout: float = 0.0,
+    window: int | None = None,
+    value_width: int | None = None,
+) -> str:
+    """Why `backend` cannot attend for such queries, or "" where it can. `value_width`: of the values, where it is another one."""
     if backend not in BACKENDS:
         return f"there is no such back end, expected auto, {', '.join(BACKENDS)}"
-    if backend in ("xformers", "flex") and not query.is_cuda:
+    if backend in ("varlen", "xformers", "flex") and not query.is_cuda:
         return f"it runs on GPUs only, the tensors are on {query.device.type}"
-    if backend == "xformers" and spans:
+    if backend in ("varlen", "xformers") and spans:
         return "its masks know no bidirectional spans"
-    if backend == "xformers" and _memory_efficient() is None:
-        return "xformers is not installed"
+    if backend == "varlen":
+        return _varlen_refusal(query, window, value_width)
+    if backend == "xformers":
+        return _xformers_refusal(query.device, query.dtype, query.shape[-1], value_width, dropout > 0, window is not None)
     if backend == "flex" and dropout:
         return "it has no dropout"
     return ""
@@ -138,6 +151,59 @@ def _dense(query, key, value, lengths, spans, window, dropout, scale) -> Tensor:
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout, scale=scale)
 
 
+def _varlen(query, key, value, lengths, spans, window, dropout, scale) -> Tensor:
+    """The operator under `torch.nn.attention.varlen`, which of torch 2.10 takes no scale and no dropout. Fewer heads of keys and
+    values than of queries are as they are."""
+    rows = [part[0].transpose(0, 1) for part in (query, key, value)]
+    edges, longest = _edges(lengths, query.device), max(lengths)
+    found = torch.ops.aten._flash_attention_forward(*rows, edges, edges, longest, longest, dropout, True, False, scale=scale)
+    return found[0].transpose(0, 1).unsqueeze(0)
+
+
+@lru_cache(maxsize=4)
+def _edges(lengths: tuple[int, ...], device: torch.device) -> Tensor:
+    """The same in every layer of a pack: copied to the device once."""
+    return torch.tensor([0, *lengths]).cumsum(0).to(device, torch.int32)
+
+
+def _varlen_refusal(query: Tensor, window: int | None, value_width: int | None) -> str:
+    width = query.shape[-1]
+    if query.dtype not in (torch.float16, torch.bfloat16):
+        return f"it takes float16 and bfloat16, not {str(query.dtype).removeprefix('torch.')}"
+    if width % 8 or width > 256 or value_width not in (None, width):
+        return f"it takes heads of one width, a multiple of 8 up to 256, not {width} and {value_width or width}"
+    if window is not None:
+        return "it has no window"
+    if not torch.backends.cuda.is_flash_attention_available():
+        return "this torch was built without FlashAttention"
+    if torch.cuda.get_device_capability(query.device) < (8, 0):
+        return "it needs a GPU of compute capability 8.0 or newer"
+    return ""
+
+
+@lru_cache(maxsize=64)
+def _xformers_refusal(
+    device: torch.device, dtype: torch.dtype, width: int, value_width: int | None, dropout: bool, window: bool
+) -> str:
+    """What xformers' own operators say to such tensors, forward and backward: that it can be imported says nothing of them, since
+    its library may have been built for another torch."""
+    try:
+        from xformers.ops import fmha
+        from xformers.ops.fmha.attn_bias import BlockDiagonalCausalMask
+    except ImportError as problem:
+        return f"xformers cannot be imported: {problem}"
+    bias = BlockDiagonalCausalMask.from_seqlens([8])
+    bias = bias.make_local_attention(4) if window else bias
+    row, values = (torch.zeros(1, 8, 1, n, dtype=dtype, device=device) for n in (width, value_width or width))
+    inputs = fmha.Inputs(query=row, key=row, value=values, attn_bias=bias, p=0.1 if dropout else 0.0)
+    for name, operators in (("forward", fmha.ALL_FW_OPS), ("backward", fmha.ALL_BW_OPS)):
+        refusals = [operator.not_supported_reasons(inputs) for operator in operators]
+        if all(refusals):
+            said = sorted({reason for reasons in refusals for reason in reasons})
+            return f"none of xformers' {name} operators takes this: {'; '.join(said)}"
+    return ""
+
+
 def _xformers(query, key, value, lengths, spans, window, dropout, scale) -> Tensor:
     from xformers.ops.fmha.attn_bias import BlockDiagonalCausalMask
 
@@ -145,7 +211,9 @@ def _xformers(query, key, value, lengths, spans, window, dropout, scale) -> Tens
     if window is not None:
         bias = bias.make_local_attention(window)
     rows = [part.transpose(1, 2).contiguous() for part in (query, key, value)]
-    return _memory_efficient()(*rows, attn_bias=bias, p=dropout, scale=scale).transpose(1, 2)
+    from xformers.ops import memory_efficient_attention
+
+    return memory_efficient_attention(*rows, attn_bias=bias, p=dropout, scale=scale).transpose(1, 2)
 
 
 def _flex(query, key, value, lengths, spans, window, dropout, scale) -> Tensor:
@@ -168,12 +236,3 @@ def _compiled_flex():
     from torch.nn.attention.flex_attention import flex_attention
 
     return torch.compile(flex_attention, dynamic=True)
-
-
-@lru_cache(maxsize=1)
-def _memory_efficient():
-    try:
-        from xformers.ops import memory_efficient_attention
-    except ImportError:
-        return None
-    return memory_efficient_attention

@@ -3,6 +3,9 @@
 The class and the names of the weights stay those of Hugging Face, so a saved backbone opens anywhere.
 """
 
+import inspect
+import re
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +15,7 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import StrictDataclassError
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
 from mmpt.config import Schema
@@ -20,12 +23,19 @@ from mmpt.errors import ConfigError
 from mmpt.model.growth import Growth, new_rows
 from mmpt.model.packed_attention import NAME as PACKED_ATTENTION
 
+FILE_KEYS = {"architectures", "auto_map", "transformers_version", "torch_dtype", "_name_or_path", "max_window_layers"}
+"""What a published config.json says about itself (the weights here have a type of their own), and what Qwen's mixtures of experts
+carry along from its dense models."""
+ROPE_KEYS = {"rope_theta", "rope_scaling", "partial_rotary_factor"}
+"""Older spellings of `rope_parameters` that every configuration of transformers takes."""
+
 
 class BackboneConfig(Schema):
     """Where the decoder comes from: exactly one of two.
 
     `path`: a Hugging Face name or a folder, loaded with its weights. `config`: a mapping for a transformers configuration
-    (`model_type: qwen3`, `hidden_size: 256`, …), initialised at random; `vocab_size` is set by mmpt. `growth`: how the rows
+    (`model_type: qwen3`, `hidden_size: 256`, …; the keys of a published config.json too), initialised at random; `vocab_size` is
+    set by mmpt. `growth`: how the rows
     of new tokens start beside those of `path`, see `mmpt.model.growth.new_rows`.
     """
 
@@ -50,32 +60,53 @@ def build_backbone(
     seed: int,
     dtype: torch.dtype = torch.float32,
     sequences: Iterable[Sequence[int]] = (),
+    text_size: int | None = None,
 ) -> PreTrainedModel:
     """The decoder with `vocabulary_size` embedding rows and packed attention, in training mode.
 
-    A pure function of its arguments: the caller's random state is neither used nor changed. Rows beyond those of pretrained
-    weights start as `config.growth` says, `constrained_word2vec` from `sequences` of ids, which no other growth reads. Raises
-    `ConfigError` naming what cannot be loaded.
+    A pure function of its arguments: the caller's random state is neither used nor changed. Of pretrained weights the first
+    `text_size` rows stay (None: all, as for weights that have learned the whole vocabulary); a table that was padded beyond its
+    tokenizer's ids has more, which nobody trained. The rows behind them start as `config.growth` says, `constrained_word2vec`
+    from `sequences` of ids, which no other growth reads. Raises `ConfigError` naming what cannot be loaded.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if config.path is None:
             return _initialised(config.config, vocabulary_size, dtype)
         model = load_backbone(Path(config.path) if Path(config.path).exists() else config.path, dtype)
-        old = model.get_input_embeddings().weight.shape[0]
-        if vocabulary_size != old:
-            grow(model, min(old, vocabulary_size), vocabulary_size, config.growth, torch.Generator().manual_seed(seed), sequences)
+        rows = model.get_input_embeddings().weight.shape[0]
+        old = min(rows, vocabulary_size) if text_size is None else text_size
+        if vocabulary_size != rows or old < vocabulary_size:
+            grow(model, old, vocabulary_size, config.growth, torch.Generator().manual_seed(seed), sequences)
     return model.train()
 
 
 def load_backbone(path: Path | str, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
     """A causal language model with its weights from a folder or a Hugging Face name. Raises `ConfigError` where that fails."""
     options = {"dtype": dtype, "attn_implementation": PACKED_ATTENTION, "use_safetensors": True}
+    if (Path(path) / "adapter_config.json").is_file():
+        raise _only_adapters(path)
     try:
         with no_progress_bars():
-            return AutoModelForCausalLM.from_pretrained(path, **options)
+            model = AutoModelForCausalLM.from_pretrained(path, **options)
     except (OSError, ValueError, KeyError, ImportError) as problem:
+        pickled = sorted(Path(path).glob("pytorch_model*.bin")) if Path(path).is_dir() else []
+        if pickled and not list(Path(path).glob("*.safetensors")):
+            raise ConfigError(
+                f"backbone {path}: its weights are pickled ({pickled[0].name}), which is not read; where you trust them, "
+                f"transformers writes safetensors: AutoModelForCausalLM.from_pretrained({str(path)!r}).save_pretrained(NEW)"
+            ) from None
         raise ConfigError(f"backbone {path}: no causal language model can be loaded: {_first_line(problem)}") from None
+    if getattr(model, "_hf_peft_config_loaded", False):  # transformers puts a repository's adapters onto their base by itself
+        raise _only_adapters(path)
+    return model
+
+
+def _only_adapters(path: Path | str) -> ConfigError:
+    return ConfigError(
+        f"backbone {path}: adapters of peft (adapter_config.json), no whole model; merge them first: "
+        f"AutoPeftModelForCausalLM.from_pretrained({str(path)!r}).merge_and_unload().save_pretrained(NEW)"
+    )
 
 
 def backbone_folder(path: str) -> Path:
@@ -109,12 +140,22 @@ def _initialised(content: dict, vocabulary_size: int, dtype: torch.dtype) -> Pre
         # Token ids of the model family's own tokenizer would point at wrong rows here.
         tokens = {"pad_token_id": None, "bos_token_id": None, "eos_token_id": None}
         settings = AutoConfig.for_model(options.pop("model_type"), **{**tokens, **options, "vocab_size": vocabulary_size})
-        unknown = [key for key in options if key not in type(settings)().to_dict()]
+        unknown = sorted(set(options) - _known_keys(settings))
         if unknown:
             raise ValueError(f"{type(settings).__name__} has no {', '.join(unknown)}")
         return AutoModelForCausalLM.from_config(settings, dtype=dtype, attn_implementation=PACKED_ATTENTION).train()
     except (ValueError, TypeError, KeyError, RuntimeError, StrictDataclassError) as problem:
         raise ConfigError(f"backbone.config: no causal language model can be built: {_first_line(problem)}") from None
+
+
+def _known_keys(settings: PreTrainedConfig) -> set[str]:
+    """Keys that mean something to this kind of configuration: its own, their other names, and what the code of the model asks for
+    without their being declared (`getattr(config, "head_dim", …)`)."""
+    kind = type(settings)
+    model = MODEL_FOR_CAUSAL_LM_MAPPING[kind]
+    source = inspect.getsource(sys.modules[model.__module__])
+    asked = re.findall(r"\bconfig\.(\w+)|getattr\(\s*(?:self\.)?config,\s*[\"'](\w+)", source)
+    return {*kind().to_dict(), *kind.attribute_map, *(name for names in asked for name in names), *FILE_KEYS, *ROPE_KEYS}
 
 
 def grow(

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 from tokenizers import AddedToken
-from transformers import GenerationConfig, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from mmpt.errors import CheckpointError, ConfigError
 from mmpt.model.adapters import merge_adapter, save_adapter
@@ -46,7 +46,7 @@ def export_hf(checkpoint: Path, out: Path, dtype: torch.dtype = torch.float32, k
             said.append("adapters merged")
         model.generation_config = GenerationConfig(
             bos_token_id=vocabulary.special("<|begin|>"),
-            eos_token_id=vocabulary.special("<|end|>"),
+            eos_token_id=_ends(model, vocabulary),
             pad_token_id=vocabulary.special("<|end|>"),
         )
         model.save_pretrained(folder)
@@ -55,6 +55,16 @@ def export_hf(checkpoint: Path, out: Path, dtype: torch.dtype = torch.float32, k
     if (checkpoint / FOLDER).is_dir():
         said.append(f"{FOLDER}/ (encoders and connectors of media) stays behind: transformers has no place for it")
     return said
+
+
+def _ends(model: PreTrainedModel, vocabulary: Vocabulary) -> int | list[int]:
+    """Where generation ends: `<|end|>`, and what the backbone ended its turns with (an instruct model has several)."""
+    ends = [vocabulary.special("<|end|>")]
+    for settings in (model.generation_config, model.config.get_text_config()):
+        own = getattr(settings, "eos_token_id", None)
+        ends += [] if own is None else own if isinstance(own, list) else [own]
+    ends = [token for token in dict.fromkeys(ends) if token == ends[0] or 0 <= token < vocabulary.text_size]
+    return ends[0] if len(ends) == 1 else ends
 
 
 def extended_tokenizer(tokenizer: PreTrainedTokenizerBase, vocabulary: Vocabulary) -> PreTrainedTokenizerBase:

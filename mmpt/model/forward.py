@@ -1,5 +1,7 @@
 """From a pack to its weighted loss, through the decoder's last hidden states and without the matrix of all logits."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -11,6 +13,7 @@ from transformers import PreTrainedModel
 from mmpt.data.loading.packing import PackedBatch
 from mmpt.errors import ConfigError
 from mmpt.kernels.cross_entropy import weighted_linear_cross_entropy
+from mmpt.model.balance import asks_for_balance, balance_loss
 from mmpt.model.connectors import place
 from mmpt.model.feature_inputs import FeatureInputs
 from mmpt.model.new_rows import TwoTableHead
@@ -22,11 +25,13 @@ HEAD_TOLERANCE = 1e-3
 
 
 class LossParts(NamedTuple):
-    """What adds up over packs and ranks. The loss of a step is Σ loss_sum / Σ weight_sum.
+    """What adds up over packs and ranks. The loss of a step is Σ loss_sum / Σ weight_sum, and where the backbone is a mixture of
+    experts that asks for it, Σ balance_sum / Σ tokens on top.
 
     `loss_sum` Σ weight·nll in nats, differentiable; `weight_sum` Σ weight; `nll_sums`, `hits` and `counts` [4] by modality of
     the target (in the order of `vocabulary.MODALITIES`), over targets whose weight is above 0: the unweighted nll, how many were
-    predicted right, how many there are.
+    predicted right, how many there are. `balance_sum` tokens · the balancing loss of the pack's routers (see
+    `mmpt.model.balance`), differentiable; 0 where there is none.
     """
 
     loss_sum: Tensor
@@ -34,6 +39,7 @@ class LossParts(NamedTuple):
     nll_sums: Tensor
     hits: Tensor
     counts: Tensor
+    balance_sum: Tensor
 
 
 def causal_lm(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
@@ -54,6 +60,14 @@ def head_tables(model: PreTrainedModel | PeftModel) -> tuple[Tensor, ...]:
     return (head.weight,)
 
 
+def head_scale(model: PreTrainedModel | PeftModel) -> float:
+    """What the model multiplies its logits by behind the head, or its hidden states before it (Granite, Cohere, MiniCPM)."""
+    settings = causal_lm(model).config.get_text_config()
+    if divisor := getattr(settings, "logits_scaling", None):
+        return divisor if settings.model_type == "hyperclovax" else 1 / divisor
+    return getattr(settings, "logit_scale", None) or 1.0
+
+
 def hidden_states(
     model: PreTrainedModel | PeftModel,
     input_ids: Tensor,
@@ -62,11 +76,17 @@ def hidden_states(
     features: tuple[Tensor, Tensor] | None = None,
     **attention,
 ) -> Tensor:
-    """Last hidden states [1, T, H] of a packed row: `input_ids` and `position_ids` [1, T], `cu_seqlens` [documents + 1].
+    """Last hidden states [1, T, H] of a packed row, times `head_scale`, so that logits are head · state: `input_ids` and
+    `position_ids` [1, T], `cu_seqlens` [documents + 1].
 
     `features`: (positions int64 [n], rows [n, H]) of a connector, which stand where ids of any value are. `attention`:
     `image_spans`, `attention_backend` and `sequence`, see `mmpt.model.packed_attention`.
     """
+    return _decode(model, input_ids, position_ids, cu_seqlens, features, **attention)[0]
+
+
+def _decode(model, input_ids, position_ids, cu_seqlens, features=None, **options) -> tuple[Tensor, tuple[Tensor, ...] | None]:
+    """(`hidden_states`, the routers' logits where `options` ask for them)."""
     given = {"input_ids": input_ids}
     if features is not None:
         given = {"inputs_embeds": place(causal_lm(model).get_input_embeddings()(input_ids), *features)}
@@ -76,9 +96,10 @@ def hidden_states(
         attention_mask=no_mask(input_ids.device),
         use_cache=False,
         document_lengths=tuple(cu_seqlens.diff().tolist()),
-        **attention,
+        **options,
     )
-    return output.last_hidden_state
+    scale, states = head_scale(model), output.last_hidden_state
+    return states if scale == 1.0 else states * scale, getattr(output, "router_logits", None)
 
 
 def packed_logits(
@@ -124,8 +145,13 @@ def weighted_loss(
     zero = None
     if inputs is not None:
         options["features"], zero = inputs(batch.features)
-    hidden = hidden_states(model, batch.input_ids, batch.position_ids, batch.cu_seqlens, **options)[0]
-    tables = head_tables(model)
+    whole, balance = causal_lm(model), torch.zeros((), device=batch.input_ids.device)
+    if balanced := asks_for_balance(whole):
+        options["output_router_logits"] = True
+    hidden, routers = _decode(model, batch.input_ids, batch.position_ids, batch.cu_seqlens, **options)
+    hidden, tables = hidden[0], head_tables(model)
+    if balanced:
+        balance = batch.input_ids.numel() * balance_loss(whole, routers)
     weights, targets = target_weights(batch, modality_weights, vocabulary)[0], batch.targets[0]
     if torch.is_autocast_enabled(hidden.device.type):
         hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
@@ -134,23 +160,42 @@ def weighted_loss(
         loss_sum = loss_sum + zero
     members = target_modalities(targets, vocabulary) == torch.arange(len(MODALITIES), device=targets.device).unsqueeze(1)
     members &= weights > 0
-    return LossParts(loss_sum, weights.sum(), (members * nll).sum(dim=1), (members & correct).sum(dim=1), members.sum(dim=1))
+    sums = (members * nll).sum(dim=1), (members & correct).sum(dim=1), members.sum(dim=1)
+    return LossParts(loss_sum, weights.sum(), *sums, balance)
+
+
+@contextmanager
+def packed_rows_or_refused() -> Iterator[None]:
+    """Turn whatever a model of transformers says to a packed row that it cannot take into a `ConfigError`: models differ in what
+    they run into (masks of their own, other outputs, missing arguments), and none of that is a mistake in the code here."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as problem:
+        said = (str(problem).strip().splitlines() or [""])[0]
+        raise ConfigError(f"backbone: it does not take packed rows ({type(problem).__name__}: {said})") from None
 
 
 @torch.no_grad()
 def check_head(model: PreTrainedModel | PeftModel) -> None:
-    """Raise `ConfigError` unless the model's own logits are head · last hidden state.
+    """Raise `ConfigError` unless the model's own logits are head · `hidden_states`, or where it takes no packed rows at all.
 
-    A backbone that scales or caps its logits after the head would train on another loss than it generates with.
+    A backbone that caps its logits after the head, or scales them in a way unknown here, would train on another loss than it
+    generates with.
     """
     was_training = model.training
     model.eval()
     tables = head_tables(model)
+    asks_for_balance(causal_lm(model))
+    if getattr(causal_lm(model).config.get_text_config(), "final_logit_softcapping", None):
+        raise ConfigError("backbone: it caps its logits (final_logit_softcapping), which training does not compute")
     length = min(8, sum(map(len, tables)))
     ids = torch.arange(length, device=tables[0].device).unsqueeze(0)
-    own = causal_lm(model)(input_ids=ids, use_cache=False).logits.float()
-    ours = packed_logits(model, ids, ids, torch.tensor([0, length])).float()
+    with packed_rows_or_refused():
+        own = causal_lm(model)(input_ids=ids, use_cache=False).logits.float()
+        ours = packed_logits(model, ids, ids, torch.tensor([0, length])).float()
     model.train(was_training)
     difference = (own - ours).abs().max().item()
-    if not difference <= HEAD_TOLERANCE * max(1.0, own.abs().max().item()):
+    if not difference <= HEAD_TOLERANCE * own.abs().max().item():
         raise ConfigError(f"backbone: its logits differ by {difference:.3g} from head · hidden state; it scales or caps them")

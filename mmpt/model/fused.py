@@ -5,6 +5,8 @@ in the same process keeps its own. What a module computes is looked at, not gues
 from the kernel's is left as it is.
 """
 
+import inspect
+import sys
 import types
 from collections.abc import Callable
 
@@ -24,17 +26,25 @@ TOLERANCE = 1e-5
 def use_fused(model: PreTrainedModel, kernel: Kernel = "auto") -> dict[str, int]:
     """Give every RMSNorm, gated SiLU MLP and rotary attention of `model` the fused kernel; how many of each were given it.
 
-    The model computes the same function to rounding. Raises `ValueError` where a named kernel cannot run on the model's weights.
+    The model computes the same function to rounding. Raises `ValueError` where a named kernel cannot run on the model's weights,
+    or finds none of the places that the model has for it.
     """
-    counts = {"rms_norm": 0, "swiglu": 0, "rope": 0}
+    found = {"rms_norm": [], "swiglu": [], "rope": []}
     for module in model.modules():
         for name, fuse in (("rms_norm", _fuse_norm), ("swiglu", _fuse_mlp), ("rope", _fuse_attention)):
-            counts[name] += fuse(module, kernel)
-    return counts
+            fused = fuse(module, kernel)
+            found[name] += [] if fused is None else [fused]
+    lost = [f"{name}: none of {len(places)} places" for name, places in found.items() if places and not any(places)]
+    if kernel != "auto" and lost:
+        raise ValueError(f"fused kernels cannot be put into {type(model).__name__}: {', '.join(lost)}")
+    return {name: sum(places) for name, places in found.items()}
 
 
-def _fuse_norm(module: nn.Module, kernel: Kernel) -> bool:
-    if not type(module).__name__.endswith("RMSNorm") or [name for name, _ in module.named_parameters()] != ["weight"]:
+def _fuse_norm(module: nn.Module, kernel: Kernel) -> bool | None:
+    """Of this function and its like: whether the kernel was put in, None where the module is nothing that it is meant for."""
+    if not type(module).__name__.endswith("RMSNorm"):
+        return None
+    if [name for name, _ in module.named_parameters()] != ["weight"]:
         return False
     eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
     if eps is None:
@@ -52,9 +62,9 @@ def _fuse_norm(module: nn.Module, kernel: Kernel) -> bool:
     return False
 
 
-def _fuse_mlp(module: nn.Module, kernel: Kernel) -> bool:
+def _fuse_mlp(module: nn.Module, kernel: Kernel) -> bool | None:
     if not all(isinstance(getattr(module, name, None), nn.Module) for name in ("gate_proj", "up_proj", "down_proj")):
-        return False
+        return None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.down_proj(swiglu(self.gate_proj(x), self.up_proj(x), kernel))
@@ -62,15 +72,18 @@ def _fuse_mlp(module: nn.Module, kernel: Kernel) -> bool:
     weight = next(module.gate_proj.parameters())
     sample = torch.randn(4, module.gate_proj.in_features, generator=torch.Generator().manual_seed(0)).to(weight)
     if not _same(module, forward, sample):  # another activation
-        return False
+        return None
     module.forward = types.MethodType(forward, module)
     return True
 
 
-def _fuse_attention(module: nn.Module, kernel: Kernel) -> bool:
+def _fuse_attention(module: nn.Module, kernel: Kernel) -> bool | None:
     """transformers' attention calls a function of its file to rotate: this module's `forward` gets globals of its own, in which
     that name is the kernel."""
-    function = getattr(type(module), "forward", None)
+    if not type(module).__name__.endswith("Attention") or not hasattr(sys.modules[type(module).__module__], ROTATION):
+        return None
+    # Newer versions of transformers wrap it in decorators, which only rename arguments that are on their way out.
+    function = inspect.unwrap(type(module).forward)
     code = getattr(function, "__code__", None)
     if code is None or ROTATION not in code.co_names or ROTATION not in function.__globals__:
         return False

@@ -1,26 +1,60 @@
 """Does a document in a pack see another? Measured, not assumed: recurrent layers, for one, know nothing of document borders."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
 from mmpt.errors import ConfigError
 from mmpt.kernels.attention import Backend
-from mmpt.model.forward import packed_logits
+from mmpt.model.forward import causal_lm, packed_logits, packed_rows_or_refused
 from mmpt.model.new_rows import table_size
 
 LENGTHS = (5, 9, 1, 6)
+TOLERANCE = 1e-5
+"""Of the change in the changed document itself. Experts that multiply the tokens of a row in groups round by who else is there
+(1e-7 each layer); the least leak of a fresh model of those that leak was 1.6e-4."""
 
 
-@torch.no_grad()
 def leak_check(
     model: PreTrainedModel | PeftModel, lengths: tuple[int, ...] = LENGTHS, seed: int = 0, backend: Backend = "auto"
 ) -> float:
     """Change every token of one document of a pack, one document after the other; the largest change of any other's logits.
 
-    Exactly 0.0 where no document sees another. `backend`: of the attention, see `mmpt.kernels.attention`. `model` is put back
-    into the mode (training or not) in which it came.
+    0.0 where no document sees another; in a mixture of experts up to rounding. `backend`: of the attention, see
+    `mmpt.kernels.attention`. `model` is put back into the mode (training or not) in which it came.
     """
+    return _changes(model, lengths, seed, backend)[0]
+
+
+def require_no_leak(model: PreTrainedModel | PeftModel) -> None:
+    """Raise `ConfigError` where documents see each other by more than rounding, or the model takes no packed rows at all."""
+    with packed_rows_or_refused():
+        leak, own = _changes(model, LENGTHS, 0, "auto")
+        if not leak <= TOLERANCE * own:  # rounding that sends a token to another expert grows; in float64 it stays away
+            with _in_float64(causal_lm(model)):
+                leak, own = _changes(model, LENGTHS, 0, "auto")
+    if not leak <= TOLERANCE * own:
+        raise ConfigError(f"backbone: documents in one pack see each other (logits change by {leak:.3g})")
+
+
+@contextmanager
+def _in_float64(model: PreTrainedModel) -> Iterator[None]:
+    """The same weights in float64, whence they come back to the bit; the grouped product of experts has no such kernel."""
+    experts = getattr(model.config, "_experts_implementation", None)
+    dtype = model.dtype
+    try:
+        model.double().set_experts_implementation("eager")
+        yield
+    finally:
+        model.to(dtype).set_experts_implementation(experts)
+
+
+@torch.no_grad()
+def _changes(model: PreTrainedModel | PeftModel, lengths: tuple[int, ...], seed: int, backend: Backend) -> tuple[float, float]:
+    """The largest change of logits (in other documents, in the changed document itself)."""
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
@@ -30,22 +64,13 @@ def leak_check(
     positions = torch.cat([torch.arange(length) for length in lengths]).unsqueeze(0).to(device)
     borders = torch.tensor([0, *lengths]).cumsum(0)
     before = packed_logits(model, ids, positions, borders, attention_backend=backend)
-    largest = 0.0
+    others, own = 0.0, 0.0
     for first, last in zip(borders[:-1].tolist(), borders[1:].tolist(), strict=True):
         changed = ids.clone()
         changed[:, first:last] = (changed[:, first:last] + 1) % size
         difference = (packed_logits(model, changed, positions, borders, attention_backend=backend) - before).abs()
+        own = max(own, difference[:, first:last].max().item())
         difference[:, first:last] = 0.0
-        largest = max(largest, difference.max().item())
+        others = max(others, difference.max().item())
     model.train(was_training)
-    return largest
-
-
-def require_no_leak(model: PreTrainedModel | PeftModel) -> None:
-    """Raise `ConfigError` where `leak_check` finds that documents see each other, or the model takes no packed rows at all."""
-    try:
-        leak = leak_check(model)
-    except (RuntimeError, TypeError) as problem:
-        raise ConfigError(f"backbone: it does not take packed rows ({str(problem).splitlines()[0]})") from None
-    if leak != 0.0:
-        raise ConfigError(f"backbone: documents in one pack see each other (logits change by {leak:.3g})")
+    return others, own

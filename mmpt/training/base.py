@@ -20,20 +20,17 @@ from mmpt.training.sources import sample
 from mmpt.vocabulary import Vocabulary, check_same
 
 FROZEN = "mmpt-frozen/1"
-TOKENIZERS = ("text_tokenizer", "speech_tokenizer", "image_tokenizer")
 
 
 def open_base(
     config: FinetuneConfig, sources: list[TokenShards], checkpoint: Path | None, world: World
-) -> tuple[PreTrainedModel | PeftModel, FinetuneConfig]:
-    """The model, of which only what is to learn asks for a gradient: as `checkpoint` has it, or new on the backbone; and `config`
-    with the base's tokenizers where it names none.
+) -> PreTrainedModel | PeftModel:
+    """The model, of which only what is to learn asks for a gradient: as `checkpoint` has it, or new on the backbone.
 
     The frozen files stand in RUN/frozen from the first start on. Raises `CheckpointError` where they or the base are damaged, or
     not those that the run began with; `VocabularyError` where the data have another vocabulary.
     """
     vocabulary = sources[0].vocabulary
-    config = _with_tokenizers(config)
     frozen = _frozen(config, world)
     if checkpoint is not None:
         if _backbone(read_json(checkpoint / MANIFEST, CheckpointError)) != _backbone(
@@ -42,15 +39,15 @@ def open_base(
             raise CheckpointError(f"{checkpoint}: it was trained on another backbone than that in {frozen}")
         model, known = load_parts(checkpoint, trainable=True)
         check_same(vocabulary, str(config.data[0].path), known, str(checkpoint))
-        return model, config
+        return model
     if config.base is not None:
         model, known = load_parts(config.base, trainable=True)
         check_same(vocabulary, str(config.data[0].path), known, str(config.base))
-        return _prepared(model, vocabulary, config), config
+        return _prepared(model, vocabulary, config)
     model = load_backbone(frozen / "backbone")
     draw = torch.Generator().manual_seed(config.seed)
     grow(model, vocabulary.text_size, vocabulary.size, config.backbone.growth, draw, sample(sources))
-    return _prepared(model, vocabulary, config), config
+    return _prepared(model, vocabulary, config)
 
 
 def frozen_folder(config: FinetuneConfig) -> Path:
@@ -88,15 +85,6 @@ def _frozen(config: FinetuneConfig, world: World) -> Path:
             raise CheckpointError(f"{folder}: another backbone than that of from: {config.base}")
     dist.barrier()
     return folder
-
-
-def _with_tokenizers(config: FinetuneConfig) -> FinetuneConfig:
-    if config.base is None:
-        return config
-    inherited = {
-        name: config.base / name for name in TOKENIZERS if name not in config.tokenizers and (config.base / name).is_dir()
-    }
-    return config.model_copy(update=inherited)
 
 
 def _backbone(manifest: dict) -> dict[str, dict]:

@@ -11,7 +11,8 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from mmpt.model.backbone import no_progress_bars
 from mmpt.model.feature_inputs import FOLDER
 from mmpt.model.loading import FORMAT, NEW_ROWS
 from mmpt.model.new_rows import new_tables
-from mmpt.storage import MANIFEST, check_folder, link_tree, published_folder, read_json, write_bytes, write_json
+from mmpt.storage import MANIFEST, check_folder, link_tree, published_folder, read_json, room_for, write_bytes, write_json
 from mmpt.training.background import Background
 from mmpt.training.config import OptimizationConfig, TrainingConfig
 from mmpt.training.distributed import World
@@ -57,15 +58,17 @@ def save_checkpoint(
     # Here and not beside the training: under ZeRO 3, whoever looks at a weight during a forward pass gathers it from all ranks.
     written = _folder(config.output) / f".step-{step:08d}.{os.getpid()}.model.tmp"
     if world.rank == 0:
-        written.mkdir(parents=True)
-        _write_model(engine.module.model, _without_connectors(tensors), written, frozen)
-        if engine.module.inputs is not None:
-            engine.module.inputs.save_connectors(written / FOLDER, tensors)
+        with _removed_on_failure(written), room_for(written.parent / f"step-{step:08d}"):
+            written.mkdir(parents=True)
+            _write_model(engine.module.model, _without_connectors(tensors), written, frozen)
+            if engine.module.inputs is not None:
+                engine.module.inputs.save_connectors(written / FOLDER, tensors)
 
     def write(folder: Path) -> None:
-        for path in list(written.iterdir()):
-            os.replace(path, folder / path.name)
-        written.rmdir()
+        with _removed_on_failure(written):
+            for path in list(written.iterdir()):
+                os.replace(path, folder / path.name)
+            written.rmdir()
         vocabulary.save(folder)
         write_recipe(config, folder)
         for name, tokenizer in config.tokenizers.items():
@@ -142,6 +145,15 @@ def restore_training(engine, checkpoint: Path) -> dict:
         raise CheckpointError(f"{path}: missing")
     restore_optimizer(engine, load_file(path), str(path))
     return read_json(checkpoint / "training" / "state.json", CheckpointError)
+
+
+@contextmanager
+def _removed_on_failure(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _folder(run: Path) -> Path:

@@ -115,14 +115,27 @@ class OptimizationConfig(Schema):
     @classmethod
     def _deepspeed(cls, options: dict) -> dict:
         problems = [f"{key} is set by mmpt from {source}" for key, source in RESERVED.items() if key in options]
-        zero = options.get("zero_optimization", {})
+        zero, half, fp16 = (options.get(name, {}) for name in ("zero_optimization", "bf16", "fp16"))
+        examples = {"zero_optimization": "{stage: 2}", "bf16": "{enabled: true}", "fp16": "{enabled: false}"}
+        problems += [
+            f"{name}: expected a section such as {example}, found {options[name]!r}"
+            for name, example in examples.items()
+            if name in options and not isinstance(options[name], dict)
+        ]
+        if problems:
+            raise ValueError("; ".join(problems))
         stage = zero.get("stage", 0)
-        if stage not in STAGES:
+        if stage not in STAGES or not isinstance(stage, int) or isinstance(stage, bool):
             problems.append(f"ZeRO stage {stage} is not supported, expected one of {', '.join(map(str, STAGES))}")
         problems += [f"zero_optimization.{key} is not supported" for key in ("offload_optimizer", "offload_param") if key in zero]
-        if options.get("fp16", {}).get("enabled"):
+        problems += [
+            f"{name}.enabled: expected true or false, found {section['enabled']!r}"
+            for name, section in (("bf16", half), ("fp16", fp16))
+            if not isinstance(section.get("enabled", False), bool)
+        ]
+        if fp16.get("enabled"):
             problems.append("fp16 is not supported, use bf16 or float32")
-        if options.get("bf16", {}).get("enabled") and stage == 0:
+        if half.get("enabled") and stage == 0:
             problems.append("bf16 needs ZeRO stage 1, 2 or 3, which keep float32 master weights")
         if problems:
             raise ValueError("; ".join(problems))
@@ -165,8 +178,8 @@ class TrainingConfig(OptimizationConfig):
     steps whose documents are left out; `max_skipped`: so many steps whose loss or gradient is not finite are left out too, each
     listed in OUTPUT/skipped.jsonl, before one ends the run. `features`: encoder and connector of each kind of media that enters
     as continuous features
-    (`image`, `speech`); `features_from`: a checkpoint whose connectors go on learning, in place of them. `stages`: runs one after
-    the other, each a mapping of a `name` and of what is different in it.
+    (`image`, `speech`); `features_from`: a checkpoint or run folder whose connectors go on learning, in place of them. `stages`:
+    runs one after the other, each a mapping of a `name` and of what is different in it (sections key by key).
     """
 
     output: Path
@@ -198,8 +211,9 @@ class TrainingConfig(OptimizationConfig):
         if "steps" in content:
             raise ValueError("expected steps or tokens, not both")
         try:
-            return {**content, "steps": math.ceil(float(tokens) / (content["packs_per_step"] * content["pack_tokens"]))}
-        except (KeyError, TypeError, ValueError, ZeroDivisionError):
+            packs = float(tokens) / (content["packs_per_step"] * content["pack_tokens"])
+            return {**content, "steps": math.ceil(packs)}
+        except (KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError):
             raise ValueError("tokens: expected a number, with pack_tokens and packs_per_step beside it") from None
 
     @pydantic.model_validator(mode="after")
@@ -242,9 +256,10 @@ class PretrainConfig(TrainingConfig):
 class FinetuneConfig(TrainingConfig):
     """recipes/finetune.py: adapters, the rows of new tokens, or both, on a frozen backbone.
 
-    The backbone is that of the checkpoint `from`, whose tokenizers are taken where none are given and whose adapters and new
-    rows, where it has some, go on learning; or `backbone`, a text model with a `path`, whose rows beyond the text tokenizer's ids
-    are new. `adapter: null`: none. `new_rows`: every row beyond the text's learns, in tables of their own.
+    The backbone is that of the checkpoint `from` (of a run folder: its newest), whose tokenizers are taken where none are given
+    and whose adapters and new rows, where it has some, go on learning; or `backbone`, a text model with a `path`, whose rows
+    beyond the text tokenizer's ids are new. `adapter: null`: none. `new_rows`: every row beyond the text's learns, in tables of
+    their own.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, populate_by_name=True)

@@ -104,8 +104,9 @@ def start_engine(module: nn.Module, config: OptimizationConfig, accumulated: int
         engine, *_ = deepspeed.initialize(
             model=module, optimizer=optimizer, config=deepspeed_options(config, accumulated), dist_init_required=False
         )
-    except (ValueError, AssertionError, deepspeed.DeepSpeedConfigError) as problem:
-        raise ConfigError(f"deepspeed: {problem}") from None
+    except (ValueError, AssertionError, TypeError, KeyError, AttributeError, deepspeed.DeepSpeedConfigError) as problem:
+        # Wrong values of its section fail there in any of these ways.
+        raise ConfigError(f"deepspeed: {type(problem).__name__}: {problem}") from None
     return engine
 
 

@@ -10,10 +10,11 @@ from typing import NamedTuple
 import torch
 from peft import PeftModel
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from mmpt.data.loading.packing import PackedBatch
 from mmpt.model.forward import causal_lm, head_tables
+from mmpt.model.new_rows import TwoTableEmbedding
 
 BF16_PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12, "B200": 2250e12}
 """Dense bf16 FLOP/s of the makers' data sheets, by a part of the device's name."""
@@ -38,19 +39,30 @@ class Cost(NamedTuple):
 
 def step_cost(model: PreTrainedModel | PeftModel) -> Cost:
     """What a step of `model` costs, before DeepSpeed has cut its weights up."""
+    settings = causal_lm(model).config.get_text_config()
     heads = {id(table) for table in head_tables(model)}
     token = sum(
-        (6.0 if weight.requires_grad else 4.0) * weight.numel()
+        (6.0 if weight.requires_grad else 4.0) * weight.numel() * share
         for module in model.modules()
-        if isinstance(module, nn.Linear)
-        for weight in [module.weight]
+        for weight, share in _matrices(module, settings)
         if id(weight) not in heads
     )
     supervised = sum((6.0 if table.requires_grad else 4.0) * table.numel() for table in head_tables(model))
-    settings = causal_lm(model).config.get_text_config()
     width = getattr(settings, "head_dim", None) or settings.hidden_size // settings.num_attention_heads
     # Two products of `width` for each pair and head, forward, and twice that backward.
     return Cost(token, supervised, 12.0 * settings.num_hidden_layers * settings.num_attention_heads * width)
+
+
+def _matrices(module: nn.Module, settings: PreTrainedConfig) -> list[tuple[nn.Parameter, float]]:
+    """(a matrix of `module` itself by which tokens are multiplied, the share of it that each passes): layers of any class,
+    routers, and experts, whose matrices are stacked into one weight [experts, …, …]."""
+    if isinstance(module, (nn.Embedding, TwoTableEmbedding, nn.modules.conv._ConvNd)):
+        return []
+    own = list(module.parameters(recurse=False))
+    stacked = [weight for weight in own if weight.ndim == 3]
+    if stacked:  # beside them only biases
+        return [(weight, settings.num_experts_per_tok / len(weight)) for weight in stacked]
+    return [(weight, 1.0) for weight in own if weight.ndim == 2]
 
 
 def peak_flops(device: torch.device) -> float | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from mmpt.config import load_config
+from mmpt.config import load_config, read_yaml
 from mmpt.data.loading.packing import PackedBatch
 from mmpt.errors import ConfigError
 from mmpt.tokenizers.text import decode_text, load_text_tokenizer
@@ -21,10 +21,8 @@ SHOWN = 60
 def read_recipe(run: Path) -> TrainingConfig:
     """The configuration that a run folder, or a checkpoint, was made with. Raises `ConfigError` naming the file."""
     path = Path(run) / RECIPE
-    try:
-        return load_config(path, PretrainConfig)
-    except ConfigError:
-        return load_config(path, FinetuneConfig)
+    own = {"from", "adapter", "new_rows"} & read_yaml(path).keys()
+    return load_config(path, FinetuneConfig if own else PretrainConfig)
 
 
 def describe_step(run: Path, step: int) -> list[str]:

@@ -16,7 +16,7 @@ from rich.progress import Progress
 
 from mmpt.errors import ConfigError
 from mmpt.progress import progress_bars
-from mmpt.storage import write_bytes
+from mmpt.storage import room_for, write_bytes
 from mmpt.training.config import OptimizationConfig, TrainingConfig
 from mmpt.training.distributed import World
 from mmpt.training.flops import peak_flops
@@ -115,7 +115,7 @@ class Metrics:
         return problem
 
     def _append(self, name: str, line: dict) -> None:
-        with open(self._run / name, "a", encoding="utf-8") as file:
+        with room_for(self._run / name), open(self._run / name, "a", encoding="utf-8") as file:
             file.write(json.dumps(line, allow_nan=False) + "\n")
 
     def waiting(self, batches: Iterable[T]) -> Iterator[T]:
@@ -167,10 +167,11 @@ def metrics(
 
 
 def step_figures(result: StepResult, config: TrainingConfig) -> dict:
-    """What a line says of a step of a language model; `fill` is the share of the packs that tokens take, `memory_gib` the most
-    that this process has held so far (on a GPU, of its memory)."""
+    """What a line says of a step of a language model; `balance` stands there for a mixture of experts that learns it, `fill` is
+    the share of the packs that tokens take, `memory_gib` the most that this process has held so far (on a GPU, of its memory)."""
     return {
         "loss": result.loss,
+        **({"balance": result.balance} if result.balance else {}),
         "nll": result.nll,
         "accuracy": result.accuracy,
         "learning_rate": result.learning_rate,

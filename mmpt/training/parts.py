@@ -8,8 +8,8 @@ from torch import nn
 from mmpt.errors import ConfigError
 
 Part = Literal["embeddings", "new_rows", "adapter", "connectors", "layers"]
-"""`embeddings`: the input table and the head; `new_rows`: their tables of new rows, where they are split off; `adapter`: LoRA;
-`connectors`: from the features of media to rows of the decoder; `layers`: everything else."""
+"""`embeddings`: the input table and the head; `new_rows`: their tables of new rows, where they are split off; `adapter`: those
+of peft; `connectors`: from the features of media to rows of the decoder; `layers`: everything else."""
 
 
 def part_of(name: str) -> Part:
@@ -18,7 +18,7 @@ def part_of(name: str) -> Part:
         return "connectors"
     if name.endswith(".new"):
         return "new_rows"
-    if "lora_" in name:
+    if "default" in name.split("."):  # the name that peft gives to the one adapter of a model, inside each of its tables
         return "adapter"
     # The names of transformers' decoders; GPT-2's kind calls its table wte.
     if any(part in ("embed_tokens", "lm_head", "wte", "embed_in", "embed_out") for part in name.split(".")):

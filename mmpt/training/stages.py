@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from mmpt.config import parse_config
+from mmpt.config import merged, parse_config
+from mmpt.errors import ConfigError
 from mmpt.training.config import FinetuneConfig, PretrainConfig
 
 C = TypeVar("C", PretrainConfig, FinetuneConfig)
@@ -13,23 +14,33 @@ C = TypeVar("C", PretrainConfig, FinetuneConfig)
 def stages(config: C) -> Iterator[C]:
     """The configuration of each stage, whose output is OUTPUT/NAME; `config` itself where it has none.
 
-    Stages that have reached their last step are left out. Raises `ConfigError` naming the stage and its mistakes.
+    Stages that have reached their last step are left out. All are read before the first is given. Raises `ConfigError` naming
+    the mistakes of every stage.
     """
-    before: Path | None = None
-    for stage in config.stages:
-        options = {key: value for key, value in stage.items() if key != "name"}
-        content = {**config.model_dump(mode="json", by_alias=True, exclude_unset=True), "stages": []}
-        if "tokens" in options:
-            content.pop("steps", None)
-        content = {**content, **options, "output": str(config.output / stage["name"])}
-        if before is not None:
-            content |= _start(config, before)
-        found = parse_config(content, type(config), f"stages.{stage['name']}")
-        before = last_checkpoint(found)
-        if not before.is_dir():
-            yield found
     if not config.stages:
         yield config
+    for stage in _parsed(config):
+        if not last_checkpoint(stage).is_dir():
+            yield stage
+
+
+def _parsed(config: C) -> list[C]:
+    base = {**config.model_dump(mode="json", by_alias=True, exclude_unset=True), "stages": []}
+    found, problems, before = [], [], config.output
+    for stage in config.stages:
+        options = {key: value for key, value in stage.items() if key != "name"}
+        content = {key: value for key, value in base.items() if not (key == "steps" and "tokens" in options)}
+        content = {**merged(content, options), "output": str(config.output / stage["name"])}
+        if stage is not config.stages[0]:
+            content |= _start(config, before)
+        try:
+            found.append(parse_config(content, type(config), f"stages.{stage['name']}"))
+            before = last_checkpoint(found[-1])
+        except ConfigError as problem:
+            problems.append(str(problem))
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return found
 
 
 def last_checkpoint(config: PretrainConfig | FinetuneConfig) -> Path:

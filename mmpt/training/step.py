@@ -1,4 +1,6 @@
-"""One optimizer step over the packs of all ranks. The loss is Σ weight·nll / Σ weight, both sums over every pack of the step."""
+"""One optimizer step over the packs of all ranks. The loss is Σ weight·nll / Σ weight, both sums over every pack of the step.
+
+A mixture of experts that asks for it also learns Σ tokens·balance / Σ tokens over the same packs (see `mmpt.model.balance`)."""
 
 import math
 from dataclasses import dataclass
@@ -29,12 +31,13 @@ class NonFiniteError(MmptError):
 
 @dataclass(frozen=True)
 class StepResult:
-    """Of one step, over all ranks: `loss` in nats, mean `nll`, share of right predictions (`accuracy`) and number of `targets` by
-    modality (those present), `tokens` read, `gradient_norm` before clipping, floating-point operations counted as in
-    `mmpt.training.flops` (`flops`, and `flops_full` with attention over whole rows), and `stop`: the largest number that a rank
-    asked to stop with, else 0."""
+    """Of one step, over all ranks: `loss` in nats, `balance`, which is learned beside it (0 where there is none), mean `nll`,
+    share of right predictions (`accuracy`) and number of `targets` by modality (those present), `tokens` read, `gradient_norm`
+    before clipping, floating-point operations counted as in `mmpt.training.flops` (`flops`, and `flops_full` with attention over
+    whole rows), and `stop`: the largest number that a rank asked to stop with, else 0."""
 
     loss: float
+    balance: float
     nll: dict[str, float]
     accuracy: dict[str, float]
     targets: dict[str, int]
@@ -65,15 +68,16 @@ def train_step(engine, batches: list[PackedBatch], step: int, config: TrainingCo
         batches = [cut(batch, world.sequence) for batch in batches]
     module = engine.module
     marked = [supervise(batch, module.host_weights, module.vocabulary) for batch in batches]
-    total = world.sum(torch.stack([weight for _, weight in marked]).sum().reshape(1).to(world.device))
+    held = torch.tensor(sum(batch.input_ids.numel() for batch in batches), dtype=torch.float64)
+    total, held = world.sum(torch.stack([sum(weight for _, weight in marked), held]).to(world.device))
     batches = [batch.to(world.device) for batch, _ in marked]
     # Until the sums at the end of the step, nothing is asked of the device that it would have to be waited for.
-    scale, parts = (world.size / total).float(), []
+    scale, share, parts = (world.size / total).float(), (world.size / held).float(), []
     for number, batch in enumerate(batches, start=1):
         world.mark(f"in step {step}, pack {number} of {len(batches)}")
         part = engine(batch)
         # DeepSpeed averages over ranks; `scale_wrt_gas=False` keeps it from dividing by the accumulation steps too.
-        engine.backward(part.loss_sum * scale.squeeze(0), scale_wrt_gas=False)
+        engine.backward(part.loss_sum * scale + part.balance_sum * share, scale_wrt_gas=False)
         parts.append(LossParts(*(value.detach() for value in part)))
         if number < len(batches):
             engine.step()
@@ -82,7 +86,8 @@ def train_step(engine, batches: list[PackedBatch], step: int, config: TrainingCo
     if total == 0.0:
         _drop(engine, config)
         raise DataError(f"step {step}: no token has a weight above 0 (see modality_weights); documents {_names(batches)}")
-    loss, nll, accuracy, targets, (tokens, flops, flops_full), stop = _reduce(parts, read, total, stop, world)
+    (loss, balance), nll, accuracy, targets, (tokens, flops, flops_full), stop = _reduce(parts, read, stop, world)
+    loss, balance = loss / total, balance / held.item()
     if not math.isfinite(loss):
         guilty = [batch for batch, part in zip(batches, parts, strict=True) if not torch.isfinite(part.loss_sum)]
         _drop(engine, config)
@@ -90,7 +95,7 @@ def train_step(engine, batches: list[PackedBatch], step: int, config: TrainingCo
     norm = update(engine, config)
     if norm is None:
         raise NonFiniteError(f"step {step}: the gradient is not finite, {_where(batches, world)}; {_leave_out(step)}", stop)
-    return StepResult(loss, nll, accuracy, targets, int(tokens), rate, norm, flops, flops_full, stop)
+    return StepResult(loss, balance, nll, accuracy, targets, int(tokens), rate, norm, flops, flops_full, stop)
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
@@ -98,15 +103,16 @@ def seed_step(seed: int, step: int, rank: int) -> None:
     torch.manual_seed(int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0] >> 1))
 
 
-def _reduce(parts: list[LossParts], read: list[float], total: float, stop: int, world: World):
-    """(loss; nll, accuracy and targets by modality; `read`; stop) over all ranks by one all-reduce of float64 sums."""
+def _reduce(parts: list[LossParts], read: list[float], stop: int, world: World):
+    """(sums of loss and balance; nll, accuracy and targets by modality; `read`; stop) over all ranks by one all-reduce of float64
+    sums."""
     kinds = len(MODALITIES)
-    loss = sum(part.loss_sum.double() for part in parts).reshape(1)
+    losses = torch.stack([sum(getattr(part, name).double() for part in parts) for name in ("loss_sum", "balance_sum")])
     counted = [sum(getattr(part, name).double() for part in parts) for name in ("nll_sums", "hits", "counts")]
     asked = torch.zeros(world.size, dtype=torch.float64, device=world.device)
     asked[world.rank] = stop
     amounts = torch.tensor(read, dtype=torch.float64, device=world.device)
-    loss, *rest = world.sum(torch.cat([loss, *counted, amounts, asked])).tolist()
+    loss, balance, *rest = world.sum(torch.cat([losses, *counted, amounts, asked])).tolist()
     nll, hits, counts = (rest[place * kinds : (place + 1) * kinds] for place in range(3))
     means, shares = (
         {name: value / count for name, value, count in zip(MODALITIES, values, counts, strict=True) if count}
@@ -114,7 +120,7 @@ def _reduce(parts: list[LossParts], read: list[float], total: float, stop: int, 
     )
     targets = {name: int(count) for name, count in zip(MODALITIES, counts, strict=True) if count}
     rest = rest[3 * kinds :]
-    return loss / total, means, shares, targets, rest[: len(read)], int(max(rest[len(read) :]))
+    return (loss, balance), means, shares, targets, rest[: len(read)], int(max(rest[len(read) :]))
 
 
 def update(engine, config: OptimizationConfig) -> float | None:

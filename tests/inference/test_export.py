@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from mmpt.cli import main
 from mmpt.data.shards.tokens import TokenDocument
@@ -19,6 +19,7 @@ from mmpt.errors import CheckpointError, ConfigError
 from mmpt.evaluation.held_out import held_out_loss
 from mmpt.inference.load import find_checkpoint, load
 from mmpt.model.adapters import AdapterConfig, add_adapter, save_adapter
+from mmpt.model.backbone import load_backbone
 from mmpt.model.export import export_hf
 from mmpt.model.forward import packed_logits
 from mmpt.model.loading import FORMAT, load_model
@@ -90,6 +91,20 @@ def test_an_export_runs_where_there_is_no_mmpt(run, tmp_path):
     check_folder(out, "mmpt-export/1")
     with pytest.raises(ConfigError, match="exists already"):
         export_hf(checkpoint, out)
+
+
+def test_an_instruct_model_keeps_its_own_ends_of_turns(run, tmp_path):
+    checkpoint, vocabulary = find_checkpoint(run), load(run).tokenizer.vocabulary
+    instruct = tmp_path / "instruct"
+    with published_folder(instruct, {"format": FORMAT, "step": 1}) as folder:
+        link_tree(checkpoint / "text_tokenizer", folder / "text_tokenizer")
+        model = load_backbone(checkpoint / "backbone")
+        model.config.eos_token_id, model.generation_config.eos_token_id = 5, [7, 5]
+        model.save_pretrained(folder / "backbone")
+        vocabulary.save(folder)
+    export_hf(instruct, tmp_path / "out")
+    ends = GenerationConfig.from_pretrained(tmp_path / "out").eos_token_id
+    assert ends == [vocabulary.special("<|end|>"), 7, 5]
 
 
 def test_adapters_can_be_kept_apart(run, tmp_path):

@@ -5,7 +5,8 @@ import torch
 
 from mmpt.config import parse_config
 from mmpt.errors import ConfigError
-from mmpt.model.backbone import BackboneConfig, build_backbone
+from mmpt.model.adapters import AdapterConfig, add_adapter
+from mmpt.model.backbone import BackboneConfig, build_backbone, load_backbone
 
 CONFIG = {"model_type": "qwen3", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2,
           "num_key_value_heads": 1, "head_dim": 8}  # fmt: skip
@@ -17,6 +18,59 @@ def saved(request, tmp_path_factory):
     config = BackboneConfig(config={**CONFIG, "tie_word_embeddings": request.param})
     build_backbone(config, 40, seed=1).save_pretrained(folder)
     return folder
+
+
+def padded(folder, text: int, rows: int):
+    """A model with `rows` of which the tokenizer has `text`: the others were never trained."""
+    model = build_backbone(BackboneConfig(config={**CONFIG, "tie_word_embeddings": False}), rows, seed=1)
+    with torch.no_grad():
+        for table in (model.get_input_embeddings().weight, model.get_output_embeddings().weight):
+            table[text:] = 0
+    model.save_pretrained(folder)
+    return model
+
+
+@pytest.mark.parametrize("size", [27, 30, 64], ids=["within the padding", "all of it", "beyond"])
+def test_rows_of_a_padded_table_start_like_any_other_new_ones(tmp_path, size):
+    old = padded(tmp_path, 20, 30)
+    new = build_backbone(BackboneConfig(path=str(tmp_path)), size, seed=0, text_size=20)
+    for table in ("get_input_embeddings", "get_output_embeddings"):
+        before, after = getattr(old, table)().weight.detach(), getattr(new, table)().weight.detach()
+        assert after.shape == (size, 16) and torch.equal(after[:20], before[:20])
+        assert after[20:].abs().sum(dim=1).min() > 0
+        assert 0.01 < (after[20:] - before[:20].mean(dim=0)).std() / before[:20].std() < 0.04
+    with pytest.raises(ConfigError, match="30 embedding rows, the text tokenizer has 31 ids"):
+        build_backbone(BackboneConfig(path=str(tmp_path)), size, seed=0, text_size=31)
+
+
+def test_keys_of_a_published_configuration_are_taken_and_typing_mistakes_are_not():
+    published = {
+        "architectures": ["Qwen3MoeForCausalLM"], "decoder_sparse_step": 1, "head_dim": 8, "hidden_act": "silu",
+        "hidden_size": 32, "intermediate_size": 48, "max_window_layers": 48, "mlp_only_layers": [], "model_type": "qwen3_moe",
+        "moe_intermediate_size": 16, "norm_topk_prob": True, "num_attention_heads": 2, "num_experts": 4, "num_experts_per_tok": 2,
+        "num_hidden_layers": 1, "num_key_value_heads": 1, "output_router_logits": False, "rope_scaling": None,
+        "rope_theta": 1e6, "router_aux_loss_coef": 0.001, "sliding_window": None, "tie_word_embeddings": False,
+        "torch_dtype": "bfloat16", "transformers_version": "4.51.0", "use_sliding_window": False,
+    }  # fmt: skip
+    model = build_backbone(BackboneConfig(config=published), 30, seed=0)
+    layer = model.model.layers[0]
+    assert layer.self_attn.head_dim == 8 and layer.mlp.experts.gate_up_proj.shape == (4, 32, 32)
+    assert model.config.rope_parameters["rope_theta"] == 1e6 and model.dtype == torch.float32
+    for wrong in ("hed_dim", "num_expert", "rope_thetta"):
+        with pytest.raises(ConfigError, match=f"has no {wrong}$"):
+            build_backbone(BackboneConfig(config={**published, wrong: 1}), 30, seed=0)
+
+
+def test_adapters_and_pickled_weights_as_a_backbone_are_answered_with_what_to_do(saved, tmp_path):
+    model = load_backbone(saved)
+    add_adapter(model, AdapterConfig(rank=2), 0).save_pretrained(tmp_path / "adapter")
+    with pytest.raises(ConfigError, match=r"adapters of peft .*merge_and_unload"):
+        load_backbone(tmp_path / "adapter")
+    (tmp_path / "pickled").mkdir()
+    (tmp_path / "pickled" / "config.json").write_bytes((saved / "config.json").read_bytes())
+    (tmp_path / "pickled" / "pytorch_model.bin").write_bytes(b"pickle")
+    with pytest.raises(ConfigError, match=r"pickled \(pytorch_model\.bin\).*safetensors"):
+        load_backbone(tmp_path / "pickled")
 
 
 def test_initialisation_is_a_pure_function_of_the_seed():

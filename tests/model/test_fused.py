@@ -1,5 +1,8 @@
 """Backbones of five families: import and export exact, fused kernels the same function, no leak on any back end."""
 
+import functools
+import inspect
+
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -7,7 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from mmpt.kernels.attention import BACKENDS, why_not
 from mmpt.model.backbone import BackboneConfig, build_backbone, load_backbone
 from mmpt.model.forward import check_head, packed_logits
-from mmpt.model.fused import use_fused
+from mmpt.model.fused import ROTATION, use_fused
 from mmpt.model.leak import leak_check
 
 FAMILIES = {
@@ -86,6 +89,33 @@ def test_gradients_through_fused_modules_are_those_of_the_plain_ones(folder, ids
     for other in slopes[1:]:
         for name, slope in slopes[0].items():
             assert (other[name] - slope).abs().max() <= 2e-5 * slope.abs().max().clamp_min(1e-3), name
+
+
+def attention_class(model) -> type:
+    return next(type(module) for module in model.modules() if type(module).__name__.endswith("Attention"))
+
+
+def test_the_library_s_attention_rotates_by_the_name_that_is_replaced(folder):
+    """What `use_fused` relies on inside transformers: under its decorators, `forward` calls this function of its file by name."""
+    function = inspect.unwrap(attention_class(load_backbone(folder)).forward)
+    assert ROTATION in function.__code__.co_names and callable(function.__globals__[ROTATION])
+
+
+def test_wrapped_attention_is_fused_and_a_named_kernel_without_a_place_is_an_error(folder, monkeypatch):
+    model = load_backbone(folder)
+    kind = attention_class(model)
+    plain = kind.forward
+
+    @functools.wraps(plain)
+    def wrapped(*given, **options):
+        return plain(*given, **options)
+
+    monkeypatch.setattr(kind, "forward", wrapped)
+    assert use_fused(model, "torch")["rope"] == 3
+    del wrapped.__wrapped__  # now the function that rotates cannot be found
+    assert use_fused(load_backbone(folder), "auto")["rope"] == 0
+    with pytest.raises(ValueError, match="rope: none of 3 places"):
+        use_fused(load_backbone(folder), "torch")
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

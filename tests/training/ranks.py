@@ -47,9 +47,14 @@ BACKBONE = {"model_type": "qwen3", "hidden_size": 16, "intermediate_size": 24, "
             "num_key_value_heads": 1, "head_dim": 8, "tie_word_embeddings": True}  # fmt: skip
 
 
-def write_shards(folder: Path, documents: int = 60) -> None:
+EXPERTS = {"model_type": "mixtral", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2,
+           "num_key_value_heads": 1, "num_local_experts": 4, "num_experts_per_tok": 2, "output_router_logits": True,
+           "router_aux_loss_coef": 0.5}  # fmt: skip
+
+
+def write_shards(folder: Path, documents: int = 60, vocabulary: Vocabulary = VOCABULARY) -> None:
     draw = np.random.default_rng(0)
-    with TokenShardWriter(folder, vocabulary=VOCABULARY, built={}) as writer:
+    with TokenShardWriter(folder, vocabulary=vocabulary, built={}) as writer:
         for number in range(documents):
             ids = draw.choice(IDS, draw.integers(3, 20))
             weights = draw.choice([0.0, 1.0, 2.0], len(ids)).astype(np.float32)
@@ -65,7 +70,7 @@ def settings(folder: Path, name: str, stage: int, **changes) -> dict:
 
 
 def pretrain(folder: Path, name: str, stage: int, **changes) -> PretrainConfig:
-    return parse_config({**settings(folder, name, stage, **changes), "backbone": {"config": BACKBONE}}, PretrainConfig, name)
+    return parse_config({"backbone": {"config": BACKBONE}, **settings(folder, name, stage, **changes)}, PretrainConfig, name)
 
 
 def recipe(name: str) -> Callable:
@@ -219,7 +224,15 @@ def one_step(folder: Path, size: int, stage: int, shared: int = 1, **changes) ->
         if ranks.rank == 0:
             flat = torch.cat([parameter.flatten() for parameter in after.values()])
             result.write_text(
-                json.dumps({"loss": done.loss, "norm": done.gradient_norm, "tokens": done.tokens, "weights": flat.tolist()})
+                json.dumps(
+                    {
+                        "loss": done.loss,
+                        "balance": done.balance,
+                        "norm": done.gradient_norm,
+                        "tokens": done.tokens,
+                        "weights": flat.tolist(),
+                    }
+                )  # fmt: skip
             )
 
     return {"codes": launch(size, work), **json.loads(result.read_text())}
@@ -443,6 +456,7 @@ def main(folder: Path) -> None:
     results |= {f"step-{size}-{stage}": one_step(folder, size, stage) for size in (1, 2) for stage in (0, 1, 2, 3)}
     results |= {f"shared-step-{stage}": one_step(folder, 2, stage, shared=2) for stage in (0, 1, 3)}
     results |= {f"checkpointed-{stage}": one_step(folder, 2, stage, activation_checkpointing=True) for stage in (0, 3)}
+    results |= {f"experts-{size}": one_step(folder, size, 0, backbone={"config": EXPERTS}) for size in (1, 2)}
     results["lonely"] = one_modality_each(folder)
     results["rehearsals"] = rehearsals(folder)
     results["staged-finetuning"] = staged_finetuning(folder)

@@ -5,6 +5,7 @@ import math
 import sys
 from pathlib import Path
 
+import peft
 import pytest
 import torch
 import yaml
@@ -50,6 +51,16 @@ def test_documented_examples_are_valid_and_the_recipe_written_from_them_reads_ba
         ({"deepspeed": {"zero_optimization": {"stage": 1, "offload_optimizer": {"device": "cpu"}}}}, "offload_optimizer"),
         ({"deepspeed": {"bf16": {"enabled": True}}}, "bf16 needs ZeRO stage 1"),
         ({"deepspeed": {"fp16": {"enabled": True}}}, "fp16"),
+        ({"deepspeed": {"zero_optimization": 2}}, "zero_optimization: expected a section such as {stage: 2}, found 2"),
+        (
+            {"deepspeed": {"zero_optimization": None, "bf16": True}},
+            "found None; bf16: expected a section such as {enabled: true}",
+        ),
+        ({"deepspeed": {"fp16": True}}, "fp16: expected a section"),
+        ({"deepspeed": {"zero_optimization": {"stage": [1]}}}, "ZeRO stage .1. is not supported"),
+        ({"deepspeed": {"zero_optimization": {"stage": True}}}, "ZeRO stage True is not supported"),
+        ({"deepspeed": {"zero_optimization": {"stage": 1}, "bf16": {"enabled": "yes"}}}, "bf16.enabled: expected true or false"),
+        ({"learning_rate": math.inf}, "learning_rate: .*finite"),
         ({"schedule": "wsd"}, "decay_steps"),
         ({"warmup_steps": 6}, "warmup_steps is 6"),
         ({"betas": [0.9, 1.0]}, "below 1"),
@@ -200,8 +211,9 @@ def test_tokens_instead_of_steps(tmp_path):
     content = {**ranks.settings(tmp_path, "run", 0), "backbone": {"config": ranks.BACKBONE}, "tokens": "1e3"}
     del content["steps"]
     assert parse_config(content, PretrainConfig, "test").steps == 6  # ⌈1000 / (4 packs of 48)⌉
-    with pytest.raises(ConfigError, match="tokens: expected a number"):
-        parse_config({**content, "tokens": "many"}, PretrainConfig, "test")
+    for wrong in ("many", math.inf, math.nan, [], None):
+        with pytest.raises(ConfigError, match="tokens: expected a number"):
+            parse_config({**content, "tokens": wrong}, PretrainConfig, "test")
 
 
 def test_a_source_has_a_weight_or_a_number_of_tokens():
@@ -237,6 +249,19 @@ def test_parts_rest_or_learn_at_rates_of_their_own():
     assert [part_of(name) for name in names] == ["new_rows", "adapter", "embeddings", "layers"]
 
 
+@pytest.mark.parametrize("kind", ["LoraConfig", "IA3Config", "LoHaConfig", "VeraConfig", "OFTConfig", "LNTuningConfig"])
+def test_what_peft_puts_into_a_model_is_its_adapter_and_nothing_else_is(kind):
+    options = {"target_modules": ["q_proj", "o_proj"], **({"feedforward_modules": []} if kind == "IA3Config" else {})}
+    options |= {"oft_block_size": 8} if kind == "OFTConfig" else {}
+    options |= {"target_modules": ["input_layernorm"]} if kind == "LNTuningConfig" else {}
+    model = build_backbone(BackboneConfig(config=ranks.BACKBONE), 20, seed=0)
+    model = peft.get_peft_model(model, getattr(peft, kind)(task_type="CAUSAL_LM", **options))
+    learned = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert learned and learned <= {name for name, _ in model.named_parameters() if part_of(name) == "adapter"}
+    kept = [name for name, parameter in model.named_parameters() if not parameter.requires_grad and "vera" not in name]
+    assert {part_of(name) for name in kept} <= {"layers", "embeddings"}
+
+
 def test_stages_follow_one_another(tmp_path):
     content = ranks.settings(tmp_path, "run", 0, stages=[{"name": "one", "steps": 4}, {"name": "two", "tokens": 400, "seed": 3}])
     first, second = stages(parse_config({**content, "backbone": {"config": ranks.BACKBONE}}, PretrainConfig, "test"))
@@ -246,6 +271,20 @@ def test_stages_follow_one_another(tmp_path):
     assert [stage.output.name for stage in stages(parse_config({**content, "from": "x"}, FinetuneConfig, "test"))] == ["two"]
     (found,) = stages(parse_config({**content, "from": "x"}, FinetuneConfig, "test"))
     assert found.base == last_checkpoint(first)
-    content["stages"][1]["modality_weights"] = {"sound": 1}
-    with pytest.raises(ConfigError, match=r"stages\.two.*\n  modality_weights.sound: unknown key"):
-        list(stages(parse_config({**content, "backbone": {"config": ranks.BACKBONE}}, PretrainConfig, "test")))
+
+
+def test_mistakes_of_all_stages_are_told_before_the_first_is_given(tmp_path):
+    each = [{"name": "one", "lerning_rate": 1}, {"name": "two", "modality_weights": {"sound": 1}}, {"name": "three"}]
+    found = stages(config(stages=each))
+    with pytest.raises(ConfigError) as caught:
+        next(found)
+    assert "stages.one: 1 mistake\n  lerning_rate: unknown key" in str(caught.value)
+    assert "stages.two: 1 mistake\n  modality_weights.sound: unknown key" in str(caught.value)
+
+
+def test_a_stage_changes_of_a_section_what_it_names_alone():
+    each = [{"name": "one", "modality_weights": {"image": 1}, "deepspeed": {"zero_optimization": {"overlap_comm": True}}}]
+    (stage,) = stages(
+        config(modality_weights={"image": 0.5, "speech": 2}, deepspeed={"zero_optimization": {"stage": 2}}, stages=each)
+    )
+    assert (stage.modality_weights.image, stage.modality_weights.speech, stage.zero_stage) == (1, 2, 2)

@@ -18,6 +18,16 @@ from mmpt.training.flops import peak_flops, step_cost
 sys.path.insert(0, str(Path(__file__).parent))
 import ranks  # noqa: E402
 
+SMALL = {"hidden_size": 48, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2, "num_key_value_heads": 1}
+KINDS = {
+    "mixtral": {**SMALL, "num_local_experts": 4, "num_experts_per_tok": 2},
+    "deepseek_v3": {
+        **SMALL, "num_key_value_heads": 2, "moe_intermediate_size": 16, "n_routed_experts": 8, "n_shared_experts": 1,
+        "num_experts_per_tok": 2, "n_group": 2, "topk_group": 1, "first_k_dense_replace": 1, "q_lora_rank": 16,
+        "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 16, "qk_head_dim": 16,
+    },
+    "gpt2": {"n_embd": 48, "n_layer": 3, "n_head": 2, "n_positions": 64},
+}  # fmt: skip
 CONFIG = {**ranks.BACKBONE, "hidden_size": 48, "head_dim": 24, "num_hidden_layers": 3, "tie_word_embeddings": False}
 
 
@@ -50,6 +60,21 @@ def test_products_are_those_that_run(lengths, frozen):
     heads, layers = CONFIG["num_attention_heads"], CONFIG["num_hidden_layers"]
     assert total == pytest.approx(products + 12 * layers * heads * 24 * pairs)
     assert full == pytest.approx(products + 12 * layers * heads * 24 * tokens**2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_experts_that_ran_and_layers_of_any_class_are_counted(kind):
+    model = build_backbone(BackboneConfig(config={"model_type": kind, **KINDS[kind]}), ranks.VOCABULARY.size, seed=0)
+    if kind != "gpt2":
+        model.set_experts_implementation("eager")  # the counter does not know products in groups
+    batch, cost = pack([document(40)]), step_cost(model)
+    with FlopCounterMode(display=False) as counter:
+        weighted_loss(model, batch, torch.ones(4), ranks.VOCABULARY).loss_sum.backward()
+    counts = counter.get_flop_counts()["Global"]
+    supervised = int((batch.weights > 0).sum())
+    products = sum(count for name, count in counts.items() if "attention" not in str(name))
+    products += 2 * ranks.VOCABULARY.size * 48 * supervised  # the head's gradient, by `addmm_`
+    assert products == pytest.approx(cost.token * 40 + cost.supervised * supervised, rel=0.01)  # RoPE's angles are products too
 
 
 def test_devices_without_a_known_peak_have_none():

@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM
 
 from mmpt.data.loading.packing import pack
 from mmpt.model.backbone import BackboneConfig, build_backbone
+from mmpt.model.forward import weighted_loss
 from mmpt.model.loading import load_model
 from mmpt.vocabulary import Vocabulary
 
@@ -224,3 +225,18 @@ def test_non_finite_steps_stop_every_rank_before_the_optimizer(results, stage, w
     assert run["codes"] == [0, 0]
     assert all(rank["unchanged"] and "no weight was changed" in rank["message"] for rank in run["ranks"])
     assert all("rank 1: documents document-3, document-4" in rank["message"] for rank in run["ranks"])
+
+
+def test_experts_are_balanced_by_the_tokens_of_all_ranks(results):
+    """Two packs of 21 and 122 tokens on one rank, and on two: the same step; each pack's balance counts by its tokens."""
+    one, two = results["experts-1"], results["experts-2"]
+    assert one["codes"] == [0] and two["codes"] == [0, 0]
+    model = build_backbone(BackboneConfig(config=ranks.EXPERTS), ranks.VOCABULARY.size, seed=5)
+    packs = [pack(ranks.documents(range(0, 3))), pack(ranks.documents(range(3, 8)))]
+    parts = [weighted_loss(model, batch, torch.ones(4), ranks.VOCABULARY).balance_sum.item() for batch in packs]
+    wanted = sum(parts) / sum(batch.input_ids.numel() for batch in packs)
+    for found in (one, two):
+        assert found["balance"] == pytest.approx(wanted, rel=1e-5)
+    for name in ("loss", "norm", "tokens"):
+        assert one[name] == pytest.approx(two[name], rel=1e-5)
+    assert torch.allclose(torch.tensor(one["weights"]), torch.tensor(two["weights"]), atol=1e-5)

@@ -15,7 +15,8 @@ import yaml
 sys.path.insert(0, str(Path(__file__).parent))
 import ranks  # noqa: E402
 
-from mmpt.tokenizers.text import train_text_tokenizer  # noqa: E402
+from mmpt.tokenizers.text import text_fingerprint, train_text_tokenizer  # noqa: E402
+from mmpt.vocabulary import Vocabulary  # noqa: E402
 
 ENVIRONMENT = {**{key: value for key, value in os.environ.items() if key != "RANK"}, "OMP_NUM_THREADS": "1"}
 
@@ -29,14 +30,12 @@ def start(recipe: str, config: Path, *overrides: str, cwd: Path) -> subprocess.P
 def interrupted(tmp_path_factory):
     """A run of thousands of steps, from another directory with relative paths, that got SIGTERM after its third step."""
     folder = tmp_path_factory.mktemp("recipes")
-    ranks.write_shards(folder / "data")
-    for name in ("text_tokenizer", "speech_tokenizer"):
-        (folder / name).mkdir()
-        (folder / name / "content.json").write_text("{}")
-    train_text_tokenizer(["some text"] * 3, 300).save_pretrained(folder / "text_tokenizer")
+    text = train_text_tokenizer(["some text"] * 3, 300)
+    text.save_pretrained(folder / "text_tokenizer")
+    ranks.write_shards(folder / "data", vocabulary=Vocabulary(len(text), text_fingerprint(text), 8, 2, 10, 25.0))
     content = {
         **ranks.settings(folder, "run", 0, steps=5000, save_every=5000), "backbone": {"config": ranks.BACKBONE}, "output": "run",
-        "data": [{"path": "data"}], "text_tokenizer": "text_tokenizer", "speech_tokenizer": "speech_tokenizer",
+        "data": [{"path": "data"}], "text_tokenizer": "text_tokenizer",
     }  # fmt: skip
     config = folder / "pretrain.yaml"
     config.write_text(yaml.safe_dump(content))
@@ -63,8 +62,7 @@ def test_a_checkpoint_is_self_contained(interrupted):
     (checkpoint,) = (folder / "run" / "checkpoints").iterdir()
     files = {str(path.relative_to(checkpoint)) for path in checkpoint.rglob("*") if path.is_file()}
     assert files >= {"manifest.json", "vocabulary.json", "recipe.yaml", "backbone/config.json", "backbone/model.safetensors",
-                     "training/optimizer.safetensors", "training/state.json", "text_tokenizer/content.json",
-                     "speech_tokenizer/content.json"}  # fmt: skip
+                     "training/optimizer.safetensors", "training/state.json", "text_tokenizer/tokenizer.json"}  # fmt: skip
     assert not [name for name in files if name.endswith((".pt", ".pth", ".bin", ".pkl"))]
     assert yaml.safe_load((checkpoint / "recipe.yaml").read_text())["steps"] == 5000
 

@@ -1,0 +1,122 @@
+"""Whether the parts that a run names belong to its shards: asked before anything is loaded or trained.
+
+Each id of the shards means what their tokenizers said. A run with another tokenizer, or on a backbone of another text vocabulary,
+would train to its end, and end in a checkpoint that nobody can load.
+"""
+
+from pathlib import Path
+from typing import TypeVar
+
+from transformers import AutoConfig
+
+from mmpt.config import parse_config
+from mmpt.errors import CheckpointError, ConfigError, MmptError, VocabularyError
+from mmpt.model.loading import find_checkpoint
+from mmpt.storage import check_folder, read_json
+from mmpt.tokenizers.image import tokenizer as image
+from mmpt.tokenizers.image.config import ImageTokenizerConfig
+from mmpt.tokenizers.speech.coder import SAMPLE_RATE, saved_config
+from mmpt.tokenizers.text import load_text_tokenizer, text_fingerprint
+from mmpt.training.config import FinetuneConfig, PretrainConfig, TrainingConfig
+from mmpt.vocabulary import FILE, Vocabulary, check_same
+
+TOKENIZERS = ("text_tokenizer", "speech_tokenizer", "image_tokenizer")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt")
+C = TypeVar("C", bound=TrainingConfig)
+
+
+def settled(config: C) -> C:
+    """`config` with the newest checkpoint in place of each run folder it starts from, and with the tokenizers of the checkpoint
+    `from` where it names none. Raises `CheckpointError` where there is no checkpoint."""
+    found = {} if config.features_from is None else {"features_from": find_checkpoint(config.features_from)}
+    if isinstance(config, FinetuneConfig) and config.base is not None:
+        base = find_checkpoint(config.base)
+        found |= {name: base / name for name in TOKENIZERS if name not in config.tokenizers and (base / name).is_dir()}
+        found["base"] = base
+    return config.model_copy(update=found)
+
+
+def backbone_vocabulary(path: str) -> Vocabulary | None:
+    """The vocabulary that a backbone's table has learned whole, as those in checkpoints and exports of mmpt have; None for a text
+    model, whose rows beyond its tokenizer's ids are nobody's."""
+    folder = Path(path)
+    places = (folder, folder.parent) if folder.name == "backbone" else (folder,)
+    return next((Vocabulary.load(place) for place in places if (place / FILE).is_file()), None)
+
+
+def check_parts(config: PretrainConfig | FinetuneConfig, vocabulary: Vocabulary) -> None:
+    """Raise `VocabularyError` naming every tokenizer folder of `config` with which the shards (of `vocabulary`) were not
+    made, and a backbone of another text vocabulary; each with both sides."""
+    data, problems = str(config.data[0].path), []
+    readers = {"text_tokenizer": _text, "speech_tokenizer": _speech, "image_tokenizer": _image}
+    for name, folder in config.tokenizers.items():
+        try:
+            problems += _differences(f"{name}: {folder}", readers[name](folder), vocabulary, data)
+        except MmptError as problem:
+            problems.append(f"{name}: {problem}")
+    if config.backbone is not None and config.backbone.path is not None:
+        problems += _backbone(config.backbone.path, vocabulary, data)
+    if problems:
+        raise VocabularyError("the parts of this run do not belong to its data:\n  " + "\n  ".join(problems))
+
+
+def _differences(name: str, found: dict, vocabulary: Vocabulary, data: str) -> list[str]:
+    differ = {key: value for key, value in found.items() if value != getattr(vocabulary, key)}
+    if differ.keys() == {"text_fingerprint"}:  # two hashes tell a person little
+        return [f"{name}: a tokenizer of as many ids, but other ones than that of {data}"]
+    return [
+        f"{name}: {key} is {value}, {getattr(vocabulary, key)} in {data}"
+        for key, value in differ.items()
+        if key != "text_fingerprint"
+    ]
+
+
+def _text(folder: Path | str) -> dict:
+    tokenizer = load_text_tokenizer(folder)
+    return {"text_size": len(tokenizer), "text_fingerprint": text_fingerprint(tokenizer)}
+
+
+def _speech(folder: Path) -> dict:
+    config = saved_config(folder)
+    rate = SAMPLE_RATE / config.samples_per_code * config.quantizer.depth
+    return {"speech_codes": config.quantizer.codes, "speech_rate": rate}
+
+
+def _image(folder: Path) -> dict:
+    check_folder(folder, image.FORMAT)
+    path = folder / "config.json"
+    config = parse_config(read_json(path, CheckpointError), ImageTokenizerConfig, str(path))
+    return {"image_codes": config.quantizer.codes, "codes_per_image": config.qformer.queries}
+
+
+def _backbone(path: str, vocabulary: Vocabulary, data: str) -> list[str]:
+    try:
+        known = backbone_vocabulary(path)
+        if known is not None:
+            check_same(vocabulary, data, known, f"backbone {path}")
+            return []
+    except VocabularyError as problem:
+        return [str(problem)]
+    rows = _rows(path)
+    if rows is not None and rows < vocabulary.text_size:
+        return [f"backbone {path}: it has {rows} embedding rows, the text tokenizer of {data} has {vocabulary.text_size} ids"]
+    if not Path(path).is_dir() or any((Path(path) / name).is_file() for name in TOKENIZER_FILES):
+        try:
+            return _differences(f"the tokenizer of backbone {path}", _text(path), vocabulary, data)
+        except ConfigError:
+            return []  # a model without a tokenizer
+    # Tables are padded by some hundred rows, or a few in a hundred.
+    if rows is not None and rows - vocabulary.text_size > max(1024, vocabulary.text_size // 20):
+        return [
+            f"backbone {path}: it has {rows} embedding rows, the text tokenizer of {data} {vocabulary.text_size} ids; "
+            "put its own tokenizer into the folder if it belongs to it all the same"
+        ]
+    return []
+
+
+def _rows(path: str) -> int | None:
+    """Rows of the embedding, without loading it; None where the configuration cannot be read, which loading will say better."""
+    try:
+        return AutoConfig.from_pretrained(path).get_text_config().vocab_size
+    except (OSError, ValueError, KeyError, AttributeError):
+        return None

@@ -1,0 +1,107 @@
+"""What a run names must belong to its shards, and is asked before anything is trained."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmpt.config import parse_config
+from mmpt.errors import CheckpointError, VocabularyError
+from mmpt.model.backbone import BackboneConfig, build_backbone
+from mmpt.model.loading import find_checkpoint
+from mmpt.storage import link_tree
+from mmpt.tokenizers.text import train_text_tokenizer
+from mmpt.training.agreement import backbone_vocabulary, check_parts, settled
+from mmpt.training.config import FinetuneConfig, PretrainConfig
+from mmpt.vocabulary import Vocabulary
+
+for folder in (Path(__file__).parent, Path(__file__).parents[1] / "inference"):
+    sys.path.insert(0, str(folder))
+import ranks  # noqa: E402
+import tiny  # noqa: E402
+
+NAMES = ("text_tokenizer", "speech_tokenizer", "image_tokenizer")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return tiny.write_checkpoint(tmp_path_factory.mktemp("agreement"))
+
+
+@pytest.fixture(scope="module")
+def vocabulary(run):
+    return Vocabulary.load(find_checkpoint(run))
+
+
+def config(run: Path, **changes) -> PretrainConfig:
+    parts = {name: str(find_checkpoint(run) / name) for name in NAMES}
+    content = {**ranks.settings(Path("x"), "run", 0), "backbone": {"config": ranks.BACKBONE}, **parts, **changes}
+    return parse_config(content, PretrainConfig, "test")
+
+
+def said(config, vocabulary) -> str:
+    with pytest.raises(VocabularyError) as caught:
+        check_parts(config, vocabulary)
+    return str(caught.value)
+
+
+def test_the_tokenizers_and_the_backbone_of_the_shards_are_taken(run, vocabulary):
+    backbone = find_checkpoint(run) / "backbone"
+    check_parts(config(run), vocabulary)
+    check_parts(config(run, backbone={"path": str(backbone)}, speech_tokenizer=None), vocabulary)
+    assert backbone_vocabulary(str(backbone)) == vocabulary
+
+
+def test_every_wrong_folder_is_named_at_once_with_both_sides(run, vocabulary, tmp_path):
+    train_text_tokenizer(["other words"] * 3, 290).save_pretrained(tmp_path)
+    swapped = {"text_tokenizer": str(tmp_path), "image_tokenizer": str(find_checkpoint(run) / "speech_tokenizer")}
+    message = said(config(run, **swapped), vocabulary)
+    size = len(tiny.train_text_tokenizer(["other words"] * 3, 290))
+    assert f"text_tokenizer: {tmp_path}: text_size is {size}, {vocabulary.text_size} in" in message
+    assert "image_tokenizer: " in message and "format is 'mmpt-speech-tokenizer" in message
+    changed = Vocabulary(vocabulary.text_size, "x" * 64, 16, 7, 99, 3.0)
+    message = said(config(run), changed)
+    for expected in (
+        "of as many ids, but other ones",
+        "codes_per_image is 5, 7 in",
+        "speech_codes is 16, 99 in",
+        "speech_rate is",
+    ):
+        assert expected in message
+    assert "image_codes" not in message
+
+
+def text_model(folder: Path, rows: int) -> dict:
+    build_backbone(BackboneConfig(config=ranks.BACKBONE), rows, seed=0).save_pretrained(folder)
+    return {"path": str(folder)}
+
+
+def test_a_backbone_of_another_text_vocabulary_is_refused(run, vocabulary, tmp_path):
+    size = vocabulary.text_size
+    check_parts(config(run, backbone=text_model(tmp_path / "padded", size + 40)), vocabulary)
+    assert f"it has {size - 1} embedding rows" in said(config(run, backbone=text_model(tmp_path / "s", size - 1)), vocabulary)
+    assert f"it has {size + 2000} embedding rows" in said(
+        config(run, backbone=text_model(tmp_path / "l", size + 2000)), vocabulary
+    )
+    train_text_tokenizer(["other words"] * 3, 290).save_pretrained(tmp_path / "padded")
+    message = said(config(run, backbone={"path": str(tmp_path / "padded")}), vocabulary)
+    assert f"the tokenizer of backbone {tmp_path / 'padded'}: text_size is" in message
+    link_tree(find_checkpoint(run) / "text_tokenizer", tmp_path / "l")
+    check_parts(config(run, backbone={"path": str(tmp_path / "l")}), vocabulary)  # padded that far, but by its own tokenizer
+
+
+def test_a_backbone_that_learned_another_whole_vocabulary_is_refused(run, vocabulary, tmp_path):
+    link_tree(find_checkpoint(run) / "backbone", tmp_path / "export")
+    Vocabulary(vocabulary.text_size, vocabulary.text_fingerprint, 1, 1, 1, 1.0).save(tmp_path / "export")
+    message = said(config(run, backbone={"path": str(tmp_path / "export")}), vocabulary)
+    assert "image_codes: 16 in" in message and "speech_codes: 16 in" in message
+
+
+def test_finetuning_starts_from_a_run_folder_and_takes_its_tokenizers(run, tmp_path):
+    checkpoint = find_checkpoint(run)
+    own = {"from": str(run), "text_tokenizer": str(tmp_path)}
+    found = settled(parse_config({**ranks.settings(Path("x"), "run", 0), **own}, FinetuneConfig, "test"))
+    assert found.base == checkpoint and found.text_tokenizer == tmp_path
+    assert found.image_tokenizer == checkpoint / "image_tokenizer" and found.speech_tokenizer == checkpoint / "speech_tokenizer"
+    with pytest.raises(CheckpointError, match="neither a checkpoint"):
+        settled(parse_config({**ranks.settings(Path("x"), "run", 0), "from": str(tmp_path)}, FinetuneConfig, "test"))
