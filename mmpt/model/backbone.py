@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import pydantic
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import StrictDataclassError
@@ -15,33 +14,10 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
-from mmpt.config import Schema
 from mmpt.errors import ConfigError
+from mmpt.model.config import BackboneConfig
 from mmpt.model.growth import Growth, new_rows
 from mmpt.model.packed_attention import NAME as PACKED_ATTENTION
-
-
-class BackboneConfig(Schema):
-    """Where the decoder comes from: exactly one of two.
-
-    `path`: a Hugging Face name or a folder, loaded with its weights. `config`: a mapping for a transformers configuration
-    (`model_type: qwen3`, `hidden_size: 256`, …), initialised at random; `vocab_size` is set by mmpt. `growth`: how the rows
-    of new tokens start beside those of `path`, see `mmpt.model.growth.new_rows`.
-    """
-
-    path: str | None = None
-    config: dict | None = None
-    growth: Growth = "mean"
-
-    @pydantic.model_validator(mode="after")
-    def _exactly_one(self) -> "BackboneConfig":
-        if (self.path is None) == (self.config is None):
-            raise ValueError("expected exactly one of path and config")
-        if self.config is not None and "model_type" not in self.config:
-            raise ValueError("config: model_type is missing")
-        if self.config is not None and "vocab_size" in self.config:
-            raise ValueError("config: vocab_size is set from the vocabulary, leave it out")
-        return self
 
 
 def build_backbone(

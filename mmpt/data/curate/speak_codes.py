@@ -19,7 +19,6 @@ from mmpt.data.shards.tokens import TokenDocument
 from mmpt.data.sources import shards
 from mmpt.data.sources.base import Unit
 from mmpt.document import Document, Text
-from mmpt.tokenizers.speech.text_to_codes import TextToCodes
 from mmpt.tokenizers.text import encode_text, load_text_tokenizer, text_fingerprint
 from mmpt.vocabulary import Vocabulary
 
@@ -127,5 +126,7 @@ def _can_be_said(text: str) -> bool:
 
 @lru_cache(maxsize=1)
 def _models(speech: TextToCodesSpeech):
-    """Loaded once in each process."""
+    """Loaded once in each process, and torch with them."""
+    from mmpt.tokenizers.speech.text_to_codes import TextToCodes
+
     return TextToCodes.load(speech.model), load_text_tokenizer(speech.text)
