@@ -24,9 +24,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="where the results go (default: RUN/benchmarks)")
     parser.add_argument("--report", type=Path, metavar="PAGE.html", help="write one page on the results in the folders given")
     arguments = parser.parse_args()
-    from mmpt.evaluation.suite.page import write_page
-
     if arguments.report:
+        from mmpt.evaluation.suite.page import write_page
+
         print(write_page(arguments.paths, arguments.report))
         return
     if len(arguments.paths) != 2:
@@ -35,7 +35,9 @@ def main() -> None:
 
     run, suite = arguments.paths
     config = load_config(suite, SuiteConfig)
-    from mmpt.inference.load import find_checkpoint, load
+    from mmpt.evaluation.suite.page import write_page
+    from mmpt.inference.checkpoints import find_checkpoint
+    from mmpt.inference.load import load
 
     out = arguments.out or run / "benchmarks"
     checkpoint = find_checkpoint(run)

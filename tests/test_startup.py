@@ -9,9 +9,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = ("torch", "transformers", "deepspeed", "peft", "scipy", "open_clip", "matplotlib")
-SCRIPTS = sorted(
-    str(path.relative_to(ROOT)) for folder in ("datasets", "tokenizers", "recipes", "kernels") for path in (ROOT / folder).glob("*.py")
-)
+FOLDERS = ("datasets", "tokenizers", "recipes", "kernels")
+SCRIPTS = sorted(str(path.relative_to(ROOT)) for folder in FOLDERS for path in (ROOT / folder).glob("*.py"))
 COMMANDS = ("", "generate", "serve", "export", "soup", "inspect", "doctor")
 RUN = """
 import contextlib, io, json, os, runpy, sys
@@ -48,7 +47,8 @@ def run(folder: Path, *lines: list[str]) -> list:
 
 @pytest.fixture(scope="module")
 def helped() -> list:
-    return run(ROOT, *([script, "--help"] for script in SCRIPTS), *(["mmpt", *filter(None, [name]), "--help"] for name in COMMANDS))
+    commands = [["mmpt", *filter(None, [name]), "--help"] for name in COMMANDS]
+    return run(ROOT, *([script, "--help"] for script in SCRIPTS), *commands)
 
 
 def test_help_is_told_without_the_heavy_libraries(helped):

@@ -6,20 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from peft import PeftModel
 from transformers import PreTrainedModel
 
 from mmpt.config import parse_config
 from mmpt.data.shards.tokens import Medium
 from mmpt.document import Image, Part, Text
-from mmpt.errors import CheckpointError
+from mmpt.inference.checkpoints import find_checkpoint
 from mmpt.inference.engine import Engine, Prompt, write_all
 from mmpt.inference.events import Assembler, Event
 from mmpt.inference.settings import Settings
 from mmpt.model.adapters import merge_adapter
 from mmpt.model.feature_inputs import FOLDER, FeatureInputs
 from mmpt.model.loading import load_model
-from mmpt.storage import MANIFEST
 from mmpt.tokenizers.multimodal import MultimodalTokenizer
 from mmpt.vocabulary import check_same
 
@@ -100,7 +98,7 @@ def load(path: Path | str, device: str | torch.device | None = None, dtype: torc
     checkpoint = find_checkpoint(Path(path))
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     model, vocabulary = load_model(checkpoint, dtype)
-    if isinstance(model, PeftModel):
+    if (checkpoint / "adapter").is_dir():
         model = merge_adapter(model)  # beside the weights they cost half of each pass
     tokenizer = MultimodalTokenizer.of_checkpoint(checkpoint)
     check_same(vocabulary, f"{checkpoint}/vocabulary.json", tokenizer.vocabulary, f"the tokenizers in {checkpoint}")
@@ -111,18 +109,6 @@ def load(path: Path | str, device: str | torch.device | None = None, dtype: torc
         if module is not None:
             module.to(device)
     return MultimodalModel(model.to(device), tokenizer, inputs)
-
-
-def find_checkpoint(path: Path) -> Path:
-    """`path` itself where it is a checkpoint, else the newest under `path`/checkpoints. Raises `CheckpointError`."""
-    if not path.is_dir():
-        raise CheckpointError(f"{path}: no such folder")
-    if (path / "backbone").is_dir() or (path / MANIFEST).is_file():
-        return path
-    found = sorted((path / "checkpoints").glob("step-*"))
-    if not found:
-        raise CheckpointError(f"{path}: neither a checkpoint ({MANIFEST} is missing) nor a run folder with checkpoints/step-*")
-    return found[-1]
 
 
 def _kind(part: Part) -> str:
