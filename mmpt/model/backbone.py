@@ -18,6 +18,7 @@ from mmpt.errors import ConfigError
 from mmpt.model.config import BackboneConfig
 from mmpt.model.growth import Growth, new_rows
 from mmpt.model.packed_attention import NAME as PACKED_ATTENTION
+from mmpt.storage import is_missing_folder
 
 
 def build_backbone(
@@ -46,6 +47,7 @@ def build_backbone(
 
 def load_backbone(path: Path | str, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
     """A causal language model with its weights from a folder or a Hugging Face name. Raises `ConfigError` where that fails."""
+    _require(path)
     options = {"dtype": dtype, "attn_implementation": PACKED_ATTENTION, "use_safetensors": True}
     try:
         with no_progress_bars():
@@ -61,10 +63,16 @@ def backbone_folder(path: str) -> Path:
     """
     if Path(path).is_dir():
         return Path(path)
+    _require(path)
     try:
         return Path(snapshot_download(path, allow_patterns=["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]))
     except (OSError, ValueError) as problem:
         raise ConfigError(f"backbone {path}: no folder, and no model of the Hub: {_first_line(problem)}") from None
+
+
+def _require(path: Path | str) -> None:
+    if is_missing_folder(path):
+        raise ConfigError(f"backbone {path}: no such folder (recipes/pretrain.py writes RUN/checkpoints/step-N/backbone)")
 
 
 @contextmanager

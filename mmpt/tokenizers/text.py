@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from mmpt.errors import ConfigError
+from mmpt.storage import is_missing_folder
 
 if TYPE_CHECKING:  # transformers takes seconds; it is imported where a tokenizer is made
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
@@ -30,6 +31,11 @@ def train_text_tokenizer(texts: Iterable[str], vocabulary_size: int) -> "PreTrai
 
 def load_text_tokenizer(name_or_folder: str | Path) -> "PreTrainedTokenizerBase":
     """`AutoTokenizer` from a name or folder. Raises `ConfigError` where there is none."""
+    if is_missing_folder(name_or_folder):
+        raise ConfigError(
+            f"{name_or_folder}: no such folder, where a text tokenizer should be "
+            "(python tokenizers/train.py tokenizers/text.yaml OUT trains one, as OUT/tokenizer)"
+        )
     from transformers import AutoTokenizer
 
     try:
