@@ -57,11 +57,13 @@ def read_json(path: Path, error: type[Exception] = DataError) -> dict:
 
 def is_missing_folder(name: str | Path) -> bool:
     """Whether `name`, where a Hugging Face name may stand as well, can only be a folder that is not there: such a name is NAME or
-    OWNER/NAME, so anything that is absolute, begins with a dot, is deeper, or lies in a folder that exists was meant as a path."""
+    OWNER/NAME, so what is absolute, begins with a dot, is deeper, or would lie in a folder that exists was meant as a path."""
     text, path = str(name), Path(name)
-    if path.exists() or len(path.parts) < 2:
+    if path.exists():
         return False
-    return len(path.parts) > 2 or text.startswith((".", "~", "/")) or path.parent.is_dir() or path.parts[0] == "runs"
+    if text.startswith((".", "~", "/")) or len(path.parts) > 2:
+        return True
+    return len(path.parts) == 2 and (path.parent.is_dir() or path.parts[0] == "runs")
 
 
 @contextmanager
