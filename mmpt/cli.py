@@ -12,6 +12,7 @@ from mmpt.document import Image, Part, Speech, Text
 from mmpt.errors import ConfigError
 from mmpt.inference.checkpoints import find_checkpoint
 from mmpt.scripts import HelpFormatter, main_guard, script_parser
+from mmpt.storage import MANIFEST
 
 KINDS = ("text", "image", "speech")
 
@@ -125,7 +126,7 @@ def _serve(arguments: argparse.Namespace) -> None:
         beside = model.model.device.type == "cpu"
         decode = stack.enter_context(DecodingProcess(checkpoint)) if beside else None
         print(f"http://{arguments.host}:{arguments.port}/", flush=True)
-        app = build_app(model, name, limits, token, hosts, decode)
+        app = build_app(model, name, limits, token, hosts, decode, int((checkpoint / MANIFEST).stat().st_mtime))
         uvicorn.run(app, host=arguments.host, port=arguments.port, log_level="warning", timeout_keep_alive=20)
 
 
@@ -187,10 +188,11 @@ def _add_inspect(commands) -> None:
 
 
 def _inspect(arguments: argparse.Namespace) -> None:
-    checkpoint = find_checkpoint(arguments.run)
+    # A checkpoint has the recipe of its run; the quickstart's folder has none of its own.
+    folder = arguments.run if (arguments.run / "recipe.yaml").is_file() else find_checkpoint(arguments.run)
     from mmpt.training.inspect import describe_step
 
-    print("\n".join(describe_step(checkpoint, arguments.batch)))
+    print("\n".join(describe_step(folder, arguments.batch)))
 
 
 def _add_doctor(commands) -> None:

@@ -9,9 +9,9 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import TYPE_CHECKING
 
 import torch
+from peft import PeftModel
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
@@ -25,9 +25,6 @@ from mmpt.model.feature_inputs import FeatureInputs
 from mmpt.model.forward import head_tables, hidden_states
 from mmpt.model.key_values import KeyValues
 from mmpt.vocabulary import Vocabulary
-
-if TYPE_CHECKING:  # peft takes seconds, and only checkpoints with adapters need it
-    from peft import PeftModel
 
 MAX_ROWS = 64
 MAX_PROMPT_TOKENS = 8192
@@ -76,7 +73,7 @@ class Engine:
 
     def __init__(
         self,
-        model: "PreTrainedModel | PeftModel",
+        model: PreTrainedModel | PeftModel,
         vocabulary: Vocabulary,
         inputs: FeatureInputs | None = None,
         max_rows: int = MAX_ROWS,

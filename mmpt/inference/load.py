@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from peft import PeftModel
 from transformers import PreTrainedModel
 
 from mmpt.config import parse_config
@@ -98,7 +99,7 @@ def load(path: Path | str, device: str | torch.device | None = None, dtype: torc
     checkpoint = find_checkpoint(Path(path))
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     model, vocabulary = load_model(checkpoint, dtype)
-    if (checkpoint / "adapter").is_dir():
+    if isinstance(model, PeftModel):
         model = merge_adapter(model)  # beside the weights they cost half of each pass
     tokenizer = MultimodalTokenizer.of_checkpoint(checkpoint)
     check_same(vocabulary, f"{checkpoint}/vocabulary.json", tokenizer.vocabulary, f"the tokenizers in {checkpoint}")
