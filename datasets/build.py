@@ -5,22 +5,21 @@
 OUT is a folder or a URL that fsspec knows (s3://…, gs://…). What could not be read is listed in OUT/lost.jsonl.
 """
 
-import argparse
 from pathlib import Path
 
 from mmpt.config import load_config
 from mmpt.data.build import BuildConfig, build
 from mmpt.data.engine.options import add_run_options, run_config
 from mmpt.progress import progress_bars
-from mmpt.scripts import main_guard
+from mmpt.scripts import add_overrides, main_guard, script_parser
 
 
 @main_guard
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("spec", type=Path)
-    parser.add_argument("out")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    parser = script_parser(__doc__)
+    parser.add_argument("spec", type=Path, metavar="SPEC.yaml", help="specification")
+    parser.add_argument("out", metavar="OUT", help="folder of the result, or a URL that fsspec knows")
+    add_overrides(parser)
     add_run_options(parser)
     arguments = parser.parse_args()
     config = load_config(arguments.spec, BuildConfig, arguments.overrides)

@@ -12,15 +12,15 @@ from mmpt.data.engine.options import add_run_options, run_config
 from mmpt.data.engine.run import write_set
 from mmpt.data.sources.shards import hashes
 from mmpt.progress import progress_bars
-from mmpt.scripts import main_guard
+from mmpt.scripts import main_guard, script_parser
 
 
 @main_guard
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", metavar="IN")
-    parser.add_argument("out")
-    parser.add_argument("--to", choices=("pairs", "text"), required=True)
+    parser = script_parser(__doc__)
+    parser.add_argument("folder", metavar="IN", help="a set of document shards, a folder or a URL")
+    parser.add_argument("out", metavar="OUT", help="folder of the result, or a URL that fsspec knows")
+    parser.add_argument("--to", choices=("pairs", "text"), required=True, help="what is made of each document")
     parser.add_argument("--text", choices=("alt", "nearest"), default="nearest", help="the text of a picture in a pair")
     parser.add_argument("--transcripts", action=argparse.BooleanOptionalAction, default=True, help="keep what is said as text")
     add_run_options(parser)

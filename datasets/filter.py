@@ -3,7 +3,6 @@
 python datasets/filter.py RULES.yaml IN OUT [key=value ...] [--processes N]
 """
 
-import argparse
 from pathlib import Path
 
 from mmpt.config import load_config
@@ -12,16 +11,16 @@ from mmpt.data.engine.options import add_run_options, run_config
 from mmpt.data.engine.run import write_set
 from mmpt.data.sources.shards import hashes
 from mmpt.progress import progress_bars
-from mmpt.scripts import main_guard
+from mmpt.scripts import add_overrides, main_guard, script_parser
 
 
 @main_guard
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("rules", type=Path)
-    parser.add_argument("folder", metavar="IN")
-    parser.add_argument("out")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    parser = script_parser(__doc__)
+    parser.add_argument("rules", type=Path, metavar="RULES.yaml", help="list of rules")
+    parser.add_argument("folder", metavar="IN", help="a set of document shards, a folder or a URL")
+    parser.add_argument("out", metavar="OUT", help="folder of the result, or a URL that fsspec knows")
+    add_overrides(parser)
     add_run_options(parser)
     arguments = parser.parse_args()
     spec = load_config(arguments.rules, FilterConfig, arguments.overrides)

@@ -5,7 +5,6 @@ python datasets/interleave.py SPEC.yaml IN OUT [key=value ...] [--processes N]
 With `speech: {kind: text_to_codes, …}` OUT are token shards, made without any waveform; else document shards.
 """
 
-import argparse
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +18,7 @@ from mmpt.data.engine.options import add_run_options, run_config
 from mmpt.data.engine.run import write_set
 from mmpt.data.sources.shards import hashes
 from mmpt.progress import progress_bars
-from mmpt.scripts import main_guard
+from mmpt.scripts import add_overrides, main_guard, script_parser
 
 
 def result(spec: object) -> str:
@@ -39,11 +38,11 @@ class Spec(pydantic.RootModel):
 
 @main_guard
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("spec", type=Path)
-    parser.add_argument("folder", metavar="IN")
-    parser.add_argument("out")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    parser = script_parser(__doc__)
+    parser.add_argument("spec", type=Path, metavar="SPEC.yaml", help="specification")
+    parser.add_argument("folder", metavar="IN", help="a set of document shards, a folder or a URL")
+    parser.add_argument("out", metavar="OUT", help="folder of the result, or a URL that fsspec knows")
+    add_overrides(parser)
     add_run_options(parser)
     arguments = parser.parse_args()
     spec = load_config(arguments.spec, Spec, arguments.overrides).root

@@ -5,17 +5,16 @@
 Prints one line for each problem. Exit code 0: none; 1: some; 2: a folder holds no shard set.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 from mmpt.data.shards.lint import lint
-from mmpt.scripts import main_guard
+from mmpt.scripts import main_guard, script_parser
 
 
 @main_guard
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="a set of document or token shards")
     found = 0
     for folder in parser.parse_args().folders:

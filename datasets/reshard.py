@@ -5,20 +5,18 @@
 Of documents with the same id the first is kept, the others are listed in OUT/lost.jsonl, as are damaged ones.
 """
 
-import argparse
-
 from mmpt.data.build import BuildConfig, build
 from mmpt.data.engine.options import add_run_options, run_config
 from mmpt.data.sources.shards import ShardsConfig
 from mmpt.progress import progress_bars
-from mmpt.scripts import main_guard
+from mmpt.scripts import main_guard, script_parser
 
 
 @main_guard
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", nargs="+", metavar="IN")
-    parser.add_argument("out")
+    parser = script_parser(__doc__)
+    parser.add_argument("folders", nargs="+", metavar="IN", help="sets of document shards")
+    parser.add_argument("out", metavar="OUT", help="folder of the result, or a URL that fsspec knows")
     add_run_options(parser)
     arguments = parser.parse_args()
     config = BuildConfig(sources=tuple(ShardsConfig(folder=folder) for folder in arguments.folders))

@@ -6,7 +6,6 @@ The figures of a token set come from its indices alone; a document set is read o
 and histograms of all that has a distribution go into one self-contained HTML page.
 """
 
-import argparse
 import base64
 import html
 import io
@@ -21,14 +20,14 @@ from rich.table import Table
 from mmpt.data.shards.manifest import read_manifest
 from mmpt.data.shards.read import DocumentShards, TokenShards
 from mmpt.document import Image, Speech, Text
-from mmpt.scripts import main_guard
+from mmpt.scripts import main_guard, script_parser
 from mmpt.storage import write_bytes
 from mmpt.vocabulary import MODALITIES
 
 
 @main_guard
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="a set of document or token shards")
     parser.add_argument("--page", type=Path, help="write tables and plots to this HTML file")
     arguments = parser.parse_args()

@@ -5,7 +5,6 @@
 For a filtered or deduplicated set it also shows what each rule dropped, taken from the set it was made of while that is there.
 """
 
-import argparse
 from itertools import islice
 from pathlib import Path
 
@@ -14,15 +13,15 @@ from mmpt.data.page import EXAMPLES, render
 from mmpt.data.shards.read import DocumentShards
 from mmpt.document import Document
 from mmpt.errors import DataError
-from mmpt.scripts import main_guard
+from mmpt.scripts import main_guard, script_parser
 from mmpt.storage import write_bytes
 
 
 @main_guard
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("page", type=Path)
+    parser = script_parser(__doc__)
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="a set of document shards")
+    parser.add_argument("page", type=Path, metavar="PAGE.html", help="the page to write")
     parser.add_argument("--start", type=int, default=0, help="number of the first document shown")
     parser.add_argument("--documents", type=int, default=20, help="how many are shown")
     parser.add_argument("--id", help="show this document alone")

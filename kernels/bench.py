@@ -18,6 +18,11 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
+from mmpt.scripts import script_parser
+
+if __name__ == "__main__":
+    script_parser(__doc__).parse_args()  # before what takes seconds to import
+
 import torch
 import torch.nn.functional as F
 from vector_quantize_pytorch import VectorQuantize

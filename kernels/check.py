@@ -13,6 +13,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
+from mmpt.scripts import script_parser
+
+if __name__ == "__main__":
+    script_parser(__doc__).parse_args()  # before what takes seconds to import
+
 import torch
 from torch import Tensor
 

@@ -7,6 +7,11 @@ import json
 import sys
 from pathlib import Path
 
+from mmpt.scripts import script_parser
+
+if __name__ == "__main__":
+    script_parser(__doc__).parse_args()  # before what takes seconds to import
+
 import matplotlib.pyplot as plt
 import numpy as np
 

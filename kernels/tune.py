@@ -16,6 +16,11 @@ from pathlib import Path
 from typing import NamedTuple
 from unittest.mock import patch
 
+from mmpt.scripts import script_parser
+
+if __name__ == "__main__":
+    script_parser(__doc__).parse_args()  # before what takes seconds to import
+
 import bench
 import torch
 

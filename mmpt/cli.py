@@ -4,11 +4,15 @@ import argparse
 import os
 import sys
 from contextlib import ExitStack
+from importlib.metadata import version
+from itertools import count
 from pathlib import Path
 
 from mmpt.document import Image, Part, Speech, Text
 from mmpt.errors import ConfigError
-from mmpt.scripts import main_guard
+from mmpt.model.checkpoints import find_checkpoint
+from mmpt.scripts import HelpFormatter, main_guard, script_parser
+from mmpt.storage import MANIFEST
 
 KINDS = ("text", "image", "speech")
 
@@ -16,7 +20,8 @@ KINDS = ("text", "image", "speech")
 @main_guard
 def main() -> None:
     """Entry point of the `mmpt` command."""
-    parser = argparse.ArgumentParser(prog="mmpt", description="Models that read and write text, pictures and speech.")
+    parser = script_parser("Models that read and write text, pictures and speech.", prog="mmpt")
+    parser.add_argument("--version", action="version", version=f"mmpt {version('mmpt')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (_add_generate, _add_serve, _add_export, _add_soup, _add_inspect, _add_doctor):
         add(commands)
@@ -27,6 +32,7 @@ def main() -> None:
 def _add_generate(commands) -> None:
     parser = commands.add_parser(
         "generate",
+        formatter_class=HelpFormatter,
         help="continue a prompt of text, pictures and speech",
         description="Continue a prompt. --text, --image and --speech may be given in any order and number; the order counts.",
     )
@@ -34,16 +40,16 @@ def _add_generate(commands) -> None:
     for name, metavar in (("text", "TEXT"), ("image", "FILE"), ("speech", "FILE")):
         parser.add_argument(f"--{name}", metavar=metavar, dest="prompt", action=_Append, help=f"a {name} part of the prompt")
     parser.add_argument("--to", nargs="+", choices=KINDS, help="what may be written (default: anything)")
-    parser.add_argument("--out", type=Path, default=Path("."), help="folder for the .wav and .png files (default: here)")
-    parser.add_argument("--max-tokens", type=int, default=256, help="most tokens to generate (default: 256)")
-    parser.add_argument("--temperature", type=float, default=0.0, help="0 (the default) takes the likeliest token each time")
-    parser.add_argument("--top-p", type=float, default=1.0, help="nucleus of the sampling (default: 1)")
-    parser.add_argument("--top-k", type=int, default=0, help="sample among so many (default: 0, all)")
+    parser.add_argument("--out", type=Path, default=Path("."), help="folder of the .wav and .png files")
+    parser.add_argument("--max-tokens", type=int, default=256, help="most tokens to generate")
+    parser.add_argument("--temperature", type=float, default=0.0, help="0 takes the likeliest token each time")
+    parser.add_argument("--top-p", type=float, default=1.0, help="nucleus of the sampling")
+    parser.add_argument("--top-k", type=int, default=0, help="sample among so many; 0: all")
     for name in ("image", "speech"):
         parser.add_argument(f"--{name}-temperature", type=float, help=f"another temperature for codes of {name}")
-    parser.add_argument("--guidance", type=float, default=1.0, help="classifier-free guidance of pictures (default: 1, none)")
+    parser.add_argument("--guidance", type=float, default=1.0, help="classifier-free guidance of pictures; 1: none")
     parser.add_argument("--alternate", nargs=2, type=int, metavar=("TEXT", "SPEECH"), help="so many tokens of each in turn")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the sampling")
     parser.set_defaults(action=_generate)
 
 
@@ -58,36 +64,49 @@ def _generate(arguments: argparse.Namespace) -> None:
         settings[name] |= {} if own is None else {"temperature": own}
     settings |= {"outputs": arguments.to or KINDS, "max_new_tokens": arguments.max_tokens, "guidance": arguments.guidance}
     settings |= {"seed": arguments.seed, "alternate": arguments.alternate}
+    checkpoint = find_checkpoint(arguments.run)
     from mmpt.inference.events import PartDone, TextDelta
     from mmpt.inference.load import load
 
     arguments.out.mkdir(parents=True, exist_ok=True)
-    for event in load(arguments.run).stream(prompt, **settings):
+    for event in load(checkpoint).stream(prompt, **settings):
         if isinstance(event, TextDelta):
             print(event.text, end="", flush=True)
         elif isinstance(event, PartDone) and isinstance(event.content, Text):
             print(flush=True)
         elif isinstance(event, PartDone):
-            path = arguments.out / f"answer-{event.part}.{event.content.suffix}"
-            path.write_bytes(event.content.data)
-            print(path, flush=True)
+            print(_keep(arguments.out, event.content.suffix, event.content.data), flush=True)
+
+
+def _keep(folder: Path, suffix: str, data: bytes) -> Path:
+    """Write `data` as answer-N.`suffix`, N the first number that is free; nothing is ever overwritten."""
+    for number in count():
+        path = folder / f"answer-{number}.{suffix}"
+        try:
+            with open(path, "xb") as file:
+                file.write(data)
+            return path
+        except FileExistsError:
+            continue
 
 
 def _add_serve(commands) -> None:
     parser = commands.add_parser(
         "serve",
+        formatter_class=HelpFormatter,
         help="a server with chat completions and a page to try them",
         description="Serve a model at /v1/chat/completions, and a page at /. With the environment variable MMPT_TOKEN set, "
         "clients must send it as a bearer token.",
     )
     _run_argument(parser)
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
-    parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--running", type=int, default=16, help="sequences written at once (default: 16)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=8000, help="port to listen on")
+    parser.add_argument("--running", type=int, default=16, help="sequences written at once")
     parser.set_defaults(action=_serve)
 
 
 def _serve(arguments: argparse.Namespace) -> None:
+    checkpoint = find_checkpoint(arguments.run)
     try:
         import uvicorn
 
@@ -95,44 +114,44 @@ def _serve(arguments: argparse.Namespace) -> None:
     except ImportError as problem:
         raise ConfigError(f"mmpt serve needs {problem.name} (pip install mmpt[serve])") from None
     from mmpt.inference.decoding import DecodingProcess
-    from mmpt.inference.load import find_checkpoint, load
+    from mmpt.inference.load import load
     from mmpt.inference.server.limits import Limits
 
     token, local = os.environ.get("MMPT_TOKEN"), arguments.host in (*LOCAL, "127.0.0.1")
     if not local and not token:
         print(f"warning: anyone who reaches {arguments.host} may use this server; set MMPT_TOKEN", file=sys.stderr)
-    name = f"{arguments.run.resolve().name}/{find_checkpoint(arguments.run).name}"
-    model, limits, hosts = load(arguments.run), Limits(running=arguments.running), LOCAL if local else ("*",)
+    name = f"{arguments.run.resolve().name}/{checkpoint.name}"
+    model, limits, hosts = load(checkpoint), Limits(running=arguments.running), LOCAL if local else ("*",)
     with ExitStack() as stack:
         beside = model.model.device.type == "cpu"
-        decode = stack.enter_context(DecodingProcess(find_checkpoint(arguments.run))) if beside else None
+        decode = stack.enter_context(DecodingProcess(checkpoint)) if beside else None
         print(f"http://{arguments.host}:{arguments.port}/", flush=True)
-        app = build_app(model, name, limits, token, hosts, decode)
+        app = build_app(model, name, limits, token, hosts, decode, int((checkpoint / MANIFEST).stat().st_mtime))
         uvicorn.run(app, host=arguments.host, port=arguments.port, log_level="warning", timeout_keep_alive=20)
 
 
 def _add_export(commands) -> None:
-    parser = commands.add_parser("export", help="a folder for other people's engines")
+    parser = commands.add_parser("export", formatter_class=HelpFormatter, help="a folder for other people's engines")
     _run_argument(parser)
     parser.add_argument("--to", choices=("hf",), default="hf", help="hf: AutoModelForCausalLM and AutoTokenizer load it")
     parser.add_argument("--out", type=Path, required=True, help="the new folder")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="of the weights")
     parser.add_argument("--keep-adapter", action="store_true", help="adapters as a peft folder, not merged")
     parser.set_defaults(action=_export)
 
 
 def _export(arguments: argparse.Namespace) -> None:
+    checkpoint = find_checkpoint(arguments.run)
     import torch
 
-    from mmpt.inference.load import find_checkpoint
     from mmpt.model.export import export_hf
 
-    said = export_hf(find_checkpoint(arguments.run), arguments.out, getattr(torch, arguments.dtype), arguments.keep_adapter)
+    said = export_hf(checkpoint, arguments.out, getattr(torch, arguments.dtype), arguments.keep_adapter)
     print("\n".join([str(arguments.out), *said]))
 
 
 def _add_soup(commands) -> None:
-    parser = commands.add_parser("soup", help="average the weights of several checkpoints")
+    parser = commands.add_parser("soup", formatter_class=HelpFormatter, help="average the weights of several checkpoints")
     parser.add_argument("runs", nargs="+", metavar="RUN", type=Path, help="checkpoints, or run folders (their newest)")
     parser.add_argument("--out", type=Path, required=True, help="the new checkpoint")
     parser.add_argument("--weights", nargs="+", type=float, help="one for each (default: equal)")
@@ -143,11 +162,17 @@ def _add_soup(commands) -> None:
 def _soup(arguments: argparse.Namespace) -> None:
     if arguments.greedy and arguments.weights:
         raise ConfigError("--greedy and --weights: expected one of them")
+    chosen = [find_checkpoint(run) for run in arguments.runs]
+    twice = [
+        f"{run}: {path}, which {arguments.runs[first]} is already"
+        for number, (run, path) in enumerate(zip(arguments.runs, chosen, strict=True))
+        if (first := next(n for n, other in enumerate(chosen) if other.resolve() == path.resolve())) < number
+    ]
+    if twice:
+        raise ConfigError("the same checkpoint twice (--weights gives one more weight):\n  " + "\n  ".join(twice))
     from mmpt.evaluation.held_out import held_out_loss
-    from mmpt.inference.load import find_checkpoint
     from mmpt.model.soup import average, greedy, save_soup
 
-    chosen = [find_checkpoint(run) for run in arguments.runs]
     if arguments.greedy:
         chosen, loss = greedy(chosen, lambda model, vocabulary: held_out_loss(model, vocabulary, arguments.greedy))
         print(f"{len(chosen)} of {len(arguments.runs)} go in, loss {loss:.4f} on {', '.join(map(str, arguments.greedy))}")
@@ -156,20 +181,22 @@ def _soup(arguments: argparse.Namespace) -> None:
 
 
 def _add_inspect(commands) -> None:
-    parser = commands.add_parser("inspect", help="show what a step of a run trains on")
-    parser.add_argument("run", metavar="RUN", type=Path, help="a run folder")
+    parser = commands.add_parser("inspect", formatter_class=HelpFormatter, help="show what a step of a run trains on")
+    _run_argument(parser)
     parser.add_argument("--batch", metavar="STEP", type=int, required=True, help="number of the step, from 1")
     parser.set_defaults(action=_inspect)
 
 
 def _inspect(arguments: argparse.Namespace) -> None:
+    # A checkpoint has the recipe of its run; the quickstart's folder has none of its own.
+    folder = arguments.run if (arguments.run / "recipe.yaml").is_file() else find_checkpoint(arguments.run)
     from mmpt.training.inspect import describe_step
 
-    print("\n".join(describe_step(arguments.run, arguments.batch)))
+    print("\n".join(describe_step(folder, arguments.batch)))
 
 
 def _add_doctor(commands) -> None:
-    parser = commands.add_parser("doctor", help="what is installed, what fits, and what runs here")
+    parser = commands.add_parser("doctor", formatter_class=HelpFormatter, help="what is installed, what fits, and what runs here")
     parser.set_defaults(action=_doctor)
 
 

@@ -1,7 +1,11 @@
 """Typed YAML configuration: one pydantic schema for each file, unknown keys refused, every mistake reported at once."""
 
+import difflib
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from types import UnionType
+from typing import Annotated, TypeVar, Union, get_args, get_origin
 
 import pydantic
 import yaml
@@ -81,17 +85,7 @@ def parse_config(content: dict, schema: type[S], name: str) -> S:
     try:
         return schema.model_validate(content)
     except pydantic.ValidationError as problem:
-        lines = []
-        for error in problem.errors():
-            key = ".".join(str(step) for step in error["loc"]) or "(top level)"
-            if error["type"] == "extra_forbidden":
-                known = _fields(schema, error["loc"][:-1])
-                lines.append(f"{key}: unknown key" + (f" (known here: {', '.join(known)})" if known else ""))
-            elif error["type"] == "missing":
-                lines.append(f"{key}: missing")
-            else:
-                found = "" if isinstance(error["input"], dict) else f", found {error['input']!r}"
-                lines.append(f"{key}: {error['msg'].removeprefix('Value error, ')}{found}")
+        lines = _lines(problem.errors(), content, schema)
         raise ConfigError(f"{name}: {len(lines)} mistake{'s' if len(lines) > 1 else ''}\n  " + "\n  ".join(lines)) from None
 
 
@@ -104,10 +98,115 @@ def _odd_keys(value: object) -> list[str]:
     return [odd for one in value for odd in _odd_keys(one)] if isinstance(value, list) else []
 
 
-def _fields(schema: type, path: tuple) -> list[str]:
-    for step in path:
-        field = getattr(schema, "model_fields", {}).get(step)
-        if field is None:
-            return []
-        schema = field.annotation
-    return sorted(getattr(schema, "model_fields", {}))
+def _lines(errors: list[dict], content: dict, schema: type) -> list[str]:
+    """One for each mistake: what follows from another is left out."""
+    lines, meant = {}, set()
+    inner = {error["loc"][:length] for error in errors for length in range(len(error["loc"]))}
+    for error in errors:
+        loc, kind = error["loc"], error["type"]
+        keys, section, other = _place(loc, content, schema)
+        name = ".".join(map(str, keys)) or "(top level)"
+        if other or (kind in ("too_short", "value_error") and loc in inner):  # a list of wrong entries is not too short as well
+            continue
+        if kind == "extra_forbidden":
+            lines[keys] = f"{name}: {_unknown(str(loc[-1]), _fields(schema, loc[:-1]), meant, keys[:-1])}"
+            continue
+        lines[keys] = f"{name}: {_wording(error)}"
+        if kind == "union_tag_invalid" and isinstance(section, dict):  # of which kind is not known, but some keys are in none
+            known = sorted({field for one in _kinds(schema, loc) for field in _fields(one, ())})
+            for key in [key for key in section if key not in known and known]:
+                lines[*keys, key] = f"{name}.{key}: {_unknown(str(key), known, meant, keys)}"
+    return [line for keys, line in lines.items() if not (keys in meant and line.endswith(": missing"))]
+
+
+def _unknown(key: str, known: list[str], meant: set[tuple], section: tuple) -> str:
+    """Adds to `meant` the key that was meant: it is then not told as missing, too."""
+    close = difflib.get_close_matches(key, known, n=1)
+    meant |= {(*section, one) for one in close}
+    listed = f" (known here: {', '.join(known)})" if known and (not close or len(known) <= 12) else ""
+    return "unknown key" + _did_you_mean(close) + listed
+
+
+def _wording(error: dict) -> str:
+    context, found = error.get("ctx", {}), error["input"]
+    if error["type"] == "missing":
+        return "missing"
+    if error["type"] == "union_tag_not_found":
+        return f"{context['discriminator'].strip(chr(39))}: missing"
+    if error["type"] == "too_short":
+        return f"expected at least {context['min_length']}, found {context['actual_length']}"
+    if error["type"] in ("union_tag_invalid", "literal_error"):
+        known = re.findall(r"'([^']*)'", context.get("expected_tags") or context["expected"])
+        found = context.get("tag", found)
+        close = _did_you_mean(difflib.get_close_matches(str(found), known, n=1))
+        what = f"{context['discriminator'].strip(chr(39))}: " if "tag" in context else ""
+        return f"{what}expected one of {', '.join(known)}, found {found!r}{close}"
+    return f"{error['msg'].removeprefix('Value error, ')}" + ("" if isinstance(found, dict) else f", found {found!r}")
+
+
+def _did_you_mean(close: Sequence[str]) -> str:
+    return f", did you mean {close[0]}?" if close else ""
+
+
+def _place(loc: tuple, content: object, schema: type) -> tuple[tuple, object, bool]:
+    """(The keys in the file that lead to `loc`, what stands there, whether it is of a member of a union that was hardly meant).
+
+    pydantic names the member of a union among the keys: by its tag, or by its class where there is none.
+    """
+    keys, at = [], content
+    for number, step in enumerate(loc):
+        members = _members(schema, loc[:number])
+        if isinstance(step, str) and step in {name for names in members.values() for name in names}:
+            chosen = next(one for one, names in members.items() if step in names)
+            if step == chosen.__name__ and isinstance(at, dict):
+                best = max(members, key=lambda one: len(set(at) & set(_fields(one, ()))))
+                if best is not chosen:
+                    return tuple(keys), at, True
+            continue
+        keys.append(step)
+        try:
+            at = at[step]
+        except (KeyError, IndexError, TypeError):
+            at = None
+    return tuple(keys), at, False
+
+
+def _members(schema: object, path: tuple) -> dict[type, set[str]]:
+    """The models of the union at `path`, and by what names pydantic calls each; empty where there is but one."""
+    found = _kinds(schema, path)
+    if len(found) < 2:
+        return {}
+    named = {one: {one.__name__} for one in found}
+    for one in found:
+        for key in {"kind", "rule"} & set(one.model_fields):
+            named[one] |= set(get_args(one.model_fields[key].annotation))
+    return named
+
+
+def _kinds(schema: object, path: tuple) -> list[type]:
+    """The models that may stand at `path`: of a union all its members."""
+    arguments = get_args(schema)
+    if get_origin(schema) is Annotated:
+        return _kinds(arguments[0], path)
+    if get_origin(schema) in (Union, UnionType):
+        if path and isinstance(path[0], str):
+            members = _members(schema, ())
+            named = [one for one, names in members.items() if path[0] in names]
+            if named:
+                return [kind for one in named for kind in _kinds(one, path[1:])]
+        return [kind for one in arguments for kind in _kinds(one, path)]
+    if arguments:  # list[…], tuple[…, ...], dict[str, …]
+        return [kind for one in arguments if one is not Ellipsis for kind in _kinds(one, path[1:])] if path else []
+    if not isinstance(schema, type) or not issubclass(schema, pydantic.BaseModel):
+        return []
+    if issubclass(schema, pydantic.RootModel):
+        return _kinds(schema.model_fields["root"].rebuild_annotation(), path)
+    if not path:
+        return [schema]
+    field = next((field for name, field in schema.model_fields.items() if path[0] in (name, field.alias)), None)
+    return _kinds(field.annotation, path[1:]) if field is not None else []
+
+
+def _fields(schema: object, path: tuple) -> list[str]:
+    """The keys that may stand in the section at `path`."""
+    return sorted({field.alias or name for kind in _kinds(schema, path) for name, field in kind.model_fields.items()})

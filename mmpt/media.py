@@ -44,6 +44,26 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
         raise DataError(f"no picture that can be decoded ({reason(problem)})") from None
 
 
+def picture_size(data: bytes) -> tuple[int, int]:
+    """(Width, height) of PNG, JPEG, WebP or GIF bytes by their header, nothing is decoded. Raises `DataError`."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            return Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP", "GIF")).size
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as problem:
+        raise DataError(f"no picture that can be decoded ({reason(problem)})") from None
+
+
+def sound_size(data: bytes) -> tuple[int, int, int]:
+    """(Samples of a channel, channels, Hz) of WAV, FLAC, OGG or MP3 bytes by their header, nothing is decoded. Raises
+    `DataError`."""
+    try:
+        found = soundfile.info(io.BytesIO(data))
+    except (soundfile.LibsndfileError, RuntimeError) as problem:
+        raise DataError(f"no audio that can be decoded ({reason(problem)})") from None
+    return found.frames, found.channels, found.samplerate
+
+
 def encode_png(picture: Image.Image) -> bytes:
     """PNG bytes of a picture."""
     buffer = io.BytesIO()

@@ -1,11 +1,33 @@
-"""What every script and command does around its work: a person's mistake becomes a short message and exit code 2."""
+"""What every script and command does around its work: its help, and a person's mistake as a short message and exit code 2."""
 
+import argparse
 import functools
 import sys
 import warnings
 from collections.abc import Callable
 
 from mmpt.errors import MmptError
+
+OVERRIDES = "values that replace those of the file, each in YAML: fit.steps=200, 'data=[{path: tokens/train}]'"
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """The description as it is written, and the default of every option that has one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default is None or action.default is False or action.default == []:
+            return action.help
+        return super()._get_help_string(action)
+
+
+def script_parser(description: str | None, **options) -> argparse.ArgumentParser:
+    """The parser of a script, described by its docstring."""
+    return argparse.ArgumentParser(description=description, formatter_class=HelpFormatter, **options)
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """Add the KEY=VALUE arguments that go to `mmpt.config.load_config`."""
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=OVERRIDES)
 
 
 def main_guard(main: Callable[[], None]) -> Callable[[], None]:

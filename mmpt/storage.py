@@ -80,6 +80,17 @@ def read_json(path: Path, error: type[Exception] = DataError) -> dict:
     return value
 
 
+def is_missing_folder(name: str | Path) -> bool:
+    """Whether `name`, where a Hugging Face name may stand as well, can only be a folder that is not there: such a name is NAME or
+    OWNER/NAME, so what is absolute, begins with a dot, is deeper, or would lie in a folder that exists was meant as a path."""
+    text, path = str(name), Path(name)
+    if path.exists():
+        return False
+    if text.startswith((".", "~", "/")) or len(path.parts) > 2:
+        return True
+    return len(path.parts) == 2 and (path.parent.is_dir() or path.parts[0] == "runs")
+
+
 @contextmanager
 def published_folder(final: Path, manifest: dict, known: dict[str, dict] | None = None) -> Iterator[Path]:
     """Yield a temporary folder; on a clean exit hash its files into `manifest.json` and rename it to `final`.

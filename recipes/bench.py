@@ -4,13 +4,12 @@ Without arguments, runs/quickstart and, where it exists, runs/quickstart_real. W
 when a figure is short.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 from mmpt.errors import DataError
 from mmpt.results import Figure, report
-from mmpt.scripts import main_guard
+from mmpt.scripts import main_guard, script_parser
 from mmpt.storage import read_json
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,8 +35,8 @@ BARS = {
 
 @main_guard
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="*", type=Path)
+    parser = script_parser(__doc__)
+    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="run folders of the quickstart")
     finished = [Path("runs") / name for name in BARS if (Path("runs") / name / "metrics.json").exists()]
     runs = parser.parse_args().runs or finished
     if not runs:

@@ -8,35 +8,37 @@ could not be run; the others are run all the same. Killed, the same command goes
 --report: one page on several results.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 from mmpt.config import load_config
 from mmpt.errors import ConfigError
-from mmpt.scripts import main_guard
+from mmpt.scripts import main_guard, script_parser
 from mmpt.storage import MANIFEST, sha256
 
 
 @main_guard
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("paths", nargs="+", type=Path, metavar="RUN SUITE.yaml", help="or with --report: folders of results")
     parser.add_argument("--out", type=Path, help="where the results go (default: RUN/benchmarks)")
     parser.add_argument("--report", type=Path, metavar="PAGE.html", help="write one page on the results in the folders given")
     arguments = parser.parse_args()
-    from mmpt.evaluation.suite.page import write_page
-
     if arguments.report:
+        from mmpt.evaluation.suite.page import write_page
+
         print(write_page(arguments.paths, arguments.report))
         return
     if len(arguments.paths) != 2:
         raise ConfigError("expected RUN and SUITE.yaml")
     from mmpt.evaluation.suite.run import SuiteConfig, run_suite
-    from mmpt.inference.load import find_checkpoint, load
 
     run, suite = arguments.paths
     config = load_config(suite, SuiteConfig)
+    from mmpt.evaluation.suite.page import write_page
+    from mmpt.inference.load import load
+    from mmpt.model.checkpoints import find_checkpoint
+
     out = arguments.out or run / "benchmarks"
     checkpoint = find_checkpoint(run)
     manifest = checkpoint / MANIFEST

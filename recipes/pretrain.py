@@ -7,48 +7,56 @@ Paths in the YAML file are relative to the working directory. SIGTERM or Ctrl-C:
 143 or 130; the same command goes on from there.
 """
 
-import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from mmpt.config import load_config
-from mmpt.evaluation.training_page import write_training_page
-from mmpt.model.backbone import build_backbone
-from mmpt.model.forward import check_head
-from mmpt.model.leak import require_no_leak
-from mmpt.model.loading import load_parts
-from mmpt.scripts import main_guard
-from mmpt.training.agreement import backbone_vocabulary, check_parts, settled
-from mmpt.training.background import background
-from mmpt.training.checkpoint import newest_checkpoint, restore_training, save_checkpoint, write_recipe
+from mmpt.scripts import add_overrides, main_guard, script_parser
 from mmpt.training.config import PretrainConfig
-from mmpt.training.distributed import World, watched, world
-from mmpt.training.engine import build_engine
-from mmpt.training.inputs import open_inputs
-from mmpt.training.metrics import metrics, step_amounts, step_figures
-from mmpt.training.plan import model_lines, rehearse, require_room
-from mmpt.training.signals import StopRequest
-from mmpt.training.sources import open_loader, open_sources, sample
-from mmpt.training.stages import stages
-from mmpt.training.step import NonFiniteError, train_step
-from mmpt.vocabulary import check_same
+
+if TYPE_CHECKING:
+    from mmpt.training.distributed import World
 
 
 @main_guard
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("config", help="YAML file, see recipes/pretrain.yaml")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="values that replace those of the file")
+    add_overrides(parser)
     parser.add_argument("--dry-run", action="store_true", help="say what the run would do, train two steps, leave nothing")
     arguments = parser.parse_args()
     config = load_config(arguments.config, PretrainConfig, arguments.overrides)
+    # torch takes seconds: not before the file is known to be good.
+    from mmpt.training.distributed import world
+    from mmpt.training.plan import rehearse
+    from mmpt.training.stages import stages
+
     with world() as ranks:
         if arguments.dry_run:
             sys.exit(rehearse(config, ranks, train))
         sys.exit(next((code for stage in stages(config) if (code := train(stage, ranks))), 0))
 
 
-def train(config: PretrainConfig, ranks: World) -> int:
+def train(config: PretrainConfig, ranks: "World") -> int:
     """Run to the last step, or to the step in which a signal comes. Returns the exit code."""
+    from mmpt.evaluation.training_page import write_training_page
+    from mmpt.model.backbone import build_backbone
+    from mmpt.model.forward import check_head
+    from mmpt.model.leak import require_no_leak
+    from mmpt.model.loading import load_parts
+    from mmpt.training.agreement import backbone_vocabulary, check_parts, settled
+    from mmpt.training.background import background
+    from mmpt.training.checkpoint import newest_checkpoint, restore_training, save_checkpoint, write_recipe
+    from mmpt.training.distributed import watched
+    from mmpt.training.engine import build_engine
+    from mmpt.training.inputs import open_inputs
+    from mmpt.training.metrics import metrics, step_amounts, step_figures
+    from mmpt.training.plan import model_lines, require_room
+    from mmpt.training.signals import StopRequest
+    from mmpt.training.sources import open_loader, open_sources, sample
+    from mmpt.training.step import NonFiniteError, train_step
+    from mmpt.vocabulary import check_same
+
     stop, ranks = StopRequest(), ranks.sharing(config.sequence_parallel)
     config = settled(config)
     sources, vocabulary = open_sources(config)

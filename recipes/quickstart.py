@@ -5,7 +5,6 @@ two DeepSpeed ranks, evaluates it on held-out data and writes `report.html` and 
 are done are skipped; after Ctrl-C the same command goes on where it was.
 """
 
-import argparse
 import os
 import signal
 import sys
@@ -22,7 +21,7 @@ from mmpt.data.build import BuildConfig, build
 from mmpt.data.engine.run import RunConfig
 from mmpt.pipeline import Child, Pipeline, run_children
 from mmpt.progress import progress_bars
-from mmpt.scripts import main_guard
+from mmpt.scripts import add_overrides, main_guard, script_parser
 from mmpt.storage import read_json, write_bytes, write_json
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -69,9 +68,9 @@ class QuickstartConfig(Schema):
 
 @main_guard
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", type=Path, nargs="?", default=ROOT / "recipes" / "quickstart.yaml")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    parser = script_parser(__doc__)
+    parser.add_argument("config", type=Path, nargs="?", default=ROOT / "recipes" / "quickstart.yaml", help="YAML file")
+    add_overrides(parser)
     arguments = parser.parse_args()
     config = load_config(arguments.config, QuickstartConfig, arguments.overrides)
     for number in (signal.SIGINT, signal.SIGTERM):  # also where the shell started us with SIGINT ignored

@@ -1,8 +1,11 @@
 """A configuration reports every mistake at once, with file, key and what was expected."""
 
+from typing import Annotated, Literal
+
+import pydantic
 import pytest
 
-from mmpt.config import Schema, load_config, merged
+from mmpt.config import Schema, load_config, merged, parse_config
 from mmpt.errors import ConfigError
 
 
@@ -33,12 +36,12 @@ def test_all_mistakes_come_at_once(tmp_path):
     with pytest.raises(ConfigError) as caught:
         load_config(path, Outer)
     message = str(caught.value)
-    assert "config.yaml: 4 mistakes" in message
+    assert "config.yaml: 3 mistakes" in message
     for expected in (
         "rate: ",
         "'fast'",
-        "inner.size: missing",
-        "inner.sise: unknown key (known here: name, size)",
+        "speed: unknown key",
+        "inner.sise: unknown key, did you mean size? (known here: name, size)",
         "speed: unknown key",
     ):
         assert expected in message
@@ -86,3 +89,48 @@ def test_missing_file(tmp_path):
 def test_yaml_cannot_build_python_objects(tmp_path):
     with pytest.raises(ConfigError):
         load_config(write(tmp_path, "rate: !!python/object/apply:os.getcwd []\n"), Outer)
+
+
+class Round(Schema):
+    kind: Literal["round"]
+    radius: float
+
+
+class Square(Schema):
+    kind: Literal["square"]
+    side: float
+    angle: float = 0.0
+
+
+class Shapes(Schema):
+    shapes: tuple[Annotated[Round | Square, pydantic.Field(discriminator="kind")], ...] = pydantic.Field(min_length=1)
+    frame: Round | Square | None = None
+
+
+@pytest.mark.parametrize(
+    ("content", "lines"),
+    [
+        (  # a kind misspelt twice is two mistakes, not also a list that is too short; a key that is in no kind is told beside it
+            {"shapes": [{"kind": "sqare", "side": 1, "angel": 2}, {"kind": "sqare", "side": 1}]},
+            [
+                "shapes.0: kind: expected one of round, square, found 'sqare', did you mean square?",
+                "shapes.0.angel: unknown key, did you mean angle? (known here: angle, kind, radius, side)",
+                "shapes.1: kind: expected one of round, square, found 'sqare', did you mean square?",
+            ],
+        ),
+        ({"shapes": []}, ["shapes: expected at least 1, found 0"]),
+        (  # a key that is misspelt is not missing as well
+            {"shapes": [{"kind": "round", "radios": 1}]},
+            ["shapes.0.radios: unknown key, did you mean radius? (known here: kind, radius)"],
+        ),
+        (  # of a union without a tag, the member that was meant
+            {"shapes": [{"kind": "round", "radius": 1}], "frame": {"kind": "square", "side": "long"}},
+            ["frame.side: Input should be a valid number, unable to parse string as a number, found 'long'"],
+        ),
+        ({"shapes": [{"radius": 1}]}, ["shapes.0: kind: missing"]),
+    ],
+)
+def test_one_mistake_is_told_once_and_what_was_meant(content, lines):
+    with pytest.raises(ConfigError) as caught:
+        parse_config(content, Shapes, "f.yaml")
+    assert str(caught.value).splitlines()[1:] == [f"  {line}" for line in lines]

@@ -5,32 +5,33 @@ each line. Speech: with --voice, in the voice of that recording. Pictures: with 
 the noise that a flow draws from. Stopped at any moment, the same command goes on.
 """
 
-import argparse
 from pathlib import Path
 
-from mmpt.data.image_codes import draw_codes
 from mmpt.data.sources.paths import existing_file
-from mmpt.data.speech_codes import decode_codes
-from mmpt.media import decode_speech
 from mmpt.progress import progress_bars
-from mmpt.scripts import main_guard
-from mmpt.tokenizers.image.tokenizer import ImageTokenizer
+from mmpt.scripts import main_guard, script_parser
 from mmpt.tokenizers.kind import tokenizer_kind
-from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
 
 
 @main_guard
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tokenizer", type=Path)
-    parser.add_argument("source", metavar="IN", type=Path)
-    parser.add_argument("out", type=Path)
+    parser = script_parser(__doc__)
+    parser.add_argument("tokenizer", type=Path, metavar="TOKENIZER", help="folder of a speech or image tokenizer")
+    parser.add_argument("source", metavar="IN", type=Path, help="lines of codes, or a folder with codes.jsonl")
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder of the result")
     parser.add_argument("--voice", type=Path, help="a recording whose voice is taken")
     parser.add_argument("--first", type=int, help="codes of each picture to draw from, by default all")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the random numbers")
     arguments = parser.parse_args()
+    kind = tokenizer_kind(arguments.tokenizer)  # before torch is loaded, which takes seconds
+    from mmpt.data.image_codes import draw_codes
+    from mmpt.data.speech_codes import decode_codes
+    from mmpt.media import decode_speech
+    from mmpt.tokenizers.image.tokenizer import ImageTokenizer
+    from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
+
     with progress_bars() as progress:
-        if tokenizer_kind(arguments.tokenizer) == "image":
+        if kind == "image":
             images = ImageTokenizer.load(arguments.tokenizer)
             speed = draw_codes(images, arguments.source, arguments.out, progress, arguments.first, arguments.seed)
         else:

@@ -5,27 +5,28 @@ OUT/codes.jsonl gets a line for each utterance or picture, OUT/lost.jsonl one fo
 moment, the same command goes on.
 """
 
-import argparse
 from pathlib import Path
 
-from mmpt.data.image_codes import encode_pictures
-from mmpt.data.speech_codes import encode_speech
 from mmpt.progress import progress_bars
-from mmpt.scripts import main_guard
-from mmpt.tokenizers.image.tokenizer import ImageTokenizer
+from mmpt.scripts import main_guard, script_parser
 from mmpt.tokenizers.kind import tokenizer_kind
-from mmpt.tokenizers.speech.coder import SpeechCoder
 
 
 @main_guard
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tokenizer", type=Path)
-    parser.add_argument("source", metavar="IN")
-    parser.add_argument("out", type=Path)
+    parser = script_parser(__doc__)
+    parser.add_argument("tokenizer", type=Path, metavar="TOKENIZER", help="folder of a speech or image tokenizer")
+    parser.add_argument("source", metavar="IN", help="folder of audio, of pictures, or of document shards")
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder of the result")
     arguments = parser.parse_args()
+    kind = tokenizer_kind(arguments.tokenizer)  # before torch is loaded, which takes seconds
+    from mmpt.data.image_codes import encode_pictures
+    from mmpt.data.speech_codes import encode_speech
+    from mmpt.tokenizers.image.tokenizer import ImageTokenizer
+    from mmpt.tokenizers.speech.coder import SpeechCoder
+
     with progress_bars() as progress:
-        if tokenizer_kind(arguments.tokenizer) == "image":
+        if kind == "image":
             speed = encode_pictures(ImageTokenizer.load(arguments.tokenizer), arguments.source, arguments.out, progress)
         else:
             speed = encode_speech(SpeechCoder.load(arguments.tokenizer), arguments.source, arguments.out, progress)

@@ -16,30 +16,25 @@ from pathlib import Path
 from mmpt.data.shards.read import DocumentShards
 from mmpt.document import Speech
 from mmpt.errors import DataError
-from mmpt.evaluation.image_page import evaluate_image_run
-from mmpt.evaluation.image_tokenizer import gate_figures
-from mmpt.evaluation.speech_page import write_speech_page
-from mmpt.evaluation.speech_tokenizer import evaluate_speech_tokenizer
 from mmpt.media import decode_speech
 from mmpt.results import lines
-from mmpt.scripts import main_guard
+from mmpt.scripts import main_guard, script_parser
 from mmpt.tokenizers.image.config import Gates
 from mmpt.tokenizers.kind import tokenizer_kind
-from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
 
 
 @main_guard
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("shards", type=Path)
-    parser.add_argument("--page", type=Path)
+    parser = script_parser(__doc__)
+    parser.add_argument("run", type=Path, metavar="RUN", help="what tokenizers/train.py wrote")
+    parser.add_argument("shards", type=Path, metavar="SHARDS", help="a set of document shards")
+    parser.add_argument("--page", type=Path, help="the page to write, by default evaluation.html in RUN")
     parser.add_argument("--limit", type=int, help="utterances or pictures, from the first; by default all")
-    parser.add_argument("--recognizer", type=Path)
+    parser.add_argument("--recognizer", type=Path, help="a speech tokenizer that reads the decoded sound")
     gates = Gates()
-    parser.add_argument("--used", type=float, default=gates.used, help="least share of codes in use (%(default)s)")
-    parser.add_argument("--entropy", type=float, default=gates.entropy, help="least entropy of the codes (%(default)s)")
-    parser.add_argument("--gap", type=float, default=gates.gap, help="most points of R@mean below embeddings (%(default)s)")
+    parser.add_argument("--used", type=float, default=gates.used, help="least share of codes in use")
+    parser.add_argument("--entropy", type=float, default=gates.entropy, help="least entropy of the codes")
+    parser.add_argument("--gap", type=float, default=gates.gap, help="most points of R@mean below embeddings")
     arguments = parser.parse_args()
     folder = arguments.run / "tokenizer" if (arguments.run / "tokenizer").is_dir() else arguments.run
     page = arguments.page or arguments.run / "evaluation.html"
@@ -49,6 +44,10 @@ def main() -> None:
 
 
 def of_speech(arguments: argparse.Namespace, folder: Path, page: Path) -> None:
+    from mmpt.evaluation.speech_page import write_speech_page
+    from mmpt.evaluation.speech_tokenizer import evaluate_speech_tokenizer
+    from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
+
     tokenizer = SpeechTokenizer.load(folder)
     recognizer = SpeechTokenizer.load(arguments.recognizer) if arguments.recognizer else None
     stream = (part for document in DocumentShards(arguments.shards) for part in document.parts)
@@ -63,6 +62,9 @@ def of_speech(arguments: argparse.Namespace, folder: Path, page: Path) -> None:
 
 
 def of_pictures(arguments: argparse.Namespace, page: Path) -> bool:
+    from mmpt.evaluation.image_page import evaluate_image_run
+    from mmpt.evaluation.image_tokenizer import gate_figures
+
     found = evaluate_image_run(arguments.run, arguments.shards, page, arguments.limit)
     print(json.dumps(found.figures, indent=2))
     gates = gate_figures(found.figures, Gates(used=arguments.used, entropy=arguments.entropy, gap=arguments.gap))

@@ -5,7 +5,6 @@ shards. OUT/codes.jsonl has lines as tokenizers/encode.py writes them, under the
 tokenizer's stages `draw` and `harden`, which then learn to draw a picture from codes with a language model's errors.
 """
 
-import argparse
 import json
 from pathlib import Path
 
@@ -13,26 +12,27 @@ from mmpt.data.codes_file import CODES_FILE
 from mmpt.data.shards.read import DocumentShards
 from mmpt.document import Image
 from mmpt.errors import ConfigError
-from mmpt.inference.load import load
-from mmpt.inference.picture_codes import generated_picture_codes
 from mmpt.progress import progress_bars
-from mmpt.scripts import main_guard
+from mmpt.scripts import main_guard, script_parser
 from mmpt.storage import write_bytes
 
 
 @main_guard
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("shards", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--prompt", default="{}")
-    parser.add_argument("--temperature", type=float, default=1.0)
-    parser.add_argument("--seed", type=int, default=0)
+    parser = script_parser(__doc__)
+    parser.add_argument("model", type=Path, metavar="MODEL", help="a checkpoint or a run folder of recipes/")
+    parser.add_argument("shards", type=Path, metavar="SHARDS", help="a set of document shards")
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder of the result")
+    parser.add_argument("--prompt", default="{}", help="what is asked; {} stands for the caption")
+    parser.add_argument("--temperature", type=float, default=1.0, help="of the sampling")
+    parser.add_argument("--seed", type=int, default=0, help="of the random numbers")
     parser.add_argument("--limit", type=int, help="pictures, from the first; by default all")
     arguments = parser.parse_args()
     if "{}" not in arguments.prompt:
         raise ConfigError(f"--prompt {arguments.prompt!r}: expected {{}} where the caption goes")
+    from mmpt.inference.load import load
+    from mmpt.inference.picture_codes import generated_picture_codes
+
     model = load(arguments.model)
     captions = {
         f"{document.id}/{place}": part.alt

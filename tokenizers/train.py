@@ -8,34 +8,36 @@ checkpoint; SIGTERM or Ctrl-C: the step ends, a checkpoint is saved, exit code 1
 its gates on `held_out` is written all the same: exit code 1, and OUT/evaluation.html says why.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 from mmpt.config import load_config
-from mmpt.evaluation.image_page import evaluate_image_run
-from mmpt.evaluation.image_tokenizer import gate_figures
 from mmpt.results import lines
-from mmpt.scripts import main_guard
-from mmpt.training.distributed import world
+from mmpt.scripts import add_overrides, main_guard, script_parser
 from mmpt.training.specs import TokenizerSpec
-from mmpt.training.tokenizers import train_tokenizer
 
 
 @main_guard
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("spec", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    parser = script_parser(__doc__)
+    parser.add_argument("spec", type=Path, metavar="SPEC.yaml", help="specification")
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder of the result")
+    add_overrides(parser)
     arguments = parser.parse_args()
     spec = load_config(arguments.spec, TokenizerSpec, arguments.overrides).root
+    # torch takes seconds: not before the specification is known to be good.
+    from mmpt.training.distributed import world
+    from mmpt.training.tokenizers import train_tokenizer
+
     with world() as ranks:
         stopped = train_tokenizer(spec, arguments.out, ranks)
         first = ranks.rank == 0
     if stopped:
         sys.exit(128 + stopped)
     if first and spec.kind == "image" and spec.held_out:
+        from mmpt.evaluation.image_page import evaluate_image_run
+        from mmpt.evaluation.image_tokenizer import gate_figures
+
         found = evaluate_image_run(arguments.out, spec.held_out, arguments.out / "evaluation.html")
         gates = gate_figures(found.figures, spec.gates)
         print("\n".join(lines(gates)))

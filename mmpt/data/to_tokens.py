@@ -5,7 +5,7 @@ from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pydantic
@@ -21,8 +21,10 @@ from mmpt.data.sources.base import Unit
 from mmpt.document import Document, Image, Part, Speech, Text
 from mmpt.errors import DataError
 from mmpt.media import decode_image, decode_speech
-from mmpt.tokenizers.multimodal import MultimodalTokenizer
 from mmpt.vocabulary import Vocabulary
+
+if TYPE_CHECKING:  # a specification is checked before torch is loaded
+    from mmpt.tokenizers.multimodal import MultimodalTokenizer
 
 BATCH = 256
 
@@ -111,14 +113,16 @@ def read(job: _Job, unit: Unit) -> Iterator[TokenDocument | Lost]:
 
 
 @lru_cache(maxsize=1)
-def _tokenizer(config: ToTokensConfig) -> MultimodalTokenizer:
+def _tokenizer(config: ToTokensConfig) -> "MultimodalTokenizer":
     """Loaded once in each process."""
+    from mmpt.tokenizers.multimodal import MultimodalTokenizer
+
     return MultimodalTokenizer.load(config.text, config.speech, config.image)
 
 
 def token_documents(
     documents: Iterable[Document],
-    tokenizer: MultimodalTokenizer,
+    tokenizer: "MultimodalTokenizer",
     arrangements: Sequence[Arrangement] = (),
     features: Mapping[MediumKind, int] = MappingProxyType({}),
 ) -> Iterator[TokenDocument]:
@@ -161,7 +165,7 @@ def _sequences(document: Document, arrangements: Sequence[Arrangement]) -> Itera
             yield number, sequence
 
 
-def _slots(part: Part, weight: float, tokenizer: MultimodalTokenizer, features: Mapping[MediumKind, int]) -> int:
+def _slots(part: Part, weight: float, tokenizer: "MultimodalTokenizer", features: Mapping[MediumKind, int]) -> int:
     """Rows of features as which `part` enters; 0: it enters as ids."""
     if isinstance(part, Text):
         return 0

@@ -2,15 +2,16 @@
 
 import itertools
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
-import torch
-from torch.nn import functional as F
 
-from mmpt.inference.load import MultimodalModel
-from mmpt.model.forward import head_tables, hidden_states
 from mmpt.vocabulary import MODALITIES
+
+if TYPE_CHECKING:  # a suite is checked before torch is loaded
+    from torch import Tensor
+
+    from mmpt.inference.load import MultimodalModel
 
 PACK = 4096
 ROWS = 512
@@ -26,10 +27,11 @@ class Scores(NamedTuple):
     likeliest: np.ndarray
 
 
-@torch.inference_mode()
-def token_scores(model: MultimodalModel, sequences: Sequence[Sequence[int]], modality: Modality | None = None) -> list[Scores]:
+def token_scores(model: "MultimodalModel", sequences: Sequence[Sequence[int]], modality: Modality | None = None) -> list[Scores]:
     """The scores of each sequence. With a `modality`, only its ids compete with each other; ln p of the others is NaN, and they
     are never the likeliest."""
+    import torch
+
     found: list[Scores] = []
     start = 0
     while start < len(sequences):
@@ -37,7 +39,8 @@ def token_scores(model: MultimodalModel, sequences: Sequence[Sequence[int]], mod
         while end < len(sequences) and tokens + len(sequences[end]) <= PACK:
             tokens += len(sequences[end])
             end += 1
-        found += _of_pack(model, sequences[start:end], modality)
+        with torch.inference_mode():
+            found += _of_pack(model, sequences[start:end], modality)
         start = end
     return found
 
@@ -57,7 +60,11 @@ def area_under_curve(positive: np.ndarray, negative: np.ndarray) -> float:
     return float((below + upto).mean() / 2 / len(negative))
 
 
-def _of_pack(model: MultimodalModel, sequences: Sequence[Sequence[int]], modality: Modality | None) -> list[Scores]:
+def _of_pack(model: "MultimodalModel", sequences: Sequence[Sequence[int]], modality: Modality | None) -> list[Scores]:
+    import torch
+
+    from mmpt.model.forward import hidden_states
+
     lengths = [len(sequence) for sequence in sequences]
     device = model.model.device
     ids = torch.tensor([[token for sequence in sequences for token in sequence]], device=device)
@@ -73,8 +80,13 @@ def _of_pack(model: MultimodalModel, sequences: Sequence[Sequence[int]], modalit
     return [Scores(scores[low:end], likeliest[low:end]) for low, end in ends]
 
 
-def _of_rows(model: MultimodalModel, hidden: torch.Tensor, targets: torch.Tensor, modality: Modality | None) -> Scores:
+def _of_rows(model: "MultimodalModel", hidden: "Tensor", targets: "Tensor", modality: Modality | None) -> Scores:
     """The scores of `targets` [≤ rows] after the states `hidden` [rows, D]."""
+    import torch
+    from torch.nn import functional as F
+
+    from mmpt.model.forward import head_tables
+
     vocabulary = model.tokenizer.vocabulary
     logits = torch.cat([F.linear(hidden[: len(targets)], table) for table in head_tables(model.model)], dim=-1).double()
     own = torch.ones(len(targets), dtype=torch.bool, device=targets.device)

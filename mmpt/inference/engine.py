@@ -4,6 +4,7 @@ Each step is one pass of the decoder over one packed row: the prompts that wait,
 sequence's tokens depend on its own prompt, settings and seed, not on what else runs.
 """
 
+import sys
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -80,6 +81,7 @@ class Engine:
         self.model, self.vocabulary, self.inputs, self.max_rows = model, vocabulary, inputs, max_rows
         self._masks = Masks(vocabulary, model.device)
         self.reset()
+        self.context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
         self._end, self._opening = vocabulary.special("<|end|>"), vocabulary.special("<|image|>")
         self._unprompted = Prompt([vocabulary.special("<|begin|>"), self._opening])
 
@@ -96,12 +98,20 @@ class Engine:
         return bool(self._waiting or self._rows)
 
     def submit(self, prompt: Prompt, settings: Settings) -> Writing:
-        """A sequence that will be written from the next step on. Raises `DataError` where the prompt has no id."""
+        """A sequence that will be written from the next step on. Raises `DataError` where the prompt has no id, or leaves no
+        room in the decoder's context; where it leaves less than is asked for, so much is written."""
         if not prompt.ids:
             raise DataError("the prompt is empty")
-        writing = Writing(prompt, settings)
+        writing = Writing(prompt, self.fitted(prompt, settings))
         self._waiting.append(writing)
         return writing
+
+    def fitted(self, prompt: Prompt, settings: Settings) -> Settings:
+        """`settings` with no more new tokens than there is context after `prompt`. Raises `DataError` where there is none."""
+        room = self.context - len(prompt.ids) + 1  # the end is never read
+        if room < 2:
+            raise DataError(f"the prompt has {len(prompt.ids)} tokens, the model's context with the answer is {self.context}")
+        return settings.model_copy(update={"max_new_tokens": min(room, settings.max_new_tokens)})
 
     @torch.inference_mode()
     def cancel(self, writing: Writing) -> None:

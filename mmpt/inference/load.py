@@ -16,8 +16,9 @@ from mmpt.inference.engine import Engine, Prompt, write_all
 from mmpt.inference.events import Assembler, Event
 from mmpt.inference.settings import Settings
 from mmpt.model.adapters import merge_adapter
+from mmpt.model.checkpoints import find_checkpoint
 from mmpt.model.feature_inputs import FOLDER, FeatureInputs
-from mmpt.model.loading import find_checkpoint, load_model
+from mmpt.model.loading import load_model
 from mmpt.tokenizers.multimodal import MultimodalTokenizer
 from mmpt.vocabulary import check_same
 

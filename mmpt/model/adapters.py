@@ -2,23 +2,13 @@
 
 from pathlib import Path
 
-import pydantic
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from mmpt.config import Schema
 from mmpt.errors import CheckpointError, ConfigError
-
-
-class AdapterConfig(Schema):
-    """Rank, scale (`alpha` / `rank`), dropout, and the layers: names of linear layers, or `all-linear` (all but the head)."""
-
-    rank: int = pydantic.Field(default=16, ge=1)
-    alpha: float = pydantic.Field(default=32.0, gt=0)
-    dropout: float = pydantic.Field(default=0.0, ge=0, lt=1)
-    targets: str | list[str] = "all-linear"
+from mmpt.model.config import AdapterConfig
 
 
 def add_adapter(model: PreTrainedModel, config: AdapterConfig, seed: int) -> PeftModel:

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import pydantic
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import StrictDataclassError
@@ -18,40 +17,17 @@ from torch import nn
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
-from mmpt.config import Schema
 from mmpt.errors import ConfigError
+from mmpt.model.config import BackboneConfig
 from mmpt.model.growth import Growth, new_rows
 from mmpt.model.packed_attention import NAME as PACKED_ATTENTION
+from mmpt.storage import is_missing_folder
 
 FILE_KEYS = {"architectures", "auto_map", "transformers_version", "torch_dtype", "_name_or_path", "max_window_layers"}
 """What a published config.json says about itself (the weights here have a type of their own), and what Qwen's mixtures of experts
 carry along from its dense models."""
 ROPE_KEYS = {"rope_theta", "rope_scaling", "partial_rotary_factor"}
 """Older spellings of `rope_parameters` that every configuration of transformers takes."""
-
-
-class BackboneConfig(Schema):
-    """Where the decoder comes from: exactly one of two.
-
-    `path`: a Hugging Face name or a folder, loaded with its weights. `config`: a mapping for a transformers configuration
-    (`model_type: qwen3`, `hidden_size: 256`, …; the keys of a published config.json too), initialised at random; `vocab_size` is
-    set by mmpt. `growth`: how the rows
-    of new tokens start beside those of `path`, see `mmpt.model.growth.new_rows`.
-    """
-
-    path: str | None = None
-    config: dict | None = None
-    growth: Growth = "mean"
-
-    @pydantic.model_validator(mode="after")
-    def _exactly_one(self) -> "BackboneConfig":
-        if (self.path is None) == (self.config is None):
-            raise ValueError("expected exactly one of path and config")
-        if self.config is not None and "model_type" not in self.config:
-            raise ValueError("config: model_type is missing")
-        if self.config is not None and "vocab_size" in self.config:
-            raise ValueError("config: vocab_size is set from the vocabulary, leave it out")
-        return self
 
 
 def build_backbone(
@@ -83,6 +59,7 @@ def build_backbone(
 
 def load_backbone(path: Path | str, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
     """A causal language model with its weights from a folder or a Hugging Face name. Raises `ConfigError` where that fails."""
+    _require(path)
     options = {"dtype": dtype, "attn_implementation": PACKED_ATTENTION, "use_safetensors": True}
     if (Path(path) / "adapter_config.json").is_file():
         raise _only_adapters(path)
@@ -102,6 +79,11 @@ def load_backbone(path: Path | str, dtype: torch.dtype = torch.float32) -> PreTr
     return model
 
 
+def _require(path: Path | str) -> None:
+    if is_missing_folder(path):
+        raise ConfigError(f"backbone {path}: no such folder (recipes/pretrain.py writes RUN/checkpoints/step-N/backbone)")
+
+
 def _only_adapters(path: Path | str) -> ConfigError:
     return ConfigError(
         f"backbone {path}: adapters of peft (adapter_config.json), no whole model; merge them first: "
@@ -114,6 +96,7 @@ def backbone_folder(path: str) -> Path:
 
     Raises `ConfigError` where it is neither.
     """
+    _require(path)
     if Path(path).is_dir():
         return Path(path)
     try:

@@ -9,36 +9,13 @@
 | `qformer` | learned queries, self- and cross-attention in turn | BLIP-2 (Li et al. 2023, arXiv:2301.12597) |
 """
 
-from typing import Literal
-
-import pydantic
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmpt.config import Schema
+from mmpt.model.config import ConnectorConfig
 from mmpt.tokenizers.image.config import QformerConfig
 from mmpt.tokenizers.image.qformer import Qformer
-
-
-class ConnectorConfig(Schema):
-    """`rows`: how many a `resampler` or `qformer` gives, by `depth` blocks of `width` (by default the encoder's) and `heads`.
-    `factor`: side of the squares that `pixel_shuffle` joins. `start_token`: a learned row is put in front (eP-ALM, Shukor et al.
-    2023, arXiv:2303.11403)."""
-
-    kind: Literal["linear", "mlp", "pixel_shuffle", "resampler", "qformer"] = "mlp"
-    rows: int = pydantic.Field(default=64, ge=1)
-    depth: int = pydantic.Field(default=2, ge=1)
-    width: int | None = pydantic.Field(default=None, ge=1)
-    heads: int = pydantic.Field(default=8, ge=1)
-    factor: int = pydantic.Field(default=2, ge=1)
-    start_token: bool = False
-
-    @pydantic.model_validator(mode="after")
-    def _width_fits(self) -> "ConnectorConfig":
-        if self.width is not None and self.width % self.heads:
-            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
-        return self
 
 
 class Connector(nn.Module):

@@ -13,12 +13,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import WhisperFeatureExtractor
 
-from mmpt.config import Schema, parse_config
+from mmpt.config import parse_config
 from mmpt.data.loading.packing import Features
 from mmpt.data.shards.tokens import Medium, MediumKind
 from mmpt.errors import CheckpointError, ConfigError, DataError
 from mmpt.media import decode_image, decode_speech
-from mmpt.model.connectors import Connector, ConnectorConfig, connected
+from mmpt.model.config import FeatureInputConfig
+from mmpt.model.connectors import Connector, connected
 from mmpt.model.features import FeaturesConfig, PictureFeaturesConfig, WhisperFeatures, WhisperFeaturesConfig, build_features
 from mmpt.storage import read_json, write_json
 from mmpt.tokenizers.image.batches import picture_bytes, to_pixels
@@ -26,13 +27,6 @@ from mmpt.tokenizers.image.batches import picture_bytes, to_pixels
 FOLDER = "features"
 CONNECTOR, ENCODER = "connector.safetensors", "encoder.safetensors"
 SAMPLE_RATE = 16_000
-
-
-class FeatureInputConfig(Schema):
-    """The frozen `encoder` of a kind of media, and the `connector` from its features to rows of the decoder."""
-
-    encoder: FeaturesConfig
-    connector: ConnectorConfig = ConnectorConfig()
 
 
 class FeatureInputs(nn.Module):

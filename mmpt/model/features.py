@@ -7,26 +7,9 @@ import torch
 from torch import Tensor, nn
 from transformers import WhisperConfig, WhisperModel
 
-from mmpt.config import Schema
 from mmpt.errors import ConfigError
-from mmpt.tokenizers.image.config import OpenClipConfig, TimmConfig
+from mmpt.model.config import FeaturesConfig, PictureFeaturesConfig, WhisperFeaturesConfig
 from mmpt.tokenizers.image.towers import TimmTower, build_tower
-
-
-class PictureFeaturesConfig(Schema):
-    """Pictures squashed to `side` × `side` through a frozen tower."""
-
-    side: int
-    tower: TimmConfig | OpenClipConfig
-
-
-class WhisperFeaturesConfig(Schema):
-    """Sound through a frozen Whisper encoder: a folder or Hugging Face name."""
-
-    whisper: str
-
-
-FeaturesConfig = PictureFeaturesConfig | WhisperFeaturesConfig
 
 
 def build_features(config: FeaturesConfig, pretrained: bool = True) -> nn.Module:

@@ -6,14 +6,15 @@ whatever the hidden state: a scalar product over a hull is largest at a vertex.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Growth = Literal["mean", "multivariate", "convex_hull", "constrained_word2vec"]
+from mmpt.model.config import Growth
+
 NOISE = 0.02  # of the old rows' standard deviation: enough to tell new rows apart, too little to leave the mean
 MEMBERS = 8  # old rows that a random convex combination is made of
 ROWS_AT_A_TIME = 256

@@ -12,7 +12,7 @@ from mmpt.errors import CheckpointError, ConfigError, VocabularyError
 from mmpt.model.adapters import load_adapter
 from mmpt.model.backbone import load_backbone
 from mmpt.model.new_rows import fill_rows, split_rows, table_size
-from mmpt.storage import MANIFEST, check_folder
+from mmpt.storage import check_folder
 from mmpt.vocabulary import Vocabulary
 
 FORMAT = "mmpt-checkpoint/1"
@@ -56,18 +56,6 @@ def load_parts(
     for table in tables:
         table.requires_grad_(True)
     return model, vocabulary
-
-
-def find_checkpoint(path: Path) -> Path:
-    """`path` itself where it is a checkpoint, else the newest under `path`/checkpoints. Raises `CheckpointError`."""
-    if not path.is_dir():
-        raise CheckpointError(f"{path}: no such folder")
-    if (path / "backbone").is_dir() or (path / MANIFEST).is_file():
-        return path
-    found = sorted((path / "checkpoints").glob("step-*"))
-    if not found:
-        raise CheckpointError(f"{path}: neither a checkpoint ({MANIFEST} is missing) nor a run folder with checkpoints/step-*")
-    return found[-1]
 
 
 def _tensors(path: Path) -> dict[str, torch.Tensor]:

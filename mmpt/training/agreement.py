@@ -11,7 +11,7 @@ from transformers import AutoConfig
 
 from mmpt.config import parse_config
 from mmpt.errors import CheckpointError, ConfigError, MmptError, VocabularyError
-from mmpt.model.loading import find_checkpoint
+from mmpt.model.checkpoints import find_checkpoint
 from mmpt.storage import check_folder, read_json
 from mmpt.tokenizers.image import tokenizer as image
 from mmpt.tokenizers.image.config import ImageTokenizerConfig

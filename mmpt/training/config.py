@@ -9,11 +9,9 @@ import pydantic
 
 from mmpt.config import Schema
 from mmpt.data.cache import MAX_BYTES
-from mmpt.data.loading.plan import LongDocuments
+from mmpt.data.loading.config import LongDocuments
 from mmpt.data.shards.tokens import MediumKind
-from mmpt.model.adapters import AdapterConfig
-from mmpt.model.backbone import BackboneConfig
-from mmpt.model.feature_inputs import FeatureInputConfig
+from mmpt.model.config import AdapterConfig, BackboneConfig, FeatureInputConfig
 from mmpt.training.parts import Part
 
 RESERVED = {
@@ -280,3 +278,22 @@ class FinetuneConfig(TrainingConfig):
         if self.adapter is None and not (self.new_rows or self.features or self.features_from):
             raise ValueError("adapter: null, new_rows: false and no features: nothing learns")
         return self
+
+
+class FitConfig(OptimizationConfig):
+    """`batch_size` examples a step over all ranks."""
+
+    batch_size: int = pydantic.Field(ge=1)
+    betas: tuple[float, float] = (0.9, 0.98)
+    weight_decay: float = pydantic.Field(default=0.01, ge=0)
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"
+    save_every: int = pydantic.Field(default=500, ge=1)
+    log_every: int = pydantic.Field(default=20, ge=1)
+
+    @pydantic.field_validator("deepspeed")
+    @classmethod
+    def _whole_weights(cls, options: dict) -> dict:
+        # Their losses read weights outside of the modules that hold them, where ZeRO 3 has left nothing.
+        if options.get("zero_optimization", {}).get("stage", 0) > 2:
+            raise ValueError("ZeRO stage 3 is not supported for tokenizers, expected one of 0, 1, 2")
+        return options

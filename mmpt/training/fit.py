@@ -9,9 +9,8 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
-import pydantic
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -22,7 +21,7 @@ from mmpt.tokenizers.quantizers import code_counts, codebook_health
 from mmpt.tokenizers.terms import StepOutput
 from mmpt.training.background import background
 from mmpt.training.checkpoint import newest_checkpoint, publish, restore_training, write_recipe
-from mmpt.training.config import OptimizationConfig
+from mmpt.training.config import FitConfig
 from mmpt.training.distributed import World
 from mmpt.training.engine import mixes, start_engine
 from mmpt.training.metrics import metrics
@@ -43,25 +42,6 @@ class Trainable(Protocol):
 
     def training_step(self, batch: object, progress: float) -> StepOutput:
         """Terms of the loss of a batch; `progress` runs from 0 to 1 over the training."""
-
-
-class FitConfig(OptimizationConfig):
-    """`batch_size` examples a step over all ranks."""
-
-    batch_size: int = pydantic.Field(ge=1)
-    betas: tuple[float, float] = (0.9, 0.98)
-    weight_decay: float = pydantic.Field(default=0.01, ge=0)
-    precision: Literal["auto", "float32", "bfloat16"] = "float32"
-    save_every: int = pydantic.Field(default=500, ge=1)
-    log_every: int = pydantic.Field(default=20, ge=1)
-
-    @pydantic.field_validator("deepspeed")
-    @classmethod
-    def _whole_weights(cls, options: dict) -> dict:
-        # Their losses read weights outside of the modules that hold them, where ZeRO 3 has left nothing.
-        if options.get("zero_optimization", {}).get("stage", 0) > 2:
-            raise ValueError("ZeRO stage 3 is not supported for tokenizers, expected one of 0, 1, 2")
-        return options
 
 
 class _Step(nn.Module):

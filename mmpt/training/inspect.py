@@ -21,17 +21,20 @@ SHOWN = 60
 def read_recipe(run: Path) -> TrainingConfig:
     """The configuration that a run folder, or a checkpoint, was made with. Raises `ConfigError` naming the file."""
     path = Path(run) / RECIPE
-    own = {"from", "adapter", "new_rows"} & read_yaml(path).keys()
-    return load_config(path, FinetuneConfig if own else PretrainConfig)
+    finetuned = {"from", "adapter", "new_rows"} & set(read_yaml(path))
+    return load_config(path, FinetuneConfig if finetuned else PretrainConfig)
 
 
 def describe_step(run: Path, step: int) -> list[str]:
-    """Lines on the packs of step `step` (from 1) over all ranks. Raises `ConfigError` where the run has no such step."""
+    """Lines on the packs of step `step` (from 1) over all ranks; `run` is a run folder or a checkpoint. Raises `ConfigError`
+    where there is no such step, or the token shards of the recipe are not there."""
     config = read_recipe(run)
     if not 1 <= step <= config.steps:
         raise ConfigError(f"--batch: {step}, expected a step from 1 to {config.steps}")
     sources, vocabulary = open_sources(config)
-    text = load_text_tokenizer(config.text_tokenizer) if config.text_tokenizer else None
+    own = Path(run) / "text_tokenizer"  # a finetuned checkpoint has that of its base
+    named = own if own.is_dir() else config.text_tokenizer
+    text = load_text_tokenizer(named) if named else None
     lines = []
     for number, batch in enumerate(open_loader(config, sources, blank=True).read_step(step), start=1):
         lines.append(f"pack {number}: {batch.input_ids.shape[1]} tokens, {len(batch.document_ids)} documents")

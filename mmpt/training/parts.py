@@ -1,11 +1,12 @@
 """The parts of a model that a recipe can train at rates of their own, or not at all."""
 
 from collections.abc import Iterable
-from typing import Literal, get_args
-
-from torch import nn
+from typing import TYPE_CHECKING, Literal, get_args
 
 from mmpt.errors import ConfigError
+
+if TYPE_CHECKING:  # the names of the parts are known before torch is loaded
+    from torch import nn
 
 Part = Literal["embeddings", "new_rows", "adapter", "connectors", "layers"]
 """`embeddings`: the input table and the head; `new_rows`: their tables of new rows, where they are split off; `adapter`: those
@@ -26,7 +27,7 @@ def part_of(name: str) -> Part:
     return "layers"
 
 
-def freeze(named: Iterable[tuple[str, nn.Parameter]], factors: dict[Part, float]) -> None:
+def freeze(named: Iterable[tuple[str, "nn.Parameter"]], factors: dict[Part, float]) -> None:
     """Ask for no gradient where a part's factor is 0. Raises `ConfigError` where nothing learns, or a part is not there."""
     found: dict[str, list[nn.Parameter]] = {part: [] for part in get_args(Part)}
     for name, parameter in named:

@@ -7,11 +7,9 @@ import pydantic
 
 from mmpt.config import Schema
 from mmpt.tokenizers.image.config import Gates, ImageTokenizerConfig
-from mmpt.tokenizers.image.stages import AlignConfig, DrawConfig, JointConfig, QuantizeConfig
-from mmpt.tokenizers.speech.config import SpeechConfig
-from mmpt.tokenizers.speech.text_to_codes import TextToCodesConfig
-from mmpt.tokenizers.speech.vocoder import VocoderConfig
-from mmpt.training.fit import FitConfig
+from mmpt.tokenizers.image.stage_config import AlignConfig, DrawConfig, JointConfig, QuantizeConfig
+from mmpt.tokenizers.speech.config import SpeechConfig, TextToCodesConfig, VocoderConfig
+from mmpt.training.config import FitConfig
 
 
 class _Spec(Schema):

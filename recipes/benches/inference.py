@@ -21,9 +21,10 @@ import torch
 from mmpt.data.sources.spoken_scenes import SpokenScenesConfig, read, units
 from mmpt.document import Text
 from mmpt.inference.engine import Engine, Prompt, write_all
-from mmpt.inference.load import MultimodalModel, find_checkpoint, load
+from mmpt.inference.load import MultimodalModel, load
 from mmpt.inference.settings import Sampling, Settings
 from mmpt.model.backbone import BackboneConfig, build_backbone
+from mmpt.model.checkpoints import find_checkpoint
 from mmpt.model.export import export_hf
 from mmpt.model.forward import causal_lm
 from mmpt.results import Figure, report

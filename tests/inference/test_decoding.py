@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mmpt.inference.decoding import DecodingProcess, decode_with
-from mmpt.inference.load import find_checkpoint
+from mmpt.model.checkpoints import find_checkpoint
 from mmpt.tokenizers.multimodal import MultimodalTokenizer
 
 from .tiny import write_checkpoint

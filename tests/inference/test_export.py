@@ -17,9 +17,10 @@ from mmpt.data.shards.write import TokenShardWriter
 from mmpt.doctor import examine
 from mmpt.errors import CheckpointError, ConfigError
 from mmpt.evaluation.held_out import held_out_loss
-from mmpt.inference.load import find_checkpoint, load
+from mmpt.inference.load import load
 from mmpt.model.adapters import AdapterConfig, add_adapter, save_adapter
 from mmpt.model.backbone import load_backbone
+from mmpt.model.checkpoints import find_checkpoint
 from mmpt.model.export import export_hf
 from mmpt.model.forward import packed_logits
 from mmpt.model.loading import FORMAT, load_model

@@ -17,9 +17,11 @@ import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mmpt.document import Text
+from mmpt.errors import DataError
 from mmpt.inference.load import load
 from mmpt.inference.server.limits import Limits
-from mmpt.media import encode_png, encode_wav
+from mmpt.media import decode_image, encode_png, encode_wav
 
 from .live import serving
 from .tiny import write_checkpoint
@@ -34,7 +36,19 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(model):
-    limits = Limits(body=400_000, pixels=10_000, sound=2.0, prompt_tokens=300, new_tokens=2000, running=4, waiting=8, arrival=1.5)
+    limits = Limits(
+        body=400_000,
+        media=6,
+        pixels=10_000,
+        all_pixels=20_000,
+        sound=2.0,
+        all_sound=5.0,
+        prompt_tokens=300,
+        new_tokens=2000,
+        running=4,
+        waiting=8,
+        arrival=1.5,
+    )
     with serving(model, limits) as found:
         yield found
 
@@ -66,6 +80,17 @@ def chunks(response) -> list[dict]:
     lines = [line for line in response.iter_lines() if line]
     assert lines[-1] == "data: [DONE]"
     return [json.loads(line.removeprefix("data: ")) for line in lines[:-1]]
+
+
+def bilevel(side: int) -> str:
+    """A picture of few bytes and many pixels."""
+    buffer = io.BytesIO()
+    PIL.Image.new("1", (side, side)).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def asked(text: str = "a", **fields) -> dict:
+    return {"messages": user({"type": "text", "text": text}), **fields}
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -109,8 +134,8 @@ def test_an_answer_can_be_sent_back(server):
 
 def test_many_clients_get_their_own_answers(server):
     address, service = server
-    asked = [{"messages": user({"type": "text", "text": "the red " * (1 + n % 5)}), "seed": n, **HOT} for n in range(24)]
-    wanted = [post(address, **body).json()["choices"][0]["message"]["ids"] for body in asked]
+    bodies = [asked("the red " * (1 + n % 5), seed=n, **HOT) for n in range(24)]
+    wanted = [post(address, **body).json()["choices"][0]["message"]["ids"] for body in bodies]
 
     def patient(body: dict) -> list[int]:
         while (response := post(address, **body)).status_code == 429:
@@ -119,7 +144,7 @@ def test_many_clients_get_their_own_answers(server):
         return response.json()["choices"][0]["message"]["ids"]
 
     with ThreadPoolExecutor(24) as pool:
-        assert list(pool.map(patient, asked)) == wanted
+        assert list(pool.map(patient, bodies)) == wanted
     assert service.taken == 0
 
 
@@ -179,6 +204,24 @@ def test_more_than_may_wait_are_turned_away_and_those_who_leave_free_their_place
         ({"messages": user({"type": "text", "text": "a"}), "n": 5}, 400, "n:"),
         ({"messages": user({"type": "text", "text": "a"}), "modalities": ["text"], "alternate": [1, 2]}, 400, "alternate"),
         (b"x" * 500_000, 413, "at most 400000"),
+        ({"messages": user(*[{"type": "image_url", "image_url": {"url": bilevel(4)}}] * 7)}, 400, "content.6: more than 6"),
+        ({"messages": user(*[{"type": "image_url", "image_url": {"url": bilevel(90)}}] * 3)}, 400, "content.2: more than 20000"),
+        ({"messages": user(*[{"type": "input_audio", "input_audio": {"data": wav(1.9)}}] * 3)}, 400, "content.2: more than 5 s"),
+        (asked(tools=[{"type": "function", "function": {"name": "f"}}]), 400, "tools: not done"),
+        (asked(tool_choice="required"), 400, "tool_choice: not done"),
+        (asked(response_format={"type": "json_object"}), 400, "response_format.type: not done"),
+        (asked(logit_bias={"5": 100}), 400, "logit_bias: not done"),
+        (asked(presence_penalty=2), 400, "presence_penalty: not done"),
+        (asked(frequency_penalty=-1), 400, "frequency_penalty: not done"),
+        (asked(logprobs=True, top_logprobs=3), 400, "logprobs: not done"),
+        (asked(reasoning_effort="high"), 400, "reasoning_effort: not done"),
+        (asked(audio={"voice": "default", "format": "mp3"}), 400, "audio.format"),
+        (asked(audio={"voice": "default", "format": "wav"}, stream=True), 400, "pcm16 in a stream"),
+        (asked(audio={"voice": "alloy"}), 400, "audio.voice"),
+        (asked(stream_options={"include_usage": True}), 400, "stream_options goes with"),
+        (asked(stop=["a"] * 5), 400, "stop"),
+        (asked(model="gpt-17"), 404, "gpt-17"),
+        ({"messages": [*user({"type": "text", "text": "a"}), {"role": "assistant", "audio": {"id": "audio-1"}}]}, 400, "audio:"),
     ],
 )
 def test_bad_requests_are_answered_with_a_reason(server, body, status, said):
@@ -194,8 +237,16 @@ def test_other_paths_types_and_hosts(server):
     assert httpx.get(f"{address}/nothing").status_code == 404 and httpx.get(f"{address}/../etc/passwd").status_code == 404
     assert httpx.get(f"{address}/v1/chat/completions").status_code == 405
     assert httpx.post(f"{address}/v1/chat/completions", content=b"{}", headers={"Content-Type": "text/plain"}).status_code == 415
-    assert httpx.get(f"{address}/health", headers={"Host": "evil.example"}).status_code == 400
-    assert httpx.get(f"{address}/v1/models").json()["data"][0]["id"] == "tiny"
+    assert httpx.head(f"{address}/health").status_code == 200
+    found = [httpx.get(f"{address}/health", headers={"Host": "evil.example"}), httpx.get(f"{address}/nothing")]
+    found += [httpx.put(f"{address}/v1/models"), httpx.get(f"{address}/v1/models/other/one"), post(address, **asked(model="x"))]
+    assert [one.status_code for one in found] == [400, 404, 405, 404, 404]
+    for one in found:
+        assert set(one.json()["error"]) == {"message", "type", "param", "code"} and one.json()["error"]["message"]
+    assert found[-1].json()["error"]["code"] == found[-2].json()["error"]["code"] == "model_not_found"
+    (described,) = httpx.get(f"{address}/v1/models").json()["data"]
+    assert described["id"] == "tiny" and 0 <= time.time() - described["created"] < 600
+    assert httpx.get(f"{address}/v1/models/tiny").json() == described
     assert "<title>mmpt</title>" in httpx.get(address).text
 
 
@@ -230,8 +281,8 @@ def test_a_token_where_one_is_asked_for(model):
 
 def test_an_answer_that_takes_too_long_is_cut_off(model):
     with serving(model, Limits(request=0.3)) as (address, service):
-        asked = {"messages": user({"type": "text", "text": "a"}), "max_tokens": 4000, "modalities": ["audio"], "temperature": 1.0}
-        found = post(address, **asked).json()["choices"][0]
+        body = asked(max_tokens=4000, modalities=["audio"], temperature=1.0)
+        found = post(address, **body).json()["choices"][0]
         assert found["finish_reason"] == "length" and found["message"]["ids"] and service.taken == 0
 
 
@@ -252,6 +303,100 @@ def test_a_failure_of_the_engine_is_a_500_and_the_next_request_is_served(model, 
         assert post(address, messages=EVERYTHING, max_tokens=5).status_code == 200 and service.taken == 0
 
 
+def test_what_is_null_is_absent_and_an_answer_of_one_token_has_one(server):
+    address, _ = server
+    names = ("temperature", "top_p", "seed", "n", "stream", "stop", "max_tokens", "tools", "logprobs", "audio", "stream_options")
+    plain = post(address, **asked(max_completion_tokens=5)).json()
+    assert post(address, **asked(max_completion_tokens=5, **dict.fromkeys(names))).json()["choices"] == plain["choices"]
+    one = post(address, **asked(max_tokens=1, modalities=["text"])).json()
+    assert one["usage"]["completion_tokens"] == 1 and one["choices"][0]["finish_reason"] == "length"
+    assert len(one["choices"][0]["message"]["ids"]) == 1
+
+
+def test_a_text_ends_before_a_stop_word_whole_and_in_a_stream(server):
+    address, service = server
+    body = asked("the red", modalities=["text"], max_tokens=60, temperature=1.3, seed=3)
+    text = post(address, **body).json()["choices"][0]["message"]["content"]
+    word = text[len(text) // 2 : len(text) // 2 + 3]
+    wanted = text[: text.index(word)].rstrip()
+    found = post(address, **body, stop=[word, "\0never"]).json()["choices"][0]
+    assert found["finish_reason"] == "stop" and found["message"]["content"] == wanted and service.taken == 0
+    with httpx.stream(
+        "POST", f"{address}/v1/chat/completions", json={**body, "stop": word, "stream": True}, timeout=60
+    ) as answer:
+        pieces = chunks(answer)
+    shown = "".join(piece["choices"][0]["delta"].get("content", "") for piece in pieces)
+    assert shown.rstrip() == wanted and pieces[-1]["choices"][0]["finish_reason"] == "stop"
+
+
+def test_the_usage_of_a_stream_comes_in_a_chunk_of_its_own_where_it_is_asked_for(server):
+    address, _ = server
+    body = asked(stream=True, stream_options={"include_usage": True}, max_tokens=4)
+    with httpx.stream("POST", f"{address}/v1/chat/completions", json=body, timeout=60) as answer:
+        found = chunks(answer)
+    assert found[-1]["choices"] == [] and found[-1]["usage"]["total_tokens"] > found[-1]["usage"]["completion_tokens"] > 0
+    assert all(piece["choices"] for piece in found[:-1])
+
+
+def test_the_models_context_holds_prompt_and_answer(tmp_path):
+    short = load(write_checkpoint(tmp_path, max_position_embeddings=40))
+    long = "the red circle " * 10
+    with serving(short) as (address, _):
+        refused = post(address, **asked(long))
+        assert refused.status_code == 400 and refused.json()["error"]["code"] == "context_length_exceeded"
+        cut = post(address, **asked("a", modalities=["text"], max_tokens=200, temperature=1.0, seed=4)).json()
+        assert cut["usage"]["total_tokens"] <= 40
+        assert cut["choices"][0]["finish_reason"] == ("length" if cut["usage"]["total_tokens"] == 40 else "stop")
+    with pytest.raises(DataError, match="context"):
+        short.answer([[Text(long)]])
+    (answer,) = short.answer([[Text("a")]], max_new_tokens=500, outputs=["speech"], speech={"temperature": 1.0})
+    assert len(short.prompts([[Text("a")]])[0].ids) + len(answer.ids) == 40
+
+
+def test_no_media_are_decoded_before_all_of_a_request_are_known_to_be_within_the_budget(server, monkeypatch):
+    address, _ = server
+    seen = []
+    monkeypatch.setattr("mmpt.tokenizers.multimodal.decode_image", lambda *a: seen.append(a) or decode_image(*a))
+    pictures = [{"type": "image_url", "image_url": {"url": bilevel(90)}}] * 3
+    assert post(address, messages=user(*pictures)).status_code == 400 and not seen
+    assert post(address, messages=user(*pictures[:2]), max_tokens=2).status_code == 200 and len(seen) == 2
+
+
+def test_who_sends_text_does_not_wait_for_others_pictures(server, monkeypatch):
+    address, _ = server
+    go = threading.Event()
+    monkeypatch.setattr("mmpt.tokenizers.multimodal.decode_image", lambda *a: go.wait(20) and decode_image(*a))
+    picture = user({"type": "image_url", "image_url": {"url": data_url()}})
+    with ThreadPoolExecutor(3) as pool:
+        waiting = [pool.submit(post, address, messages=picture, max_tokens=2) for _ in range(3)]
+        try:
+            assert post(address, **asked(max_tokens=2)).status_code == 200
+            assert not any(one.done() for one in waiting)
+        finally:
+            go.set()
+        assert [one.result().status_code for one in waiting] == [200] * 3
+
+
+def test_the_openai_client_is_understood(server):
+    openai = pytest.importorskip("openai", reason="the openai client is not installed")
+    address, _ = server
+    client = openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0, timeout=60)
+    (model,) = [one.id for one in client.models.list()]
+    assert client.models.retrieve(model).id == model
+    said = {"model": model, "messages": [{"role": "user", "content": "the red"}], "max_tokens": 4, "modalities": ["text"]}
+    answer = client.chat.completions.create(**said)
+    assert answer.choices[0].message.content and answer.usage.completion_tokens == 4
+    again = [*said["messages"], answer.choices[0].message.model_dump(), {"role": "user", "content": "a"}]
+    assert client.chat.completions.create(**{**said, "messages": again}).choices
+    streamed = list(client.chat.completions.create(**said, stream=True, stream_options={"include_usage": True}))
+    assert "".join(c.choices[0].delta.content or "" for c in streamed[:-1]) == answer.choices[0].message.content
+    assert streamed[-1].usage.completion_tokens == 4
+    with pytest.raises(openai.NotFoundError):
+        client.chat.completions.create(**{**said, "model": "gpt-17"})
+    with pytest.raises(openai.BadRequestError):
+        client.chat.completions.create(**said, response_format={"type": "json_object"})
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4),
@@ -269,6 +414,11 @@ FIELDS = (
     "stream",
     "n",
     "guidance",
+    "stop",
+    "model",
+    "audio",
+    "response_format",
+    "stream_options",
 )
 
 

@@ -8,7 +8,7 @@ import pytest
 from mmpt.config import parse_config
 from mmpt.errors import CheckpointError, VocabularyError
 from mmpt.model.backbone import BackboneConfig, build_backbone
-from mmpt.model.loading import find_checkpoint
+from mmpt.model.checkpoints import find_checkpoint
 from mmpt.storage import link_tree
 from mmpt.tokenizers.text import train_text_tokenizer
 from mmpt.training.agreement import backbone_vocabulary, check_parts, settled

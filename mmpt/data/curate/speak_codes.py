@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pydantic
@@ -21,10 +21,11 @@ from mmpt.data.sources.base import Unit
 from mmpt.document import Document, Image, Speech, Text
 from mmpt.errors import DataError
 from mmpt.media import decode_image
-from mmpt.tokenizers.image.tokenizer import ImageTokenizer
-from mmpt.tokenizers.speech.text_to_codes import TextToCodes
 from mmpt.tokenizers.text import encode_text, load_text_tokenizer, text_fingerprint
 from mmpt.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from mmpt.tokenizers.image.tokenizer import ImageTokenizer
 
 BATCH = 64
 """Documents whose spans are spoken together."""
@@ -93,7 +94,7 @@ def read(job: SpeakCodesJob, unit: Unit) -> Iterator[TokenDocument | Lost]:
         yield from _spoken(fit, job.spec)
 
 
-def _picture_codes(document: Document, image: ImageTokenizer | None) -> list[np.ndarray]:
+def _picture_codes(document: Document, image: "ImageTokenizer | None") -> list[np.ndarray]:
     """The codes of each picture. Raises `DataError` on parts that have no place in the result."""
     if any(isinstance(part, Speech) for part in document.parts):
         raise DataError("holds an utterance; its words would be spoken by another voice")
@@ -156,6 +157,9 @@ def _can_be_said(text: str) -> bool:
 
 @lru_cache(maxsize=1)
 def _models(speech: TextToCodesSpeech):
-    """Loaded once in each process."""
+    """Loaded once in each process, and torch with them."""
+    from mmpt.tokenizers.image.tokenizer import ImageTokenizer
+    from mmpt.tokenizers.speech.text_to_codes import TextToCodes
+
     image = ImageTokenizer.load(speech.image) if speech.image else None
     return TextToCodes.load(speech.model), load_text_tokenizer(speech.text), image

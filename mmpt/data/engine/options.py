@@ -10,7 +10,7 @@ from mmpt.data.engine.run import RunConfig
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Add --processes, --ray, --max-lost and --max-bytes."""
     group = parser.add_argument_group("running")
-    group.add_argument("--processes", type=int, default=os.cpu_count(), help="processes of this machine (default: its cores)")
+    group.add_argument("--processes", type=int, default=os.cpu_count(), help="processes of this machine")
     group.add_argument("--ray", metavar="ADDRESS", help='a Ray cluster instead: "auto", HOST:PORT or ray://HOST:PORT')
     group.add_argument("--max-lost", type=float, default=0.05, help="stop when a larger share of documents or pictures is bad")
     group.add_argument("--max-bytes", type=int, default=RunConfig().max_bytes, help="largest size of a shard")

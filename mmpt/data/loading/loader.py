@@ -9,10 +9,11 @@ from functools import lru_cache
 import numpy as np
 import torch
 
+from mmpt.data.loading.config import LongDocuments
 from mmpt.data.loading.losses import Losses, lost_document
 from mmpt.data.loading.order import BLOCK_DOCUMENTS, block_count, block_order, epoch_documents
 from mmpt.data.loading.packing import PackedBatch, pack
-from mmpt.data.loading.plan import BlockPlan, LongDocuments, plan_block
+from mmpt.data.loading.plan import BlockPlan, plan_block
 from mmpt.data.loading.prefetch import prefetch
 from mmpt.data.lost import Lost
 from mmpt.data.shards.read import TokenShards

@@ -1,17 +1,16 @@
 """The plan of one block: its documents in order, cut into pieces that fit, and the packs made of the pieces."""
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from mmpt.data.loading.config import LongDocuments
 from mmpt.data.loading.packing import plan_packs
 from mmpt.data.shards.index import Index
 from mmpt.data.shards.read import TokenShards
 from mmpt.vocabulary import MODALITIES
 
-LongDocuments = Literal["split", "drop"]
-"""What becomes of a document over the budget of a pack: cut into pieces, or left out."""
 _IMAGE, _TEXT = MODALITIES.index("image"), MODALITIES.index("text")
 
 

@@ -9,7 +9,6 @@ matrix gives it, at most one to a sentence.
 from typing import Literal
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from mmpt.data.lost import Documents, Lost
 from mmpt.data.sources.base import SourceSchema, Unit, source_name
@@ -81,6 +80,8 @@ def read(config: Mmc4Config, unit: Unit) -> Documents:
 
 def assign(similarity: np.ndarray) -> dict[int, int]:
     """Picture → sentence for which the sum of `similarity` [pictures, sentences] is largest, no sentence twice."""
+    from scipy.optimize import linear_sum_assignment
+
     rows, columns = linear_sum_assignment(similarity, maximize=True)
     return dict(zip(rows.tolist(), columns.tolist(), strict=True))
 

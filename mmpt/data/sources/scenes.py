@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw
-from scipy import ndimage
 
 COLORS = {"red": (220, 40, 40), "green": (40, 170, 60), "blue": (50, 80, 220), "yellow": (240, 210, 40), "purple": (150, 60, 180)}
 BACKGROUNDS = {"white": (250, 250, 250), "gray": (150, 150, 150), "black": (15, 15, 15)}
@@ -100,6 +99,8 @@ def read_picture(picture: Image.Image) -> Scene | None:
     background. Colour: nearest to the component's median. Size and shape: the ideal outline, laid on the component's centre of
     mass, that differs least from it.
     """
+    from scipy import ndimage  # half a second that drawing does not need
+
     pixels = np.asarray(picture.convert("RGB").resize((SIDE, SIDE)), dtype=np.float32)
     border = np.ones((SIDE, SIDE), dtype=bool)
     border[2:-2, 2:-2] = False

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,8 +13,10 @@ from mmpt.config import Schema
 from mmpt.document import Image, Part, Speech, Text
 from mmpt.errors import DataError
 from mmpt.evaluation.suite.intervals import bootstrap
-from mmpt.inference.load import MultimodalModel
 from mmpt.media import decode_image, decode_speech
+
+if TYPE_CHECKING:
+    from mmpt.inference.load import MultimodalModel
 
 BATCH = 32
 
@@ -79,7 +82,7 @@ def measure(name: str, count: int, statistic: Callable[[np.ndarray], float], bet
     return Measure(name, value, low, high, count, better)
 
 
-def ask(model: MultimodalModel, prompts: Sequence[Sequence[Part]], **settings) -> Iterator[tuple[Part, ...]]:
+def ask(model: "MultimodalModel", prompts: Sequence[Sequence[Part]], **settings) -> Iterator[tuple[Part, ...]]:
     """The parts that answer each prompt, in order."""
     for start in range(0, len(prompts), BATCH):
         yield from (answer.parts for answer in model.answer(prompts[start : start + BATCH], **settings))

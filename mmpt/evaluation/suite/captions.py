@@ -9,7 +9,7 @@ import io
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import pydantic
@@ -20,9 +20,11 @@ from mmpt.errors import ConfigError, DataError
 from mmpt.evaluation.recognition import normalise
 from mmpt.evaluation.retrieval import recall
 from mmpt.evaluation.suite.base import Benchmark, Measure, Outcome, Result, ask, image_file, measure, text_of
-from mmpt.inference.load import MultimodalModel
 from mmpt.media import decode_image
 from mmpt.storage import read_json
+
+if TYPE_CHECKING:
+    from mmpt.inference.load import MultimodalModel
 
 
 class CocoFiles(Schema):
@@ -69,7 +71,7 @@ class Captioned(NamedTuple):
     captions: tuple[str, ...]
 
 
-def run_captions(config: CaptionsConfig, model: MultimodalModel) -> Result:
+def run_captions(config: CaptionsConfig, model: "MultimodalModel") -> Result:
     """CIDEr and BLEU-1 to BLEU-4."""
     missing: list[str] = []
     pictures = coco(config.test, missing, config.limit)
@@ -122,7 +124,7 @@ def caption_scores(references: Sequence[Sequence[str]], said: Sequence[str]) -> 
     return np.asarray(cider, dtype=np.float64), measures
 
 
-def run_retrieval(config: RetrievalConfig, model: MultimodalModel) -> Result:
+def run_retrieval(config: RetrievalConfig, model: "MultimodalModel") -> Result:
     """R@k both ways, with intervals over resampled queries."""
     if model.tokenizer.image is None:
         raise ConfigError(f"{config.name}: the model has no image tokenizer")
@@ -176,7 +178,7 @@ def coco(files: CocoFiles, missing: list[str], limit: int | None = None) -> list
 
 
 def _examples(
-    config: CaptionsConfig, pictures: Sequence[Captioned], model: MultimodalModel, missing: list[str]
+    config: CaptionsConfig, pictures: Sequence[Captioned], model: "MultimodalModel", missing: list[str]
 ) -> list[list[Captioned]]:
     """For each picture the examples to show before it."""
     if not config.shots:

@@ -5,7 +5,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import pydantic
 
@@ -13,7 +13,9 @@ from mmpt.document import Image, Part, Text
 from mmpt.errors import ConfigError, DataError
 from mmpt.evaluation.suite.base import Benchmark, Outcome, Result, ask, first, image_file, mean_measure
 from mmpt.evaluation.suite.questions import items_of, with_images
-from mmpt.inference.load import MultimodalModel
+
+if TYPE_CHECKING:
+    from mmpt.inference.load import MultimodalModel
 
 ASPECTS = ("text quality", "perceptual quality", "image coherence", "text-image coherence", "helpfulness")
 """Those of the paper, each from 0 to 5."""
@@ -46,7 +48,7 @@ class _Task(NamedTuple):
     task: str
 
 
-def run(config: InterleavedConfig, model: MultimodalModel) -> Result:
+def run(config: InterleavedConfig, model: "MultimodalModel") -> Result:
     """The mean of each aspect, over all and over each task."""
     judge, aspects = (load_judge(config.judge), config.aspects) if config.judge else (presence, ("text", "pictures"))
     missing: list[str] = []

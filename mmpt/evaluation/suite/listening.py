@@ -1,16 +1,17 @@
 """What was said in answers: as the model's own speech tokenizer reads it, or a recogniser whose figures compare with others'."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from transformers import pipeline
 
 from mmpt.config import Schema
 from mmpt.document import Part, Speech
 from mmpt.errors import ConfigError
-from mmpt.inference.load import MultimodalModel
 from mmpt.media import decode_speech
+
+if TYPE_CHECKING:
+    from mmpt.inference.load import MultimodalModel
 
 RATE = 16_000
 WINDOW = 30 * RATE
@@ -26,7 +27,7 @@ class ListenerConfig(Schema):
     language: str | None = None
 
 
-def heard(model: MultimodalModel, answers: Sequence[Sequence[Part]], listener: ListenerConfig | None = None) -> list[str]:
+def heard(model: "MultimodalModel", answers: Sequence[Sequence[Part]], listener: ListenerConfig | None = None) -> list[str]:
     """What the speech in each answer says, as the `listener` or the speech tokenizer's own text decoder reads it; "" where there
     is none. Raises `ConfigError` where the listener cannot be loaded."""
     tokenizer = model.tokenizer.speech
@@ -53,6 +54,9 @@ def recognise(listener: ListenerConfig, sounds: Sequence[np.ndarray]) -> list[st
 
 
 def _recognise(listener: ListenerConfig, sounds: Sequence[np.ndarray]) -> list[str]:
+    import torch
+    from transformers import pipeline
+
     device = "cuda" if torch.cuda.is_available() else "cpu"
     read = pipeline("automatic-speech-recognition", model=listener.model, device=device)
     whisper = read.type == "seq2seq_whisper"

@@ -1,7 +1,7 @@
 """The loss on token shards that the model did not learn from, with intervals."""
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -9,8 +9,10 @@ from mmpt.data.shards.read import TokenShards
 from mmpt.document import Text
 from mmpt.evaluation.likelihood import token_scores
 from mmpt.evaluation.suite.base import Benchmark, Measure, Outcome, Result, first, measure
-from mmpt.inference.load import MultimodalModel
 from mmpt.vocabulary import MODALITIES
+
+if TYPE_CHECKING:
+    from mmpt.inference.load import MultimodalModel
 
 
 class LossConfig(Benchmark):
@@ -20,7 +22,7 @@ class LossConfig(Benchmark):
     folder: Path
 
 
-def run(config: LossConfig, model: MultimodalModel) -> Result:
+def run(config: LossConfig, model: "MultimodalModel") -> Result:
     """Σ weight · nll / Σ weight in nats a token, of all targets and of those of each modality. Raises `VocabularyError` where the
     ids mean other things than the model's."""
     vocabulary = model.tokenizer.vocabulary

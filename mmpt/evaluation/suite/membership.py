@@ -1,7 +1,7 @@
 """Has a model seen a text in training? Min-K % Prob (Shi et al. 2023, arXiv:2310.16789)."""
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pydantic
@@ -12,7 +12,9 @@ from mmpt.evaluation.likelihood import area_under_curve, token_scores
 from mmpt.evaluation.suite.base import Benchmark, Measure, Outcome, Result, first
 from mmpt.evaluation.suite.intervals import bootstrap
 from mmpt.evaluation.suite.questions import json_rows
-from mmpt.inference.load import MultimodalModel
+
+if TYPE_CHECKING:
+    from mmpt.inference.load import MultimodalModel
 
 
 class MembershipConfig(Benchmark):
@@ -25,7 +27,7 @@ class MembershipConfig(Benchmark):
     false_positives: float = pydantic.Field(default=0.05, gt=0, lt=1)
 
 
-def run(config: MembershipConfig, model: MultimodalModel) -> Result:
+def run(config: MembershipConfig, model: "MultimodalModel") -> Result:
     """Area under the ROC curve, and true positives at so many false ones, with intervals over resampled texts of each label."""
     missing: list[str] = []
     rows = []

@@ -11,7 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
@@ -19,7 +19,9 @@ from mmpt.document import Part, Text
 from mmpt.errors import DataError
 from mmpt.evaluation.likelihood import Modality, preferred, token_scores
 from mmpt.evaluation.suite.base import BATCH, Benchmark, Outcome, Result, first, mean_measure, speech_file
-from mmpt.inference.load import MultimodalModel
+
+if TYPE_CHECKING:
+    from mmpt.inference.load import MultimodalModel
 
 STORY = ("InputSentence1", "InputSentence2", "InputSentence3", "InputSentence4")
 ENDINGS = ("RandomFifthSentenceQuiz1", "RandomFifthSentenceQuiz2")
@@ -55,7 +57,7 @@ class Pair(NamedTuple):
     shared: tuple[Part, ...] = ()
 
 
-def run(config: PairsConfig, model: MultimodalModel) -> Result:
+def run(config: PairsConfig, model: "MultimodalModel") -> Result:
     """Accuracy over groups of pairs, and of each kind of pair where there are several."""
     missing: list[str] = []
     pairs = first(_READERS[config.format](config, missing), config.limit)
@@ -84,7 +86,7 @@ def run(config: PairsConfig, model: MultimodalModel) -> Result:
     return Result(config.name, method, tuple(measures), tuple(outcomes), tuple(missing))
 
 
-def _scores(config: PairsConfig, model: MultimodalModel, pairs: Sequence[Pair]) -> list[tuple[float, float]]:
+def _scores(config: PairsConfig, model: "MultimodalModel", pairs: Sequence[Pair]) -> list[tuple[float, float]]:
     """The scores of the right and the wrong sequence of each pair; NaN where there is no token to score."""
     begin = model.tokenizer.vocabulary.special("<|begin|>")
     sides = [(pair.shared, parts) for pair in pairs for parts in (pair.right, pair.wrong)]

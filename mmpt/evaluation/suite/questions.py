@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -25,7 +25,9 @@ from mmpt.evaluation.suite.base import (
     text_of,
 )
 from mmpt.evaluation.suite.listening import ListenerConfig, heard, reader
-from mmpt.inference.load import MultimodalModel
+
+if TYPE_CHECKING:
+    from mmpt.inference.load import MultimodalModel
 
 T = TypeVar("T")
 
@@ -80,7 +82,7 @@ class _Question(NamedTuple):
     kind: str = ""
 
 
-def run_spoken(config: SpokenQuestionsConfig, model: MultimodalModel) -> Result:
+def run_spoken(config: SpokenQuestionsConfig, model: "MultimodalModel") -> Result:
     """The share of right answers."""
     missing: list[str] = []
     questions = first(_spoken(config, missing), config.limit)
@@ -94,7 +96,7 @@ def run_spoken(config: SpokenQuestionsConfig, model: MultimodalModel) -> Result:
     return _result(config, method, questions, answers, said, scores, (mean_measure("accuracy", scores),), missing)
 
 
-def run_probing(config: ProbingConfig, model: MultimodalModel) -> Result:
+def run_probing(config: ProbingConfig, model: "MultimodalModel") -> Result:
     """Accuracy, precision, recall and F1 of yes, and the share of yes, as POPE reports them."""
     missing: list[str] = []
     questions = first(_probes(config, missing), config.limit)
@@ -105,7 +107,7 @@ def run_probing(config: ProbingConfig, model: MultimodalModel) -> Result:
     return _result(config, "greedy, read by POPE's rule", questions, answers, said, scores, _binary(yes, wanted), missing)
 
 
-def run_multi_image(config: MultiImageConfig, model: MultimodalModel) -> Result:
+def run_multi_image(config: MultiImageConfig, model: "MultimodalModel") -> Result:
     """The share of right answers, of all and of each type of question."""
     missing: list[str] = []
     questions = first(_multi(config, missing), config.limit)

@@ -2,7 +2,7 @@
 
 import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import pydantic
 
@@ -12,9 +12,11 @@ from mmpt.document import Document
 from mmpt.errors import MmptError
 from mmpt.evaluation.suite import captions, interleaved, loss, membership, pairs, questions, speech
 from mmpt.evaluation.suite.base import Result
-from mmpt.inference.load import MultimodalModel
 from mmpt.results import environment
 from mmpt.storage import read_json, write_json
+
+if TYPE_CHECKING:
+    from mmpt.inference.load import MultimodalModel
 
 FORMAT = "mmpt-evaluation/2"
 RUNNERS = {
@@ -57,7 +59,7 @@ class SuiteConfig(Schema):
         return self
 
 
-def run_suite(config: SuiteConfig, model: MultimodalModel, name: str, out: Path, checkpoint: str = "") -> list[str]:
+def run_suite(config: SuiteConfig, model: "MultimodalModel", name: str, out: Path, checkpoint: str = "") -> list[str]:
     """Run every benchmark on `model`, called `name`; write `out`/results.json, and in `out`/examples, for each benchmark,
     document shards of what was asked and answered. Returns what could not be run, with the reason; the others are run all the
     same.

@@ -4,7 +4,7 @@ Both sides go through `mmpt.evaluation.recognition.normalise`: lower case, lette
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import jiwer
 import numpy as np
@@ -16,7 +16,9 @@ from mmpt.errors import DataError
 from mmpt.evaluation.recognition import normalise
 from mmpt.evaluation.suite.base import Benchmark, Measure, Outcome, Result, ask, measure, text_of
 from mmpt.evaluation.suite.listening import ListenerConfig, heard, reader
-from mmpt.inference.load import MultimodalModel
+
+if TYPE_CHECKING:
+    from mmpt.inference.load import MultimodalModel
 
 
 class RecognitionConfig(Benchmark):
@@ -30,7 +32,7 @@ class RecognitionConfig(Benchmark):
     listener: ListenerConfig | None = None
 
 
-def run(config: RecognitionConfig, model: MultimodalModel) -> Result:
+def run(config: RecognitionConfig, model: "MultimodalModel") -> Result:
     """WER and CER, over all words and characters together; of synthesis, of the sound read back."""
     utterances, missing = utterances_of(config.source, config.limit)
     before = (Text(config.prompt),) if config.prompt else ()

@@ -14,30 +14,56 @@ from importlib.resources import files
 import pydantic
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
-from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mmpt.errors import MmptError
+from mmpt.document import Part, Text
+from mmpt.errors import DataError, MmptError
 from mmpt.inference.decoding import Decode
 from mmpt.inference.engine import Prompt
 from mmpt.inference.events import Assembler, Event
 from mmpt.inference.load import MultimodalModel
 from mmpt.inference.server.limits import Limits
-from mmpt.inference.server.messages import ChatRequest, deltas, message
+from mmpt.inference.server.messages import deltas, message
+from mmpt.inference.server.request import ChatRequest
 from mmpt.inference.server.service import Busy, Service
+from mmpt.inference.server.stopping import StopWords
 from mmpt.inference.settings import Settings
 
 LOG = logging.getLogger("mmpt.serve")
 GRACE = 10.0
 """Seconds in which a client may read the end of an answer that was cut off for its time."""
+REFUSED = {"logprobs", "top_logprobs", "response_format", "tools", "tool_choice", "functions", "function_call", "logit_bias"}
+REFUSED |= {"frequency_penalty", "presence_penalty"}
+"""What OpenAI's API has and this server has not."""
 LOCAL = ("localhost", "127.0.0.1", "[::1]", "::1")
 
 
 class Refused(Exception):
-    """A request that is answered by an HTTP status of 400 or more, and why."""
+    """A request that is answered by an HTTP status of 400 or more, and why; `code`: OpenAI's name for it, where it has one."""
 
-    def __init__(self, status: int, reason: str) -> None:
+    def __init__(self, status: int, reason: str, code: str | None = None) -> None:
         super().__init__(reason)
-        self.status = status
+        self.status, self.code = status, code
+
+
+class Hosts:
+    """Refuses requests under a host name other than `allowed` ("*": any)."""
+
+    def __init__(self, app: ASGIApp, allowed: Sequence[str]) -> None:
+        self._app, self._allowed = app, allowed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or "*" in self._allowed or _host(scope) in self._allowed:
+            await self._app(scope, receive, send)
+        else:
+            await _error(400, f"{_host(scope)!r}: this server is not known under that name")(scope, receive, send)
+
+
+def _host(scope: Scope) -> str:
+    given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
+    name, _, port = given.rpartition(":")
+    return name if port.isdecimal() else given
 
 
 def build_app(
@@ -47,15 +73,18 @@ def build_app(
     token: str | None = None,
     hosts: Sequence[str] = LOCAL,
     decode: Decode | None = None,
+    created: int | None = None,
 ) -> FastAPI:
     """The server of one model, called `name` in answers.
 
     `token`: what clients must send as `Authorization: Bearer`. `hosts`: names under which a browser may have reached it ("*":
     any), so that no other site's page can by a name of its own that points here. `decode` makes pictures and sounds of codes, by
-    default in threads here.
+    default in threads here. `created`: when the model was made, in seconds since 1970; by default now.
     """
     service = Service(model.engine(max_rows=limits.running), limits.waiting)
-    reading = ThreadPoolExecutor(2, thread_name_prefix="reading")
+    # Media have threads of their own: whoever sends text alone does not wait for others' pictures.
+    reading, media = (ThreadPoolExecutor(2, thread_name_prefix=name) for name in ("reading", "media"))
+    described = {"id": name, "object": "model", "created": int(time.time()) if created is None else created, "owned_by": "mmpt"}
     # Where another process decodes, these threads only wait for it.
     decoding = ThreadPoolExecutor(2 if decode is None else limits.running, thread_name_prefix="decoding")
 
@@ -65,29 +94,36 @@ def build_app(
         yield
         service.close()
         reading.shutdown(cancel_futures=True)
+        media.shutdown(cancel_futures=True)
         decoding.shutdown(cancel_futures=True)
 
     app = FastAPI(title="mmpt", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
+    app.add_middleware(Hosts, allowed=tuple(hosts))
     app.state.service = service
 
     @app.exception_handler(Refused)
     async def refused(_: Request, problem: Refused) -> JSONResponse:
-        return _error(problem.status, str(problem))
+        return _error(problem.status, str(problem), problem.code)
 
-    @app.exception_handler(404)
-    @app.exception_handler(405)
-    async def unknown(request: Request, problem) -> JSONResponse:
-        return _error(problem.status_code, f"{request.method} {request.url.path}: there is nothing here")
+    @app.exception_handler(HTTPException)
+    async def unknown(request: Request, problem: HTTPException) -> JSONResponse:
+        said = {404: "there is nothing here", 405: "not by this method"}.get(problem.status_code, str(problem.detail))
+        return _error(problem.status_code, f"{request.method} {request.url.path}: {said}", headers=problem.headers)
+
+    @app.exception_handler(Exception)
+    async def failed(request: Request, problem: Exception) -> JSONResponse:
+        LOG.error("%s %s", request.method, request.url.path, exc_info=problem)
+        return _error(500, "the request could not be answered")
 
     def allowed(request: Request) -> None:
         given = request.headers.get("authorization", "").encode()
         if token is not None and not hmac.compare_digest(given, f"Bearer {token}".encode()):
             raise Refused(401, "expected the header Authorization: Bearer with this server's token")
 
-    async def read(function, *arguments):
-        """Tokenizers and decoders work in threads, so that the others' answers go on."""
-        return await asyncio.get_running_loop().run_in_executor(reading, function, *arguments)
+    async def read(function, *arguments, media_too: bool = False):
+        """Tokenizers work in threads, so that the others' answers go on."""
+        threads = media if media_too else reading
+        return await asyncio.get_running_loop().run_in_executor(threads, function, *arguments)
 
     async def decoded(function):
         return await asyncio.get_running_loop().run_in_executor(decoding, function)
@@ -100,34 +136,54 @@ def build_app(
     async def icon() -> Response:
         return Response(status_code=204)
 
-    @app.get("/health")
+    @app.api_route("/health", methods=["GET", "HEAD"])
     async def health() -> dict:
         return {"status": "ok", "model": name, "requests": service.taken}
 
     @app.get("/v1/models")
     async def models(request: Request) -> dict:
         allowed(request)
-        return {"object": "list", "data": [{"id": name, "object": "model", "created": 0, "owned_by": "mmpt"}]}
+        return {"object": "list", "data": [described]}
+
+    @app.get("/v1/models/{number:path}")
+    async def one_model(request: Request, number: str) -> dict:
+        allowed(request)
+        _known(number, name)
+        return described
 
     @app.post("/v1/chat/completions")
     async def complete(request: Request) -> Response:
         allowed(request)
         begun = time.monotonic()
-        asked, prompt, settings = await _understood(request, model, limits, read)
+        if service.full:  # before its body is read
+            return _busy(service)
+        asked, prompt, settings = await _understood(request, model, limits, service, read, name)
         number = uuid.uuid4().hex
         answer = _Answer(f"chatcmpl-{number}", name, prompt, settings)
         stack = AsyncExitStack()
         try:
             written = await stack.enter_async_context(service.writing(prompt, settings))
         except Busy:
-            return _error(429, f"{service.taken} requests wait or run already, try again later", {"Retry-After": "1"})
-        events = _events(written, Assembler(model.tokenizer, decode=decode), decoded, begun + limits.request, answer)
+            return _busy(service)
+        assembler, stop = Assembler(model.tokenizer, decode=decode), StopWords(asked.stop)
+        events = _events(written, assembler, stop, decoded, begun + limits.request, answer)
         if asked.stream:
-            return _Stream(_lines(events, answer), stack, begun + limits.request)
+            usage = asked.stream_options is not None and asked.stream_options.include_usage
+            return _Stream(_lines(events, answer, usage), stack, begun + limits.request)
         async with stack:
             return await _whole(request, events, answer)
 
     return app
+
+
+def _busy(service: Service) -> JSONResponse:
+    reason = f"{service.taken} requests wait or run already, try again later"
+    return _error(429, reason, "rate_limit_exceeded", {"Retry-After": "1"})
+
+
+def _known(asked: str, name: str) -> None:
+    if asked != name:
+        raise Refused(404, f"the model {asked!r} does not exist; this server has {name!r}", "model_not_found")
 
 
 class _Answer:
@@ -135,7 +191,7 @@ class _Answer:
 
     def __init__(self, name: str, model: str, prompt: Prompt, settings: Settings) -> None:
         self.id, self.model, self.prompt_tokens, self.created = name, model, len(prompt.ids), int(time.time())
-        self._most, self._cut = settings.max_new_tokens, False
+        self._most, self._cut, self._stopped = settings.max_new_tokens, False, False
         self.ids: list[int] = []
         self.events: list[Event] = []
 
@@ -143,8 +199,14 @@ class _Answer:
         """It ends here, for want of time."""
         self._cut = True
 
+    def stop(self) -> None:
+        """It ends here, at a stop word."""
+        self._stopped = True
+
     @property
     def reason(self) -> str:
+        if self._stopped:
+            return "stop"
         # The last of `max_new_tokens` is always the end.
         return "length" if self._cut or len(self.ids) + 1 >= self._most else "stop"
 
@@ -158,7 +220,9 @@ class _Answer:
         return counts | {"total_tokens": sum(counts.values())}
 
 
-async def _understood(request: Request, model: MultimodalModel, limits: Limits, beside) -> tuple[ChatRequest, Prompt, Settings]:
+async def _understood(
+    request: Request, model: MultimodalModel, limits: Limits, service: Service, read, name: str
+) -> tuple[ChatRequest, Prompt, Settings]:
     """The request as the engine takes it. Raises `Refused`."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise Refused(415, "expected Content-Type: application/json")
@@ -167,20 +231,32 @@ async def _understood(request: Request, model: MultimodalModel, limits: Limits, 
     except TimeoutError:
         raise Refused(408, f"the body did not arrive within {limits.arrival:g} s") from None
     try:
-        return await beside(_read, body, model, limits)
+        asked = await read(ChatRequest.model_validate_json, body)
+        if asked.model is not None:
+            _known(asked.model, name)
+        settings = asked.settings(limits)
+        heavy = len(body) > 100_000  # text alone is seldom as long
+        parts = await read(asked.parts, limits, media_too=heavy)
+        prompt = await read(_prompt, asked, parts, model, limits, media_too=any(not isinstance(part, Text) for part in parts))
     except pydantic.ValidationError as problem:
         raise Refused(400, _mistakes(problem)) from None
     except (MmptError, ValueError, RecursionError) as problem:
         raise Refused(400, str(problem)) from None
+    try:
+        return asked, prompt, service.fitted(prompt, settings)
+    except MmptError as problem:
+        raise Refused(400, str(problem), "context_length_exceeded") from None
 
 
-def _read(body: bytes, model: MultimodalModel, limits: Limits) -> tuple[ChatRequest, Prompt, Settings]:
-    asked = ChatRequest.model_validate_json(body)
-    settings = asked.settings(limits)
-    (prompt,) = model.prompts([asked.parts(limits)])
+def _prompt(asked: ChatRequest, parts: list[Part], model: MultimodalModel, limits: Limits) -> Prompt:
+    try:
+        (prompt,) = model.prompts([parts])
+    except MmptError as problem:
+        raise DataError(asked.damaged(parts) or str(problem)) from None
     if len(prompt.ids) > limits.prompt_tokens:
-        raise ValueError(f"the prompt has {len(prompt.ids)} tokens, at most {limits.prompt_tokens} are read")
-    return asked, prompt, settings
+        reason = f"the prompt has {len(prompt.ids)} tokens, at most {limits.prompt_tokens} are read"
+        raise Refused(400, reason, "context_length_exceeded")
+    return prompt
 
 
 async def _body(request: Request, most: int) -> bytes:
@@ -196,9 +272,9 @@ async def _body(request: Request, most: int) -> bytes:
 
 
 async def _events(
-    written: AsyncIterator[list[int]], assembler: Assembler, beside, until: float, answer: _Answer
+    written: AsyncIterator[list[int]], assembler: Assembler, stop: StopWords, beside, until: float, answer: _Answer
 ) -> AsyncIterator[list[Event]]:
-    """The events of each step; after `until` the answer is cut off where it stands."""
+    """The events of each step, up to a stop word; after `until` the answer is cut off where it stands."""
     try:
         while True:
             async with asyncio.timeout(until - time.monotonic()):
@@ -210,12 +286,18 @@ async def _events(
                 events = await beside(lambda ids=ids: list(assembler.push(ids)))
             else:
                 events = list(assembler.push(ids))
+            events = stop(events)
             answer.events += events
             yield events
+            if stop.found:
+                answer.stop()
+                return
     except TimeoutError:
         answer.cut()
         return
-    events = await beside(lambda: list(assembler.finish()))
+    events = stop(await beside(lambda: list(assembler.finish())))
+    if stop.found:
+        answer.stop()
     answer.events += events
     yield events
 
@@ -237,7 +319,7 @@ class _Stream(StreamingResponse):
             await self._stack.aclose()
 
 
-async def _lines(events: AsyncIterator[list[Event]], answer: _Answer) -> AsyncIterator[str]:
+async def _lines(events: AsyncIterator[list[Event]], answer: _Answer, usage: bool) -> AsyncIterator[str]:
     kind = "chat.completion.chunk"
 
     def line(content: dict) -> str:
@@ -249,6 +331,8 @@ async def _lines(events: AsyncIterator[list[Event]], answer: _Answer) -> AsyncIt
             for delta in deltas(found, answer.id):
                 yield line(answer.json(kind, {"delta": delta, "finish_reason": None}))
         yield line(answer.json(kind, {"delta": {}, "finish_reason": answer.reason}, usage=answer.usage))
+        if usage:
+            yield line(answer.json(kind, {}, usage=answer.usage) | {"choices": []})
     except Exception:
         LOG.exception("%s: the answer could not be written", answer.id)
         yield line({"error": {"message": "the answer could not be written", "type": "server_error"}})
@@ -284,14 +368,16 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-def _error(status: int, reason: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    kind = "invalid_request_error" if status < 500 else "server_error"
-    return JSONResponse({"error": {"message": reason, "type": kind, "code": status}}, status, headers)
+def _error(status: int, reason: str, code: str | None = None, headers: dict[str, str] | None = None) -> JSONResponse:
+    kinds = {401: "authentication_error", 429: "rate_limit_error"}
+    kind = kinds.get(status, "invalid_request_error" if status < 500 else "server_error")
+    return JSONResponse({"error": {"message": reason, "type": kind, "param": None, "code": code}}, status, headers)
 
 
 def _mistakes(problem: pydantic.ValidationError) -> str:
     lines = []
     for error in problem.errors(include_url=False, include_input=False)[:10]:
         key = ".".join(str(step) for step in error["loc"]) or "the body"
-        lines.append(f"{key}: {error['msg'].removeprefix('Value error, ')}")
+        unknown = error["type"] == "extra_forbidden" or key.partition(".")[0] in REFUSED
+        lines.append(f"{key}: {'not done by this server' if unknown else error['msg'].removeprefix('Value error, ')}")
     return "; ".join(lines)

@@ -35,6 +35,15 @@ class Service:
         """Requests that wait or run."""
         return self._taken
 
+    @property
+    def full(self) -> bool:
+        """Whether there is no room even to wait."""
+        return self._taken >= self._most
+
+    def fitted(self, prompt: Prompt, settings: Settings) -> Settings:
+        """See `Engine.fitted`."""
+        return self._engine.fitted(prompt, settings)
+
     def start(self) -> None:
         sys.setswitchinterval(SWITCH)
         self._thread.start()
@@ -49,7 +58,7 @@ class Service:
     @asynccontextmanager
     async def writing(self, prompt: Prompt, settings: Settings) -> AsyncIterator[AsyncIterator[list[int]]]:
         """Inside, an iterator over the ids of each step. Raises `Busy` where there is no room even to wait."""
-        if self._taken >= self._most:
+        if self.full:
             raise Busy
         self._taken += 1
         queue: asyncio.Queue = asyncio.Queue()

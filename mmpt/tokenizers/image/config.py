@@ -5,7 +5,7 @@ from typing import Literal
 import pydantic
 
 from mmpt.config import Schema
-from mmpt.tokenizers.quantizers import QuantizerConfig
+from mmpt.tokenizers.quantizer_config import QuantizerConfig
 
 
 class VitConfig(Schema):

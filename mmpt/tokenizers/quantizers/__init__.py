@@ -1,10 +1,8 @@
 """Quantisers behind one interface: a vector in, a code and its vector out."""
 
-from typing import Annotated
-
-import pydantic
 from torch import nn
 
+from mmpt.tokenizers.quantizer_config import QuantizerConfig
 from mmpt.tokenizers.quantizers.base import Quantized
 from mmpt.tokenizers.quantizers.ema import EmaConfig, EmaQuantizer
 from mmpt.tokenizers.quantizers.fsq import FiniteScalarQuantizer, FsqConfig
@@ -12,9 +10,6 @@ from mmpt.tokenizers.quantizers.health import code_counts, codebook_health, code
 from mmpt.tokenizers.quantizers.none import NoneConfig, NoQuantizer
 from mmpt.tokenizers.quantizers.residual import ResidualConfig, ResidualQuantizer
 from mmpt.tokenizers.quantizers.vq import VectorQuantizer, VqConfig
-
-QuantizerConfig = Annotated[EmaConfig | VqConfig | FsqConfig | ResidualConfig | NoneConfig, pydantic.Field(discriminator="kind")]
-"""`codes`: size of the id space; `dim`: values of a vector; `depth`: codes of one vector."""
 
 __all__ = [
     "EmaConfig",

@@ -6,40 +6,14 @@ its own: the same global batches give the same codebook on any number of ranks.
 """
 
 import math
-from typing import Literal
 
-import pydantic
 import torch
 import torch.distributed as dist
 from torch.nn import functional as F
 
-from mmpt.config import Schema
 from mmpt.kernels.nearest_code import nearest_code
+from mmpt.tokenizers.quantizer_config import EmaConfig
 from mmpt.tokenizers.quantizers.base import ExactBuffers, Quantized, of_all_ranks, ranks, without_loss
-
-
-class EmaConfig(Schema):
-    """`codes` entries of `dim` values. `decay` of the averages; `commitment` weighs ‖x − sg(q)‖²; a code used less than
-    `restart_below` of its uniform share is restarted from a random input every `restart_every` training steps.
-
-    `normalize`: inputs and entries have one length, √dim, so that no term of a loss can be lowered by shrinking the inputs
-    (ViT-VQGAN, Yu et al. 2022, section 3.2). `start`: from the first batch by k-means, or uniformly from ±1 ÷ codes.
-    """
-
-    kind: Literal["ema"] = "ema"
-    codes: int = pydantic.Field(ge=1)
-    dim: int = pydantic.Field(ge=1)
-    decay: float = pydantic.Field(0.99, gt=0, lt=1)
-    commitment: float = pydantic.Field(0.25, ge=0)
-    restart_below: float = pydantic.Field(0.05, ge=0, le=1)
-    restart_every: int = pydantic.Field(20, ge=1)
-    normalize: bool = False
-    start: Literal["kmeans", "uniform"] = "kmeans"
-    seed: int = pydantic.Field(0, ge=0)
-
-    @property
-    def depth(self) -> int:
-        return 1
 
 
 class EmaQuantizer(ExactBuffers):

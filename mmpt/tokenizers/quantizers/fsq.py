@@ -1,62 +1,17 @@
 """FSQ (Mentzer et al. 2023): each of a few dimensions rounded to a few levels; no codebook, so nothing can die."""
 
 import math
-from typing import Literal
 
-import pydantic
 import torch
 import torch.distributed as dist
 from torch.nn import functional as F
 
-from mmpt.config import Schema
+from mmpt.tokenizers.quantizer_config import FsqConfig
 from mmpt.tokenizers.quantizers.base import ExactBuffers, Quantized, of_all_ranks, ranks, without_loss
 
 SOFTNESS = 0.1  # temperature of the soft codes that `spread` counts, in squared distances of levels
 MEMORY = 0.9  # of the running mean of their shares: a batch of speech holds too few codes to tell which lie idle
 DEVIATION = 0.8  # what a standard deviation becomes before tanh; of 4 levels it puts the edges where they are best for a Gaussian
-
-
-class FsqConfig(Schema):
-    """`levels`: one entry for each rounded dimension, how many values it takes; the codebook size is their product.
-
-    `dim`: how wide the vectors are, by default as many values as levels. If more, they are rounded along their principal axes
-    (the first levels along the widest), which are found on the first batch that is quantised, as k-means starts a codebook.
-
-    `spread` weighs log K − H of the shares that soft codes have, K being their number and H the entropy in nats: what keeps all
-    codes in use (of MAGVIT-v2's entropy penalty, Yu et al. 2023, the term of the mean). Shares are a running mean over the
-    batches of all ranks. Dimensions are taken in groups of at most 1,024 codes.
-    """
-
-    kind: Literal["fsq"] = "fsq"
-    levels: tuple[int, ...] = pydantic.Field(min_length=1)
-    dim: int
-    spread: float = pydantic.Field(0.0, ge=0)
-
-    @pydantic.model_validator(mode="before")
-    @classmethod
-    def _as_wide_as_levels(cls, values: dict) -> dict:
-        return {"dim": len(values["levels"]), **values} if isinstance(values, dict) and "levels" in values else values
-
-    @pydantic.field_validator("levels")
-    @classmethod
-    def _at_least_two(cls, levels: tuple[int, ...]) -> tuple[int, ...]:
-        if min(levels) < 2:
-            raise ValueError("a dimension takes at least 2 values")
-        return levels
-
-    @pydantic.model_validator(mode="after")
-    def _wide_enough(self) -> "FsqConfig":
-        if self.dim < len(self.levels):
-            raise ValueError(f"dim is {self.dim}, expected at least the number of levels, {len(self.levels)}")
-        return self
-
-    @property
-    def codes(self) -> int:
-        return int(torch.tensor(self.levels).prod())
-
-    @property
-    def depth(self) -> int:
-        return 1
 
 
 class FiniteScalarQuantizer(ExactBuffers):

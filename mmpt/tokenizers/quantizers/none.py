@@ -1,28 +1,10 @@
 """No quantiser at all: the same network with its states left as they are, against which the cost of codes is measured."""
 
-from typing import Literal
-
-import pydantic
 import torch
 from torch import nn
 
-from mmpt.config import Schema
+from mmpt.tokenizers.quantizer_config import NoneConfig
 from mmpt.tokenizers.quantizers.base import Quantized, without_loss
-
-
-class NoneConfig(Schema):
-    """States of `dim` values pass unchanged; there are no codes."""
-
-    kind: Literal["none"] = "none"
-    dim: int = pydantic.Field(ge=1)
-
-    @property
-    def codes(self) -> int:
-        return 0
-
-    @property
-    def depth(self) -> int:
-        return 1
 
 
 class NoQuantizer(nn.Module):

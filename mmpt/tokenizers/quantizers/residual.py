@@ -1,34 +1,11 @@
 """Residual vector quantisation: each stage quantises what the stages before it left (Zeghidour et al. 2021, algorithm 1)."""
 
-from typing import Literal
-
-import pydantic
 import torch
 from torch import nn
 
-from mmpt.config import Schema
+from mmpt.tokenizers.quantizer_config import ResidualConfig
 from mmpt.tokenizers.quantizers.base import Quantized
-from mmpt.tokenizers.quantizers.ema import EmaConfig, EmaQuantizer
-
-
-class ResidualConfig(Schema):
-    """`stages` times a quantiser as `stage` says; `codes` in all, those of stage s numbered from s · stage.codes."""
-
-    kind: Literal["residual"] = "residual"
-    stages: int = pydantic.Field(ge=1)
-    stage: EmaConfig
-
-    @property
-    def codes(self) -> int:
-        return self.stages * self.stage.codes
-
-    @property
-    def dim(self) -> int:
-        return self.stage.dim
-
-    @property
-    def depth(self) -> int:
-        return self.stages
+from mmpt.tokenizers.quantizers.ema import EmaQuantizer
 
 
 class ResidualQuantizer(nn.Module):

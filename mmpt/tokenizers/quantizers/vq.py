@@ -1,33 +1,12 @@
 """A codebook learned by its gradient (van den Oord et al. 2017, eq. 3), as the released SEED trains it."""
 
-from typing import Literal
-
-import pydantic
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mmpt.config import Schema
 from mmpt.kernels.nearest_code import nearest_code
+from mmpt.tokenizers.quantizer_config import VqConfig
 from mmpt.tokenizers.quantizers.base import Quantized, without_loss
-
-
-class VqConfig(Schema):
-    """`codes` entries of `dim` values, drawn uniformly from ±1 ÷ codes. Neither started from data nor restarted.
-
-    The loss is ‖sg(x) − q‖² + `beta` · ‖x − sg(q)‖². With `legacy`, `beta` weighs the first term instead of the second: the slip
-    of taming-transformers that SEED's training keeps (AILab-CVC/SEED: lavis/models/blip2_models/quantize_semantic.py).
-    """
-
-    kind: Literal["vq"]
-    codes: int = pydantic.Field(ge=1)
-    dim: int = pydantic.Field(ge=1)
-    beta: float = pydantic.Field(0.25, ge=0)
-    legacy: bool = False
-
-    @property
-    def depth(self) -> int:
-        return 1
 
 
 class VectorQuantizer(nn.Module):

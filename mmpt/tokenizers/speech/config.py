@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import pydantic
 
 from mmpt.config import Schema
-from mmpt.tokenizers.quantizers import QuantizerConfig
+from mmpt.tokenizers.quantizer_config import QuantizerConfig
 
 SAMPLE_RATE = 16_000
 HOP = 160  # samples between log-mel frames: 100 Hz
@@ -146,3 +146,35 @@ class SpeechConfig(Schema):
     @property
     def samples_per_code(self) -> int:
         return HOP * self.frames_per_code
+
+
+class VocoderConfig(Schema):
+    """`blocks` convolutional blocks, `dim` wide, at 100 Hz; an ISTFT of `window` samples, a multiple of 160, every 10 ms."""
+
+    kind: Literal["istft"] = "istft"
+    mels: int = pydantic.Field(80, ge=8)
+    dim: int = pydantic.Field(192, ge=8)
+    blocks: int = pydantic.Field(6, ge=1)
+    window: int = pydantic.Field(640, ge=2 * HOP, multiple_of=HOP)
+    crop: int = pydantic.Field(64, ge=8)
+    """Frames of a training example."""
+
+
+class TextToCodesConfig(Schema):
+    """A Llama-shaped decoder. `joined`: share of training examples made of two utterances, so that longer texts than those of the
+    data can be spoken. `pace`: codes for a token of text, that of the training data if not given. `codes_per_token`: at most so
+    many codes for a token of text, and `more_codes` besides."""
+
+    dim: int = pydantic.Field(192, ge=8)
+    layers: int = pydantic.Field(4, ge=1)
+    heads: int = pydantic.Field(4, ge=1)
+    joined: float = pydantic.Field(0.3, ge=0, le=1)
+    pace: float | None = pydantic.Field(None, gt=0)
+    codes_per_token: int = pydantic.Field(40, ge=1)
+    more_codes: int = pydantic.Field(40, ge=0)
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> "TextToCodesConfig":
+        if self.dim % self.heads or self.dim // self.heads % 2:
+            raise ValueError(f"dim {self.dim} does not give each of {self.heads} heads an even number of values")
+        return self

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
-import pydantic
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -22,34 +21,15 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
-from mmpt.config import Schema, parse_config
+from mmpt.config import parse_config
 from mmpt.errors import CheckpointError, DataError
 from mmpt.storage import check_folder, published_folder, read_json, write_json
+from mmpt.tokenizers.speech.config import TextToCodesConfig
 from mmpt.tokenizers.terms import StepOutput, Term
 from mmpt.tokenizers.text import encode_text, load_text_tokenizer
 
 FORMAT = "mmpt-text-to-codes/2"
 _POOL = 16  # batches whose utterances are sorted by length together
-
-
-class TextToCodesConfig(Schema):
-    """A Llama-shaped decoder. `joined`: share of training examples made of two utterances, so that longer texts than those of the
-    data can be spoken. `pace`: codes for a token of text, that of the training data if not given. `codes_per_token`: at most so
-    many codes for a token of text, and `more_codes` besides."""
-
-    dim: int = pydantic.Field(192, ge=8)
-    layers: int = pydantic.Field(4, ge=1)
-    heads: int = pydantic.Field(4, ge=1)
-    joined: float = pydantic.Field(0.3, ge=0, le=1)
-    pace: float | None = pydantic.Field(None, gt=0)
-    codes_per_token: int = pydantic.Field(40, ge=1)
-    more_codes: int = pydantic.Field(40, ge=0)
-
-    @pydantic.model_validator(mode="after")
-    def _check(self) -> "TextToCodesConfig":
-        if self.dim % self.heads or self.dim // self.heads % 2:
-            raise ValueError(f"dim {self.dim} does not give each of {self.heads} heads an even number of values")
-        return self
 
 
 @dataclass(frozen=True)

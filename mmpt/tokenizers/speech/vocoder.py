@@ -7,19 +7,18 @@ costs little. Trained on spectra of several resolutions (Parallel WaveGAN, Yamam
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
-import pydantic
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from mmpt.config import Schema, parse_config
+from mmpt.config import parse_config
 from mmpt.errors import CheckpointError, DataError
 from mmpt.storage import check_folder, published_folder, read_json, write_json
-from mmpt.tokenizers.speech.config import HOP
+from mmpt.tokenizers.speech.config import HOP, VocoderConfig
 from mmpt.tokenizers.speech.features import compress, log_mel, mel_power
 from mmpt.tokenizers.speech.layers import KERNEL, ConvBlock, length_mask
 from mmpt.tokenizers.terms import StepOutput, Term
@@ -29,18 +28,6 @@ RESOLUTIONS = ((1024, 256), (512, 128), (256, 64))
 """(window, hop) in samples of the spectra that are compared in training."""
 PIECE = 3000
 """Frames that are spoken at once."""
-
-
-class VocoderConfig(Schema):
-    """`blocks` convolutional blocks, `dim` wide, at 100 Hz; an ISTFT of `window` samples, a multiple of 160, every 10 ms."""
-
-    kind: Literal["istft"] = "istft"
-    mels: int = pydantic.Field(80, ge=8)
-    dim: int = pydantic.Field(192, ge=8)
-    blocks: int = pydantic.Field(6, ge=1)
-    window: int = pydantic.Field(640, ge=2 * HOP, multiple_of=HOP)
-    crop: int = pydantic.Field(64, ge=8)
-    """Frames of a training example."""
 
 
 class VocoderBatch(NamedTuple):

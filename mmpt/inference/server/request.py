@@ -1,0 +1,262 @@
+"""Requests in the form of OpenAI's chat completions: every field is obeyed, or refused with a reason.
+
+messages[].content: text, or parts {type: text | image_url (data URL) | input_audio}. A field that is null is absent.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+import pydantic
+
+from mmpt.document import Image, Part, Speech, Text
+from mmpt.errors import DataError
+from mmpt.inference.server.limits import Limits
+from mmpt.inference.settings import OUTPUTS, Sampling, Settings
+from mmpt.media import decode_image, decode_speech, picture_size, sound_size
+
+_DATA_URL = re.compile(r"data:image/(png|jpeg|jpg|webp|gif);base64,", re.ASCII)
+MODALITIES = {"text": "text", "image": "image", "audio": "speech"}
+RATE = 96_000
+"""Samples of all channels that a second of the budget may hold: 48 kHz, two channels."""
+
+
+def _present(content: object) -> object:
+    """Without what is null, at any depth."""
+    if isinstance(content, dict):
+        return {key: _present(value) for key, value in content.items() if value is not None}
+    return [_present(value) for value in content] if isinstance(content, list) else content
+
+
+class _Asked(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+
+class TextPart(_Asked):
+    type: Literal["text"]
+    text: str
+
+
+class ImageUrl(_Asked):
+    url: str
+    detail: Literal["auto"] = "auto"
+
+
+class InputAudio(_Asked):
+    data: str
+    format: Literal["wav", "mp3", "flac", "ogg"] = "wav"
+
+
+class _OfAnswer(_Asked):
+    """A part of an answer may be sent back as it came."""
+
+    index: int = 0
+    ids: list[int] = []
+
+
+class ImagePart(_OfAnswer):
+    type: Literal["image_url"]
+    image_url: ImageUrl
+
+
+class AudioPart(_OfAnswer):
+    type: Literal["input_audio"]
+    input_audio: InputAudio
+    duration: float = 0.0
+
+
+class AnsweredText(_OfAnswer, TextPart):
+    pass
+
+
+AnyPart = Annotated[AnsweredText | ImagePart | AudioPart, pydantic.Field(discriminator="type")]
+
+
+class Message(_Asked):
+    """An answer's message may be sent back whole: its `parts` are then what was said, not `content` and `audio`."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[AnyPart] = ""
+    parts: list[AnyPart] = []
+    audio: dict = {}
+    ids: list[int] = []
+    annotations: Annotated[list, pydantic.Field(max_length=0)] = []
+
+    @pydantic.model_validator(mode="after")
+    def _said(self) -> "Message":
+        if self.audio and not self.parts:
+            raise ValueError("audio: earlier answers are not kept, send its data as input_audio or the message's parts")
+        if not self.parts and "content" not in self.model_fields_set:
+            raise ValueError("content: Field required")
+        return self
+
+    @property
+    def said(self) -> list[AnyPart]:
+        if self.parts:
+            return self.parts
+        return [TextPart(type="text", text=self.content)] if isinstance(self.content, str) else self.content
+
+
+class StreamOptions(_Asked):
+    include_usage: bool = False
+    include_obfuscation: Literal[False] = False
+
+
+class AudioOptions(_Asked):
+    """One voice; a whole answer is a WAV, a stream 16-bit PCM, as OpenAI has them."""
+
+    voice: Literal["default"] = "default"
+    format: Literal["wav", "pcm16"] = "wav"
+
+
+class ResponseFormat(_Asked):
+    type: Literal["text"]
+
+
+class ChatRequest(_Asked):
+    """Roles are not marked: the parts of all messages follow each other. `sampling` replaces `temperature`, `top_p` and `top_k`
+    for a kind of output. The fields of the last group change nothing in an answer; of those before them only the values that ask
+    for nothing are taken."""
+
+    messages: list[Message] = pydantic.Field(min_length=1)
+    model: str | None = None
+    modalities: list[Literal["text", "image", "audio"]] = pydantic.Field(default=["text", "image", "audio"], min_length=1)
+    max_tokens: int | None = pydantic.Field(default=None, ge=1)
+    max_completion_tokens: int | None = pydantic.Field(default=None, ge=1)
+    temperature: float = pydantic.Field(default=0.0, ge=0, le=100)
+    top_p: float = pydantic.Field(default=1.0, gt=0, le=1)
+    top_k: int = pydantic.Field(default=0, ge=0)
+    sampling: dict[Literal["text", "image", "audio"], Sampling] = {}
+    guidance: float = pydantic.Field(default=1.0, ge=0, le=100)
+    alternate: tuple[pydantic.PositiveInt, pydantic.PositiveInt] | None = None
+    seed: int = pydantic.Field(default=0, gt=-(1 << 63), lt=1 << 63)
+    stop: Annotated[list[Annotated[str, pydantic.Field(min_length=1)]], pydantic.Field(max_length=4)] = []
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    audio: AudioOptions = AudioOptions()
+
+    n: Literal[1] = 1
+    logprobs: Literal[False] = False
+    top_logprobs: Literal[0] = 0
+    response_format: ResponseFormat = ResponseFormat(type="text")
+    tools: Annotated[list, pydantic.Field(max_length=0)] = []
+    tool_choice: Literal["none", "auto"] = "none"
+    functions: Annotated[list, pydantic.Field(max_length=0)] = []
+    function_call: Literal["none", "auto"] = "none"
+    logit_bias: Annotated[dict, pydantic.Field(max_length=0)] = {}
+    frequency_penalty: Annotated[float, pydantic.Field(ge=0, le=0)] = 0.0
+    presence_penalty: Annotated[float, pydantic.Field(ge=0, le=0)] = 0.0
+
+    user: Any = None
+    metadata: Any = None
+    store: Literal[False] = False
+    service_tier: Literal["auto", "default"] = "auto"
+    parallel_tool_calls: Any = None
+    safety_identifier: Any = None
+    prompt_cache_key: Any = None
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, content: object) -> object:
+        content = _present(content)
+        if isinstance(content, dict) and isinstance(content.get("stop"), str):
+            content = {**content, "stop": [content["stop"]]}
+        return content
+
+    @pydantic.model_validator(mode="after")
+    def _of_streams(self) -> "ChatRequest":
+        if self.stream_options is not None and not self.stream:
+            raise ValueError("stream_options goes with stream: true")
+        if "format" in self.audio.model_fields_set and (self.audio.format == "pcm16") != self.stream:
+            raise ValueError("audio.format: expected wav for a whole answer, pcm16 in a stream")
+        return self
+
+    def settings(self, limits: Limits) -> Settings:
+        """As the engine takes them. Raises `DataError` on what goes beyond `limits`, `ValueError` on what does not go
+        together."""
+        asked = self.max_completion_tokens or self.max_tokens or min(512, limits.new_tokens)
+        if asked > limits.new_tokens:
+            raise DataError(f"max_tokens: {asked}, at most {limits.new_tokens} are written")
+        common = Sampling(temperature=self.temperature, top_p=self.top_p, top_k=self.top_k)
+        each = {own: self.sampling.get(name, common) for name, own in MODALITIES.items()}
+        outputs = tuple(name for name in OUTPUTS if name in {MODALITIES[one] for one in self.modalities})
+        return Settings(
+            outputs=outputs,
+            max_new_tokens=asked + 1,  # the end of the answer, which OpenAI does not count
+            guidance=self.guidance,
+            alternate=self.alternate,
+            seed=self.seed % (1 << 62),
+            **each,
+        )
+
+    def parts(self, limits: Limits) -> list[Part]:
+        """The prompt. Raises `DataError`, naming the place, where a medium is none or too large, or all are together; only their
+        headers are read."""
+        found: list[Part] = []
+        media, pixels, seconds = 0, 0, 0.0
+        for name, part in self._places():
+            if isinstance(part, TextPart):
+                found.append(Text(part.text))
+                continue
+            media += 1
+            if media > limits.media:
+                raise DataError(f"{name}: more than {limits.media} pictures and sounds in one request")
+            try:
+                found.append(_image(part, limits) if isinstance(part, ImagePart) else _sound(part, limits))
+            except DataError as problem:
+                raise DataError(f"{name}: {problem}") from None
+            if isinstance(found[-1], Image):
+                pixels += found[-1].width * found[-1].height
+            else:
+                seconds += found[-1].duration
+            if pixels > limits.all_pixels:
+                raise DataError(f"{name}: more than {limits.all_pixels} pixels in the pictures of one request")
+            if seconds > limits.all_sound:
+                raise DataError(f"{name}: more than {limits.all_sound:g} s in the sounds of one request")
+        return found
+
+    def damaged(self, parts: list[Part]) -> str:
+        """The place and the reason of the first of the prompt's `parts` that cannot be decoded; "" where all can."""
+        for (name, _), part in zip(self._places(), parts, strict=True):
+            try:
+                if isinstance(part, Image):
+                    decode_image(part.data)
+                elif isinstance(part, Speech):
+                    decode_speech(part.data)
+            except DataError as problem:
+                return f"{name}: {problem}"
+        return ""
+
+    def _places(self) -> Iterator[tuple[str, AnyPart]]:
+        for number, message in enumerate(self.messages):
+            for place, part in enumerate(message.said):
+                yield f"messages.{number}.content.{place}", part
+
+
+def _image(part: ImagePart, limits: Limits) -> Image:
+    opening = _DATA_URL.match(part.image_url.url[:40])
+    if not opening:
+        raise DataError("image_url.url: expected a data URL (data:image/png;base64,…); nothing is fetched from elsewhere")
+    data = _bytes(part.image_url.url[opening.end() :])
+    width, height = picture_size(data)
+    if width * height > limits.pixels:
+        raise DataError(f"picture of {width} x {height} pixels, at most {limits.pixels} are decoded")
+    return Image(data, opening[1].replace("jpeg", "jpg"), width, height)
+
+
+def _sound(part: AudioPart, limits: Limits) -> Speech:
+    data = _bytes(part.input_audio.data)
+    frames, channels, rate = sound_size(data)
+    seconds = max(frames / rate, frames * channels / RATE)
+    if seconds > limits.sound:
+        raise DataError(f"audio of {seconds:.0f} s, at most {limits.sound:.0f} s are decoded")
+    return Speech(data, part.input_audio.format, rate, seconds)
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as problem:
+        raise DataError(f"no base64 ({problem})") from None

@@ -1,0 +1,29 @@
+"""Which checkpoint a path stands for; known before torch is loaded."""
+
+from pathlib import Path
+
+from mmpt.errors import CheckpointError
+from mmpt.storage import MANIFEST, read_json
+
+EXPORT = "mmpt-export/"
+
+
+def find_checkpoint(path: Path) -> Path:
+    """`path` itself where it is a checkpoint, else the newest under `path`/checkpoints.
+
+    Raises `CheckpointError` where there is none, and says what was meant where `path` is something else that mmpt writes.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise CheckpointError(f"{path}: no such folder")
+    if (path / MANIFEST).is_file():
+        kind = str(read_json(path / MANIFEST, CheckpointError).get("format"))
+        if kind.startswith(EXPORT):
+            raise CheckpointError(f"{path}: exported for other engines; give the run or checkpoint that it was exported from")
+        return path
+    if (path / "backbone").is_dir():
+        return path
+    found = sorted((path / "checkpoints").glob("step-*"))
+    if not found:
+        raise CheckpointError(f"{path}: neither a checkpoint ({MANIFEST} is missing) nor a run folder with checkpoints/step-*")
+    return found[-1]
