@@ -1,8 +1,8 @@
 """The scripts of tokenizers/ for pictures as a person runs them, at toy size: nothing is learned, all is written and read."""
 
 import json
+import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,7 @@ TOKENIZER = {
 
 
 def run(script: str, *arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "tokenizers" / f"{script}.py"), *map(str, arguments)]
+    command = [os.environ["WARM_PYTHON"], str(ROOT / "tokenizers" / f"{script}.py"), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True)
 
 
