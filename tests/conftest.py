@@ -1,8 +1,8 @@
 """One thread for each process, Triton's interpreter where there is no GPU, and a Python for scripts that has imported the
 libraries.
 
-A script costs ten seconds of imports. Tests that run one as a command use `os.environ["WARM_PYTHON"]` for `sys.executable`, but for
-one run of each script, which starts as a person's does.
+Starting a script costs ten seconds of imports. Tests that run one as a command use `os.environ["WARM_PYTHON"]` in the place of
+`sys.executable`, but for one run of each script, which starts as a person does.
 """
 
 import os
@@ -16,7 +16,6 @@ os.environ["OMP_NUM_THREADS"] = "1"  # read where torch is imported first
 
 import pytest
 import torch
-from hypothesis import HealthCheck, settings
 
 torch.set_num_threads(1)
 if not torch.cuda.is_available():
@@ -29,7 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def warm_python() -> str:
-    """Starts tests/warm_server.py, which ends with this process. A process with a GPU in use, or without pidfds, cannot fork so."""
+    """Starts tests/warm_server.py, which ends with this process. Where there is a GPU, which forks cannot use: a plain Python."""
     if torch.cuda.is_available() or not hasattr(os, "pidfd_open"):
         return sys.executable
     here = Path(__file__).parent

@@ -43,6 +43,7 @@ def serve(listener: socket.socket) -> dict:
         if imported is None:
             for name in LIBRARIES:
                 importlib.import_module(name)
+            assert sys.modules["deepspeed"].ops.__compatible_ops__  # found by a compiler, at the first look
             gc.freeze()
             imported = {name: value for name, value in os.environ.items() if name not in before}
         while _some_ended():

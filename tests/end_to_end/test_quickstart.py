@@ -68,6 +68,7 @@ def test_metrics_and_report(run):
 def test_pretraining_went_on_where_it_was(run):
     steps = [json.loads(line)["step"] for line in (run / "pretrain" / "metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(set(steps)) and steps[-1] == 10
+    assert all("data:image" in (run / name / "report.html").read_text() for name in ("pretrain", "finetune"))
 
 
 def test_a_second_run_skips_what_is_done(run):
