@@ -21,8 +21,8 @@ from mmpt.vocabulary import Vocabulary  # noqa: E402
 ENVIRONMENT = {**{key: value for key, value in os.environ.items() if key != "RANK"}, "OMP_NUM_THREADS": "1"}
 
 
-def start(recipe: str, config: Path, *overrides: str, cwd: Path) -> subprocess.Popen:
-    command = [sys.executable, str(ranks.ROOT / "recipes" / f"{recipe}.py"), str(config), *overrides]
+def start(recipe: str, config: Path, *overrides: str, cwd: Path, python: str = os.environ["WARM_PYTHON"]) -> subprocess.Popen:
+    command = [python, str(ranks.ROOT / "recipes" / f"{recipe}.py"), str(config), *overrides]
     return subprocess.Popen(command, cwd=cwd, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -39,7 +39,7 @@ def interrupted(tmp_path_factory):
     }  # fmt: skip
     config = folder / "pretrain.yaml"
     config.write_text(yaml.safe_dump(content))
-    process = start("pretrain", config, cwd=folder)
+    process = start("pretrain", config, cwd=folder, python=sys.executable)
     while not (log := folder / "run" / "metrics.jsonl").exists() or len(log.read_text().splitlines()) < 3:
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
@@ -109,7 +109,7 @@ def test_from_the_repository_root_libraries_are_not_shadowed_and_mistakes_are_na
 def test_inspect_shows_what_a_step_trains_on(interrupted):
     folder, *_ = interrupted
     step = json.loads((folder / "run" / "metrics.jsonl").read_text().splitlines()[-1])["step"]
-    command = [sys.executable, "-m", "mmpt.cli", "inspect", "run", "--batch", str(step)]
+    command = [os.environ["WARM_PYTHON"], "-m", "mmpt.cli", "inspect", "run", "--batch", str(step)]
     done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     packs = [line for line in done.stdout.splitlines() if line.startswith("pack")]
