@@ -15,6 +15,8 @@ from mmpt.document import Document, Image
 from mmpt.media import encode_png
 from mmpt.storage import write_json
 
+pytestmark = pytest.mark.ranks
+
 ROOT = Path(__file__).resolve().parents[2]
 FIT = {"steps": 4, "batch_size": 4, "learning_rate": 0.001, "log_every": 2, "save_every": 2}
 TOKENIZER = {

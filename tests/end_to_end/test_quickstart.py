@@ -14,6 +14,8 @@ from mmpt.data.shards.read import DocumentShards, TokenShards
 from mmpt.document import Image
 from mmpt.media import decode_image, decode_speech
 
+pytestmark = pytest.mark.ranks
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 PYTHON = os.environ["WARM_PYTHON"]
 FIGURES = (

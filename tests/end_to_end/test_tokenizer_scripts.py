@@ -15,6 +15,8 @@ from mmpt.media import decode_speech, encode_flac
 from mmpt.storage import write_json
 from mmpt.tokenizers.text import decode_text, encode_text, load_text_tokenizer, train_text_tokenizer
 
+pytestmark = pytest.mark.ranks
+
 ROOT = Path(__file__).resolve().parents[2]
 WORDS = {"do": 300, "re": 700, "mi": 1500}
 FIT = {"steps": 6, "batch_size": 4, "learning_rate": 0.001, "log_every": 2, "save_every": 3}

@@ -12,6 +12,8 @@ import torch
 from mmpt.kernels.attention import packed_attention
 from mmpt.kernels.choose import choose, why_not_triton
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

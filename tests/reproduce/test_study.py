@@ -144,6 +144,7 @@ def test_a_comparison_needs_two_seeds(tmp_path):
         make(tmp_path, seeds=[3], figures=figures, compare=[{"figure": "f", "more": "a", "less": "b c"}])
 
 
+@pytest.mark.ranks
 def test_a_study_runs_once_and_again_only_where_something_changed(tmp_path):
     def run(texts: int) -> subprocess.CompletedProcess:
         steps = [

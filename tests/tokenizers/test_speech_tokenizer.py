@@ -21,6 +21,8 @@ from mmpt.tokenizers.speech.tokenizer import DecoderTraining, SpeechTokenizer
 from mmpt.tokenizers.terms import StepOutput
 from mmpt.tokenizers.text import train_text_tokenizer
 
+pytestmark = pytest.mark.slow
+
 WORDS = {"do": 300, "re": 700, "mi": 1500, "fa": 3200}
 STILL = {"speed": 0, "pitch": 0, "gain": 0, "tilt": 0, "noise": 0, "time_mask": 0, "mel_mask": 0}
 

@@ -16,6 +16,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import feature_ranks  # noqa: E402
 from scenarios import Results  # noqa: E402
 
+pytestmark = pytest.mark.ranks
+
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):

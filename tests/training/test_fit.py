@@ -9,6 +9,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from scenarios import Results  # noqa: E402
 
+pytestmark = pytest.mark.ranks
+
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):

@@ -23,6 +23,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import ranks  # noqa: E402
 from scenarios import Results  # noqa: E402
 
+pytestmark = pytest.mark.ranks
+
 STAGES = (0, 1, 2, 3)
 
 

@@ -18,6 +18,8 @@ import ranks  # noqa: E402
 from mmpt.tokenizers.text import text_fingerprint, train_text_tokenizer  # noqa: E402
 from mmpt.vocabulary import Vocabulary  # noqa: E402
 
+pytestmark = pytest.mark.ranks
+
 ENVIRONMENT = {**{key: value for key, value in os.environ.items() if key != "RANK"}, "OMP_NUM_THREADS": "1"}
 
 
@@ -93,13 +95,16 @@ def test_from_the_repository_root_libraries_are_not_shadowed_and_mistakes_are_na
     code = (
         "import runpy, sys, tokenizers, transformers, peft, deepspeed\n"
         "print(tokenizers.Tokenizer.__name__)\n"
-        f"sys.argv = ['pretrain.py', {str(config)!r}]\n"
-        "runpy.run_path('recipes/pretrain.py', run_name='__main__')"
+        "for name in ('pretrain', 'finetune'):\n"
+        f"    sys.argv = [name, {str(config)!r}]\n"
+        "    try: runpy.run_path(f'recipes/{name}.py', run_name='__main__')\n"
+        "    except SystemExit as end: print(name, end.code)"
     )
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ranks.ROOT, env=ENVIRONMENT, capture_output=True, text=True)
-    assert done.stdout.strip().endswith("Tokenizer"), done.stderr
-    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stdout.split("\n") == ["Tokenizer", "pretrain 2", "finetune 2", ""] and "Traceback" not in done.stderr, (
+        done.stderr
+    )
     for expected in ("mistakes.yaml: 3 mistakes", "lerning_rate: unknown key", "packs_per_step:", "ZeRO stage 4 is not"):
         assert expected in done.stderr
     workbenches = [ranks.ROOT / name for name in ("datasets", "tokenizers", "kernels", "recipes")]
