@@ -53,7 +53,8 @@ def start_warm_python(config: pytest.Config) -> None:
     client, address = folder / "python", folder / "socket"
     client.write_text(f"#!{sys.executable} -IS\n{(here / 'warm_client.py').read_text(encoding='utf-8')}", encoding="utf-8")
     client.chmod(0o700)
-    server = subprocess.Popen([sys.executable, here / "warm_server.py", address], stdin=subprocess.PIPE)
+    environment = {**os.environ, "DS_ACCELERATOR": "cpu"}  # else deepspeed says that it finds no other
+    server = subprocess.Popen([sys.executable, here / "warm_server.py", address], env=environment, stdin=subprocess.PIPE)
     while not address.exists():
         assert server.poll() is None
         time.sleep(0.01)
