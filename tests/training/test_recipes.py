@@ -102,9 +102,8 @@ def test_from_the_repository_root_libraries_are_not_shadowed_and_mistakes_are_na
     )
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ranks.ROOT, env=ENVIRONMENT, capture_output=True, text=True)
-    assert done.stdout.split("\n") == ["Tokenizer", "pretrain 2", "finetune 2", ""] and "Traceback" not in done.stderr, (
-        done.stderr
-    )
+    assert done.stdout.endswith("Tokenizer\npretrain 2\nfinetune 2\n"), done.stderr
+    assert "Traceback" not in done.stderr
     for expected in ("mistakes.yaml: 3 mistakes", "lerning_rate: unknown key", "packs_per_step:", "ZeRO stage 4 is not"):
         assert expected in done.stderr
     workbenches = [ranks.ROOT / name for name in ("datasets", "tokenizers", "kernels", "recipes")]
