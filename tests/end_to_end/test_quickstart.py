@@ -114,6 +114,7 @@ def test_generate_writes_pictures_and_sounds_and_reads_them(run, tmp_path):
         (("none", "--text", "x"), "none: no such folder", PYTHON),
         (("RUN/shards", "--text", "x"), "neither a checkpoint", sys.executable),  # once as a person starts it
     ],
+    ids=["empty", "no picture", "no folder", "no checkpoint"],
 )
 def test_mistakes_give_exit_code_2_and_a_short_message(run, arguments, message, python):
     done = generate(*(argument.replace("RUN", str(run)) for argument in arguments), python=python)
