@@ -3,14 +3,24 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := .[test,quickstart,data]
 READY := $(VENV)/.ready
+TESTERS ?= 2
 
-.PHONY: quickstart test lint newest constraints bench bench-kernels bench-training bench-inference bench-data bench-tokenizers
+.PHONY: quickstart test test-full check lint newest constraints bench bench-kernels bench-training bench-inference bench-data bench-tokenizers
 
 quickstart: $(READY)
 	$(BIN)/python recipes/quickstart.py
 
+# One thread for each of two processes; `worksteal` keeps the tests of a file together until one process has none left.
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist worksteal
+
+# As `test`, with the slowest tests reported and ten times the examples of each property.
+test-full: $(READY)
+	EXAMPLES=10 $(BIN)/python -m pytest --numprocesses $(TESTERS) --dist worksteal --durations 50
+
+# What a developer runs before each commit: lint, imports against the layering, and the tests that take no time.
+check: lint
+	$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist worksteal -m "not slow and not ranks"
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -36,6 +36,8 @@ from mmpt.document import Document, Image, Text
 from mmpt.errors import ConfigError, DataError
 from mmpt.media import encode_png, encode_wav
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -119,7 +121,8 @@ def test_killed_at_any_moment_and_run_again_it_ends_with_the_same_bytes(source, 
     kills = 0
     while True:
         arguments = [str(draw.randint(4, 25)), draw.choice(["before", "after"])]
-        process = subprocess.run([sys.executable, "-c", code, str(source), str(out), *arguments], cwd=ROOT, capture_output=True)
+        command = [os.environ["WARM_PYTHON"], "-c", code, str(source), str(out), *arguments]
+        process = subprocess.run(command, cwd=ROOT, capture_output=True)
         if process.returncode == 0:
             break
         assert process.returncode == -signal.SIGKILL, process.stderr

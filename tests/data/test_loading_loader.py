@@ -77,6 +77,7 @@ def test_the_stream_is_the_same_for_any_number_of_ranks(sources):
     assert stream(sources, steps=9, seed=4)[0] != expected
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 12), st.sampled_from([1, 2, 3, 4, 6]), st.sampled_from([1, 2, 3, 4, 6]))
 def test_killed_at_any_step_and_resumed_on_any_number_of_ranks_it_goes_on_bit_for_bit(sources, killed_at, before, after):

@@ -195,6 +195,7 @@ def test_token_sets_are_held_against_vocabulary_and_index(tmp_path):
     assert TokenShards(folder)[1].ids.tolist() == [1, 300]
 
 
+@pytest.mark.slow
 def test_the_scripts_print_and_exit_as_they_promise(tmp_path):
     def script(name: str, *arguments: object) -> subprocess.CompletedProcess:
         command = [sys.executable, ROOT / "datasets" / name, *arguments]

@@ -1,8 +1,8 @@
 """The scripts of tokenizers/ for pictures as a person runs them, at toy size: nothing is learned, all is written and read."""
 
 import json
+import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,8 @@ from mmpt.data.shards.write import ShardWriter
 from mmpt.document import Document, Image
 from mmpt.media import encode_png
 from mmpt.storage import write_json
+
+pytestmark = pytest.mark.ranks
 
 ROOT = Path(__file__).resolve().parents[2]
 FIT = {"steps": 4, "batch_size": 4, "learning_rate": 0.001, "log_every": 2, "save_every": 2}
@@ -29,7 +31,7 @@ TOKENIZER = {
 
 
 def run(script: str, *arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "tokenizers" / f"{script}.py"), *map(str, arguments)]
+    command = [os.environ["WARM_PYTHON"], str(ROOT / "tokenizers" / f"{script}.py"), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True)
 
 

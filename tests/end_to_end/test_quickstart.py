@@ -14,7 +14,10 @@ from mmpt.data.shards.read import DocumentShards, TokenShards
 from mmpt.document import Image
 from mmpt.media import decode_image, decode_speech
 
+pytestmark = pytest.mark.ranks
+
 ROOT = Path(__file__).resolve().parent.parent.parent
+PYTHON = os.environ["WARM_PYTHON"]
 FIGURES = (
     "seconds",
     "peak_rss_gib",
@@ -28,7 +31,8 @@ FIGURES = (
 
 
 def start(folder: Path) -> subprocess.Popen:
-    command = [sys.executable, ROOT / "recipes" / "quickstart.py", ROOT / "tests" / "end_to_end" / "tiny.yaml", f"run={folder}"]
+    """In an interpreter that has imported the libraries; so are all processes that it starts, torchrun's ranks among them."""
+    command = [PYTHON, ROOT / "recipes" / "quickstart.py", ROOT / "tests" / "end_to_end" / "tiny.yaml", f"run={folder}"]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -66,6 +70,7 @@ def test_metrics_and_report(run):
 def test_pretraining_went_on_where_it_was(run):
     steps = [json.loads(line)["step"] for line in (run / "pretrain" / "metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(set(steps)) and steps[-1] == 10
+    assert all("data:image" in (run / name / "report.html").read_text() for name in ("pretrain", "finetune"))
 
 
 def test_a_second_run_skips_what_is_done(run):
@@ -82,8 +87,8 @@ def test_tokens_decode_to_what_was_encoded(run):
     assert kinds == {("text", "speech"), ("image", "text")}
 
 
-def generate(*arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "mmpt.cli", "generate", *map(str, arguments)]
+def generate(*arguments: object, python: str = PYTHON) -> subprocess.CompletedProcess:
+    command = [python, "-m", "mmpt.cli", "generate", *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
@@ -102,16 +107,17 @@ def test_generate_writes_pictures_and_sounds_and_reads_them(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "message", "python"),
     [
-        (("RUN",), "the prompt is empty"),
-        (("RUN", "--image", "none.png"), "none.png: no such file"),
-        (("none", "--text", "x"), "none: no such folder"),
-        (("RUN/shards", "--text", "x"), "neither a checkpoint"),
+        (("RUN",), "the prompt is empty", PYTHON),
+        (("RUN", "--image", "none.png"), "none.png: no such file", PYTHON),
+        (("none", "--text", "x"), "none: no such folder", PYTHON),
+        (("RUN/shards", "--text", "x"), "neither a checkpoint", sys.executable),  # once as a person starts it
     ],
+    ids=["empty", "no picture", "no folder", "no checkpoint"],
 )
-def test_mistakes_give_exit_code_2_and_a_short_message(run, arguments, message):
-    done = generate(*(argument.replace("RUN", str(run)) for argument in arguments))
+def test_mistakes_give_exit_code_2_and_a_short_message(run, arguments, message, python):
+    done = generate(*(argument.replace("RUN", str(run)) for argument in arguments), python=python)
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
 
 
@@ -126,16 +132,7 @@ def test_a_language_model_gives_codes_for_the_captions_of_pictures(run, tmp_path
     shards = run / "shards" / "train"
 
     def codes(name: str, *options: object) -> list[dict]:
-        command = [
-            sys.executable,
-            ROOT / "tokenizers" / "generate.py",
-            run,
-            shards,
-            tmp_path / name,
-            "--limit",
-            "5",
-            *map(str, options),
-        ]
+        command = [PYTHON, ROOT / "tokenizers" / "generate.py", run, shards, tmp_path / name, "--limit", "5", *map(str, options)]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return [json.loads(line) for line in (tmp_path / name / "codes.jsonl").open()]
@@ -148,6 +145,6 @@ def test_a_language_model_gives_codes_for_the_captions_of_pictures(run, tmp_path
         assert all(len(line["codes"]) == vocabulary.codes_per_image for line in lines)
         assert all(0 <= code < vocabulary.image_codes for line in lines for code in line["codes"])
     assert first != other
-    command = [sys.executable, ROOT / "tokenizers" / "generate.py", run, shards, tmp_path / "no", "--prompt", "draw"]
+    command = [PYTHON, ROOT / "tokenizers" / "generate.py", run, shards, tmp_path / "no", "--prompt", "draw"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2 and "expected {}" in done.stderr and not (tmp_path / "no").exists()

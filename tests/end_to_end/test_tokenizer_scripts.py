@@ -1,6 +1,7 @@
 """The scripts of tokenizers/ as a person runs them, at toy size: nothing is learned, everything is written and read."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ from mmpt.document import Document, Speech, Text
 from mmpt.media import decode_speech, encode_flac
 from mmpt.storage import write_json
 from mmpt.tokenizers.text import decode_text, encode_text, load_text_tokenizer, train_text_tokenizer
+
+pytestmark = pytest.mark.ranks
 
 ROOT = Path(__file__).resolve().parents[2]
 WORDS = {"do": 300, "re": 700, "mi": 1500}
@@ -33,8 +36,8 @@ SPEECH = {
 VOCODER = {"kind": "vocoder", "vocoder": {"mels": 24, "dim": 16, "blocks": 1, "crop": 16}, "fit": FIT}
 
 
-def run(script: str, *arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "tokenizers" / f"{script}.py"), *map(str, arguments)]
+def run(script: str, *arguments: object, python: str = os.environ["WARM_PYTHON"]) -> subprocess.CompletedProcess:
+    command = [python, str(ROOT / "tokenizers" / f"{script}.py"), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True)
 
 
@@ -128,11 +131,14 @@ def test_the_evaluation_prints_figures_and_a_page_with_sound(place):
     [
         (("train", "spec.yaml", "out"), "spec.yaml"),
         (("encode", "nowhere", "in", "out"), "nowhere"),
+        (("decode", "nowhere", "in", "out"), "nowhere"),
+        (("generate", "nowhere", "in", "out"), "nowhere"),
         (("evaluate", "nowhere", "shards"), "nowhere"),
     ],
 )
 def test_a_mistake_is_one_clear_message(tmp_path, arguments, said):
+    """Each script in an interpreter of its own, as a person starts it."""
     (tmp_path / "spec.yaml").write_text("kind: speech\n")
     script, *names = arguments
-    done = run(script, *(tmp_path / name for name in names))
+    done = run(script, *(tmp_path / name for name in names), python=sys.executable)
     assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr

@@ -2,6 +2,8 @@
 
 import importlib.util
 import sys
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,8 @@ import torch
 
 from mmpt.kernels.attention import packed_attention
 from mmpt.kernels.choose import choose, why_not_triton
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,8 +29,9 @@ def check():
     return loaded(ROOT / "kernels" / "check.py", "kernel_check")
 
 
-def failures(rows) -> list[str]:
-    return [name for name, value, tolerance in rows if not value <= tolerance]
+def failures(rows) -> Iterator[str]:
+    """Computed as they are asked for: whoever only asks whether there is one stops at the first."""
+    return (name for name, value, tolerance in rows if not value <= tolerance)
 
 
 def plant(check, monkeypatch, folder: Path, file: str, text: str, instead: str) -> None:
@@ -53,12 +58,13 @@ MAKERS = (
 @pytest.mark.parametrize("maker", MAKERS)
 def test_every_kernel_passes(check, maker):
     rows = list(check.kernel_checks(getattr(check, maker)))
-    assert {name.split("[")[1].split()[0] for name, _, _ in rows} >= {"torch", "triton"} and not failures(rows)
+    assert {name.split("[")[1].split()[0] for name, _, _ in rows} >= {"torch", "triton"}
+    assert not list(failures(rows))
 
 
 def test_nearest_code_and_attention_pass(check):
     rows = [*check.nearest("torch"), *check.nearest("triton"), *check.attention_checks()]
-    assert len(rows) > 20 and not failures(rows)
+    assert len(rows) > 20 and not list(failures(rows))
 
 
 # (what is wrong, file, text, what stands there instead, which cases see it)
@@ -132,7 +138,7 @@ PLANTED = [
 def test_a_planted_error_is_found(check, monkeypatch, tmp_path, file, text, instead, kernel):
     plant(check, monkeypatch, tmp_path, file, text, instead)
     (maker,) = (name for name in MAKERS if name.startswith(kernel))
-    assert failures(check.kernel_checks(getattr(check, maker)))
+    assert any(failures(check.kernel_checks(getattr(check, maker))))
 
 
 @pytest.mark.parametrize(
@@ -153,7 +159,8 @@ def test_a_planted_error_in_nearest_code_or_attention_is_found(check, monkeypatc
     plant(check, monkeypatch, tmp_path, file, text, instead)
     monkeypatch.setattr(check.attention, "reference", definition)
     try:
-        found = failures([*check.nearest("torch"), *check.nearest("triton"), *check.attention_checks()])
+        rows = chain(check.nearest("torch"), check.nearest("triton"), check.attention_checks())
+        found = any(failures(rows))
     except (ValueError, IndexError, RuntimeError):  # an index out of range is found too
         return
     assert found

@@ -78,6 +78,7 @@ def test_packed_rows_give_the_logits_of_each_document(folder, ids):
     assert (packed - alone).abs().max() <= 1e-5
 
 
+@pytest.mark.slow
 def test_gradients_through_fused_modules_are_those_of_the_plain_ones(folder, ids):
     slopes = []
     for kernel in (None, "torch", "triton"):

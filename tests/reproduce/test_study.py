@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import statistics
 import subprocess
 import sys
@@ -143,6 +144,7 @@ def test_a_comparison_needs_two_seeds(tmp_path):
         make(tmp_path, seeds=[3], figures=figures, compare=[{"figure": "f", "more": "a", "less": "b c"}])
 
 
+@pytest.mark.ranks
 def test_a_study_runs_once_and_again_only_where_something_changed(tmp_path):
     def run(texts: int) -> subprocess.CompletedProcess:
         steps = [
@@ -152,7 +154,7 @@ def test_a_study_runs_once_and_again_only_where_something_changed(tmp_path):
                 {"sources": [{"kind": "plain_text", "path": "${root}/facts/text"}]}, "${out}", "--processes=1"]},
         ]  # fmt: skip
         (tmp_path / "small.yaml").write_text(yaml.safe_dump({"steps": steps}), encoding="utf-8")
-        command = [sys.executable, FOLDER / "run.py", tmp_path / "small.yaml", "--out", tmp_path / "out"]
+        command = [os.environ["WARM_PYTHON"], FOLDER / "run.py", tmp_path / "small.yaml", "--out", tmp_path / "out"]
         return subprocess.run(
             [*command, "--results", tmp_path / "results.json"], cwd=tmp_path, capture_output=True, text=True, timeout=300
         )

@@ -184,6 +184,7 @@ def test_what_is_drawn_depends_on_seed_and_codes_alone():
     assert np.asarray(model.decode(codes[:1], seed=1)[0]).tobytes() != together[0].astype(np.uint8).tobytes()
 
 
+@pytest.mark.slow
 def test_a_flow_learns_to_draw_one_of_two_pictures_rather_than_their_mean():
     """Pictures that are all light or all dark, with nothing known: what is drawn is light or dark, hardly ever grey."""
     torch.manual_seed(0)
@@ -234,6 +235,7 @@ def test_without_branches_there_is_no_stage_two_and_no_embedding_of_codes():
         model.embed_codes(np.zeros((1, 5), dtype=int))
 
 
+@pytest.mark.slow
 def test_the_picture_side_of_open_clip_by_name_and_file(tmp_path):
     """Features and embeddings are those of open_clip's own model, from a file of weights."""
     torch.manual_seed(0)

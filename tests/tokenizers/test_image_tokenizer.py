@@ -144,6 +144,7 @@ def test_a_training_step_is_a_function_of_seed_and_batch(precision):
     assert torch.equal(loss, loss_again) and torch.equal(gradient, gradient_again) and gradient.abs().sum() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantizer", [EMA, FSQ])
 def test_a_few_pictures_are_learned_by_heart(quantizer):
     shown = [ImageExample(p, f"picture {i}") for i, p in enumerate(pictures(6))]

@@ -15,6 +15,8 @@ from mmpt.tokenizers.speech.vocoder import Vocoder, VocoderConfig, vocoder_batch
 from mmpt.tokenizers.text import train_text_tokenizer
 from mmpt.training.fit import FitConfig
 
+pytestmark = pytest.mark.slow
+
 MELS = 16
 
 

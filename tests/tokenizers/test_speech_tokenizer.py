@@ -21,6 +21,8 @@ from mmpt.tokenizers.speech.tokenizer import DecoderTraining, SpeechTokenizer
 from mmpt.tokenizers.terms import StepOutput
 from mmpt.tokenizers.text import train_text_tokenizer
 
+pytestmark = pytest.mark.slow
+
 WORDS = {"do": 300, "re": 700, "mi": 1500, "fa": 3200}
 STILL = {"speed": 0, "pitch": 0, "gain": 0, "tilt": 0, "noise": 0, "time_mask": 0, "mel_mask": 0}
 
@@ -208,11 +210,21 @@ def test_long_codes_are_decoded_and_read_by_windows(trained):
     assert model.transcribe([codes])[0].split() == " ".join(model.transcribe(parts)).split()
 
 
-def test_three_hours_are_encoded_in_bounded_pieces():
+def test_long_audio_is_encoded_in_bounded_pieces(monkeypatch):
+    """What the encoder is given at once does not grow with the length."""
     model = build(window=375, encoder={"dim": 8, "heads": 1}).eval()
-    sound = np.tile(noise(16_000 * 60), 180)
+    states, sizes = model.encoder.states, []
+
+    def watched(mel, lengths):
+        sizes.append(mel[0].numel())
+        return states(mel, lengths)
+
+    monkeypatch.setattr(model.encoder, "states", watched)
+    sound = np.tile(noise(16_000 * 60), 20)
+    model.encode([sound[: len(sound) // 2]])
+    bound, calls = max(sizes), len(sizes)
     (codes,) = model.encode([sound])
-    assert len(codes) == 180 * 750
+    assert len(codes) == 20 * 750 and max(sizes) == bound and len(sizes) > 2 * calls  # neither longer pieces nor more at once
     assert np.array_equal(codes[750 : 2 * 750], codes[2 * 750 : 3 * 750])  # each minute has the same surroundings
 
 

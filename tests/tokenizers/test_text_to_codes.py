@@ -12,6 +12,8 @@ from mmpt.tokenizers.speech.text_to_codes import CodesBatch, SpeechCodes, TextTo
 from mmpt.tokenizers.text import train_text_tokenizer
 from mmpt.training.fit import FitConfig
 
+pytestmark = pytest.mark.slow
+
 SAYS = {"do": [1, 1, 2], "re": [3, 4, 4], "mi": [5, 6], "fa": [7]}
 PLAN = FitConfig(steps=1, batch_size=8, learning_rate=1e-3)
 

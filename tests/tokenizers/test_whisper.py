@@ -27,6 +27,8 @@ from mmpt.tokenizers.speech.whisper_checkpoint import take_weights, with_archite
 from mmpt.tokenizers.text import train_text_tokenizer
 from mmpt.training.fit import FitConfig
 
+pytestmark = pytest.mark.slow
+
 DIM, MELS, POSITIONS = 16, 16, 60
 
 

@@ -1,12 +1,13 @@
 """Scenarios of training on pictures and sounds as continuous features, each rank a process forked from this one.
 
-python tests/training/feature_ranks.py FOLDER     → FOLDER/results.json
+Runs under tests/training/scenarios.py.
 """
 
 import io
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from transformers import WhisperConfig, WhisperModel
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ranks import BACKBONE, VOCABULARY, facts, import_once, killed_while_saving, launch, recipe, settings  # noqa: E402
+from scenarios import answer  # noqa: E402
 
 from mmpt.config import parse_config  # noqa: E402
 from mmpt.data.shards.tokens import Medium, TokenDocument  # noqa: E402
@@ -163,17 +165,20 @@ def undecodable(folder: Path) -> dict:
     return {"codes": launch(2, lambda ranks: train(config, ranks)), "steps": len(facts(config.output))}
 
 
-def main(folder: Path) -> None:
+SCENARIOS = {
+    **{f"mixed-{stage}": partial(mixed, stage=stage) for stage in (0, 1, 3)},
+    "colours": named_colours,
+    **{f"spoiled-{stage}-{allowed}": partial(spoiled, stage=stage, allowed=allowed) for stage in (0, 1, 3) for allowed in (0, 1)},
+    "undecodable": undecodable,
+}
+
+
+def prepare(folder: Path) -> None:
     write_mixed(folder / "mixed")
     write_pictures(folder / "pictures")
     features(folder)
-    import_once()
-    results = {f"mixed-{stage}": mixed(folder, stage) for stage in (0, 1, 3)}
-    results["colours"] = named_colours(folder)
-    results |= {f"spoiled-{stage}-{allowed}": spoiled(folder, stage, allowed) for stage in (0, 1, 3) for allowed in (0, 1)}
-    results["undecodable"] = undecodable(folder)
-    (folder / "results.json").write_text(json.dumps(results))
+    import_once(folder)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    answer(SCENARIOS, prepare)

@@ -1,12 +1,13 @@
 """Scenarios of training a tokenizer on several ranks, each rank a process forked from this one.
 
-python tests/training/fit_ranks.py FOLDER     → FOLDER/results.json
+Runs under tests/training/scenarios.py.
 """
 
 import json
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ranks import import_once, launch  # noqa: E402
+from scenarios import answer  # noqa: E402
 
 from mmpt.tokenizers.speech.batches import SpeechExample, speech_batches  # noqa: E402
 from mmpt.tokenizers.speech.config import SpeechConfig  # noqa: E402
@@ -30,6 +32,8 @@ CONFIG = SpeechConfig(
     window=16,
     quantize_from=0.2,
 )
+STILL = CONFIG.model_copy(update={"encoder": CONFIG.encoder.model_copy(update={"dropout": 0.0})})  # drawn on each rank
+CODEBOOK = "encoder.quantizer.codebook"
 WORDS = ("do", "re", "mi", "fa")
 
 
@@ -105,8 +109,8 @@ def bits(folder: Path) -> list[bytes]:
     return [(last(folder) / name).read_bytes() for name in ("model.safetensors", "training/optimizer.safetensors")]
 
 
-def main(folder: Path) -> None:
-    import_once()
+def resume(folder: Path) -> dict:
+    """Straight; killed while it saves and started again; told to stop and started again."""
     straight = train(folder / "straight", 2)
     broken = train(folder / "broken", 2, spoil=dies_while_saving)
     left = sorted(path.name for path in (folder / "broken" / "checkpoints").glob("step-*"))
@@ -114,33 +118,45 @@ def main(folder: Path) -> None:
     told = train(folder / "told", 2, spoil=is_told_to_stop)
     told_step = sorted(path.name for path in (folder / "told" / "checkpoints").glob("step-*"))[-1]
     told_again = train(folder / "told", 2)
-    results = {
-        "resume": {
-            "codes": [straight, broken, again], "left": left, "told": [told, told_step, told_again],
-            "same": bits(folder / "straight") == bits(folder / "broken") == bits(folder / "told"),
-            "lines": [lines(folder / name) for name in ("straight", "broken", "told")],
-        },
+    return {
+        "codes": [straight, broken, again], "left": left, "told": [told, told_step, told_again],
+        "same": bits(folder / "straight") == bits(folder / "broken") == bits(folder / "told"),
+        "lines": [lines(folder / name) for name in ("straight", "broken", "told")],
     }  # fmt: skip
-    still = CONFIG.model_copy(update={"encoder": CONFIG.encoder.model_copy(update={"dropout": 0.0})})  # drawn on each rank
-    for size in (1, 2, 4):
-        train(folder / f"ranks-{size}", size, still)
-        results[f"ranks-{size}"] = lines(folder / f"ranks-{size}")
-    books = [load_file(last(folder / f"ranks-{size}") / "model.safetensors") for size in (1, 2, 4)]
-    name = "encoder.quantizer.codebook"
-    results["codebook"] = [float((books[0][name] - book[name]).abs().max()) for book in books[1:]]
-    results["restarts"] = [int(book["encoder.quantizer.restarts"]) for book in books]
-    rounded = {"kind": "fsq", "levels": [4, 2], "dim": 6, "spread": 0.5}
-    fsq = SpeechConfig(**{**still.model_dump(mode="json"), "quantizer": rounded})
-    for size in (1, 2):
-        train(folder / f"fsq-{size}", size, fsq)
-        results[f"fsq-{size}"] = lines(folder / f"fsq-{size}")
-    options = {"zero_optimization": {"stage": 1}, "bf16": {"enabled": True}}
-    results["bf16"] = {"codes": train(folder / "bf16", 2, deepspeed=options)}
-    weights = load_file(last(folder / "bf16") / "model.safetensors")
-    results["bf16"]["dtypes"] = [str(weights[key].dtype) for key in (name, "encoder.quantizer.counts", "encoder.norm.weight")]
-    results["uneven"] = train(folder / "uneven", 3)
-    (folder / "results.json").write_text(json.dumps(results))
 
+
+def sizes(folder: Path) -> dict:
+    """On one rank, two and four: lines, how far the codebooks are from those of one rank, restarts."""
+    for size in (1, 2, 4):
+        train(folder / f"ranks-{size}", size, STILL)
+    books = [load_file(last(folder / f"ranks-{size}") / "model.safetensors") for size in (1, 2, 4)]
+    return {
+        "lines": {str(size): lines(folder / f"ranks-{size}") for size in (1, 2, 4)},
+        "codebook": [float((books[0][CODEBOOK] - book[CODEBOOK]).abs().max()) for book in books[1:]],
+        "restarts": [int(book["encoder.quantizer.restarts"]) for book in books],
+    }
+
+
+def fsq(folder: Path, size: int) -> list[dict]:
+    rounded = {"kind": "fsq", "levels": [4, 2], "dim": 6, "spread": 0.5}
+    train(folder / f"fsq-{size}", size, SpeechConfig(**{**STILL.model_dump(mode="json"), "quantizer": rounded}))
+    return lines(folder / f"fsq-{size}")
+
+
+def bfloat16(folder: Path) -> dict:
+    codes = train(folder / "bf16", 2, deepspeed={"zero_optimization": {"stage": 1}, "bf16": {"enabled": True}})
+    weights = load_file(last(folder / "bf16") / "model.safetensors")
+    names = (CODEBOOK, "encoder.quantizer.counts", "encoder.norm.weight")
+    return {"codes": codes, "dtypes": [str(weights[name].dtype) for name in names]}
+
+
+SCENARIOS = {
+    "resume": resume,
+    "sizes": sizes,
+    **{f"fsq-{size}": partial(fsq, size=size) for size in (1, 2)},
+    "bf16": bfloat16,
+    "uneven": lambda folder: train(folder / "uneven", 3),
+}
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    answer(SCENARIOS, import_once)

@@ -1,6 +1,6 @@
 """Scenarios of training an image tokenizer on several ranks, each rank a process forked from this one.
 
-python tests/training/image_ranks.py FOLDER     → FOLDER/results.json
+Runs under tests/training/scenarios.py.
 """
 
 import json
@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ranks import import_once, launch  # noqa: E402
+from scenarios import answer  # noqa: E402
 
 from mmpt.config import parse_config  # noqa: E402
 from mmpt.tokenizers.image.batches import ImageExample, image_batches  # noqa: E402
@@ -94,12 +95,11 @@ def lines(folder: Path, stage: str) -> list[dict]:
     return [{name: value for name, value in line.items() if "second" not in name} for line in found]
 
 
-def main(folder: Path) -> None:
-    import_once()
+def everything(folder: Path) -> dict:
     codes = {size: train(folder / f"ranks-{size}", size) for size in (1, 2)}
     broken = [train(folder / "broken", 2, dies_in_stage_two), train(folder / "broken", 2)]
     one, two, again = (last(folder / name, "quantize") for name in ("ranks-1", "ranks-2", "broken"))
-    results = {
+    return {
         "codes": [codes[1], codes[2], *broken],
         "lines": {stage: [lines(folder / f"ranks-{size}", stage) for size in (1, 2)] for stage in ("align", "quantize")},
         "apart": {name: float((one[name].float() - two[name].float()).abs().max()) for name in one},
@@ -107,8 +107,7 @@ def main(folder: Path) -> None:
         "same": all(torch.equal(value, again[name]) for name, value in two.items()),
         "moved": float((last(folder / "ranks-1", "align")[QUERIES] - one[QUERIES]).abs().max()),
     }  # fmt: skip
-    (folder / "results.json").write_text(json.dumps(results))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    answer({"everything": everything}, import_once)

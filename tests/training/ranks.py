@@ -1,6 +1,6 @@
 """Scenarios of training on several ranks, each rank a process forked from this one, so that the libraries are imported once.
 
-python tests/training/ranks.py FOLDER     → FOLDER/results.json
+Runs under tests/training/scenarios.py.
 """
 
 import importlib.util
@@ -13,6 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,6 @@ from safetensors.torch import save_file
 
 from mmpt.config import parse_config, read_yaml
 from mmpt.data.loading.packing import pack
-from mmpt.data.shards.read import TokenShards
 from mmpt.data.shards.tokens import TokenDocument
 from mmpt.data.shards.write import TokenShardWriter
 from mmpt.errors import MmptError
@@ -39,6 +39,9 @@ from mmpt.training.stages import stages
 from mmpt.training.state import weights
 from mmpt.training.step import train_step
 from mmpt.vocabulary import Vocabulary
+
+sys.path.insert(0, str(Path(__file__).parent))
+from scenarios import answer  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 VOCABULARY = Vocabulary(40, "letters", image_codes=8, codes_per_image=2, speech_codes=10, speech_rate=25.0)
@@ -77,6 +80,7 @@ def recipe(name: str) -> Callable:
     specification = importlib.util.spec_from_file_location(name, ROOT / "recipes" / f"{name}.py")
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
+    module.write_training_page = lambda run: ""  # six plots, which take longer than the steps
     return module.train
 
 
@@ -223,17 +227,8 @@ def one_step(folder: Path, size: int, stage: int, shared: int = 1, **changes) ->
         after = weights(engine)
         if ranks.rank == 0:
             flat = torch.cat([parameter.flatten() for parameter in after.values()])
-            result.write_text(
-                json.dumps(
-                    {
-                        "loss": done.loss,
-                        "balance": done.balance,
-                        "norm": done.gradient_norm,
-                        "tokens": done.tokens,
-                        "weights": flat.tolist(),
-                    }
-                )  # fmt: skip
-            )
+            found = {"loss": done.loss, "balance": done.balance, "norm": done.gradient_norm, "tokens": done.tokens}
+            result.write_text(json.dumps({**found, "weights": flat.tolist()}))
 
     return {"codes": launch(size, work), **json.loads(result.read_text())}
 
@@ -260,7 +255,7 @@ def shared_gradients(folder: Path, size: int) -> dict:
 def staged_finetuning(folder: Path) -> dict:
     """On the text model: the new rows alone, then with adapters, under ZeRO 3; then a run that goes on with both."""
     each = [{"name": "rows", "adapter": None, "steps": 2}, {"name": "both", "steps": 3}]
-    content = {"backbone": {"path": str(folder / "text-model")}, "new_rows": True, "adapter": {"rank": 2}, "warmup_steps": 0}
+    content = {"backbone": {"path": str(text_model(folder))}, "new_rows": True, "adapter": {"rank": 2}, "warmup_steps": 0}
     config = parse_config(settings(folder, "both-stages", 3, **content, stages=each), FinetuneConfig, "stages")
     train = recipe("finetune")
     codes = [launch(2, lambda ranks: max(train(stage, ranks) for stage in stages(config)))]
@@ -302,39 +297,34 @@ def watched_run(folder: Path, how: str) -> dict:
     return {"codes": codes, "said": log.read_text(), "seconds": time.monotonic() - start}
 
 
-def rehearsals(folder: Path) -> dict:
-    """A dry run of each recipe for GPUs on two ranks, with tiny models of the classes that they name, on tiny data."""
+def rehearsal(folder: Path, path: Path) -> dict:
+    """A dry run of a recipe for GPUs on two ranks, with a tiny model of the class that it names, on tiny data."""
     import feature_ranks
 
-    found = {}
-    for path in sorted((ROOT / "recipes").glob("h100*.yaml")):
-        content = read_yaml(path)
-        kind = "qwen3" if "Qwen" in content["backbone"]["path"] else "llama"
-        tiny, rows = folder / f"tiny-{path.stem}", VOCABULARY.size if path.stem == "h100_nodes" else VOCABULARY.text_size
-        config = BackboneConfig(
-            config={**BACKBONE, "model_type": kind, "num_attention_heads": 8, "num_key_value_heads": 8, "head_dim": 2}
-        )
-        build_backbone(config, rows, seed=0).save_pretrained(tiny)
-        content |= {"output": str(folder / f"run-{path.stem}"), "data": [{"path": str(folder / "data")}], "pack_tokens": 48}
-        content |= dict.fromkeys(("text_tokenizer", "speech_tokenizer", "image_tokenizer")) | {"tensorboard": False}
-        content["sequence_parallel"] = min(2, content.get("sequence_parallel", 1))
-        content["backbone"]["path"] = str(tiny)
-        if "features" in content:
-            content["features"] = feature_ranks.features(folder)
-        name = "finetune" if "adapter" in content else "pretrain"
-        config = parse_config(content, FinetuneConfig if name == "finetune" else PretrainConfig, path.name)
-        log = folder / f"{path.stem}.log"
+    content = read_yaml(path)
+    kind = "qwen3" if "Qwen" in content["backbone"]["path"] else "llama"
+    tiny, rows = folder / f"tiny-{path.stem}", VOCABULARY.size if path.stem == "h100_nodes" else VOCABULARY.text_size
+    config = BackboneConfig(
+        config={**BACKBONE, "model_type": kind, "num_attention_heads": 8, "num_key_value_heads": 8, "head_dim": 2}
+    )
+    build_backbone(config, rows, seed=0).save_pretrained(tiny)
+    content |= {"output": str(folder / f"run-{path.stem}"), "data": [{"path": str(folder / "data")}], "pack_tokens": 48}
+    content |= dict.fromkeys(("text_tokenizer", "speech_tokenizer", "image_tokenizer")) | {"tensorboard": False}
+    content["sequence_parallel"] = min(2, content.get("sequence_parallel", 1))
+    content["backbone"]["path"] = str(tiny)
+    if "features" in content:
+        content["features"] = feature_ranks.features(folder)
+    name = "finetune" if "adapter" in content else "pretrain"
+    config = parse_config(content, FinetuneConfig if name == "finetune" else PretrainConfig, path.name)
+    train, log = recipe(name), folder / f"{path.stem}.log"
 
-        train = recipe(name)
+    def work(ranks) -> int:
+        os.dup2(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND), 1)
+        return rehearse(config, ranks, train)
 
-        def work(ranks, config=config, train=train, log=log) -> int:
-            os.dup2(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND), 1)
-            return rehearse(config, ranks, train)
-
-        codes = launch(2, work)
-        left = [entry.name for entry in folder.iterdir() if entry.name.startswith(f"run-{path.stem}")]
-        found[path.stem] = {"codes": codes, "left": left, "said": log.read_text()}
-    return found
+    codes = launch(2, work)
+    left = [entry.name for entry in folder.iterdir() if entry.name.startswith(f"run-{path.stem}")]
+    return {"codes": codes, "left": left, "said": log.read_text()}
 
 
 def one_modality_each(folder: Path) -> dict:
@@ -401,12 +391,18 @@ def stopped(folder: Path, stage: int, where: str) -> dict:
 
 
 def finetune(folder: Path) -> dict:
-    """Adapters with dropout, straight and interrupted, on the last checkpoint of the straight pretraining run."""
-    train = recipe("finetune")
-    base = str(folder / "straight-0-0" / "checkpoints" / "step-00000006")
-    runs = []
+    """Adapters with dropout, straight and interrupted, on the last checkpoint of a pretraining run."""
+    base = pretrain(folder, "straight-0-0", 0)
+    if not base.output.exists():  # where `resume` has not made it
+        launch(2, lambda ranks: recipe("pretrain")(base, ranks))
+    train, runs = recipe("finetune"), []
     for name in ("adapters", "adapters-broken"):
-        content = settings(folder, name, 1, **{"from": base, "adapter": {"rank": 2, "dropout": 0.2}, "steps": 4})
+        content = settings(
+            folder,
+            name,
+            1,
+            **{"from": str(base.output / "checkpoints" / "step-00000006"), "adapter": {"rank": 2, "dropout": 0.2}, "steps": 4},
+        )
         runs.append(parse_config(content, FinetuneConfig, name))
     codes = [launch(2, lambda ranks: train(runs[0], ranks)), launch(2, killed_while_saving(4, train, runs[1]))]
     codes.append(launch(2, lambda ranks: train(runs[1], ranks)))
@@ -414,14 +410,17 @@ def finetune(folder: Path) -> dict:
     return {"codes": codes, "facts": [facts(run.output) for run in runs], "same": last[0].read_bytes() == last[1].read_bytes()}
 
 
+def text_model(folder: Path) -> Path:
+    path = folder / "text-model"
+    if not path.exists():
+        content = BackboneConfig(config={**BACKBONE, "tie_word_embeddings": False})
+        build_backbone(content, VOCABULARY.text_size + 3, seed=9).save_pretrained(path)
+    return path
+
+
 def new_rows(folder: Path, stage: int) -> dict:
     """Adapters and new rows on a plain text model, whose table is longer than its tokenizer; straight and interrupted."""
-    train = recipe("finetune")
-    text = folder / "text-model"
-    if not text.exists():
-        content = BackboneConfig(config={**BACKBONE, "tie_word_embeddings": False})
-        build_backbone(content, VOCABULARY.text_size + 3, seed=9).save_pretrained(text)
-    runs = []
+    train, text, runs = recipe("finetune"), text_model(folder), []
     for name in (f"rows-{stage}", f"rows-broken-{stage}"):
         changes = {"backbone": {"path": str(text), "growth": "convex_hull"}, "new_rows": True, "adapter": {"rank": 2}, "steps": 4}
         runs.append(parse_config(settings(folder, name, stage, **changes), FinetuneConfig, name))
@@ -433,41 +432,48 @@ def new_rows(folder: Path, stage: int) -> dict:
     return {"codes": codes, "facts": [facts(run.output) for run in runs], "same": same, "text": str(text), "last": str(last[1])}
 
 
-def import_once() -> None:
-    """Import here what a rank would import when it first needs it."""
+def import_once(folder: Path) -> None:
+    """Import and find out here what a rank would when it first needs it."""
     os.environ["DS_ACCELERATOR"] = "cpu"
     import deepspeed.runtime.zero.muon.muon_optimizer
     import deepspeed.runtime.zero.stage3
     import deepspeed.runtime.zero.stage_1_and_2
-    import deepspeed.utils.mixed_precision_linkage  # noqa: F401
+    import deepspeed.utils.mixed_precision_linkage
     import transformers.models.qwen3.modeling_qwen3  # noqa: F401
 
+    assert deepspeed.ops.__compatible_ops__  # found by a compiler, at the first look
+    build_backbone(BackboneConfig(config=BACKBONE), VOCABULARY.size, seed=0).save_pretrained(folder / "first")
 
-def main(folder: Path) -> None:
+
+SCENARIOS = {
+    **{f"resume-{stage}": partial(resume, stage=stage) for stage in (0, 1, 2, 3)},
+    "resume-bf16": partial(resume, stage=1, deepspeed={"zero_optimization": {"stage": 1}, "bf16": {"enabled": True}}),
+    "resume-bf16-3": partial(resume, stage=3, deepspeed={"zero_optimization": {"stage": 3}, "bf16": {"enabled": True}}),
+    "elastic": elastic,
+    "finetune": finetune,
+    **{f"new-rows-{stage}": partial(new_rows, stage=stage) for stage in (1, 3)},
+    **{f"step-{size}-{stage}": partial(one_step, size=size, stage=stage) for size in (1, 2) for stage in (0, 1, 2, 3)},
+    **{f"shared-step-{stage}": partial(one_step, size=2, stage=stage, shared=2) for stage in (0, 1, 3)},
+    **{f"checkpointed-{stage}": partial(one_step, size=2, stage=stage, activation_checkpointing=True) for stage in (0, 3)},
+    **{f"experts-{size}": partial(one_step, size=size, stage=0, backbone={"config": EXPERTS}) for size in (1, 2)},
+    "lonely": one_modality_each,
+    **{f"rehearsal-{path.stem}": partial(rehearsal, path=path) for path in sorted((ROOT / "recipes").glob("h100*.yaml"))},
+    "staged-finetuning": staged_finetuning,
+    **{how: partial(watched_run, how=how) for how in ("dies", "stalls")},
+    "stages": staged,
+    **{f"shared-{size}": partial(shared_gradients, size=size) for size in (1, 2, 4)},
+    **{
+        f"stopped-{stage}-{where}": partial(stopped, stage=stage, where=where)
+        for stage in (0, 1, 3)
+        for where in ("loss", "gradient")
+    },
+}
+
+
+def prepare(folder: Path) -> None:
     write_shards(folder / "data")
-    import_once()
-    assert len(TokenShards(folder / "data")) == 60
-    results = {f"resume-{stage}": resume(folder, stage) for stage in (0, 1, 2, 3)}
-    results["resume-bf16"] = resume(folder, 1, deepspeed={"zero_optimization": {"stage": 1}, "bf16": {"enabled": True}})
-    results["resume-bf16-3"] = resume(folder, 3, deepspeed={"zero_optimization": {"stage": 3}, "bf16": {"enabled": True}})
-    results["elastic"] = elastic(folder)
-    results["finetune"] = finetune(folder)
-    results |= {f"new-rows-{stage}": new_rows(folder, stage) for stage in (1, 3)}
-    results |= {f"step-{size}-{stage}": one_step(folder, size, stage) for size in (1, 2) for stage in (0, 1, 2, 3)}
-    results |= {f"shared-step-{stage}": one_step(folder, 2, stage, shared=2) for stage in (0, 1, 3)}
-    results |= {f"checkpointed-{stage}": one_step(folder, 2, stage, activation_checkpointing=True) for stage in (0, 3)}
-    results |= {f"experts-{size}": one_step(folder, size, 0, backbone={"config": EXPERTS}) for size in (1, 2)}
-    results["lonely"] = one_modality_each(folder)
-    results["rehearsals"] = rehearsals(folder)
-    results["staged-finetuning"] = staged_finetuning(folder)
-    results |= {how: watched_run(folder, how) for how in ("dies", "stalls")}
-    results["stages"] = staged(folder)
-    results |= {f"shared-{size}": shared_gradients(folder, size) for size in (1, 2, 4)}
-    results |= {
-        f"stopped-{stage}-{where}": stopped(folder, stage, where) for stage in (0, 1, 3) for where in ("loss", "gradient")
-    }
-    (folder / "results.json").write_text(json.dumps(results))
+    import_once(folder)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    answer(SCENARIOS, prepare)

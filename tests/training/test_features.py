@@ -1,8 +1,5 @@
 """Training on pictures and sounds as continuous features. The scenarios run in feature_ranks.py."""
 
-import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,16 +14,14 @@ from mmpt.model.loading import load_model
 
 sys.path.insert(0, str(Path(__file__).parent))
 import feature_ranks  # noqa: E402
+from scenarios import Results  # noqa: E402
+
+pytestmark = pytest.mark.ranks
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("features")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(Path(__file__).with_name("feature_ranks.py")), str(folder)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=folder)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return json.loads((folder / "results.json").read_text())
+    return Results("feature_ranks.py", tmp_path_factory.mktemp("features"))
 
 
 @pytest.mark.parametrize("stage", [0, 1, 3])

@@ -1,22 +1,20 @@
 """Training of a tokenizer: resumed to the bit, the same on any number of ranks, a codebook that stays exact. The scenarios run in
 fit_ranks.py."""
 
-import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))
+from scenarios import Results  # noqa: E402
+
+pytestmark = pytest.mark.ranks
+
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("fit")
-    command = [sys.executable, str(Path(__file__).with_name("fit_ranks.py")), str(folder)]
-    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, cwd=folder)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return {**json.loads((folder / "results.json").read_text()), "stderr": done.stderr}
+    return Results("fit_ranks.py", tmp_path_factory.mktemp("fit"))
 
 
 def test_killed_while_saving_or_told_to_stop_and_started_again_has_the_same_bits(results):
@@ -29,11 +27,12 @@ def test_killed_while_saving_or_told_to_stop_and_started_again_has_the_same_bits
 
 
 def test_ranks_share_a_batch_and_learn_the_same(results):
-    for size in (2, 4):
-        for found, wanted in zip(results[f"ranks-{size}"], results["ranks-1"], strict=True):
+    run = results["sizes"]
+    for size in "24":
+        for found, wanted in zip(run["lines"][size], run["lines"]["1"], strict=True):
             assert found == pytest.approx(wanted, rel=1e-3, abs=1e-4)
-    assert max(results["codebook"]) < 1e-5
-    assert results["restarts"][0] == results["restarts"][1] == results["restarts"][2] > 0
+    assert max(run["codebook"]) < 1e-5
+    assert run["restarts"][0] == run["restarts"][1] == run["restarts"][2] > 0
 
 
 def test_ranks_find_the_same_axes_for_fsq_and_spread_alike(results):
@@ -43,7 +42,7 @@ def test_ranks_find_the_same_axes_for_fsq_and_spread_alike(results):
 
 
 def test_each_line_tells_the_health_of_the_codebook(results):
-    for line in results["ranks-2"][1:]:
+    for line in results["sizes"]["lines"]["2"][1:]:
         assert {
             "perplexity",
             "entropy",
@@ -65,4 +64,4 @@ def test_a_codebook_stays_float32_under_a_bfloat16_engine(results):
 
 def test_a_batch_that_does_not_go_into_the_ranks_is_refused(results):
     assert results["uneven"] == [2, 2, 2]
-    assert "batch_size is 8, expected a multiple of the 3 ranks" in results["stderr"]
+    assert "batch_size is 8, expected a multiple of the 3 ranks" in results.errors

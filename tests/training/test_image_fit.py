@@ -1,22 +1,20 @@
 """SEED's stages on several ranks: negatives of all ranks, one codebook, resumed to the bit. The scenarios run in
 image_ranks.py."""
 
-import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))
+from scenarios import Results  # noqa: E402
+
+pytestmark = pytest.mark.ranks
+
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("image")
-    command = [sys.executable, str(Path(__file__).with_name("image_ranks.py")), str(folder)]
-    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, cwd=folder)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return json.loads((folder / "results.json").read_text())
+    return Results("image_ranks.py", tmp_path_factory.mktemp("image"))["everything"]
 
 
 def test_two_ranks_learn_what_one_does(results):

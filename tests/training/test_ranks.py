@@ -4,9 +4,6 @@ The resume contract: kill every rank with SIGKILL while a checkpoint is half wri
 number of ranks, and every later loss, gradient norm, weight, optimizer state and loader state has the same bits as without that.
 """
 
-import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -24,18 +21,16 @@ from mmpt.vocabulary import Vocabulary
 
 sys.path.insert(0, str(Path(__file__).parent))
 import ranks  # noqa: E402
+from scenarios import Results  # noqa: E402
+
+pytestmark = pytest.mark.ranks
 
 STAGES = (0, 1, 2, 3)
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ranks")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(Path(__file__).with_name("ranks.py")), str(folder)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=folder)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return json.loads((folder / "results.json").read_text())
+    return Results("ranks.py", tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.mark.parametrize("name", ["resume-0", "resume-1", "resume-2", "resume-3", "resume-bf16", "resume-bf16-3"])
@@ -136,7 +131,7 @@ def test_a_rank_that_dies_or_stalls_ends_the_run_with_its_name(results, how, mes
 
 @pytest.mark.parametrize("name", ["h100", "h100_connector", "h100_lora", "h100_nodes", "h100_x8"])
 def test_a_dry_run_of_the_recipes_for_gpus(results, name):
-    run = results["rehearsals"][name]
+    run = results[f"rehearsal-{name}"]
     assert run["codes"] == [0, 0] and run["left"] == []
     for said in ("M parameters", "GiB on each of 2 ranks under ZeRO", "step 2/2", "a checkpoint takes", "a checkpoint every"):
         assert said in run["said"]

@@ -18,11 +18,13 @@ import ranks  # noqa: E402
 from mmpt.tokenizers.text import text_fingerprint, train_text_tokenizer  # noqa: E402
 from mmpt.vocabulary import Vocabulary  # noqa: E402
 
+pytestmark = pytest.mark.ranks
+
 ENVIRONMENT = {**{key: value for key, value in os.environ.items() if key != "RANK"}, "OMP_NUM_THREADS": "1"}
 
 
-def start(recipe: str, config: Path, *overrides: str, cwd: Path) -> subprocess.Popen:
-    command = [sys.executable, str(ranks.ROOT / "recipes" / f"{recipe}.py"), str(config), *overrides]
+def start(recipe: str, config: Path, *overrides: str, cwd: Path, python: str = os.environ["WARM_PYTHON"]) -> subprocess.Popen:
+    command = [python, str(ranks.ROOT / "recipes" / f"{recipe}.py"), str(config), *overrides]
     return subprocess.Popen(command, cwd=cwd, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -39,7 +41,7 @@ def interrupted(tmp_path_factory):
     }  # fmt: skip
     config = folder / "pretrain.yaml"
     config.write_text(yaml.safe_dump(content))
-    process = start("pretrain", config, cwd=folder)
+    process = start("pretrain", config, cwd=folder, python=sys.executable)
     while not (log := folder / "run" / "metrics.jsonl").exists() or len(log.read_text().splitlines()) < 3:
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
@@ -93,13 +95,15 @@ def test_from_the_repository_root_libraries_are_not_shadowed_and_mistakes_are_na
     code = (
         "import runpy, sys, tokenizers, transformers, peft, deepspeed\n"
         "print(tokenizers.Tokenizer.__name__)\n"
-        f"sys.argv = ['pretrain.py', {str(config)!r}]\n"
-        "runpy.run_path('recipes/pretrain.py', run_name='__main__')"
+        "for name in ('pretrain', 'finetune'):\n"
+        f"    sys.argv = [name, {str(config)!r}]\n"
+        "    try: runpy.run_path(f'recipes/{name}.py', run_name='__main__')\n"
+        "    except SystemExit as end: print(name, end.code)"
     )
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ranks.ROOT, env=ENVIRONMENT, capture_output=True, text=True)
-    assert done.stdout.strip().endswith("Tokenizer"), done.stderr
-    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stdout.endswith("Tokenizer\npretrain 2\nfinetune 2\n"), done.stderr
+    assert "Traceback" not in done.stderr
     for expected in ("mistakes.yaml: 3 mistakes", "lerning_rate: unknown key", "packs_per_step:", "ZeRO stage 4 is not"):
         assert expected in done.stderr
     workbenches = [ranks.ROOT / name for name in ("datasets", "tokenizers", "kernels", "recipes")]
@@ -109,7 +113,7 @@ def test_from_the_repository_root_libraries_are_not_shadowed_and_mistakes_are_na
 def test_inspect_shows_what_a_step_trains_on(interrupted):
     folder, *_ = interrupted
     step = json.loads((folder / "run" / "metrics.jsonl").read_text().splitlines()[-1])["step"]
-    command = [sys.executable, "-m", "mmpt.cli", "inspect", "run", "--batch", str(step)]
+    command = [os.environ["WARM_PYTHON"], "-m", "mmpt.cli", "inspect", "run", "--batch", str(step)]
     done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     packs = [line for line in done.stdout.splitlines() if line.startswith("pack")]
