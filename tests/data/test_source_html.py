@@ -2,6 +2,7 @@
 
 import base64
 import html as escapes
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -60,7 +61,7 @@ def test_a_page_in_its_order(tmp_path):
     ]
     assert document.meta == {"path": "sub/page.html", "title": "A title", "language": "fr"}
     lost = [one.reason for one in found if isinstance(one, Lost)]
-    assert "not fetched" in lost[0] and "no such file" in lost[1] and len(lost) == 2
+    assert "`drop`" in lost[0] and "not fetched" in lost[1] and "no such file" in lost[2] and len(lost) == 3
 
 
 def test_pages_that_mean_harm_or_nothing(tmp_path):
@@ -129,7 +130,7 @@ def test_what_a_page_shows_late_or_keeps_as_it_is(folder):
     assert parts(folder, lazy) == [png(1)]
     assert parts(folder, "<pre>\n  a\n\n\n\n b\n</pre><p>x   y<pre>  c</pre>") == ["  a\n\n\n\n b\n\nx y\n\n  c"]
     steps = "<ol start=3><li><p>three</p><li>four<ul><li>a<li>b</ul><li></ol><p>&nbsp;</p>end"
-    assert parts(folder, steps) == ["3. three\n\n4. four\n- a\n- b\n\nend"]
+    assert parts(folder, steps) == ["3. three\n\n4. four\n   - a\n   - b\n\nend"]
     assert parts(folder, "<table><tr><td>1<td><td>3<tr><th>a</th> <th>b</th></table>") == ["1\t\t3\na\tb"]
 
 
@@ -150,9 +151,9 @@ def test_the_declared_encoding_counts(folder, data, text):
 def test_nothing_is_guessed_and_mistakes_are_named(folder):
     (folder / "a.html").write_bytes(b"<p>caf\xe9 \xff\x81")
     (folder / "b.html").write_bytes(b"<meta charset='no such'><p>x")
-    (folder / "c.html").write_bytes(b"a <![foo b")
+    (folder / "c.html").write_bytes(b"<b>" * 20_000)
     reasons = [lost.reason for lost in read(folder)]
-    assert ["no text in utf-8" in reasons[0], "no text in no" in reasons[1], "no HTML" in reasons[2]] == [True] * 3
+    assert ["no text in utf-8" in reasons[0], "no text in no" in reasons[1], "deep" in reasons[2]] == [True] * 3
     with pytest.raises(ConfigError, match=r"'p\[' is no CSS selector[^$]*'a::b' is no CSS selector[^$]*no such folder"):
         read(folder / "none", drop=("p[", "b", "a::b"))
 
@@ -180,6 +181,83 @@ def test_every_picture_that_cannot_be_had_is_listed_with_its_line(folder):
     for found, (line, reason) in zip(lost, bad, strict=True):
         assert reason in found.reason and f"page.html, line {line}: " in found.item and not found.whole, (found, reason)
         assert len(found.item) < 400 and found.document == document.id
+
+
+GIF = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
+
+
+@pytest.mark.parametrize(
+    ("page", "expected"),
+    [
+        ("<img src='images/1.png' data-src='https://x.org/1.png'>", [1]),  # saved by a browser
+        (f"<img src='{GIF}' data-original='images/1.png'><img src='{GIF}' data-lazy-src='images/2.png'>", [1, 2]),
+        (f"<img src='{GIF}' data-srcset='images/1.png 1x, images/2.png 2x'>", [2]),
+        ("<img srcset='images/1.png 100w, images/2.png 2000w' src='images/1.png'>", [2]),
+        (f"<img class=lazy src='{GIF}'><noscript><img src='images/3.png'></noscript><noscript>text</noscript>", [3]),
+        (f"<p><noscript><img src='images/3.png'></noscript><img src='{GIF}' data-src='https://x.org/3.png'>", [3]),
+        ("<head><base href='images/'></head><img src='1.png'><img src='/images/2.png'>", [1, 2]),
+        ("<picture><source srcset='images/1.png'></picture>", [1]),
+        ("<picture><source srcset='x.avif'><img src='images/2.png'></picture>", [2]),
+        ("<picture><source srcset='images/1.png' media='print'><img src='images/2.png'></picture>", [2]),
+        ("<object data='images/1.png'>x</object><embed src='images/2.png'><input type=image src='images/3.png'>", [1, 2, 3]),
+        ("<video poster='images/1.png'></video><object data=x.pdf><img src='images/2.png'></object>", [1, 2]),
+        ("<table><image src=images/0.png><img src='images/1.png'><tr><td><img src='images/2.png'></table>", [0, 1, 2]),
+        ("<aside><img src='images/1.png'></aside><p hidden>no<p><img src='images\\2.png'>", [1, 2]),
+        ("<textarea><img src=images/1.png></textarea><template><img src=images/1.png></template><img src='images/2.png'>", [2]),
+    ],
+)  # fmt: skip
+def test_the_picture_is_the_one_that_a_browser_shows(folder, page, expected):
+    assert [part for part in parts(folder, page) if isinstance(part, bytes)] == [png(value) for value in expected]
+
+
+def test_what_is_drawn_left_out_or_behind_the_text_is_listed(folder):
+    (folder / "page.html").write_text(
+        f"""<nav><img src="images/1.png"></nav>x<svg><title>Logo</title><image href="images/2.png"/></svg>
+<div style="background: url('images/3.png')">y</div><p style="display: none"><img src="images/4.png">z</p>
+<img src="{GIF}" data-src="https://x.org/5.png">"""
+    )
+    *lost, document = read(folder)
+    assert [part.text for part in document.parts] == ["x\n\ny"]
+    listed = [(one.item.partition("page.html, ")[2], one.rule) for one in lost]
+    assert listed == [
+        ("line 1: images/1.png", "drop"), ("line 1: <svg> Logo", ""), ("line 1: images/2.png", ""), ("line 2: images/3.png", ""),
+        ("line 2: images/4.png", "drop"), ("line 3: https://x.org/5.png", ""),
+    ]  # fmt: skip
+    assert all(one.reason and not one.whole for one in lost)
+
+
+def test_formulas_keep_their_tex_or_their_characters(folder):
+    page = """is <math alttext="\\pi r"><mi>r</mi></math>, <math display=block><mi>x</mi><annotation
+ encoding="application/x-tex">x_1</annotation></math> and <math><mi>y</mi><mo>=</mo><mn>2</mn></math>."""
+    assert parts(folder, page) == ["is $\\pi r$, $$x_1$$ and y=2."]
+
+
+blocks = st.recursive(
+    st.integers(0, 9).map(lambda number: f"<img src=images/{number}.png>"),
+    lambda inner: st.builds(
+        lambda form, some: form.replace("{}", "".join(some)),
+        st.sampled_from([
+            "<div>{}</div>", "<p>{}", "<b><p>{}</b>", "<ul><li>{}<li>{}</ul>", "<table><tr><td>{}</table>", "<table>{}</table>",
+            "<nav>{}</nav>", "<svg></svg>{}", "<a href=x>{}</a>", "<noscript>{}</noscript>x", "<blockquote>{}", "<figure>{}",
+            "<picture>{}</picture>", "<object data=x.pdf>{}</object>", "<details><summary>{}</details>", "<pre>\n{}</pre>",
+        ]),
+        st.lists(inner, min_size=1, max_size=3),
+    ),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(blocks)
+def test_every_picture_of_any_nesting_is_in_the_document_or_listed(folder, page):
+    """images/6.png to 9.png are missing."""
+    (folder / "page.html").write_text(page + "end")
+    found = read(folder)
+    (document,) = [one for one in found if isinstance(one, Document)]
+    there = {part.data for part in document.parts if isinstance(part, Image)}
+    listed = {one.item.rpartition(": ")[2] for one in found if isinstance(one, Lost)}
+    shown = set(re.findall(r"src=(images/\d.png)", page))
+    assert all(name in listed or png(int(name[7])) in there for name in shown)
 
 
 def test_a_remote_folder_reads_the_same(folder):

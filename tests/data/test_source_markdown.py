@@ -93,10 +93,10 @@ comment -->.{:.class}
         ("two & more", png(2)),
         "- first\n- with",
         ("three", png(3)),
-        "and `![code](images/5.png)`\n  on two lines\n\n1. number\n  - nested\n\n> quoted",
+        "and `![code](images/5.png)`\n  on two lines\n\n1. number\n   - nested\n\n> quoted",
         ("four", png(99)),
         ("linked", png(4)),
-        "```python\n![not](images/5.png) <div>{:x}\n--- task ---\n```\n\nEnd\n.{:.class}",
+        "```python\n![not](images/5.png) <div>{:x}\n--- task ---\n```\n\nEnd.{:.class}",
     ]
 
 
@@ -134,6 +134,85 @@ def test_any_order_of_text_and_pictures_comes_back(folder, content, between):
 )
 def test_code_is_kept_and_no_mark_stands_alone_or_at_another_text(folder, text, parts):
     assert one(folder, text) == parts
+
+
+@pytest.mark.parametrize(
+    ("text", "pictures", "words"),
+    [
+        ('<table>\n  <tr>\n      <td>\n        <img src="images/0.png"></td>\n    </tr>\n</table>\n\nend', [0], "end"),
+        ('<p align="center">\n        <img alt="a > b" src="images/0.png">\n</p>\n', [0], ""),
+        ('!!! note "T"\n\n    Body.\n\n    ![](images/0.png)\n\n=== "Tab"\n\n    ![](images/1.png)\n\nend', [0, 1], "Body."),
+        ("![x](images/a b.png) ![z](images/0.png =200x100)", [99, 0], ""),
+        ("a ![[0.png]] b ![[images/1.png|300]] ![[note]]", [0, 1], "![[note]]"),
+        ('{{< figure src="images/0.png" title="x" >}}\n\n![y]({{ site.baseurl }}/images/1.png)', [0, 1], ""),
+        ("import x from './images/0.png'\n\n<Image src={x} />\n\n<img src={require('./images/1.png').default} />\n", [0, 1], ""),
+        ("<Zoom>\n\n![](images/0.png)\n\n</Zoom>", [0], ""),
+        ("<div>\n![x](images/0.png){:width=3}\n- *a*\n</div>", [0], "- *a*"),
+        ("x<a and y>b, List<a>, the <table> tag ![](images/0.png)", [0], "x<a and y>b, List<a>, the <table> tag"),
+        ("<name>, a<br>b <b>c</b> ![](images/0.png)", [0], "<name>, a\nb c"),
+        ("| a | b |\n|---|:-:|\n| `x | ![](images/0.png) |\n| y` | z |", [0], "| a | b |\n| --- | :---: |\n| `x |"),
+        ("> - ![](images/0.png)\n>   more\n>\n>   > deep\n>   > lines", [0], "> - more\n>\n>   > deep\n>   > lines"),
+        ("<div>\n\n    <img src='images/0.png'>\n\n</div>", [], "    <img src='images/0.png'>"),
+        ("<picture><source media='x' srcset='images/1.png'><img src='images/0.png'></picture>", [0], ""),
+        ("a <!-- ![](images/0.png) --> ![](images/1.png) $\\\\{x\\\\}$ *b* [c](d) <https://e.f>", [1], "$\\\\{x\\\\}$ *b* [c](d) <https://e.f>"),
+    ],
+)  # fmt: skip
+def test_every_way_to_show_a_picture_is_read_and_other_text_is_kept(folder, text, pictures, words):
+    found = one(folder, text) if pictures or words else []
+    assert [part[1] for part in found if isinstance(part, tuple)] == [png(value) for value in pictures]
+    assert words in "\n".join(part for part in found if isinstance(part, str))
+
+
+@pytest.mark.parametrize(
+    ("text", "title", "first"),
+    [
+        ("---\ntitle: 'A: b'\ntags: [x]\n---\ntext", "A: b", "# A: b\n\ntext"),
+        ("---\ntitle: A\n---\n# Own\n", "A", "# Own"),
+        ("+++\ntitle = 'A'\n+++\ntext", "A", "# A\n\ntext"),
+        ("---\ntitle: {{ x }}: y\n---\ntext", "{{ x }}: y", "# {{ x }}: y\n\ntext"),
+        ("---\ntext\n---\nmore", None, "---\n\n## text\n\nmore"),
+    ],
+)
+def test_the_title_of_the_front_matter_is_kept(folder, text, title, first):
+    (folder / "page.md").write_text(text)
+    (document,) = read(folder)
+    assert (document.meta.get("title"), document.parts[0].text) == (title, first)
+
+
+blocks = st.recursive(
+    st.tuples(
+        st.sampled_from(["![x]({})", '<img alt="a > b" src="{}">', "![[{}]]", "*![y](<{}>)* w"]),
+        st.integers(0, 9).map("images/{}.png".format),
+    ).map(lambda pair: pair[0].format(pair[1])),
+    lambda inner: st.builds(
+        lambda form, some: form("\n\n".join(some)),
+        st.sampled_from([
+            lambda text: "- " + text.replace("\n", "\n  "),
+            lambda text: "1. " + text.replace("\n", "\n   "),
+            lambda text: "> " + text.replace("\n", "\n> "),
+            lambda text: "!!! note\n    " + text.replace("\n", "\n    "),
+            lambda text: '=== "Tab"\n\n    ' + text.replace("\n", "\n    "),
+            lambda text: f"<div>\n\n{text}\n\n</div>",
+            lambda text: f'<center>\n      <img src="images/3.png">\n</center>\n\n{text}',
+            lambda text: f"{text} <b>w</b> List<a>",
+        ]),
+        st.lists(inner, min_size=1, max_size=3),
+    ),
+    max_leaves=10,
+)  # fmt: skip
+
+
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(blocks)
+def test_every_picture_of_any_nesting_is_in_the_document_or_listed(folder, text):
+    """images/6.png to 9.png are missing."""
+    (folder / "page.md").write_text(text + "\n\nend")
+    found = read(folder)
+    (document,) = [item for item in found if isinstance(item, Document)]
+    there = {part.data for part in document.parts if isinstance(part, Image)}
+    listed = " ".join(item.item for item in found if isinstance(item, Lost))
+    for number in set(re.findall(r"(\d)\.png", text)):
+        assert png(int(number)) in there or f"{number}.png" in listed
 
 
 def test_pictures_in_the_page_itself(folder):

@@ -1,6 +1,9 @@
 """Documents from a tree of HTML files, each with its pictures in place.
 
 sources: [{kind: html, folder: pages/, drop: [nav, footer, aside, .cookies]}]
+
+A page is the tree that a browser makes of it. Its pictures are those of its elements; what style sheets and scripts add is not
+seen.
 """
 
 import codecs
@@ -11,9 +14,10 @@ from mmpt.data.extra import need
 from mmpt.data.lost import Documents, Lost
 from mmpt.data.sources.base import SourceSchema, Unit, grouped, source_name
 from mmpt.data.sources.html_blocks import html_blocks
-from mmpt.data.sources.references import Picture, referred
+from mmpt.data.sources.html_tree import Page, mistake_in
+from mmpt.data.sources.references import page_parts
 from mmpt.data.store import Store
-from mmpt.document import Document, Text
+from mmpt.document import Document
 from mmpt.errors import ConfigError, DataError
 
 SUFFIXES = (".html", ".htm", ".xhtml")
@@ -23,14 +27,22 @@ _WEB = {"iso8859-1": "cp1252", "ascii": "cp1252", "gb2312": "gb18030", "gbk": "g
 
 
 class HtmlConfig(SourceSchema):
-    """Every .html file below `folder`. Elements that match a CSS selector of `drop` go with all that is in them.
+    """Every .html file below `folder`. Elements that match a CSS selector of `drop` go with all that is in them; the pictures
+    among that are listed.
 
     Without a `language`, the page's own (`<html lang>`) counts.
     """
 
     kind: Literal["html"] = "html"
     folder: str
-    drop: tuple[str, ...] = ("nav", "footer", "aside", "[hidden]", "[aria-hidden=true]")
+    drop: tuple[str, ...] = (
+        "nav",
+        "footer",
+        "[hidden]",
+        "[aria-hidden=true]",
+        "[style*='display:none' i]",
+        "[style*='display: none' i]",
+    )
     language: str = ""
     license: str = ""
 
@@ -65,47 +77,32 @@ def read(config: HtmlConfig, unit: Unit) -> Documents:
         except DataError as problem:
             yield Lost(store.path(name), str(problem).removeprefix(f"{store.path(name)}: "), document_id)
             continue
-        for selector in config.drop:
-            for element in page.select(selector):
-                element.decompose()
-        title = " ".join(page.title.get_text().split()) if page.title else ""
+        heading = page.first("head > title")
+        title = " ".join(heading.text().split()) if heading else ""
         parts = []
-        for block in html_blocks(page, title):
-            if not isinstance(block, Picture):
-                parts.append(Text(block))
-                continue
-            try:
-                parts.append(referred(store, name, block))
-            except DataError as problem:
-                yield Lost(f"{store.path(name)}, line {block.line}: {block.short}", str(problem), document_id, whole=False)
+        for part in page_parts(store, name, document_id, html_blocks(page, title, config.drop)):
+            if isinstance(part, Lost):
+                yield part
+            else:
+                parts.append(part)
         if not parts:
             yield Lost(store.path(name), "nothing in it", document_id)
             continue
-        language = config.language or (page.html.get("lang", "").split("-")[0].lower() if page.html else "")
+        language = config.language or (page.root.attributes.get("lang") or "").split("-")[0].lower()
         meta = {"path": name, "title": title, "language": language, "license": config.license}
         yield Document(document_id, source, tuple(parts), {key: value for key, value in meta.items() if value})
 
 
 def _mistaken_selectors(config: HtmlConfig) -> list[str]:
-    soupsieve = need("soupsieve")
-    mistakes = []
-    for selector in config.drop:
-        try:
-            soupsieve.compile(selector)
-        except (soupsieve.SelectorSyntaxError, NotImplementedError) as problem:
-            mistakes.append(f"drop: {selector!r} is no CSS selector ({str(problem).splitlines()[0]})")
-    return mistakes
+    found = [(selector, mistake_in(selector)) for selector in config.drop]
+    return [f"drop: {selector!r} is no CSS selector ({mistake})" for selector, mistake in found if mistake]
 
 
-def _parsed(store: Store, name: str):
-    """The page as a tree of Beautiful Soup. Raises `DataError`."""
+def _parsed(store: Store, name: str) -> Page:
+    """Raises `DataError`."""
     if (size := store.size(name)) > MAX_BYTES:
         raise DataError(f"of {size} bytes, at most {MAX_BYTES} are read")
-    text = _decoded(store.read(name))
-    try:
-        return need("bs4").BeautifulSoup(text, "html.parser")
-    except need("bs4.exceptions").ParserRejectedMarkup as problem:
-        raise DataError(f"no HTML ({str(problem).splitlines()[-1].strip()})") from None
+    return Page(_decoded(store.read(name)))
 
 
 def _decoded(data: bytes) -> str:

@@ -1,13 +1,16 @@
-"""HTML as runs of text with the pictures between them, in the order of the document.
+"""An HTML tree as runs of text with the pictures between them, in the order of the document.
 
 Breaks are much like those of `innerText` in the HTML standard (html.spec.whatwg.org, 3.2.7), with an empty line around each
-block, and the marks of list items written out.
+block, the marks of list items written out, and what lies in an item as far in as its text.
 """
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
-from mmpt.data.extra import need
+from mmpt.data.sources import html_pictures
+from mmpt.data.sources.html_run import Run
+from mmpt.data.sources.html_tree import Page
 from mmpt.data.sources.references import Picture
 
 _PARAGRAPHS = {
@@ -16,106 +19,136 @@ _PARAGRAPHS = {
     "nav", "ol", "p", "pre", "search", "section", "table", "ul",
 }  # fmt: skip
 _LINES = {"caption", "dd", "dt", "legend", "li", "option", "summary", "tr"}
-_NEVER = {"title", "script", "style", "template", "noscript", "svg", "math", "iframe", "object"}
+_NEVER = {"head", "script", "style", "template", "iframe", "noembed", "noframes"}
 _LISTS = ("ol", "ul", "menu")
+_VERBATIM = ("pre", "listing", "xmp", "plaintext", "textarea", "x-verbatim")
 _SPACES = re.compile(r"[ \t\n\r\f]+")
 
 
-def html_blocks(root, title: str = "") -> Iterator[str | Picture]:
-    """Yield the text runs and pictures below a tag of Beautiful Soup, after the title.
+def html_blocks(page: Page, title: str = "", drop: tuple[str, ...] = ()) -> Iterator[str | Picture]:
+    """Yield the text runs and pictures of a page, after the title. No run is empty, none follows another.
 
-    No run is empty, none follows another.
+    Elements that match a CSS selector of `drop` go with all that is in them; their pictures come with the reason. An
+    element's attributes `x-mark` and `x-prefix`, where a renderer set them, stand before its first and before each line.
     """
-    bs4 = need("bs4")
-    run = _Run()
+    run = Run()
     run.add(title)
     run.block(2)
     lists: list[int | None] = []  # the next number of each open list, None: bullets
     rows: list[bool] = []  # of each open row of a table, whether it has a cell
-    left: list[tuple[object, bool, bool]] = [(root, False, False)]  # (node, its end?, in pre?), the next one last
-    while left:
-        node, is_end, verbatim = left.pop()
-        if not isinstance(node, bs4.Tag):
-            if type(node) in (bs4.NavigableString, bs4.CData):  # its other kinds are comments, scripts and the like
-                run.add_verbatim(_pre(node)) if verbatim else run.add(_SPACES.sub(" ", node))
-        elif is_end:
-            if node.name in _LISTS:
-                lists.pop()
-            elif node.name == "tr":
-                rows.pop()
-            elif node.name == "li":
-                run.mark = ""
-            run.block(_breaks(node.name, bool(lists)))
-        elif node.name == "img":
+    for kind, what, flag in _paired(_events(page, page.marked(drop))):
+        if kind == "text":
+            run.add_verbatim(what) if flag else run.add(_SPACES.sub(" ", what))
+        elif kind == "picture":
             if text := run.take():
                 yield text
-            yield Picture(_target(node), " ".join(node.get("alt", "").split()), node.sourceline)
-        elif node.name == "br":
+            yield what.picture()
+        elif kind == "lost":
+            yield what
+        elif kind == "end":
+            if what.tag in _LISTS:
+                lists.pop()
+            elif what.tag == "tr":
+                rows.pop()
+            if what.tag == "li" or _marks(what):
+                run.pop()
+            run.block(_breaks(what.tag, bool(lists)))
+        elif what.tag == "br":
             run.line()
-        elif node.name not in _NEVER:
-            verbatim = verbatim or node.name == "pre"
-            left.append((node, True, False))
-            left.extend((child, False, verbatim) for child in reversed(node.contents))
-            run.block(_breaks(node.name, bool(lists)))
-            if node.name in _LISTS:
-                lists.append(_first_number(node))
-            elif node.name == "tr":
+        else:
+            run.block(_breaks(what.tag, bool(lists)))
+            if what.tag in _LISTS:
+                lists.append(_first_number(what))
+            elif what.tag == "tr":
                 rows.append(False)
-            elif node.name in ("td", "th") and rows:
+            elif what.tag in ("td", "th") and rows:
                 run.tabs += rows[-1]
                 rows[-1] = True
-            elif node.name == "li":
+            if what.tag == "li":
                 number = lists[-1] if lists else None
-                run.mark = "- " if number is None else f"{number}. "
                 lists[-1:] = lists[-1:] if number is None else [number + 1]
+                mark = "- " if number is None else f"{number}. "
+                run.push(mark, " " * len(mark))
+            elif marks := _marks(what):
+                run.push(*marks)
     if text := run.take():
         yield text
 
 
-class _Run:
-    """Text that grows piece by piece. `mark` stands before the next piece, whatever blocks that lies in; `tabs` go before it
-    where no break does."""
+Event = tuple[str, object, bool]
+"""("start" | "end", element, False), ("text", its characters, verbatim?), ("picture", `Found`, for browsers without scripts?),
+("lost", `Picture`, False)."""
 
-    def __init__(self) -> None:
-        self._pieces: list[str] = []
-        self._breaks = self.tabs = 0
-        self.mark = ""
 
-    def add(self, text: str) -> None:
-        """Text whose runs of spaces are one space each: none at the beginning of a line, none after another."""
-        at_space = self._breaks or self.tabs or self.mark or not self._pieces or self._pieces[-1][-1].isspace()
-        if text := text.removeprefix(" ") if at_space else text:
-            self.add_verbatim(text)
+def _events(page: Page, dropped: dict[int, str]) -> Iterator[Event]:
+    """What lies in a tree, in order. Of what is shown only without scripts and of what is dropped, the pictures alone."""
+    left = [(page.root, False, False, False, "")]  # (node, its end?, in pre?, without scripts?, dropped by), the next one last
+    while left:
+        node, is_end, verbatim, plain, selector = left.pop()
+        name = node.tag
+        if is_end:
+            yield "end", node, False
+            continue
+        if node.is_text_node:
+            if not (plain or selector) and (text := node.text_content):
+                yield "text", text, verbatim
+            continue
+        if not node.is_element_node or name in _NEVER:
+            continue
+        selector = selector or dropped.get(node.mem_id, "")
+        plain = plain or name == "noscript"
+        found, lost = None, ()
+        if name == "picture" or (name == "img" and node.parent is not None and node.parent.tag == "picture"):
+            found = html_pictures.chosen(page, node)
+        elif name == "img":
+            found = html_pictures.image(page, node)
+        elif name in ("object", "embed", "input", "video"):
+            found = html_pictures.embedded(page, node)
+        elif name == "svg":
+            lost = html_pictures.drawing(page, node)
+        else:
+            lost = html_pictures.backgrounds(page, node)
+        if selector:
+            reason = f"in an element that `drop` leaves out ({selector})"
+            pictures = [found.picture()] if found else [one for one in lost if not one.short.startswith("<svg>")]
+            lost = [replace(one, reason=reason, rule="drop") for one in pictures]
+        elif found:
+            yield "picture", found, plain
+        yield from (("lost", one, False) for one in lost)
+        if name == "math" and not (plain or selector):
+            yield "text", _formula(node), False
+        if (found and name != "video") or name in ("img", "svg", "math"):
+            continue
+        if not (plain or selector):
+            yield "start", node, False
+            left.append((node, True, False, False, ""))
+        verbatim = verbatim or name in _VERBATIM
+        left.extend((child, False, verbatim, plain, selector) for child in reversed([*node.iter(include_text=True)]))
 
-    def add_verbatim(self, text: str) -> None:
-        if self._pieces and (self._breaks or self.tabs):
-            self._trim()
-            self._pieces.append("\n" * self._breaks or "\t" * self.tabs)
-        if text:
-            self._pieces.append(self.mark + text)
-            self._breaks, self.tabs, self.mark = 0, 0, ""
 
-    def line(self) -> None:
-        """A line break; no more than one line stays empty."""
-        self._breaks = min(2, self._breaks + 1)
-
-    def block(self, breaks: int) -> None:
-        """At least so many line breaks before what follows."""
-        if not self.mark:
-            self._breaks = max(self._breaks, breaks)
-
-    def take(self) -> str:
-        """The text so far, without empty lines at either end. What follows begins anew."""
-        text = "".join(self._pieces).rstrip()
-        self.__init__()
-        return text.lstrip("\n")
-
-    def _trim(self) -> None:
-        last = ""
-        while self._pieces and not last:
-            last = self._pieces.pop().rstrip()
-        if last:
-            self._pieces.append(last)
+def _paired(events: Iterator[Event]) -> Iterator[Event]:
+    """The events, but a picture for browsers without scripts right beside one that a script puts there is that one."""
+    held: list[Event] = []  # a picture and what followed it, as long as that is no text
+    for event in events:
+        kind, what, plain = event
+        if kind == "picture" and held:
+            _, other, other_plain = held[0]
+            if plain and not other_plain and other.is_stand_in:
+                other.instead += what.late + what.shown
+                continue
+            if other_plain and not plain and what.is_stand_in:
+                what.instead += other.late + other.shown
+                held.pop(0)
+        if kind == "picture" or (kind == "text" and not what.isspace()):
+            yield from held
+            held = [event] if kind == "picture" else []
+            if kind == "text":
+                yield event
+        elif held:
+            held.append(event)
+        else:
+            yield event
+    yield from held
 
 
 def _breaks(name: str, in_list: bool) -> int:
@@ -124,21 +157,27 @@ def _breaks(name: str, in_list: bool) -> int:
     return 2 if name in _PARAGRAPHS else int(name in _LINES)
 
 
-def _pre(node) -> str:
-    """The text as it stands; the line break right after `<pre>` is no part of it."""
-    text = node.replace("\r\n", "\n").replace("\r", "\n")
-    return text.removeprefix("\n") if node.parent.name == "pre" and node.previous_sibling is None else text
+def _marks(node) -> tuple[str, str] | None:
+    """What stands before the first line of an element and before the others."""
+    mark, prefix = node.attributes.get("x-mark"), node.attributes.get("x-prefix")
+    return None if mark is None and prefix is None else (prefix or "" if mark is None else mark, prefix or "")
 
 
 def _first_number(node) -> int | None:
-    start = node.get("start", "1")
-    return None if node.name != "ol" else int(start) if re.fullmatch(r"-?\d{1,9}", start) else 1
+    start = (node.attributes.get("start") or "1").strip()
+    return None if node.tag != "ol" else int(start) if re.fullmatch(r"-?\d{1,9}", start) else 1
 
 
-def _target(node) -> str:
-    """The address of a picture. A page that loads late has a stand-in in `src`, and the picture itself in `data-src`."""
-    for name in ("data-src", "src"):
-        if target := node.get(name, "").strip():
-            return target
-    candidates = (node.get("srcset") or node.get("data-srcset") or "").split()
-    return candidates[0].rstrip(",") if candidates else ""
+def _formula(node) -> str:
+    """`<math>` as TeX between dollar signs where it says so, else its characters."""
+    tex = next((one.text() for one in node.css("annotation") if "tex" in (one.attributes.get("encoding") or "").lower()), "")
+    if tex := " ".join((tex or node.attributes.get("alttext") or "").split()):
+        return f"$${tex}$$" if node.attributes.get("display") == "block" else f"${tex}$"
+    words, left = [], [node]
+    while left:
+        part = left.pop()
+        if part.is_text_node:
+            words.append(part.text_content or "")
+        elif part.tag not in ("annotation", "annotation-xml"):
+            left.extend(reversed([*part.iter(include_text=True)]))
+    return " ".join("".join(words).split())

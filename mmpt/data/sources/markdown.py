@@ -3,6 +3,7 @@
 sources: [{kind: markdown, folder: my/tutorials, language: en}]
 """
 
+import html
 import re
 from pathlib import PurePosixPath
 from typing import Literal
@@ -11,10 +12,13 @@ import pydantic
 
 from mmpt.data.lost import Documents, Lost
 from mmpt.data.sources.base import SourceSchema, Unit, grouped, source_name
-from mmpt.data.sources.markdown_blocks import markdown_blocks
-from mmpt.data.sources.references import Picture, referred
+from mmpt.data.sources.front_matter import front_matter
+from mmpt.data.sources.html_blocks import html_blocks
+from mmpt.data.sources.html_tree import Page
+from mmpt.data.sources.markdown_html import markdown_html, parser
+from mmpt.data.sources.references import page_parts
 from mmpt.data.store import Store
-from mmpt.document import Document, Text
+from mmpt.document import Document
 from mmpt.errors import ConfigError, DataError
 
 SUFFIXES = (".md", ".markdown")
@@ -24,9 +28,10 @@ MAX_BYTES = 32 << 20
 class MarkdownConfig(SourceSchema):
     """Every file below `folder` whose path matches the regular expression `files`, in the order of their names and numbers.
 
-    The text between pictures stays Markdown. Block-level HTML tags and kramdown's attribute lists vanish, as do lines that
-    match one of the regular expressions `drop_lines` as a whole. `language` names it; `language_from` is an expression with a
-    group "language" that finds it in the path.
+    The text between pictures stays Markdown. HTML in it is read as a browser does, so that its tags vanish, as do kramdown's
+    attribute lists, and lines that match one of the regular expressions `drop_lines` as a whole. A title in the front matter is
+    the first heading of a page without one. `language` names it; `language_from` is an expression with a group "language" that
+    finds it in the path.
     """
 
     kind: Literal["markdown"] = "markdown"
@@ -81,22 +86,41 @@ def read(config: MarkdownConfig, unit: Unit) -> Documents:
         except (DataError, UnicodeDecodeError) as problem:
             yield Lost(store.path(name), str(problem), document_id)
             continue
-        parts, lost = [], []
-        for block in markdown_blocks(text, config.drop_lines):
-            if isinstance(block, Picture):
-                try:
-                    parts.append(referred(store, name, block))
-                except DataError as problem:
-                    lost.append(Lost(f"{store.path(name)}, line {block.line}: {block.short}", str(problem), document_id, False))
+        try:
+            title, page = _page(text, config.drop_lines)
+        except (DataError, RecursionError) as problem:
+            yield Lost(store.path(name), str(problem), document_id)
+            continue
+        parts = []
+        for part in page_parts(store, name, document_id, html_blocks(page)):
+            if isinstance(part, Lost):
+                yield part
             else:
-                parts.append(Text(block))
-        yield from lost
+                parts.append(part)
         if not parts:
             yield Lost(store.path(name), "nothing in it", document_id)
             continue
-        meta = {"path": name, "language": _language(config, name), "license": config.license}
+        meta = {"path": name, "title": title, "language": _language(config, name), "license": config.license}
         source = source_name(config, config.folder)
         yield Document(document_id, source, tuple(parts), {key: value for key, value in meta.items() if value})
+
+
+def _page(text: str, drop_lines: tuple[str, ...]) -> tuple[str, Page]:
+    """The title of a file's front matter and the tree of what it says."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "\N{REPLACEMENT CHARACTER}")  # as CommonMark has it
+    title, text = front_matter(text)
+    if drop_lines:
+        drop = [re.compile(line) for line in drop_lines]
+        code = {n for token in parser().parse(text) if token.type in ("fence", "code_block") for n in range(*token.map)}
+        lines = text.split("\n")
+        text = "\n".join("" if n not in code and _matches(line, drop) else line for n, line in enumerate(lines))
+    page = markdown_html(text)
+    named = title and "<h1" not in page.lower()
+    return title, Page((f'<h1 x-mark="# ">{html.escape(title)}</h1>' if named else "") + page, text)
+
+
+def _matches(line: str, expressions: list[re.Pattern]) -> bool:
+    return any(expression.fullmatch(line.strip()) for expression in expressions)
 
 
 def _language(config: MarkdownConfig, name: str) -> str:

@@ -2,48 +2,113 @@
 
 import base64
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import PurePosixPath
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
+from mmpt.data.lost import Lost
 from mmpt.data.parts import MAX_BYTES, image_part
 from mmpt.data.store import Store
-from mmpt.document import Image
+from mmpt.document import Image, Text
 from mmpt.errors import DataError
 
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".gif", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".svg", ".ico", ".apng")
+"""Ends of the names of picture files, where nothing else says what a reference is."""
 _DATA = re.compile(r"data:[^,]*?(;base64)?,", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A reference to a picture: `target` as written, its alternative text, and the `line` where it stands, from 1."""
+    """A picture where a page shows it.
 
-    target: str
+    `targets` are the references to it as written, the best first: any of them will do. `alt` is its alternative text, `line`
+    where it stands, from 1 (0: not known). `anywhere`: a bare name means the file of that name in any folder. With a
+    `reason` it cannot be had whatever its targets say, and `rule` names the option that left it out on purpose.
+    """
+
+    targets: tuple[str, ...]
     alt: str
     line: int
+    anywhere: bool = False
+    reason: str = ""
+    rule: str = ""
 
     @property
     def short(self) -> str:
-        """The target for a message: of data in the page only the beginning."""
-        return self.target if len(self.target) <= 200 else f"{self.target[:60]}… ({len(self.target)} characters)"
+        """The first target for a message: of data in the page only the beginning."""
+        target = self.targets[0] if self.targets else ""
+        return target if len(target) <= 200 else f"{target[:60]}… ({len(target)} characters)"
 
 
-def referred(store: Store, name: str, picture: Picture) -> Image:
-    """The part for a picture that the file `name` refers to.
+class Folder:
+    """The files around a page. They are listed only when a reference names one without its folder."""
 
-    Raises `DataError` where it lies outside the folder or elsewhere (nothing is fetched), is missing, or is no picture.
-    """
-    data = _embedded(picture.target) if _DATA.match(picture.target) else store.read(target_name(name, picture.target))
-    return image_part(data, picture.alt)
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    @cached_property
+    def by_name(self) -> dict[str, str]:
+        """Last step of a file's name in lower case → its name; of several the one of the shortest path."""
+        names = sorted(self.store.files(), key=lambda name: (name.count("/"), name), reverse=True)
+        return {PurePosixPath(name).name.lower(): name for name in names}
+
+    def referred(self, name: str, picture: Picture) -> Image:
+        """The part for a picture that the file `name` refers to: the first of its targets that can be had.
+
+        A picture of one pixel is a stand-in where there are other targets. Raises `DataError` where none lies in the folder
+        (nothing is fetched), or none is a picture.
+        """
+        problems = [] if not picture.reason else [DataError(picture.reason)]
+        for target in picture.targets if not picture.reason else ():
+            try:
+                image = image_part(self._data(name, target, picture.anywhere), picture.alt)
+            except DataError as problem:
+                problems.append(problem)
+                continue
+            if image.width * image.height > 1 or len(picture.targets) == 1:
+                return image
+        raise problems[0] if problems else DataError("only a stand-in of one pixel" if picture.targets else "names no file")
+
+    def _data(self, name: str, target: str, anywhere: bool) -> bytes:
+        if _DATA.match(target):
+            return _embedded(target)
+        found = target_name(name, target)
+        if anywhere and not self.store.exists(found):
+            found = self.by_name.get(PurePosixPath(found).name.lower(), found)
+        return self.store.read(found)
+
+
+def page_parts(store: Store, name: str, document_id: str, blocks: Iterable[str | Picture]) -> Iterator[Text | Image | Lost]:
+    """The parts of the page in the file `name`, in order, and for each picture that cannot be had what was lost."""
+    folder = Folder(store)
+    for block in blocks:
+        if isinstance(block, str):
+            yield Text(block)
+            continue
+        try:
+            yield folder.referred(name, block)
+        except DataError as problem:
+            where = f"{store.path(name)}, line {block.line}" if block.line else store.path(name)
+            yield Lost(f"{where}: {block.short}", str(problem), document_id, whole=False, rule=block.rule)
+
+
+def is_picture_file(target: str) -> bool:
+    """Whether a reference names a picture by its suffix, or is one itself."""
+    if target[:11].lower() == "data:image/":
+        return True
+    return target.partition("#")[0].partition("?")[0].rstrip().lower().endswith(SUFFIXES)
 
 
 def target_name(name: str, target: str) -> str:
     """Name in the folder of what the file `name` refers to as `target`, a path relative to it, or to the folder after a "/".
 
-    Percent-escapes are decoded, query and fragment left out. Raises `DataError` where it lies elsewhere.
+    Percent-escapes are decoded, query and fragment left out, "\\" is "/" as in browsers. Raises `DataError` where it lies
+    elsewhere.
     """
     try:
-        parsed = urlsplit(target)
+        parsed = urlsplit(target.replace("\\", "/"))
     except ValueError as problem:
         raise DataError(f"no reference ({problem})") from None
     if parsed.scheme or parsed.netloc:
