@@ -19,6 +19,10 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".gif", ".webp", ".avif", ".bmp", 
 _DATA = re.compile(r"data:[^,]*?(;base64)?,", re.IGNORECASE)
 
 
+class NotFetched(DataError):
+    """A picture that lies elsewhere by design: no fault of the folder."""
+
+
 @dataclass(frozen=True)
 class Picture:
     """A picture where a page shows it.
@@ -91,7 +95,8 @@ def page_parts(store: Store, name: str, document_id: str, blocks: Iterable[str |
             yield folder.referred(name, block)
         except DataError as problem:
             where = f"{store.path(name)}, line {block.line}" if block.line else store.path(name)
-            yield Lost(f"{where}: {block.short}", str(problem), document_id, whole=False, rule=block.rule)
+            part = "" if block.reason or isinstance(problem, NotFetched) else "image"  # one that the folder should hold
+            yield Lost(f"{where}: {block.short}", str(problem), document_id, whole=False, rule=block.rule, part=part)
 
 
 def is_picture_file(target: str) -> bool:
@@ -112,7 +117,7 @@ def target_name(name: str, target: str) -> str:
     except ValueError as problem:
         raise DataError(f"no reference ({problem})") from None
     if parsed.scheme or parsed.netloc:
-        raise DataError("not in the folder: pictures elsewhere are not fetched")
+        raise NotFetched("not in the folder: pictures elsewhere are not fetched")
     path = unquote(parsed.path)
     if not path:
         raise DataError("names no file")
