@@ -9,8 +9,6 @@ from typing import Literal
 import numpy as np
 import pydantic
 from rich.progress import Progress
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from mmpt.config import Schema
 from mmpt.data.curate.signatures import PERMUTATIONS, SCHEME, Signature, near_pairs, signature
@@ -176,6 +174,9 @@ def _alike_in_text(
 
 def _groups(count: int, pairs: np.ndarray) -> np.ndarray:
     """Number int32 [count] of the group of each picture, those of a pair being in one."""
+    from scipy.sparse import coo_array  # scipy takes a second that `--help` should not
+    from scipy.sparse.csgraph import connected_components
+
     if not count:
         return np.zeros(0, dtype=np.int32)
     ends = (pairs[:, 0], pairs[:, 1])
