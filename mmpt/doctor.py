@@ -18,7 +18,7 @@ PACKAGES = {
     "ray": "data", "diffusers": "unclip", "tensorboard": "tensorboard", "espeakng-loader": "quickstart",
 }  # fmt: skip
 """Each with the extra of mmpt that it belongs to; "": always needed."""
-PAIRS = {"2.11": {"torchvision": "0.26", "torchaudio": "2.11"}}
+PAIRS = {"2.10": {"torchvision": "0.25", "torchaudio": "2.10"}, "2.11": {"torchvision": "0.26", "torchaudio": "2.11"}}
 """torch → what was built for its binary interface."""
 
 

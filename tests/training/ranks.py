@@ -449,6 +449,8 @@ SCENARIOS = {
     **{f"resume-{stage}": partial(resume, stage=stage) for stage in (0, 1, 2, 3)},
     "resume-bf16": partial(resume, stage=1, deepspeed={"zero_optimization": {"stage": 1}, "bf16": {"enabled": True}}),
     "resume-bf16-3": partial(resume, stage=3, deepspeed={"zero_optimization": {"stage": 3}, "bf16": {"enabled": True}}),
+    "resume-muon": partial(resume, stage=0, optimizer="muon"),
+    **{f"muon-step-{size}": partial(one_step, size=size, stage=0, optimizer="muon") for size in (1, 2)},
     "elastic": elastic,
     "finetune": finetune,
     **{f"new-rows-{stage}": partial(new_rows, stage=stage) for stage in (1, 3)},

@@ -33,7 +33,7 @@ def results(tmp_path_factory):
     return Results("ranks.py", tmp_path_factory.mktemp("ranks"))
 
 
-@pytest.mark.parametrize("name", ["resume-0", "resume-1", "resume-2", "resume-3", "resume-bf16", "resume-bf16-3"])
+@pytest.mark.parametrize("name", ["resume-0", "resume-1", "resume-2", "resume-3", "resume-bf16", "resume-bf16-3", "resume-muon"])
 def test_killed_while_saving_and_resumed_has_the_same_bits(results, name):
     run = results[name]
     assert run["codes"] == [[0, 0], [-9, -9], [0, 0]]
@@ -92,6 +92,13 @@ def test_two_ranks_with_a_pack_each_equal_one_rank_with_both(results, stage):
     assert one["loss"] == pytest.approx(two["loss"], abs=1e-6)
     assert one["norm"] == pytest.approx(two["norm"], rel=1e-6)
     assert torch.tensor(one["weights"]).sub(torch.tensor(two["weights"])).abs().max() <= 1e-6
+
+
+def test_ranks_that_share_muons_matrices_out_go_where_one_rank_goes(results):
+    one, two, other = results["muon-step-1"], results["muon-step-2"], results["step-1-0"]
+    weights = [torch.tensor(run["weights"]) for run in (one, two, other)]
+    assert one["norm"] == pytest.approx(two["norm"], rel=1e-6)
+    assert weights[0].sub(weights[1]).abs().max() <= 1e-4 < 1e-3 < weights[0].sub(weights[2]).abs().max()
 
 
 @pytest.mark.parametrize("stage", [0, 1, 3])
