@@ -11,6 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (
     ROOT / "README.md",
+    ROOT / "datasets" / "README.md",
     ROOT / "tokenizers" / "README.md",
     ROOT / "kernels" / "README.md",
     ROOT / "recipes" / "README.md",

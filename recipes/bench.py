@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # name: (bar, whether the bar is the largest value that will do)
 BARS = {
     "quickstart": {
-        "seconds": (900, True),
-        "peak_rss_gib": (8, True),
+        "seconds": (480, True),
+        "peak_rss_gib": (6, True),
         "speech_to_text_wer": (0.15, True),
         "text_to_speech_wer": (0.25, True),
         "image_to_text_accuracy": (0.80, False),
