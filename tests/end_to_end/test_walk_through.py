@@ -37,21 +37,35 @@ SMALLER = {
 }  # fmt: skip
 """What is appended to a command that has this word."""
 RUN = """
-import json, os, runpy, sys
+import json, os, runpy, sys, traceback
+import deepspeed, peft, torch, transformers  # once; each command then runs in a fork, as DeepSpeed starts once in a process
+
+def run(line):
+    sys.argv = line
+    if line[0] == "mmpt":
+        from mmpt.cli import main
+        return main()
+    sys.path.insert(0, os.path.dirname(line[0]))
+    runpy.run_path(line[0], run_name="__main__")
+
 for line in json.loads(sys.argv[1]):
     print("$", *line, flush=True)
-    sys.argv, before = line, list(sys.path)
-    try:
-        if line[0] == "mmpt":
-            from mmpt.cli import main
-            main()
-        else:
-            sys.path.insert(0, os.path.dirname(line[0]))
-            runpy.run_path(line[0], run_name="__main__")
-    except SystemExit as problem:
-        if problem.code:
-            sys.exit(f"{line}: {problem.code}")
-    sys.path[:] = before
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            run(line)
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+        except BaseException:
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code:
+        sys.exit(f"{line}: exit code {code}")
 """
 
 
