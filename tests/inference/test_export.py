@@ -217,7 +217,7 @@ def test_the_commands(run, tmp_path, monkeypatch, capsys):
     assert code == 2 and "alternate needs" in error
     assert call("export", run, "--out", tmp_path / "hf")[0] == 0 and (tmp_path / "hf" / "config.json").is_file()
     assert call("export", run, "--out", tmp_path / "hf")[0] == 2
-    assert call("soup", run, run, "--out", tmp_path / "soup", "--weights", 1, 3)[0] == 0
+    assert call("soup", run, adapted(run, tmp_path / "other"), "--out", tmp_path / "soup", "--weights", 1, 3)[0] == 0
     assert call("doctor")[0] == 0
 
 
