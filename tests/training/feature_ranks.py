@@ -24,6 +24,7 @@ from mmpt.config import parse_config  # noqa: E402
 from mmpt.data.shards.tokens import Medium, TokenDocument  # noqa: E402
 from mmpt.data.shards.write import TokenShardWriter  # noqa: E402
 from mmpt.model.feature_inputs import FeatureInputs  # noqa: E402
+from mmpt.training import step as steps  # noqa: E402
 from mmpt.training.config import FinetuneConfig, PretrainConfig  # noqa: E402
 from mmpt.training.stages import stages  # noqa: E402
 
@@ -137,14 +138,14 @@ def spoiled(folder: Path, stage: int, allowed: int) -> dict:
 
     def work(ranks) -> int:
         os.dup2(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND), 2)
-        step, encode = train.__globals__["train_step"], FeatureInputs.encode
+        step, encode = steps.train_step, FeatureInputs.encode
 
         def spoiling(engine, batches, at, *rest):
             spoil = ranks.rank == 1 and at == 2
             FeatureInputs.encode = (lambda *given: encode(*given) * float("nan")) if spoil else encode
             return step(engine, batches, at, *rest)
 
-        train.__globals__["train_step"] = spoiling
+        steps.train_step = spoiling
         return train(config, ranks)
 
     codes = launch(2, work)

@@ -25,11 +25,13 @@ from mmpt.data.loading.packing import pack
 from mmpt.data.shards.tokens import TokenDocument
 from mmpt.data.shards.write import TokenShardWriter
 from mmpt.errors import MmptError
+from mmpt.evaluation import training_page
 from mmpt.model.backbone import BackboneConfig, build_backbone
 from mmpt.model.forward import weighted_loss
 from mmpt.model.sequence import cut
 from mmpt.training import checkpoint as checkpoints
-from mmpt.training import watch
+from mmpt.training import signals, watch
+from mmpt.training import step as steps
 from mmpt.training.config import FinetuneConfig, PretrainConfig
 from mmpt.training.distributed import world
 from mmpt.training.engine import build_engine
@@ -80,7 +82,7 @@ def recipe(name: str) -> Callable:
     specification = importlib.util.spec_from_file_location(name, ROOT / "recipes" / f"{name}.py")
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
-    module.write_training_page = lambda run: ""  # six plots, which take longer than the steps
+    training_page.write_training_page = lambda run: ""  # six plots, which take longer than the steps
     return module.train
 
 
@@ -146,7 +148,7 @@ def killed_while_saving(step: int, train: Callable, config) -> Callable:
                 if ranks.rank and at == step:
                     os.kill(os.getpid(), signal.SIGKILL)
 
-        train.__globals__["save_checkpoint"] = dying_save
+        checkpoints.save_checkpoint = dying_save
         return train(config, ranks)
 
     return work
@@ -192,12 +194,12 @@ def elastic(folder: Path) -> dict:
             class Until(StopRequest):
                 number = property(lambda self: 0, lambda self, value: None)
 
-            step = train.__globals__["train_step"]
+            step = steps.train_step
 
             def stopping(engine, batches, at, *rest) -> object:
                 return step(engine, batches, at, *rest[:-1], 1 if at == until else 0)
 
-            train.__globals__.update(StopRequest=Until, train_step=stopping)
+            signals.StopRequest, steps.train_step = Until, stopping
             return train(config, ranks)
 
         codes.append(launch(size, work))
@@ -277,7 +279,7 @@ def watched_run(folder: Path, how: str) -> dict:
     def work(ranks) -> int:
         watch.DEAD_AFTER = 5.0
         os.dup2(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND), 2)
-        step = train.__globals__["train_step"]
+        step = steps.train_step
 
         def failing(engine, batches, at, *rest):
             if ranks.rank and at == 3:
@@ -287,9 +289,9 @@ def watched_run(folder: Path, how: str) -> dict:
                 time.sleep(1000)
             return step(engine, batches, at, *rest)
 
-        train.__globals__["train_step"] = failing
+        steps.train_step = failing
         if not ranks.rank and how == "dies":  # a collective that does not notice
-            train.__globals__["train_step"] = lambda *given: time.sleep(1000) if given[2] == 3 else step(*given)
+            steps.train_step = lambda *given: time.sleep(1000) if given[2] == 3 else step(*given)
         return train(config, ranks)
 
     start = time.monotonic()
