@@ -52,7 +52,7 @@ def build_backbone(
         model = load_backbone(Path(config.path) if Path(config.path).exists() else config.path, dtype)
         rows = model.get_input_embeddings().weight.shape[0]
         old = min(rows, vocabulary_size) if text_size is None else text_size
-        if vocabulary_size != rows or old < vocabulary_size:
+        if not old == rows == vocabulary_size:
             grow(model, old, vocabulary_size, config.growth, torch.Generator().manual_seed(seed), sequences)
     return model.train()
 

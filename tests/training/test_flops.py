@@ -26,7 +26,7 @@ KINDS = {
         "num_experts_per_tok": 2, "n_group": 2, "topk_group": 1, "first_k_dense_replace": 1, "q_lora_rank": 16,
         "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 16, "qk_head_dim": 16,
     },
-    "gpt2": {"n_embd": 48, "n_layer": 3, "n_head": 2, "n_positions": 64},
+    "gpt2": {"n_embd": 48, "n_layer": 3, "n_head": 2, "n_positions": 64, "attn_pdrop": 0.0},
 }  # fmt: skip
 CONFIG = {**ranks.BACKBONE, "hidden_size": 48, "head_dim": 24, "num_hidden_layers": 3, "tie_word_embeddings": False}
 

@@ -230,7 +230,7 @@ def test_non_finite_steps_stop_every_rank_before_the_optimizer(results, stage, w
 
 
 def test_experts_are_balanced_by_the_tokens_of_all_ranks(results):
-    """Two packs of 21 and 122 tokens on one rank, and on two: the same step; each pack's balance counts by its tokens."""
+    """Two packs of 21 and 95 tokens on one rank, and on two: the same step; each pack's balance counts by its tokens."""
     one, two = results["experts-1"], results["experts-2"]
     assert one["codes"] == [0] and two["codes"] == [0, 0]
     model = build_backbone(BackboneConfig(config=ranks.EXPERTS), ranks.VOCABULARY.size, seed=5)

@@ -84,7 +84,7 @@ def test_a_damaged_newest_checkpoint_is_skipped_with_its_reason(interrupted):
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     assert "checkpoint skipped" in errors and "step-00004999" in errors and "backbone/model.safetensors: differs" in errors
-    assert f"from step {step}," in output
+    assert f"from step {step};" in output
 
 
 def test_from_the_repository_root_libraries_are_not_shadowed_and_mistakes_are_named_at_once(tmp_path):
