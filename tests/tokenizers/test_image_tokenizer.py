@@ -307,7 +307,7 @@ def test_a_frozen_tower_of_timm_never_changes(tmp_path):
         ({"tower": {"patch": 3, "width": 32, "depth": 1, "heads": 4}}, "tower.patch 3 is no power of two"),
         ({"qformer": {"queries": 5, "width": 30, "depth": 1, "heads": 4}}, "qformer.width 30 is no multiple"),
         ({"quantizer": {"kind": "none", "dim": 4}}, "quantizer.kind none does not give one code"),
-        ({"quantizer": {"kind": "fsq", "levels": [4, 1]}}, "quantizer.fsq.levels"),
+        ({"quantizer": {"kind": "fsq", "levels": [4, 1]}}, "quantizer.levels"),
         ({"picture": 3}, "picture: unknown key"),
     ],
 )
