@@ -33,7 +33,7 @@ def referred(store: Store, name: str, picture: Picture) -> Image:
 
     Raises `DataError` where it lies outside the folder or elsewhere (nothing is fetched), is missing, or is no picture.
     """
-    data = _embedded(picture.target) if _DATA.match(picture.target) else store.read(target_name(name, picture.target))
+    data = embedded(picture.target) if _DATA.match(picture.target) else store.read(target_name(name, picture.target))
     return image_part(data, picture.alt)
 
 
@@ -62,9 +62,11 @@ def target_name(name: str, target: str) -> str:
     return "/".join(steps)
 
 
-def _embedded(target: str) -> bytes:
-    """The bytes of a data: URI (RFC 2397)."""
+def embedded(target: str) -> bytes:
+    """The bytes of a data: URI (RFC 2397). Raises `DataError` where it is none, or too long, before anything is decoded."""
     head = _DATA.match(target)
+    if head is None:
+        raise DataError("no data: URL")
     body = target[head.end() :]
     if len(body) > 3 * MAX_BYTES:  # no coding is longer: a percent-escape is three characters for a byte
         raise DataError(f"data of {len(body)} characters, at most {3 * MAX_BYTES} are decoded")
