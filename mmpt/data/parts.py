@@ -1,45 +1,31 @@
 """Parts of documents from the bytes of picture and audio files, decoded once to the end so that what is kept can be read."""
 
-import io
 import math
-import warnings
 
 import numpy as np
-import soundfile
-from PIL import ExifTags, UnidentifiedImageError
-from PIL import Image as Pillow
 
 from mmpt.document import Image, Speech
 from mmpt.errors import DataError
-from mmpt.media import MAX_PIXELS, MAX_SECONDS, decode_speech, encode_flac, encode_png, reason
+from mmpt.media import MAX_PIXELS, MAX_SECONDS, encode_flac, open_image, open_sound, to_png, upright
 
 MAX_BYTES = 512 << 20
 """Largest file that is opened as one picture or recording."""
-_KEPT = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
-_CONVERTED = ("GIF", "BMP", "TIFF")
-_CODECS = {"WAV": "wav", "WAVEX": "wav", "FLAC": "flac", "OGG": "ogg", "MP3": "mp3"}
+_KEPT = {"PNG": "png", "JPEG": "jpg", "MPO": "jpg", "WEBP": "webp"}
+_CONVERTED = ("GIF", "BMP", "TIFF", "AVIF")
 
 
 def image_part(data: bytes, alt: str = "", max_pixels: int = MAX_PIXELS) -> Image:
-    """A picture part. PNG, JPEG and WebP bytes stay as they are; GIF (first frame), BMP and TIFF become PNG.
+    """A picture part. PNG, JPEG and WebP bytes stay as they are (MPO, several JPEGs in one file, counts as its first); GIF and
+    TIFF (the first frame or page), BMP and AVIF become PNG.
 
     Raises `DataError` where the bytes are empty, too large, no whole picture, or of more than `max_pixels` pixels.
     """
     _check_size(data, "picture")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)
-            header = Pillow.open(io.BytesIO(data), formats=(*_KEPT, *_CONVERTED))
-        if header.width * header.height > max_pixels:
-            raise DataError(f"picture of {header.width} x {header.height} pixels, at most {max_pixels} are decoded")
-        header.load()
-        if header.format in _CONVERTED:
-            data = encode_png(header.convert("RGBA" if "transparency" in header.info or "A" in header.mode else "RGB"))
-        turned = header.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # by a quarter, so that the sides change places
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Pillow.DecompressionBombError) as problem:
-        raise DataError(f"no picture that can be decoded ({reason(problem)})") from None
-    width, height = header.size[::-1] if turned else header.size
-    return Image(data, _KEPT.get(header.format, "png"), width, height, alt)
+    picture = open_image(data, ("PNG", "JPEG", "WEBP", *_CONVERTED), max_pixels)
+    if picture.format in _CONVERTED:
+        data = to_png(picture)
+    width, height = upright(picture).size
+    return Image(data, _KEPT.get(picture.format, "png"), width, height, alt)
 
 
 def speech_part(
@@ -54,24 +40,21 @@ def speech_part(
 ) -> Speech:
     """A speech part with its transcript and word times (seconds from its own start).
 
-    A whole WAV, FLAC, OGG or MP3 file stays as it is. With `start` or `duration` (seconds) that piece is cut out, mono, as
+    A whole WAV, FLAC, OGG or MP3 file stays as it is, if libsndfile reads it to the end; any other (AIFF, SPHERE, W64, RF64, MP4,
+    WebM, MP3 without a Xing header, …) becomes mono FLAC. With `start` or `duration` (seconds) that piece is cut out, mono, as
     FLAC at its own rate. `sample_rate` (Hz), where given, is what the file must have. Raises `DataError` where the bytes are
     empty, no whole audio, of another rate, too long, or do not reach to the end of the piece.
     """
     _check_size(data, "recording")
-    try:
-        info = soundfile.info(io.BytesIO(data))
-    except (soundfile.LibsndfileError, RuntimeError) as problem:
-        raise DataError(f"no audio that can be decoded ({reason(problem)})") from None
-    if info.format not in _CODECS:
-        raise DataError(f"audio of the format {info.format}, expected {', '.join(sorted(set(_CODECS.values())))}")
-    if sample_rate is not None and info.samplerate != sample_rate:
-        raise DataError(f"audio of {info.samplerate} Hz, expected {sample_rate} Hz")
-    samples = decode_speech(data, info.samplerate, max_seconds)
+    sound = open_sound(data, max_seconds)
+    rate, length = sound.sample_rate, len(sound.samples)
+    if sample_rate is not None and rate != sample_rate:
+        raise DataError(f"audio of {rate} Hz, expected {sample_rate} Hz")
     if start == 0.0 and duration is None:
-        return Speech(data, _CODECS[info.format], info.samplerate, len(samples) / info.samplerate, text, words)
-    piece = _cut(samples, info.samplerate, start, duration)
-    return Speech(encode_flac(piece, info.samplerate), "flac", info.samplerate, len(piece) / info.samplerate, text, words)
+        suffix = sound.suffix or "flac"
+        return Speech(data if sound.suffix else encode_flac(sound.samples, rate), suffix, rate, length / rate, text, words)
+    piece = _cut(sound.samples, rate, start, duration)
+    return Speech(encode_flac(piece, rate), "flac", rate, len(piece) / rate, text, words)
 
 
 def _cut(samples: np.ndarray, rate: int, start: float, duration: float | None) -> np.ndarray:

@@ -210,11 +210,14 @@ def test_conversations_learn_only_what_the_assistant_says(tmp_path, pictures):
     (tmp_path / "x.json").write_text(json.dumps([llava, mantis, openai, surplus, missing]))
     found = read(conversations, conversations.ConversationsConfig(rows=str(tmp_path / "x.json"), images=str(pictures)))
     first, second, third, *lost = found
-    assert parts(first) == ["USER: ", png(0), "\nwhat?\n", "ASSISTANT: zero\n"]
-    assert [part.weight for part in first.parts if isinstance(part, Text)] == [0.0, 0.0, 1.0]
-    assert parts(second) == ["USER: ", png(1), "\ncompare with ", png(2), "\n", "ASSISTANT: done\n"]
-    assert parts(third) == ["be kind\n", "USER: ", png(3), "and?\n", "ASSISTANT: yes\n"]
-    assert ["1 places for pictures, but 0" in lost[0].reason, "no such file" in lost[1].reason] == [True, True]
+    assert parts(first) == ["USER: ", png(0), "\nwhat?\n", "ASSISTANT: ", "zero\n"]
+    assert [part.weight for part in first.parts if isinstance(part, Text)] == [0.0, 0.0, 0.0, 1.0]
+    assert parts(second) == ["USER: ", png(1), "\ncompare with ", png(2), "\n", "ASSISTANT: ", "done\n"]
+    assert parts(third) == ["be kind\n", "USER: ", png(3), "and?\n", "ASSISTANT: ", "yes\n"]
+    assert ["1 places for pictures (<image>), but the row names 0" in lost[0].reason, "no such file" in lost[1].reason] == [
+        True,
+        True,
+    ]
 
 
 def test_hostile_rows_are_listed_and_the_rest_is_read(tmp_path):
@@ -285,7 +288,7 @@ def test_pieces_of_a_turn_that_are_neither_text_nor_picture_lose_the_conversatio
     config = conversations.ConversationsConfig(rows=str(tmp_path / "x.json"), images=str(pictures))
     found = read(conversations, config)
     assert [type(one) for one in found] == [Lost, Lost, Document, Document, Document]
-    assert [part.weight for part in found[4].parts] == [0.0, 0.0, 0.0, 1.0] and isinstance(found[4].parts[1], Image)
+    assert [part.weight for part in found[4].parts] == [0.0, 0.0, 0.0, 0.0, 1.0] and isinstance(found[4].parts[1], Image)
     with pytest.raises(ValueError, match="expected {text} once"):
         conversations.ConversationsConfig(rows="x", images="y", user="USER: ")
 

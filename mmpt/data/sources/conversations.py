@@ -1,6 +1,6 @@
-"""Conversations about pictures in the forms of LLaVA, Mantis and OpenAI-style messages.
+"""Conversations about pictures and sound in the forms of LLaVA, Mantis, ms-swift, Qwen and OpenAI-style messages.
 
-sources: [{kind: conversations, rows: llava_instruct.json, images: pictures/}]
+sources: [{kind: conversations, rows: llava_instruct.json, images: pictures/, audio: recordings/}]
 """
 
 from dataclasses import replace
@@ -9,28 +9,37 @@ from typing import Literal
 import pydantic
 
 from mmpt.data.lost import Documents, Lost
+from mmpt.data.parts import image_part, speech_part
 from mmpt.data.sources.base import SourceSchema, Unit, source_name
-from mmpt.data.sources.pictures import find_picture
-from mmpt.data.sources.rows import MEDIA_BYTES, read_rows, row_id, row_units
+from mmpt.data.sources.conversation_turns import Medium, Turn, read_turns
+from mmpt.data.sources.row_media import medium_bytes
+from mmpt.data.sources.rows import MEDIA_BYTES, folder_of, read_rows, row_id, row_units
 from mmpt.data.store import Store
-from mmpt.document import Document, Text
+from mmpt.document import Document, Part, Text
 from mmpt.errors import DataError
 
-PLACE = "<image>"
-_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+NOT_UNDERSTOOD = "not understood"
+"""The rule under which keys are listed whose content is in no document."""
 
 
 class ConversationsConfig(SourceSchema):
-    """`rows`: a JSON array or JSON lines. `images`: the folder that the rows' file names are relative to.
+    """`rows`: JSON lines, a JSON array or Parquet. `images`, `audio`: the folders that the rows' file names are relative to, by
+    default that of the rows; `audio` by default `images`.
 
     Each turn becomes text in the form of its role, `{text}` standing for what was said. Only what the assistant says is
-    learned (the others' parts, their pictures too, have weight 0). `<image>` is where a picture goes; pictures without one go
-    to the front of the first user turn, as in Mantis.
+    learned, with what its form has after it (its end); what the form has before it and the others' turns, their pictures and
+    recordings too, have weight 0.
+
+    Media stand in place: `<image>` and `<audio>` in the text, filled from the row's `images` or `image` and `audios` or `audio`,
+    and pieces of the types image, image_url, audio, audio_url and input_audio, filled from the same lists where they hold no
+    file name, data: URL or base64 themselves. Those without a place go to the front of the first user turn, as in Mantis. Video
+    is not read: such a conversation is listed. A key that says something and is not understood is listed once for each unit.
     """
 
     kind: Literal["conversations"] = "conversations"
     rows: str
-    images: str
+    images: str = ""
+    audio: str = ""
     user: str = "USER: {text}\n"
     assistant: str = "ASSISTANT: {text}\n"
     system: str = "{text}\n"
@@ -52,7 +61,9 @@ def units(config: ConversationsConfig) -> list[Unit]:
 
 def read(config: ConversationsConfig, unit: Unit) -> Documents:
     """One document for each conversation. One of which a picture is missing is listed and left out: its text speaks of it."""
-    store, name = Store(config.images), source_name(config, config.rows)
+    name, images = source_name(config, config.rows), config.images or folder_of(config.rows)
+    stores = {"image": Store(images), "audio": Store(config.audio or images)}
+    seen: set[str] = set()
     for one in read_rows(config.rows, unit.what):
         if isinstance(one, Lost):
             yield one
@@ -60,66 +71,30 @@ def read(config: ConversationsConfig, unit: Unit) -> Documents:
         where, row = one
         document_id = row_id(name, config.rows, where)
         try:
-            turns, references = _turns(row), _references(row)
-            pictures = [find_picture(store, reference, "path") for reference in references]
-            parts = _parts(config, turns, pictures)
+            turns, unknown = read_turns(row)
+            parts = [part for turn in turns for part in _parts(config, turn, stores)]
             if not parts:
                 raise DataError("nothing in it")
         except DataError as problem:
             yield Lost(where, str(problem), document_id)
             continue
+        for key in sorted(unknown - seen):
+            yield Lost(where, f"{key}: not understood, left out here and in rows after it", document_id, False, NOT_UNDERSTOOD)
+        seen |= unknown
         meta = {"language": config.language, "license": config.license, "conversation": row.get("id")}
         yield Document(document_id, name, tuple(parts), {key: value for key, value in meta.items() if value})
 
 
-def _turns(row: dict) -> list[tuple[str, str]]:
-    """(role, text) of each turn."""
-    turns = next((row[key] for key in ("conversations", "conversation", "messages") if isinstance(row.get(key), list)), None)
-    if not turns:
-        raise DataError("no list of turns in conversations, conversation or messages")
-    found = []
-    for number, turn in enumerate(turns):
-        role = _ROLES.get(str(turn.get("from", turn.get("role")))) if isinstance(turn, dict) else None
-        text = turn.get("value", turn.get("content")) if isinstance(turn, dict) else None
-        if isinstance(text, list):  # OpenAI's lists of {"type": "text" | "image…"}
-            text = _joined(text)
-        if role is None or not isinstance(text, str):
-            raise DataError(f"turn {number}: no role or no text")
-        found.append((role, text))
-    return found
-
-
-def _joined(pieces: list) -> str | None:
-    """The text of a turn given in pieces; None where one is neither text nor a picture."""
-    found = []
-    for piece in pieces:
-        kind = piece.get("type") if isinstance(piece, dict) else None
-        found.append(PLACE if kind in ("image", "image_url") else piece.get("text") if kind == "text" else None)
-    return "".join(found) if all(isinstance(text, str) for text in found) else None
-
-
-def _references(row: dict) -> list[str]:
-    images = row.get("images") or row.get("image") or []
-    images = images if isinstance(images, list) else [images]
-    return [image.get("path", "") if isinstance(image, dict) else image for image in images]
-
-
-def _parts(config: ConversationsConfig, turns: list[tuple[str, str]], pictures: list) -> list:
-    places = sum(text.count(PLACE) for _, text in turns)
-    if places > len(pictures):
-        raise DataError(f"{places} places for pictures, but {len(pictures)} pictures")
-    first = next((number for number, (role, _) in enumerate(turns) if role == "user"), None)
-    if places < len(pictures):
-        if first is None:
-            raise DataError(f"{len(pictures) - places} pictures without a place, and no turn of a user")
-        turns[first] = ("user", f"{PLACE}\n" * (len(pictures) - places) + turns[first][1])
-    left, parts = iter(pictures), []
-    for role, text in turns:
-        weight = 1.0 if role == "assistant" else 0.0
-        form = {"user": config.user, "assistant": config.assistant, "system": config.system}[role]
-        for number, piece in enumerate(form.replace("{text}", text).split(PLACE)):
-            if number:
-                parts.append(replace(next(left), weight=weight))
-            if piece:
-                parts.append(Text(piece, weight))
-    return parts
+def _parts(config: ConversationsConfig, turn: Turn, stores: dict[str, Store]) -> list[Part]:
+    before, after = {"user": config.user, "assistant": config.assistant, "system": config.system}[turn.role].split("{text}")
+    weight = 1.0 if turn.role == "assistant" else 0.0
+    parts: list[Part] = [Text(before, 0.0)]
+    for piece in (*turn.pieces, after):
+        if isinstance(piece, Medium):
+            part = (image_part if piece.kind == "image" else speech_part)(medium_bytes(stores[piece.kind], piece.reference))
+            parts.append(replace(part, weight=weight))
+        elif isinstance(parts[-1], Text) and parts[-1].weight == weight:
+            parts[-1] = Text(parts[-1].text + piece, weight)
+        else:
+            parts.append(Text(piece, weight))
+    return [part for part in parts if not isinstance(part, Text) or part.text]

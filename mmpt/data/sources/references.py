@@ -77,7 +77,7 @@ class Folder:
 
     def _data(self, name: str, target: str, anywhere: bool) -> bytes:
         if _DATA.match(target):
-            return _embedded(target)
+            return embedded(target)
         found = target_name(name, target)
         if anywhere and not self.store.exists(found):
             found = self.by_name.get(PurePosixPath(found).name.lower(), found)
@@ -132,9 +132,11 @@ def target_name(name: str, target: str) -> str:
     return "/".join(steps)
 
 
-def _embedded(target: str) -> bytes:
-    """The bytes of a data: URI (RFC 2397)."""
+def embedded(target: str) -> bytes:
+    """The bytes of a data: URI (RFC 2397). Raises `DataError` where it is none, or too long, before anything is decoded."""
     head = _DATA.match(target)
+    if head is None:
+        raise DataError("no data: URL")
     body = target[head.end() :]
     if len(body) > 3 * MAX_BYTES:  # no coding is longer: a percent-escape is three characters for a byte
         raise DataError(f"data of {len(body)} characters, at most {3 * MAX_BYTES} are decoded")

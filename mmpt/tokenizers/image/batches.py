@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from mmpt.errors import DataError
+from mmpt.media import to_rgb
 from mmpt.tokenizers.image.captions import caption_ids
 from mmpt.tokenizers.image.config import ImageTokenizerConfig
 
@@ -44,7 +45,7 @@ class BatchPlan(Protocol):
 
 def picture_bytes(picture: Image.Image, side: int) -> np.ndarray:
     """RGB uint8 [side, side, 3], squashed to a square as SEED does: nothing is cut off."""
-    return np.asarray(picture.convert("RGB").resize((side, side), Image.Resampling.BICUBIC))
+    return np.asarray(to_rgb(picture).resize((side, side), Image.Resampling.BICUBIC))
 
 
 def to_pixels(pictures: np.ndarray) -> torch.Tensor:
