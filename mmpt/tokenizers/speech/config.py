@@ -125,13 +125,16 @@ class MelDecoderConfig(Schema):
 class SpeechConfig(Schema):
     """`pool` states of 50 Hz make one code (4: 12.5 Hz). `window`: codes in the longest piece taken at once; longer audio is
     taken in overlapping windows. Weights beside the seq2seq loss's 1: `ctc_weight`, and `mel_weight` for what the mel decoder
-    asks of the codes. Quantisation starts after the share `quantize_from` of the training.
+    asks of the codes. Quantisation starts after the share `quantize_from` of the training. `longest`: codes of the longest
+    utterance of the training, filled in there; the text of longer speech is read in overlapping pieces of at most that many
+    (without it, of `window`).
     """
 
     quantizer: QuantizerConfig
     mels: int = pydantic.Field(80, ge=8)
     pool: int = pydantic.Field(4, ge=1)
     window: int = pydantic.Field(375, ge=1)
+    longest: int | None = pydantic.Field(None, ge=1)
     encoder: AnyEncoder = EncoderConfig()
     decoder: MelDecoderConfig = MelDecoderConfig()
     ctc_weight: float = pydantic.Field(0.5, ge=0)

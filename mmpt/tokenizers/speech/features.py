@@ -6,6 +6,7 @@ fixed scale, so that a frame depends on its own 25 ms alone and never on how the
 
 import functools
 
+import numpy as np
 import torch
 import torchaudio
 from torch.nn import functional as F
@@ -16,6 +17,7 @@ from mmpt.tokenizers.speech.griffin_lim import griffin_lim
 WINDOW = 400
 FLOOR = 1e-7  # power of a mel band; below that of quiet recordings, which a higher one would cut off
 SILENCE = -2.5  # a log-mel value at the floor
+UNHEARD = 2e-3  # root mean square of 25 ms, −54 dB of full scale
 
 
 @functools.cache
@@ -39,6 +41,12 @@ def log_mel(samples: torch.Tensor, mels: int, frames: int) -> torch.Tensor:
     """
     samples = F.pad(samples, (0, max(0, frames * HOP - samples.shape[-1])))
     return compress(mel_power(samples, mels)[..., :frames, :])
+
+
+def heard(samples: np.ndarray) -> bool:
+    """Whether any 25 ms of a waveform (float32, −1 … 1) are louder than `UNHEARD`."""
+    padded = np.pad(samples, (0, -len(samples) % WINDOW))
+    return bool(np.square(padded.reshape(-1, WINDOW), dtype=np.float64).mean(axis=1).max() > UNHEARD**2)
 
 
 def compress(power: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """Speech ↔ codes at 12.5 Hz: recognition-supervised, so a code says what is spoken rather than by whom."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,8 +17,9 @@ from mmpt.tokenizers.speech.batches import SpeechBatch, SpeechExample, code_coun
 from mmpt.tokenizers.speech.coder import FORMAT, SpeechCoder, joined, saved_config
 from mmpt.tokenizers.speech.config import SpeechConfig
 from mmpt.tokenizers.speech.decoder import SpeechDecoder
-from mmpt.tokenizers.speech.features import log_mel
+from mmpt.tokenizers.speech.features import heard, log_mel
 from mmpt.tokenizers.speech.layers import length_mask
+from mmpt.tokenizers.speech.long_reading import merged, pieces
 from mmpt.tokenizers.speech.mel_decoder import voice_statistics
 from mmpt.tokenizers.speech.recognizer import build_recognizer
 from mmpt.tokenizers.speech.streaming import WaveStream, checked, wanted
@@ -69,22 +70,20 @@ class SpeechTokenizer(SpeechCoder):
         yield WaveStream(per_code, depth, self.speaker.reach, block, self._checked_codes, mel, self.speaker.vocoder)
 
     def transcribe(self, codes: Sequence[np.ndarray]) -> list[str]:
-        """The text of each code sequence, as the tokenizer's own text decoder reads it."""
-        pieces, owners = self._pieces(codes)
-        lengths = [len(piece) for piece in pieces]
-        texts = self._batched(pieces, lengths, lambda batch, sizes: self._read(self._code_states(batch), sizes))
-        return self._texts(texts, owners, len(codes))
+        """The text of each code sequence, of any length, as the tokenizer's own text decoder reads it."""
+        rows = [self._checked_codes(np.asarray(sequence), number) for number, sequence in enumerate(codes)]
+        return self._texts(rows, self._code_states)
 
     def recognize(self, waveforms: Sequence[np.ndarray]) -> list[str]:
-        """The text of each waveform, read through the quantised states; also of a tokenizer without a quantiser."""
-        states = self._quantized(waveforms, lambda found: found.states)
-        pieces, owners = self._cut(states)
+        """The text of each waveform, of any length, read through the quantised states; also of a tokenizer without a quantiser.
+        Of one without a sound, nothing."""
+        device = self.default_voice.device
 
-        def read(batch: list[np.ndarray], lengths: torch.Tensor) -> list[list[int]]:
-            rows = nn.utils.rnn.pad_sequence([torch.from_numpy(row) for row in batch], batch_first=True)
-            return self._read(rows.to(lengths.device), lengths)
+        def padded(batch: list[np.ndarray]) -> torch.Tensor:
+            return nn.utils.rnn.pad_sequence([torch.from_numpy(row) for row in batch], batch_first=True).to(device)
 
-        return self._texts(self._batched(pieces, [len(piece) for piece in pieces], read), owners, len(waveforms))
+        texts = self._texts(self._quantized(waveforms, lambda found: found.states.float()), padded)
+        return [text if heard(samples) else "" for samples, text in zip(waveforms, texts, strict=True)]
 
     def use_vocoder(self, vocoder: AnyVocoder) -> None:
         """Make waveforms by `vocoder` from now on; it is saved with the tokenizer. Raises `ConfigError` where it takes others."""
@@ -197,15 +196,18 @@ class SpeechTokenizer(SpeechCoder):
         mels = self.speaker.mels(self._code_states(codes), lengths, voices, starts, prompt)
         return [mel[: length * self.config.frames_per_code].cpu() for mel, length in zip(mels, lengths.tolist(), strict=True)]
 
-    def _read(self, states: torch.Tensor, lengths: torch.Tensor) -> list[list[int]]:
-        alone, context = self.encoder.read(states, lengths)
-        return self.reader.read(context, alone, lengths)
+    def _texts(self, rows: list[np.ndarray], states_of: Callable[[list[np.ndarray]], torch.Tensor]) -> list[str]:
+        """The text of each of `rows`, which `states_of` makes vectors of, read in pieces no longer than those of training."""
+        longest = min(self.config.longest or self.config.window, self.config.window)
+        places = [pieces(len(row), longest) for row in rows]
 
-    def _texts(self, ids: list[list[int]], owners: list[int], count: int) -> list[str]:
-        parts: list[list[str]] = [[] for _ in range(count)]
-        for owner, row in zip(owners, ids, strict=True):
-            parts[owner].append(decode_text(self.text, row))
-        return [" ".join(part for part in each if part) for each in parts]
+        def read(batch: list[np.ndarray], lengths: torch.Tensor) -> list[list[int]]:
+            alone, context = self.encoder.read(states_of(batch), lengths)
+            return self.reader.read(context, alone, lengths)
+
+        cut = [row[one.start : one.end] for row, found in zip(rows, places, strict=True) for one in found]
+        ids = iter(self._batched(cut, [len(piece) for piece in cut], read))
+        return [decode_text(self.text, merged([next(ids) for _ in found], found)) for found in places]
 
     def _code_states(self, codes: list[np.ndarray]) -> torch.Tensor:
         """Quantised vectors [B, C, quantizer.dim] of code sequences [C] or [C, depth], filled up to the longest."""
@@ -213,18 +215,6 @@ class SpeechTokenizer(SpeechCoder):
         if rows.ndim == 3:  # of a residual quantiser: what fills up must be codes of each stage too
             rows = torch.maximum(rows, torch.arange(rows.shape[2]) * (self.codes // rows.shape[2]))
         return self.encoder.quantizer.decode(rows.to(self.default_voice.device))
-
-    def _pieces(self, codes: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[int]]:
-        return self._cut([self._checked_codes(np.asarray(sequence), number) for number, sequence in enumerate(codes)])
-
-    def _cut(self, rows: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[int]]:
-        """Pieces of at most `window` vectors, and which of `rows` each is of."""
-        pieces, owners = [], []
-        for number, row in enumerate(rows):
-            for start in range(0, len(row), self.config.window):
-                pieces.append(row[start : start + self.config.window])
-                owners.append(number)
-        return pieces, owners
 
     def _checked_codes(self, sequence: np.ndarray, number: int) -> np.ndarray:
         depth = self.config.quantizer.depth

@@ -1,0 +1,61 @@
+"""Text of speech longer than any whose text was learned: read in pieces that overlap, and what two pieces both read kept once."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+OVERLAP = 0.3
+"""Share of a piece that the next one reads again: a few words, of which those at the cuts may be read wrong."""
+
+
+class Piece(NamedTuple):
+    """Vectors `start` … `end` of a row."""
+
+    start: int
+    end: int
+
+
+def pieces(count: int, longest: int) -> list[Piece]:
+    """A row of `count` vectors in pieces of at most `longest`: the row itself where it is no longer, else pieces of like length,
+    each of which shares about `OVERLAP` of it with the next."""
+    if count <= longest:
+        return [Piece(0, count)]
+    shared = min(longest - 1, round(OVERLAP * longest))
+    number = math.ceil((count - shared) / (longest - shared))
+    starts = [round(i * (count - longest) / (number - 1)) for i in range(number)]
+    return [Piece(start, start + longest) for start in starts]
+
+
+def merged(read: Sequence[list[int]], places: Sequence[Piece]) -> list[int]:
+    """The tokens of a row from the tokens `read` in each of its pieces at `places`.
+
+    The last tokens of a piece and the first of the next are laid on each other where most are equal, less the more their number
+    departs from what the overlap should hold; then the left piece is left for the right one at the equal tokens nearest to the
+    middle, farthest from both cuts.
+    """
+    whole: list[int] = []
+    before: list[int] = []
+    for number, (tokens, place) in enumerate(zip(read, places, strict=True)):
+        if number:
+            last = places[number - 1]
+            rate = (len(before) + len(tokens)) / (last.end - last.start + place.end - place.start)
+            both, change = _join(before, tokens, rate * (last.end - place.start))
+            whole = whole[: len(whole) - both + change] + tokens[change:]
+        else:
+            whole = list(tokens)
+        before = tokens
+    return whole
+
+
+def _join(left: list[int], right: list[int], expected: float) -> tuple[int, int]:
+    """(how many last tokens of `left` are the first of `right`, after how many of them to change over)."""
+    most = min(len(left), len(right))
+    best = (0.0, min(most, round(expected)), [])
+    for both in range(1, most + 1):
+        equal = [i for i in range(both) if left[len(left) - both + i] == right[i]]
+        score = len(equal) - 0.5 * abs(both - expected)
+        if equal and (not best[2] or score > best[0]):
+            best = (score, both, equal)
+    _, both, equal = best
+    middle = both / 2
+    return both, min(equal, key=lambda i: abs(i + 0.5 - middle), default=both // 2)

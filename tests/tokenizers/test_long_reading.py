@@ -1,0 +1,61 @@
+"""Text of long speech: pieces no longer than training's, and no word of an overlap twice or not at all."""
+
+import numpy as np
+import pytest
+
+from mmpt.tokenizers.speech.long_reading import merged, pieces
+
+
+@pytest.mark.parametrize("count, longest", [(1, 1), (7, 7), (8, 7), (20, 7), (1000, 50), (51, 50), (9, 1), (5, 2)])
+def test_pieces_cover_a_row_in_order_and_are_no_longer_than_the_longest(count, longest):
+    found = pieces(count, longest)
+    assert found[0].start == 0 and found[-1].end == count
+    assert all(one.end - one.start <= longest for one in found)
+    assert all(one.start < two.start <= one.end < two.end for one, two in zip(found, found[1:], strict=False))
+    assert (len(found) == 1) == (count <= longest)
+
+
+def scripted(words: np.ndarray, ends: np.ndarray, start: int, end: int, random: np.random.Generator) -> list[int]:
+    """What a text decoder reads of the vectors `start` … `end`: the words whole in it, and of one that is cut anything."""
+    starts = np.concatenate([[0], ends[:-1]])
+    inside = (starts >= start) & (ends <= end)
+    read = list(words[inside])
+    for cut, place in (((starts < start) & (ends > start + 1), 0), ((starts < end - 1) & (ends > end), len(read) + 1)):
+        if cut.any() and random.random() < 0.7:
+            read.insert(place, int(words[cut][0] if random.random() < 0.4 else random.integers(10)))
+    return read
+
+
+def test_words_of_overlaps_come_once_though_words_at_the_cuts_are_misread():
+    random, lost, said = np.random.default_rng(0), 0, 0
+    for _ in range(50):
+        words = random.integers(0, 200, 120)
+        ends = np.cumsum(random.integers(3, 8, len(words)))
+        places = pieces(int(ends[-1]), 60)
+        found = merged([scripted(words, ends, *place, random) for place in places], places)
+        lost += list(words) != found
+    assert lost == 0
+
+
+def test_repeated_words_are_counted_by_how_much_the_overlap_holds():
+    """Ten words alone leave many ways to lay two pieces on each other; few of them are taken wrong."""
+    random, wrong, said = np.random.default_rng(1), 0, 0
+    for _ in range(50):
+        words = random.integers(0, 10, 120)
+        ends = np.cumsum(random.integers(3, 8, len(words)))
+        places = pieces(int(ends[-1]), 60)
+        found = merged([scripted(words, ends, *place, random) for place in places], places)
+        wrong += distance(list(words), found)
+        said += len(words)
+    assert wrong / said < 0.01
+    assert merged([[7] * 6, [7] * 6], pieces(17, 10)[:2]) == [7] * 10
+
+
+def distance(one: list[int], other: list[int]) -> int:
+    """Levenshtein's."""
+    row = list(range(len(other) + 1))
+    for i, a in enumerate(one):
+        before, row[0] = row[0], i + 1
+        for j, b in enumerate(other):
+            before, row[j + 1] = row[j + 1], min(row[j + 1] + 1, row[j] + 1, before + (a != b))
+    return row[-1]
