@@ -15,7 +15,8 @@ from mmpt.tokenizers.image.config import Gates
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
 from mmpt.tokenizers.quantizers import code_counts, codebook_health
 
-RANKS = (1, 5)
+RANKS = (1, 5, 10)
+"""Those of SEED's tables."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ def evaluate_image_tokenizer(
         embeddings = {"embeddings": tokenizer.embed(pictures), "codes": tokenizer.embed_codes(codes)}
         found = {name: picture_text_recalls(rows, texts, captions, RANKS) for name, rows in embeddings.items()}
         figures |= {f"{name}, {key}": value for name, row in found.items() for key, value in row.items()}
+        figures["R@mean by chance"] = _chance(texts, captions)
         figures["gap"] = 100 * (found["embeddings"]["R@mean"] - found["codes"]["R@mean"])
     originals = _values(pictures, tokenizer.config.side)
     others = np.roll(codes, 1, axis=0)
@@ -78,9 +80,20 @@ def gate_figures(figures: dict[str, float], gates: Gates) -> list[Figure]:
     found = [Figure("codes used", figures["codes_used"], gates.used), Figure("entropy", figures["entropy"], gates.entropy)]
     if "gap" in figures:
         found.append(Figure("R@mean of codes below embeddings, points", figures["gap"], gates.gap, at_most=True))
+        over_chance = figures["embeddings, R@mean"] / figures["R@mean by chance"]
+        found.append(Figure("R@mean of embeddings ÷ chance", over_chance, min(gates.recall, 0.5 / figures["R@mean by chance"])))
     if gates.prefixes:
         found.append(Figure("beginnings that bring nothing", float(len(_idle_prefixes(figures))), 0.0, at_most=True))
     return found
+
+
+def _chance(texts: np.ndarray, captions: Sequence[str]) -> float:
+    """R@mean of pictures and texts that have nothing to do with each other, the mean of five draws."""
+    random = np.random.default_rng(0)
+    drawn = [[random.standard_normal(texts.shape) for _ in range(2)] for _ in range(5)]
+    same = {caption: number for number, caption in reversed(list(enumerate(captions)))}
+    first = [same[caption] for caption in captions]
+    return float(np.mean([picture_text_recalls(one, other[first], captions, RANKS)["R@mean"] for one, other in drawn]))
 
 
 def prefixes(queries: int) -> list[int]:

@@ -10,7 +10,8 @@ from mmpt.config import Schema
 
 class EmaConfig(Schema):
     """`codes` entries of `dim` values. `decay` of the averages; `commitment` weighs ‖x − sg(q)‖²; a code used less than
-    `restart_below` of its uniform share is restarted from a random input every `restart_every` training steps.
+    `restart_below` of its uniform share is restarted from a random input every `restart_every` training steps; where nine in ten
+    were not used at all since the last time, all of these.
 
     `normalize`: inputs and entries have one length, √dim, so that no term of a loss can be lowered by shrinking the inputs
     (ViT-VQGAN, Yu et al. 2022, section 3.2). `start`: from the first batch by k-means, or uniformly from ±1 ÷ codes.

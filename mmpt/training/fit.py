@@ -31,8 +31,8 @@ from mmpt.training.state import weights
 from mmpt.training.step import NonFiniteError, seed_step, update
 
 FORMAT = "mmpt-tokenizer-training/1"
-COLLAPSED = 0.3
-"""Entropy ÷ log(size) of the codes of one log line below which the run warns."""
+COLLAPSED = {"entropy": 0.3, "used": 0.1}
+"""Entropy ÷ log(size), and share in use, of the codes of one log line below which the run warns."""
 Batches = Callable[[int, int, int], object]
 """(step from 0, rank, ranks) → this rank's share of the batch of that step."""
 
@@ -88,7 +88,7 @@ def fit(model: nn.Module, batches: Batches, config: FitConfig, run: Path, world:
             figures = {"loss": gathered.loss}
             if log.due(step):
                 figures = {**gathered.line(world), "learning_rate": rate, "gradient_norm": norm}
-                if world.rank == 0 and figures.get("entropy", 1.0) < COLLAPSED:
+                if world.rank == 0 and any(figures.get(name, 1.0) < least for name, least in COLLAPSED.items()):
                     print(f"step {step}: the codebook collapses: {_collapse(figures)}", file=sys.stderr, flush=True)
                 gathered = _Gathered()
             log.log(step, figures, {"examples": config.batch_size})

@@ -1,5 +1,6 @@
 """Training of tokenizers, vocoders and text-to-token models on document shards, from a specification to a folder."""
 
+import sys
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -19,9 +20,9 @@ from mmpt.tokenizers.image.stages import (
     QuantizeStage,
 )
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
-from mmpt.tokenizers.speech.batches import SpeechExample, speech_batches
+from mmpt.tokenizers.speech.batches import SpeechExample, code_count, speech_batches
 from mmpt.tokenizers.speech.coder import SpeechCoder
-from mmpt.tokenizers.speech.config import WhisperConfig
+from mmpt.tokenizers.speech.config import SAMPLE_RATE, SpeechConfig, WhisperConfig
 from mmpt.tokenizers.speech.text_to_codes import SpeechCodes, TextToCodes, codes_batches, pace
 from mmpt.tokenizers.speech.tokenizer import DecoderTraining, SpeechTokenizer
 from mmpt.tokenizers.speech.vocoder import Vocoder, vocoder_batches
@@ -65,7 +66,9 @@ def _train_speech(spec: SpeechSpec, folder: Path, world: World) -> int:
         take_weights(model.encoder, model.reader, config)
     # Before the training, so that a folder without one is said at once.
     vocoder = load_vocoder(spec.vocoder, config.mels) if spec.vocoder else None
-    examples = _utterances(spec.data, model.sample_rate, spec.examples)
+    examples = _short_enough(_utterances(spec.data, model.sample_rate, spec.examples), config, world)
+    longest = max(code_count(len(example.samples), config) for example in examples)
+    model.config = config.model_copy(update={"longest": longest})  # what the text decoder has learned to read
     stopped = fit(model, speech_batches(examples, spec.tokenizer, spec.fit), spec.fit, folder / "recognition", world)
     if spec.speak and not stopped:
         speaking = DecoderTraining(model)
@@ -125,6 +128,25 @@ def _utterances(folders: Sequence[Path], sample_rate: int, limit: int | None) ->
     if not found:
         raise DataError(f"no utterance with a transcript in {', '.join(map(str, folders))}")
     return found
+
+
+def _short_enough(examples: Sequence[SpeechExample], config: SpeechConfig, world: World) -> list[SpeechExample]:
+    """Those that fit the window; how many do not is said. Raises `DataError` where none does."""
+    fit = [example for example in examples if code_count(len(example.samples), config) <= config.window]
+    longest = config.window * config.samples_per_code / SAMPLE_RATE
+    if len(fit) < len(examples) and world.rank == 0:
+        left_out = [example for example in examples if code_count(len(example.samples), config) > config.window]
+        seconds = sum(len(example.samples) for example in left_out) / SAMPLE_RATE
+        shown = "; ".join(f"{len(one.samples) / SAMPLE_RATE:.1f} s: {one.text[:60]!r}" for one in left_out[:5])
+        print(
+            f"{len(left_out)} of {len(examples)} utterances ({seconds:.0f} s) are longer than the window of {config.window} "
+            f"codes ({longest:.1f} s) and left out: {shown}{' …' if len(left_out) > 5 else ''}",
+            file=sys.stderr,
+            flush=True,
+        )
+    if not fit:
+        raise DataError(f"every utterance is longer than the window of {config.window} codes ({longest:.1f} s)")
+    return fit
 
 
 def _pictures(folders: Sequence[Path], limit: int | None) -> list[tuple[str, ImageExample]]:

@@ -156,7 +156,7 @@ def test_a_state_of_other_data_or_settings_is_refused_with_what_differs(sources,
     with pytest.raises(DataError, match="sources: "):
         Loader([sources[0], write(tmp_path, "second", 90)], **SETTINGS, state=state)
     for changes, reason in [
-        ({"format": "mmpt-loader/0"}, "expected 'mmpt-loader/2'"),
+        ({"format": "mmpt-loader/0"}, "expected 'mmpt-loader/3'"),
         ({"pack": 10**6}, "has fewer"),
         ({"pack": -1}, "expected whole numbers"),
         ({"fingerprint": "0"}, "fingerprint"),

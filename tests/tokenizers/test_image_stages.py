@@ -25,6 +25,7 @@ from mmpt.tokenizers.image.stages import (
     QuantizeConfig,
     QuantizeStage,
     _swapped,
+    nearest_entries,
     perturbed,
 )
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
@@ -211,7 +212,7 @@ def test_codes_are_perturbed_to_near_neighbours(size, neighbours, pictures, shar
     entries = torch.randn(size, 3)
     codes = torch.randint(0, size, (30, 6))
     options = PerturbConfig(pictures=pictures, codes=share, neighbours=neighbours)
-    changed = perturbed(codes, lambda ids: entries[ids], size, options)
+    changed = perturbed(codes, nearest_entries(lambda ids: entries[ids], size, neighbours), options)
     distances = torch.cdist(entries, entries)
     rank = distances.argsort(dim=1, stable=True).argsort(dim=1)
     assert int(rank[codes, changed].max()) <= min(neighbours, size - 1)
@@ -224,7 +225,8 @@ def test_codes_are_perturbed_to_near_neighbours(size, neighbours, pictures, shar
 def test_a_share_of_the_codes_is_perturbed():
     torch.manual_seed(0)
     entries, codes = torch.randn(64, 4), torch.randint(0, 64, (4000, 8))
-    wrong = codes != perturbed(codes, lambda ids: entries[ids], 64, PerturbConfig(pictures=0.5, codes=0.2, neighbours=5))
+    nearest = nearest_entries(lambda ids: entries[ids], 64, 5)
+    wrong = codes != perturbed(codes, nearest, PerturbConfig(pictures=0.5, codes=0.2, neighbours=5))
     assert wrong.float().mean().item() == pytest.approx(0.1, abs=0.01)
     assert wrong.any(dim=1).float().mean().item() == pytest.approx(0.5 * (1 - 0.8**8), abs=0.03)
 

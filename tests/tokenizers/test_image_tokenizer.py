@@ -1,6 +1,7 @@
 """The image tokenizer's promises: causal codes, no leak between pictures, a folder that gives back the same tokenizer."""
 
 import json
+import unicodedata
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 
 from mmpt.config import parse_config
 from mmpt.errors import CheckpointError, ConfigError, DataError
+from mmpt.tokenizers.image import towers
 from mmpt.tokenizers.image.batches import ImageBatch, ImageExample, image_batches, picture_bytes, to_pixels
 from mmpt.tokenizers.image.captions import caption_ids
 from mmpt.tokenizers.image.config import CaptionConfig, ImageTokenizerConfig
@@ -213,6 +215,54 @@ def test_caption_ids_are_words_whatever_their_case_and_marks():
         batch.captions.shape == (6, 1)
         and loss_of(JointStage(ImageTokenizer(config()), JointConfig()).training_step(batch, 0.5)).isfinite()
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("我喜欢茶", 4),
+        ("お茶をどうぞ", 6),
+        ("สวัสดี", 4),
+        ("नमस्ते दुनिया कैसे हो", 4),
+        ("😀 a cat 🐱", 4),
+        ("naïve café", 2),
+        ("...!", 0),
+    ],
+)
+def test_captions_of_all_scripts_have_words(text, words):
+    found = caption_ids(text, CaptionConfig(words=20, buckets=4096))
+    assert len(found) == words and len(set(found)) == len(found)
+    assert found == caption_ids(unicodedata.normalize("NFD", text), CaptionConfig(words=20, buckets=4096))
+
+
+def test_pictures_without_a_caption_are_nobodys_answer():
+    torch.manual_seed(0)
+    pictures, texts, scale = torch.randn(4, 8, requires_grad=True), torch.randn(4, 8), torch.tensor(1.0)
+    ids = torch.tensor([[3, 4], [0, 0], [5, 0], [0, 0]])
+    loss = contrastive_loss(pictures, texts, ids, scale)
+    told = [0, 2]
+    assert loss.item() == pytest.approx(contrastive_loss(pictures[told], texts[told], ids[told], scale).item())
+    (gradient,) = torch.autograd.grad(loss, pictures)
+    assert (gradient[[1, 3]] == 0).all() and (gradient[told] != 0).any()
+    none = contrastive_loss(pictures, texts, torch.zeros(4, 2, dtype=torch.int64), scale)
+    assert none.item() == 0.0 and (torch.autograd.grad(none, pictures)[0] == 0).all()
+
+
+def test_a_frozen_tower_without_weights_is_a_mistake():
+    with pytest.raises(ConfigError, match="pretrained: missing"):
+        config(tower={"open_clip": "ViT-S-32-alt"})
+
+
+def test_towers_of_siglip_keep_their_own_normalisation_whatever_their_weights_come_from():
+    import open_clip
+
+    class Bare:
+        image_mean, image_std = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
+
+    assert towers._statistics("ViT-B-16-SigLIP", None, Bare) == ((0.5,) * 3, (0.5,) * 3)
+    assert towers._statistics("a model of one's own", "weights.pt", Bare) == (Bare.image_mean, Bare.image_std)
+    tag = open_clip.list_pretrained_tags_by_model("ViT-B-16-SigLIP")[0]
+    assert towers._statistics("ViT-B-16-SigLIP", tag, Bare) == (Bare.image_mean, Bare.image_std)  # open_clip has set them
 
 
 def test_padding_changes_no_caption():

@@ -27,7 +27,7 @@ def scripted(words: np.ndarray, ends: np.ndarray, start: int, end: int, random: 
 
 
 def test_words_of_overlaps_come_once_though_words_at_the_cuts_are_misread():
-    random, lost, said = np.random.default_rng(0), 0, 0
+    random, lost = np.random.default_rng(0), 0
     for _ in range(50):
         words = random.integers(0, 200, 120)
         ends = np.cumsum(random.integers(3, 8, len(words)))

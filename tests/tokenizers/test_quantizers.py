@@ -217,6 +217,29 @@ def test_dead_codes_are_restarted_among_the_data():
     assert codebook_use(quantizer.eval()(x).codes, 8)["used"] == 1.0
 
 
+def test_a_collapse_is_ended_at_the_next_look_and_not_when_averages_show_it():
+    """Two of 64 codes take everything: at a decay of 0.99 the others' counts would be below 0.05 only 300 steps later."""
+    torch.manual_seed(0)
+    quantizer = ema(codes=64, dim=2, restart_every=20, start="uniform").train()
+    ends = torch.tensor([[5.0, 5.0], [-5.0, -5.0]])
+    for _ in range(20):
+        quantizer(ends[torch.randint(2, (100,))] + 0.3 * torch.randn(100, 2))
+    assert quantizer.restarts >= 55
+    few = ema(codes=64, dim=2, restart_every=20, start="uniform").train()
+    for _ in range(20):
+        few(ends)  # 40 inputs cannot use 64 codes
+    assert few.restarts == 0
+
+
+def test_statistics_are_sums_and_numbers_of_the_rows_of_each_code():
+    torch.manual_seed(0)
+    quantizer, rows, codes = ema(), torch.randn(500, 3), torch.randint(8, (500,))
+    found = quantizer._assign(rows, codes)
+    for code in range(8):
+        own = rows[codes == code]
+        assert torch.allclose(found[code], torch.tensor([*own.sum(dim=0), len(own)]), atol=1e-4)
+
+
 def test_without_a_restart_dead_codes_stay_dead():
     torch.manual_seed(2)
     quantizer = ema(decay=0.5, restart_every=10_000).train()

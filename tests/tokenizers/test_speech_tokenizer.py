@@ -1,5 +1,6 @@
 """The speech tokenizer at toy size: counts, invariance, training, saving, bad input."""
 
+import copy
 import json
 import shutil
 from dataclasses import dataclass
@@ -384,6 +385,18 @@ def test_a_saved_tokenizer_is_the_same_tokenizer(trained, tmp_path):
     assert loaded.transcribe(codes) == model.transcribe(codes)
     assert np.array_equal(loaded.decode(codes[:1])[0], model.decode(codes[:1])[0])
     assert (loaded.codes, loaded.rate, loaded.sample_rate, loaded.training) == (16, 12.5, 16_000, False)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_encodes_reads_and_speaks_as_float32_nearly(trained, dtype):
+    model = copy.deepcopy(trained[0]).to(dtype)
+    sounds = [one.samples for one in trained[1][:2]]
+    codes = trained[0].encode(sounds)
+    assert model.transcribe(codes) == trained[0].transcribe(codes)
+    for found, expected in zip(model.decode(codes), trained[0].decode(codes), strict=True):
+        assert found.dtype == np.float32 and found.shape == expected.shape and np.isfinite(found).all()
+    assert model.voice(sounds[0]).dtype == np.float32
+    assert len(model.encode(sounds)[0]) == len(codes[0]) and len(model.recognize(sounds)) == 2
 
 
 def test_a_damaged_folder_is_refused_by_file_name(trained, tmp_path):

@@ -74,7 +74,8 @@ def main() -> None:
 
 def on_gpu(device: str = "cuda", batch: int = 256, rounds: int = 20) -> list[Figure]:
     spec = yaml.safe_load((digits.ROOT / "tokenizers" / "image_seed.yaml").read_text(encoding="utf-8"))["tokenizer"]
-    config = ImageTokenizerConfig(**{**spec, "tower": {"open_clip": spec["tower"]["open_clip"]}, "branches": None})
+    tower = {"open_clip": spec["tower"]["open_clip"], "pretrained": None}
+    config = ImageTokenizerConfig(**{**spec, "tower": tower, "branches": None})
     tokenizer = ImageTokenizer(config).to(device).eval().requires_grad_(False)
     pixels = torch.rand(batch, 3, config.side, config.side, device=device) * 2 - 1
 

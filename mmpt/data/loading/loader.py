@@ -21,7 +21,7 @@ from mmpt.data.shards.tokens import Medium, TokenDocument
 from mmpt.errors import ConfigError, DataError
 from mmpt.vocabulary import check_same
 
-FORMAT = "mmpt-loader/2"
+FORMAT = "mmpt-loader/3"
 WINDOW = 1024
 """Documents in view while packs are planned; part of the canonical order."""
 

@@ -1,8 +1,9 @@
 """Captions as hashed words, and the two small text models beside the image tokenizer while it is trained."""
 
-import re
+import unicodedata
 import zlib
 
+import regex
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -10,13 +11,23 @@ from torch.nn import functional as F
 from mmpt.tokenizers.image.config import CaptionConfig
 from mmpt.tokenizers.image.layers import blocks, table
 
+_DENSE = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+_WORD = regex.compile(
+    rf"[{_DENSE}--\p{{M}}]\p{{M}}*"  # a letter of a script without spaces, with its marks
+    rf"|[[\p{{L}}\p{{N}}_]--[{_DENSE}]][[\p{{L}}\p{{M}}\p{{N}}_]--[{_DENSE}]]*"  # letters, marks and digits up to the next space
+    r"|\p{So}",  # an emoji
+    regex.V1,
+)
+
 
 def caption_ids(text: str, config: CaptionConfig) -> list[int]:
     """Ids 1 … buckets − 1 of the first `words` words, by CRC-32 (the hashing trick, Weinberger et al. 2009); 0 pads.
 
-    No vocabulary has to be built or stored; two words that meet in one bucket are read as the same word.
+    A word is a run of letters, their marks and digits; in scripts without spaces (Chinese, Japanese, Thai, Lao, Khmer, Burmese)
+    each letter with its marks; an emoji is one too. No vocabulary has to be built or stored; two words that meet in one bucket
+    are read as the same word.
     """
-    words = re.findall(r"\w+", text.lower())[: config.words]
+    words = _WORD.findall(unicodedata.normalize("NFC", text.lower()))[: config.words]
     return [zlib.crc32(word.encode()) % (config.buckets - 1) + 1 for word in words]
 
 

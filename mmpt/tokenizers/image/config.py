@@ -27,10 +27,16 @@ class TimmConfig(Schema):
 
 class OpenClipConfig(Schema):
     """The frozen picture side of an open_clip model by its name; `pretrained`: a tag of that model, or a file of its weights,
-    read where training starts. The tokenizer's `side` must be the model's."""
+    read where training starts; null: random weights, which never learn. The tokenizer's `side` must be the model's."""
 
     open_clip: str
     pretrained: str | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _weights_are_named(self) -> "OpenClipConfig":
+        if "pretrained" not in self.model_fields_set:
+            raise ValueError("pretrained: missing; a tag of the model or a file of weights, since a frozen tower never learns")
+        return self
 
 
 TowerConfig = VitConfig | TimmConfig | OpenClipConfig
@@ -144,10 +150,13 @@ class ImageTokenizerConfig(Schema):
 
 class Gates(Schema):
     """What a tokenizer must hold to be of use. `used`, `entropy`: least share of codes in use, least entropy ÷ log of their
-    number; `gap`: most points of R@mean that codes may lie below embeddings (SEED, table 1: 2.0 and 3.3); `prefixes`: whether
-    each beginning of the codes must draw something nearer to the picture than a shorter one and than other pictures' codes."""
+    number; `gap`: most points of R@mean that codes may lie below embeddings (SEED, table 1: 2.0 and 3.3); `recall`: least R@mean
+    of the embeddings themselves, in multiples of chance (0.5 where that is less), since codes as bad as bad embeddings lie below
+    nothing; `prefixes`: whether each beginning of the codes must draw something nearer to the picture than a shorter one and
+    than other pictures' codes."""
 
     used: float = pydantic.Field(0.5, ge=0, le=1)
     entropy: float = pydantic.Field(0.5, ge=0, le=1)
     gap: float = 3.3
+    recall: float = pydantic.Field(10.0, ge=0)
     prefixes: bool = True

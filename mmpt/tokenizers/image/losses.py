@@ -32,14 +32,20 @@ def contrastive_loss(pictures: torch.Tensor, texts: torch.Tensor, ids: torch.Ten
     this rank's `pictures` [B, dim] and `texts` [B, dim], each against those of all ranks (of which each has as many).
 
     Pictures with the same caption (equal rows of `ids` [B, L], ids above 0, 0 pads) are right answers for each other, each with
-    an equal share (UniCL, Yang et al. 2022, eq. 3): captions that are class names repeat within a batch.
+    an equal share (UniCL, Yang et al. 2022, eq. 3): captions that are class names repeat within a batch. A picture without a
+    caption is no answer to anything and asks nothing; 0 where none has one.
     """
     pictures, texts = F.normalize(pictures.float(), dim=-1), F.normalize(texts.float(), dim=-1)
-    same = (ids[:, None] == of_ranks(ids)[None]).all(dim=-1).float()
+    everyone = of_ranks(ids)
+    told, others = (ids != 0).any(dim=1), (everyone != 0).any(dim=1)
+    same = ((ids[told][:, None] == everyone[others][None]).all(dim=-1)).float()
     targets = same / same.sum(dim=1, keepdim=True)
     scale = scale.clamp(max=4.6).exp()
     pairs = ((pictures, of_ranks(texts)), (texts, of_ranks(pictures)))
-    return sum(F.cross_entropy(one @ all_.t() * scale, targets, label_smoothing=0.1) for one, all_ in pairs) / 2
+    logits = [one[told] @ all_[others].t() * scale for one, all_ in pairs]
+    if not told.any():
+        return sum(one.sum() for one in logits)
+    return sum(F.cross_entropy(one, targets, label_smoothing=0.1) for one in logits) / 2
 
 
 def of_ranks(rows: torch.Tensor) -> torch.Tensor:

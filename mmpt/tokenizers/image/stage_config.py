@@ -22,8 +22,8 @@ class AlignConfig(Schema):
 
 class QuantizeConfig(Schema):
     """Stage II of SEED (section 3.2) with its weights: the codebook, what gives back the Q-Former's states (1 − cosine), and
-    what predicts the picture's embedding (mean squared difference). Tower and Q-Former rest. The states pass unquantised for the
-    share `quantize_from` of the stage."""
+    what predicts the picture's embedding (mean squared difference of its values). Tower and Q-Former rest. The states pass
+    unquantised for the share `quantize_from` of the stage."""
 
     quantizer: float = pydantic.Field(5.0, ge=0)
     restore: float = pydantic.Field(2.0, ge=0)

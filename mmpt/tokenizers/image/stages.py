@@ -93,7 +93,7 @@ class QuantizeStage(Stage):
         vectors = states if quantized is None else quantized.states
         restored = tokenizer.restoring(vectors)
         away = (1 - F.cosine_similarity(restored.float(), hidden.detach().float(), dim=-1)).mean()
-        apart = (tokenizer.embedding(vectors).float() - target.detach().float()).square().sum(dim=-1).mean()
+        apart = (tokenizer.embedding(vectors).float() - target.detach().float()).square().mean()
         found = {"restore": Term.mean(away, count, config.restore), "embed": Term.mean(apart, count, config.embed)}
         if quantized is None:
             return StepOutput(found)
@@ -107,6 +107,7 @@ class DrawStage(Stage):
     def __init__(self, tokenizer: ImageTokenizer, config: DrawConfig):
         super().__init__(tokenizer, tokenizer.decoder)
         self.config = config
+        self.nearest: torch.Tensor | None = None
 
     def terms(self, batch: ImageBatch, progress: float) -> StepOutput:
         tokenizer, config, count = self.tokenizer, self.config, len(batch.pixels)
@@ -115,7 +116,9 @@ class DrawStage(Stage):
             quantized = tokenizer.quantize(tokenizer.states(batch.pixels)[1])
             codes = quantized.codes
             if config.perturb:
-                codes = perturbed(codes, tokenizer.quantizer.decode, tokenizer.codes, config.perturb)
+                if self.nearest is None:  # the codebook rests
+                    self.nearest = nearest_entries(tokenizer.quantizer.decode, tokenizer.codes, config.perturb.neighbours)
+                codes = perturbed(codes, self.nearest, config.perturb)
             other = (batch.generated >= 0) & (torch.rand(count, 1, device=codes.device) < config.generated)
             vectors = tokenizer.quantizer.decode(torch.where(other, batch.generated, codes))
         vectors = tokenizer.decoder.first(vectors, _given(vectors, config.beginnings, config.empty))
@@ -153,13 +156,15 @@ class JointStage(Stage):
         return StepOutput(found, self.used(quantized))
 
 
-def perturbed(
-    codes: torch.Tensor, decode: Callable[[torch.Tensor], torch.Tensor], size: int, config: PerturbConfig
-) -> torch.Tensor:
-    """`codes` [B, queries] of a codebook of `size`, some of them replaced by a random one of their nearest neighbours, as
-    `config` says."""
-    entries = decode(torch.arange(size, device=codes.device))
-    nearest = torch.cdist(entries, entries).argsort(dim=1, stable=True)[:, 1 : config.neighbours + 1]
+def nearest_entries(decode: Callable[[torch.Tensor], torch.Tensor], size: int, neighbours: int) -> torch.Tensor:
+    """The `neighbours` other entries nearest to each of a codebook of `size`, the nearest first: int64 [size, neighbours] on the
+    device of the codebook (fewer where there are no more)."""
+    entries = decode(torch.arange(size))
+    return torch.cdist(entries, entries).argsort(dim=1, stable=True)[:, 1 : neighbours + 1]
+
+
+def perturbed(codes: torch.Tensor, nearest: torch.Tensor, config: PerturbConfig) -> torch.Tensor:
+    """`codes` [B, queries], some of them replaced by a random one of their `nearest` entries, as `config` says."""
     chosen = nearest[codes, torch.randint(nearest.shape[1], codes.shape, device=codes.device)]
     wrong = torch.rand(codes.shape, device=codes.device) < config.codes
     wrong &= torch.rand(len(codes), 1, device=codes.device) < config.pictures

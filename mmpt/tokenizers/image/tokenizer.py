@@ -92,6 +92,8 @@ class ImageTokenizer(nn.Module):
         Raises `DataError` on codes of another shape or range.
         """
         count = self.codes_per_image if first is None else first
+        if not 0 <= count <= self.codes_per_image:
+            raise DataError(f"first is {first}, expected 0 … {self.codes_per_image}")
 
         def draw(vectors: torch.Tensor) -> torch.Tensor:
             counts = torch.full((len(vectors),), count, device=vectors.device)
@@ -113,7 +115,8 @@ class ImageTokenizer(nn.Module):
         rows = [torch.tensor(caption_ids(text, self.config.captions) or [0]) for text in texts]
         with evaluating(self):
             found = [self.text(row[None].to(self.scale.device))[0] for row in rows]
-        return F.normalize(torch.cat(found).float(), dim=-1).cpu().numpy()
+        rows = torch.cat(found) if found else torch.zeros(0, self.config.captions.dim)
+        return F.normalize(rows.float(), dim=-1).cpu().numpy()
 
     def features(self, pictures: Sequence[Image.Image]) -> np.ndarray:
         """The Q-Former's states of pictures: float32 [n, queries, width]."""

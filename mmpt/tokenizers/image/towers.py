@@ -80,7 +80,7 @@ class OpenClipTower(FrozenTower):
         try:
             weights = {"pretrained": config.pretrained} if pretrained and config.pretrained else {}
             model = open_clip.create_model(config.open_clip, weights_only=True, **weights).visual
-            super().__init__(model, model.image_mean, model.image_std)
+            super().__init__(model, *_statistics(config.open_clip, config.pretrained, model))
             self.width = self(torch.zeros(1, 3, side, side)).shape[-1]
             self.embedding_width = self.embed(torch.zeros(1, 3, side, side)).shape[-1]
         except Exception as problem:  # open_clip raises whatever its models and the hub raise
@@ -98,6 +98,16 @@ class OpenClipTower(FrozenTower):
         """[B, embedding_width], as the model's own `encode_image` gives them, of any length."""
         found = self.model(self.normalized(pixels))
         return found[0] if isinstance(found, tuple) else found
+
+
+def _statistics(name: str, pretrained: str | None, model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of the pixels that an open_clip model was trained on. It knows those of its published weights; to
+    weights of a file, or none, it gives CLIP's, which are not SigLIP's."""
+    import open_clip
+
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    published = open_clip.get_pretrained_cfg(name, tags[0]) if tags and pretrained not in tags else {}
+    return tuple(published.get("mean") or model.image_mean), tuple(published.get("std") or model.image_std)
 
 
 def build_tower(side: int, config: TowerConfig, pretrained: bool) -> VisionTransformer | TimmTower | OpenClipTower:

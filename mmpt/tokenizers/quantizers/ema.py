@@ -15,6 +15,9 @@ from mmpt.kernels.nearest_code import nearest_code
 from mmpt.tokenizers.quantizer_config import EmaConfig
 from mmpt.tokenizers.quantizers.base import ExactBuffers, Quantized, of_all_ranks, ranks, without_loss
 
+LEAST_USED = 0.1
+"""Share of the codes used between two looks for dead ones below which every unused code is restarted at once."""
+
 
 class EmaQuantizer(ExactBuffers):
     """A codebook [codes, dim] held as running sums and counts; the entries are sums ÷ counts.
@@ -31,6 +34,11 @@ class EmaQuantizer(ExactBuffers):
         self.register_buffer("counts", torch.zeros(config.codes))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self.register_buffer("restarts", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("seen", torch.zeros(config.codes))  # how often each was used since the last look for dead ones
+
+    def _load_from_state_dict(self, state: dict, prefix: str, *rest) -> None:
+        state.setdefault(f"{prefix}seen", torch.zeros_like(self.seen))  # saved before it was counted
+        super()._load_from_state_dict(state, prefix, *rest)
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> Quantized:
         """Quantise `x` [..., D]. In training the codebook follows the inputs where `mask` [...] (bool) is true (default: all)."""
@@ -92,9 +100,15 @@ class EmaQuantizer(ExactBuffers):
         total = counts.sum().clamp_min(1)
         self.sums.lerp_(sums / total * self.config.codes, 1 - self.config.decay)
         self.counts.lerp_(counts / total * self.config.codes, 1 - self.config.decay)
+        self.seen += counts
         self.steps += 1
         if self.steps % self.config.restart_every == 0:
             dead = self.counts < self.config.restart_below
+            unused = self.seen == 0
+            # A collapse: averages of 0.99 would show it some 300 steps later. Not where there were too few inputs for more codes.
+            if (~unused).float().mean() < LEAST_USED and self.seen.sum() >= self.config.codes:
+                dead |= unused
+            self.seen.zero_()
             if dead.any():
                 self.sums[dead] = self._sample(of_all_ranks(rows))[dead]
                 self.counts[dead] = 1.0
@@ -102,10 +116,10 @@ class EmaQuantizer(ExactBuffers):
         self.codebook.copy_(self._entries(self.sums / self.counts.clamp_min(1e-5)[:, None]))
 
     def _assign(self, rows: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
-        """For each code, the sum of its rows and behind it their number: [codes, dim + 1]. One-hot matmul: a fixed order of
-        summation."""
-        one_hot = F.one_hot(codes, self.config.codes).to(rows.dtype)
-        return one_hot.t() @ F.pad(rows, (0, 1), value=1.0)
+        """For each code, the sum of its rows and behind it their number: [codes, dim + 1], in a fixed order of summation (on a
+        GPU too, where `index_add_` has none)."""
+        found = rows.new_zeros(self.config.codes, rows.shape[1] + 1)
+        return found.index_put_((codes,), F.pad(rows, (0, 1), value=1.0), accumulate=True)
 
     def _sample(self, rows: torch.Tensor) -> torch.Tensor:
         """As many random rows as there are codes, with a little noise so that no two are equal."""

@@ -94,8 +94,8 @@ class SpeechTokenizer(SpeechCoder):
     def voice(self, samples: np.ndarray) -> np.ndarray:
         """The voice of a waveform (float32, 16 kHz): float32 [decoder.voice], to be given to `decode`."""
         with torch.inference_mode():
-            statistics = self._statistics(checked(samples, "voice")).to(self.default_voice.device)
-            return self.speaker.voice(statistics)[0].cpu().numpy()
+            statistics = self._statistics(checked(samples, "voice")).to(next(self.speaker.parameters()))
+            return self.speaker.voice(statistics)[0].float().cpu().numpy()
 
     def choose_default_voice(self, examples: Sequence[SpeechExample]) -> None:
         """Make the voice of the medoid of the first 1000 `examples` the default."""
@@ -192,8 +192,9 @@ class SpeechTokenizer(SpeechCoder):
         starts: list[int],
         prompt: torch.Tensor | None = None,
     ) -> list[torch.Tensor]:
-        voices = voice.to(lengths.device).expand(len(codes), -1)
-        mels = self.speaker.mels(self._code_states(codes), lengths, voices, starts, prompt)
+        like = next(self.speaker.parameters())  # codebooks stay float32 whatever the module is cast to
+        voices, states = (part.to(like) for part in (voice.expand(len(codes), -1), self._code_states(codes)))
+        mels = self.speaker.mels(states, lengths, voices, starts, prompt if prompt is None else prompt.to(like)).float()
         return [mel[: length * self.config.frames_per_code].cpu() for mel, length in zip(mels, lengths.tolist(), strict=True)]
 
     def _texts(self, rows: list[np.ndarray], states_of: Callable[[list[np.ndarray]], torch.Tensor]) -> list[str]:
