@@ -5,7 +5,7 @@ EXTRAS := .[test,quickstart,data]
 READY := $(VENV)/.ready
 TESTERS ?= 2
 
-.PHONY: quickstart test test-full check lint newest constraints bench bench-kernels bench-training bench-inference bench-data bench-tokenizers
+.PHONY: quickstart test test-full check lint newest bench bench-kernels bench-training bench-inference bench-data bench-tokenizers
 
 quickstart: $(READY)
 	$(BIN)/python recipes/quickstart.py
@@ -62,7 +62,7 @@ bench-tokenizers: $(READY)
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable "$(EXTRAS)"
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable "$(EXTRAS)"
 	touch $(READY)
 
 # The newest of everything in an environment of its own, so that the next library that breaks something is found on purpose.
@@ -72,7 +72,3 @@ newest:
 	$(VENV)-newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable "$(EXTRAS)"
 	$(VENV)-newest/bin/python -m pip list --outdated
 	$(VENV)-newest/bin/python -m pytest
-
-# After a change of pyproject.toml or to move to newer versions: what `make newest` found good.
-constraints:
-	$(VENV)-newest/bin/python -m pip freeze --exclude-editable > constraints.txt

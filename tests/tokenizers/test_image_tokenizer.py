@@ -12,10 +12,11 @@ from PIL import Image
 
 from mmpt.config import parse_config
 from mmpt.errors import CheckpointError, ConfigError, DataError
+from mmpt.evaluation.image_tokenizer import _chance, gate_figures
 from mmpt.tokenizers.image import towers
 from mmpt.tokenizers.image.batches import ImageBatch, ImageExample, image_batches, picture_bytes, to_pixels
 from mmpt.tokenizers.image.captions import caption_ids
-from mmpt.tokenizers.image.config import CaptionConfig, ImageTokenizerConfig
+from mmpt.tokenizers.image.config import CaptionConfig, Gates, ImageTokenizerConfig
 from mmpt.tokenizers.image.losses import contrastive_loss, pixel_loss, prediction_loss
 from mmpt.tokenizers.image.stages import JointConfig, JointStage
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
@@ -263,6 +264,30 @@ def test_towers_of_siglip_keep_their_own_normalisation_whatever_their_weights_co
     assert towers._statistics("a model of one's own", "weights.pt", Bare) == (Bare.image_mean, Bare.image_std)
     tag = open_clip.list_pretrained_tags_by_model("ViT-B-16-SigLIP")[0]
     assert towers._statistics("ViT-B-16-SigLIP", tag, Bare) == (Bare.image_mean, Bare.image_std)  # open_clip has set them
+
+
+def test_bad_codes_of_bad_embeddings_pass_no_gate():
+    """Codes lie below embeddings by nothing where both are chance."""
+    figures = {"codes_used": 1.0, "entropy": 1.0, "gap": 0.5, "R@mean by chance": 0.02, "embeddings, R@mean": 0.03}
+    gates = Gates(prefixes=False)
+    assert [one.ok for one in gate_figures(figures, gates)] == [True, True, True, False]
+    assert all(one.ok for one in gate_figures({**figures, "embeddings, R@mean": 0.21}, gates))
+    assert all(one.ok for one in gate_figures({**figures, "R@mean by chance": 0.3, "embeddings, R@mean": 0.51}, gates))
+
+
+def test_chance_is_what_unrelated_embeddings_find():
+    captions = [f"picture {number % 40}" for number in range(80)]
+    # One in 40 captions for a picture, two of 80 pictures for a caption; at 1, 5 and 10.
+    expected = np.mean([1 / 40, 5 / 40, 10 / 40, 2 / 80, 1 - (75 * 74) / (80 * 79), 1 - (70 * 69) / (80 * 79)])
+    assert _chance(np.zeros((80, 16)), captions) == pytest.approx(expected, abs=0.03)
+
+
+def test_beginnings_and_texts_at_their_limits():
+    model = tokenizer().eval()
+    assert model.embed_texts([]).shape == (0, 8)
+    for first in (-1, 6):
+        with pytest.raises(DataError, match="expected 0 … 5"):
+            model.decode(np.zeros((1, 5), dtype=int), first=first)
 
 
 def test_padding_changes_no_caption():

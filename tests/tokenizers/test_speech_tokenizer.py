@@ -21,6 +21,8 @@ from mmpt.tokenizers.speech.text_decoder import TextDecoder
 from mmpt.tokenizers.speech.tokenizer import DecoderTraining, SpeechTokenizer
 from mmpt.tokenizers.terms import StepOutput
 from mmpt.tokenizers.text import train_text_tokenizer
+from mmpt.training.distributed import World
+from mmpt.training.tokenizers import _short_enough
 
 pytestmark = pytest.mark.slow
 
@@ -32,6 +34,9 @@ STILL = {"speed": 0, "pitch": 0, "gain": 0, "tilt": 0, "noise": 0, "time_mask": 
 class Plan:
     batch_size: int = 4
     seed: int = 0
+
+
+HERE = World(0, 1, torch.device("cpu"))
 
 
 def config(encoder: dict | None = None, **changes) -> SpeechConfig:
@@ -387,10 +392,27 @@ def test_a_saved_tokenizer_is_the_same_tokenizer(trained, tmp_path):
     assert (loaded.codes, loaded.rate, loaded.sample_rate, loaded.training) == (16, 12.5, 16_000, False)
 
 
+def test_silence_says_nothing(trained):
+    model, quiet = trained[0], np.full(16_000, 1e-3, dtype=np.float32)
+    assert model.recognize([np.zeros(16_000, dtype=np.float32), EXAMPLES[0].samples, quiet])[::2] == ["", ""]
+    assert model.recognize([EXAMPLES[0].samples])[0] == model.transcribe(model.encode([EXAMPLES[0].samples]))[0] != ""
+
+
+def test_utterances_longer_than_the_window_are_left_out_and_told(capsys):
+    limits = config(window=20)
+    longest = 20 * limits.samples_per_code
+    given = [SpeechExample(noise(longest), "fits"), SpeechExample(noise(longest + 1), "too long")]
+    assert [one.text for one in _short_enough(given, limits, HERE)] == ["fits"]
+    said = capsys.readouterr().err
+    assert "are longer than the window of 20 codes" in said and "'too long'" in said
+    with pytest.raises(DataError, match="every utterance is longer"):
+        _short_enough([SpeechExample(noise(longest + 1), "too long")], limits, HERE)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_encodes_reads_and_speaks_as_float32_nearly(trained, dtype):
     model = copy.deepcopy(trained[0]).to(dtype)
-    sounds = [one.samples for one in trained[1][:2]]
+    sounds = [one.samples for one in EXAMPLES[:2]]
     codes = trained[0].encode(sounds)
     assert model.transcribe(codes) == trained[0].transcribe(codes)
     for found, expected in zip(model.decode(codes), trained[0].decode(codes), strict=True):
