@@ -74,7 +74,9 @@ def test_each_stage_has_its_metrics_and_the_page_says_what_is_short(place):
     assert "data:image/png" in page and "http://" not in page
 
 
-@pytest.mark.parametrize(("gates", "code"), [({"used": 0, "entropy": 0, "gap": 100, "prefixes": False}, 0), ({"entropy": 1}, 1)])
+@pytest.mark.parametrize(
+    ("gates", "code"), [({"used": 0, "entropy": 0, "gap": 100, "recall": 0, "prefixes": False}, 0), ({"entropy": 1}, 1)]
+)
 def test_a_training_ends_by_its_gates(place, gates, code):
     changes = {"held_out": str(place / "shards"), "gates": gates}
     done = harden(place, f"gated-{code}", [{"id": "noise/0/0", "codes": [0, 1, 2, 3]}], **changes)

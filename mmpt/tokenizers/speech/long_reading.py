@@ -53,7 +53,7 @@ def _join(left: list[int], right: list[int], expected: float) -> tuple[int, int]
     best = (0.0, min(most, round(expected)), [])
     for both in range(1, most + 1):
         equal = [i for i in range(both) if left[len(left) - both + i] == right[i]]
-        score = len(equal) - 0.5 * abs(both - expected)
+        score = len(equal) - 1.5 * abs(both - expected)
         if equal and (not best[2] or score > best[0]):
             best = (score, both, equal)
     _, both, equal = best
