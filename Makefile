@@ -62,7 +62,7 @@ bench-tokenizers: $(READY)
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable "$(EXTRAS)"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable "$(EXTRAS)"
 	touch $(READY)
 
 # The newest of everything in an environment of its own, so that the next library that breaks something is found on purpose.
