@@ -10,7 +10,8 @@ TESTERS ?= 3
 quickstart: $(READY)
 	$(BIN)/python recipes/quickstart.py
 
-# One thread a process; one process more than two cores, since tests of ranks and servers wait much of their time; `worksteal` keeps the tests of a file together until one process has none left.
+# One thread a process, and one process more than two cores, since tests of ranks and servers wait much of their time. `worksteal`
+# keeps the tests of a file together until one process has none left.
 test: $(READY)
 	$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist worksteal
 
