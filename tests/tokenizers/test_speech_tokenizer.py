@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from mmpt.errors import CheckpointError, DataError
 from mmpt.storage import published_folder
 from mmpt.tokenizers.speech.batches import SpeechExample, speech_batches
+from mmpt.tokenizers.speech.coder import SpeechCoder
 from mmpt.tokenizers.speech.config import SpeechConfig
 from mmpt.tokenizers.speech.layers import sinusoids
 from mmpt.tokenizers.speech.text_decoder import TextDecoder
@@ -440,6 +441,18 @@ def test_a_damaged_folder_is_refused_by_file_name(trained, tmp_path):
             SpeechTokenizer.load(folder)
 
 
+def test_a_tokenizer_saved_before_codes_were_counted_gives_the_same_codes(trained, tmp_path):
+    model, sound = trained[0], [EXAMPLES[0].samples]
+    model.save(tmp_path / "now")
+    with published_folder(tmp_path / "before", {"format": "mmpt-speech-tokenizer/2"}) as folder:
+        shutil.copytree(tmp_path / "now", folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("manifest.json"))
+        weights = load_file(folder / "model.safetensors")
+        del weights["encoder.quantizer.seen"]
+        save_file(weights, folder / "model.safetensors")
+    for kind in (SpeechTokenizer, SpeechCoder):
+        assert kind.load(tmp_path / "before").encode(sound)[0].tolist() == model.encode(sound)[0].tolist()
+
+
 def test_weights_that_lack_a_tensor_are_refused(trained, tmp_path):
     model, _ = trained
     model.save(tmp_path / "whole")
@@ -448,8 +461,9 @@ def test_weights_that_lack_a_tensor_are_refused(trained, tmp_path):
         weights = load_file(folder / "model.safetensors")
         del weights["encoder.norm.weight"]
         save_file(weights, folder / "model.safetensors")
-    with pytest.raises(CheckpointError, match="encoder.norm.weight"):
-        SpeechTokenizer.load(tmp_path / "less")
+    for kind in (SpeechTokenizer, SpeechCoder):
+        with pytest.raises(CheckpointError, match="encoder.norm.weight"):
+            kind.load(tmp_path / "less")
 
 
 def test_another_kind_of_folder_is_refused(tmp_path):

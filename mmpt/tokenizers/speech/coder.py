@@ -71,7 +71,8 @@ class SpeechCoder(nn.Module):
         file = Path(folder) / "model.safetensors"
         try:
             with safe_open(file, "pt") as weights:
-                coder.load_state_dict({name: weights.get_tensor(name) for name in coder.state_dict()})
+                held = set(weights.keys())  # what is missing is told by name, or filled in, as the modules are loaded
+                coder.load_state_dict({name: weights.get_tensor(name) for name in coder.state_dict() if name in held})
         except (RuntimeError, SafetensorError) as problem:
             raise CheckpointError(f"{file} does not fit config.json ({problem})") from None
         return coder.eval()
