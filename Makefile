@@ -71,4 +71,4 @@ newest:
 	$(VENV)-newest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(VENV)-newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable "$(EXTRAS)"
 	$(VENV)-newest/bin/python -m pip list --outdated
-	$(VENV)-newest/bin/python -m pytest
+	$(VENV)-newest/bin/python -m pytest --numprocesses $(TESTERS) --dist worksteal

@@ -88,7 +88,7 @@ def fit(model: nn.Module, batches: Batches, config: FitConfig, run: Path, world:
             figures = {"loss": gathered.loss}
             if log.due(step):
                 figures = {**gathered.line(world), "learning_rate": rate, "gradient_norm": norm}
-                if world.rank == 0 and any(figures.get(name, 1.0) < least for name, least in COLLAPSED.items()):
+                if world.rank == 0 and gathered.enough and any(figures[name] < least for name, least in COLLAPSED.items()):
                     print(f"step {step}: the codebook collapses: {_collapse(figures)}", file=sys.stderr, flush=True)
                 gathered = _Gathered()
             log.log(step, figures, {"examples": config.batch_size})
@@ -110,6 +110,11 @@ class _Gathered:
         self.means: dict[str, list[float]] = {}
         self.counts: torch.Tensor | None = None
         self.restarts = 0
+
+    @property
+    def enough(self) -> bool:
+        """Whether as many codes were given as there are: fewer cannot use the codebook, and say nothing of its health."""
+        return self.counts is not None and bool(self.counts.sum() >= len(self.counts))
 
     def line(self, world: World) -> dict[str, float]:
         """Means of the terms, and the codebook's health."""

@@ -132,21 +132,18 @@ def _utterances(folders: Sequence[Path], sample_rate: int, limit: int | None) ->
 
 def _short_enough(examples: Sequence[SpeechExample], config: SpeechConfig, world: World) -> list[SpeechExample]:
     """Those that fit the window; how many do not is said. Raises `DataError` where none does."""
-    fit = [example for example in examples if code_count(len(example.samples), config) <= config.window]
-    longest = config.window * config.samples_per_code / SAMPLE_RATE
-    if len(fit) < len(examples) and world.rank == 0:
-        left_out = [example for example in examples if code_count(len(example.samples), config) > config.window]
-        seconds = sum(len(example.samples) for example in left_out) / SAMPLE_RATE
+    long = [code_count(len(example.samples), config) > config.window for example in examples]
+    left_out = [example for example, too_long in zip(examples, long, strict=True) if too_long]
+    window = f"the window of {config.window} codes ({config.window * config.samples_per_code / SAMPLE_RATE:.1f} s)"
+    if len(left_out) == len(examples):
+        raise DataError(f"every utterance is longer than {window}")
+    if left_out and world.rank == 0:
+        seconds = sum(len(one.samples) for one in left_out) / SAMPLE_RATE
         shown = "; ".join(f"{len(one.samples) / SAMPLE_RATE:.1f} s: {one.text[:60]!r}" for one in left_out[:5])
-        print(
-            f"{len(left_out)} of {len(examples)} utterances ({seconds:.0f} s) are longer than the window of {config.window} "
-            f"codes ({longest:.1f} s) and left out: {shown}{' …' if len(left_out) > 5 else ''}",
-            file=sys.stderr,
-            flush=True,
-        )
-    if not fit:
-        raise DataError(f"every utterance is longer than the window of {config.window} codes ({longest:.1f} s)")
-    return fit
+        more = " …" if len(left_out) > 5 else ""
+        share = f"{len(left_out)} of {len(examples)} utterances ({seconds:.0f} s)"
+        print(f"{share} are longer than {window} and left out: {shown}{more}", file=sys.stderr, flush=True)
+    return [example for example, too_long in zip(examples, long, strict=True) if not too_long]
 
 
 def _pictures(folders: Sequence[Path], limit: int | None) -> list[tuple[str, ImageExample]]:

@@ -333,6 +333,25 @@ def test_each_token_is_predicted_once_but_those_of_media_that_fit_nowhere(parts,
             assert any(a <= start and start + size <= b for a, b in spans)
 
 
+def test_what_is_left_out_is_counted_once_and_what_enters_is_counted_too(tmp_path):
+    """An utterance of 52 tokens fits no pack of 40; a stretch of four pictures is more than a pack may hold."""
+    speech = VOCABULARY.encode_speech(np.zeros(50, int))
+    picture = VOCABULARY.encode_image(np.zeros(16, int))
+    with TokenShardWriter(tmp_path / "set", vocabulary=VOCABULARY, built={}) as writer:
+        writer.write(TokenDocument("sound", "test", np.array([*range(10), *speech, *range(90)])))
+    options = {"packs_per_step": 1, "seed": 0, "epochs": 1}
+    loader = Loader([TokenShards(tmp_path / "set")], pack_tokens=40, **options)
+    figures = loader.describe()
+    pieces = [len(batch.document_ids) for step in loader for batch in step]
+    assert (figures["documents"], figures["dropped_documents"]) == (sum(pieces), 1) == (4, 1)  # 10; 40, 39 + 1, 11 + 1
+    assert figures["tokens_left_out"] == 52 and figures["tokens"] == 100 + 2
+    with TokenShardWriter(tmp_path / "pictures", vocabulary=VOCABULARY, built={}) as writer:
+        writer.write(TokenDocument("album", "test", np.array([*range(100), *(picture * 4), *range(100)])))
+    figures = Loader([TokenShards(tmp_path / "pictures")], pack_tokens=100, max_images=3, **options).describe()
+    # 100 of text; the last of them, 72 of pictures and 27 of text, which do not enter; the last of these and 73.
+    assert (figures["documents"], figures["tokens_left_out"]) == (2, 72 + 26)
+
+
 def test_of_long_texts_every_token_is_trained_on(tmp_path):
     """20 of 500 and 20 of 20,000 tokens: all of them are targets, but the first of each document."""
     with TokenShardWriter(tmp_path / "set", vocabulary=VOCABULARY, built={}) as writer:

@@ -4,6 +4,7 @@ import copy
 import json
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -441,29 +442,29 @@ def test_a_damaged_folder_is_refused_by_file_name(trained, tmp_path):
             SpeechTokenizer.load(folder)
 
 
+def saved_without(model: SpeechTokenizer, name: str, folder: Path) -> Path:
+    """`model` as a whole folder whose weights lack a tensor."""
+    model.save(folder / "whole")
+    with published_folder(folder / "less", {"format": "mmpt-speech-tokenizer/2"}) as temporary:
+        shutil.copytree(folder / "whole", temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns("manifest.json"))
+        weights = load_file(temporary / "model.safetensors")
+        del weights[name]
+        save_file(weights, temporary / "model.safetensors")
+    return folder / "less"
+
+
 def test_a_tokenizer_saved_before_codes_were_counted_gives_the_same_codes(trained, tmp_path):
     model, sound = trained[0], [EXAMPLES[0].samples]
-    model.save(tmp_path / "now")
-    with published_folder(tmp_path / "before", {"format": "mmpt-speech-tokenizer/2"}) as folder:
-        shutil.copytree(tmp_path / "now", folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("manifest.json"))
-        weights = load_file(folder / "model.safetensors")
-        del weights["encoder.quantizer.seen"]
-        save_file(weights, folder / "model.safetensors")
+    folder = saved_without(model, "encoder.quantizer.seen", tmp_path)
     for kind in (SpeechTokenizer, SpeechCoder):
-        assert kind.load(tmp_path / "before").encode(sound)[0].tolist() == model.encode(sound)[0].tolist()
+        assert kind.load(folder).encode(sound)[0].tolist() == model.encode(sound)[0].tolist()
 
 
 def test_weights_that_lack_a_tensor_are_refused(trained, tmp_path):
-    model, _ = trained
-    model.save(tmp_path / "whole")
-    with published_folder(tmp_path / "less", {"format": "mmpt-speech-tokenizer/2"}) as folder:
-        shutil.copytree(tmp_path / "whole", folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("manifest.json"))
-        weights = load_file(folder / "model.safetensors")
-        del weights["encoder.norm.weight"]
-        save_file(weights, folder / "model.safetensors")
+    folder = saved_without(trained[0], "encoder.norm.weight", tmp_path)
     for kind in (SpeechTokenizer, SpeechCoder):
         with pytest.raises(CheckpointError, match="encoder.norm.weight"):
-            kind.load(tmp_path / "less")
+            kind.load(folder)
 
 
 def test_another_kind_of_folder_is_refused(tmp_path):

@@ -15,7 +15,7 @@ from mmpt.data.shards.read import DocumentShards
 from mmpt.document import Document
 from mmpt.errors import ConfigError, DataError
 
-FORMAT = "mmpt-documents/1"
+FORMAT = "mmpt-documents/2"
 T = TypeVar("T")
 
 

@@ -148,7 +148,7 @@ class Loader:
             "epoch": self._position.epoch,
             "block": self._position.block,
             "blocks": self._blocks,
-            "documents": len(plan.pieces) - plan.dropped,
+            "documents": sum(map(len, plan.packs)),
             "dropped_documents": plan.dropped,
             "packs": len(plan.packs),
             "tokens": plan.tokens,

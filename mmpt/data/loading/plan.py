@@ -42,11 +42,16 @@ def plan_block(
 ) -> BlockPlan:
     """Plan the documents `rows` of a block from the indices of their shards; nothing else is read."""
     lengths = _lengths(sources, rows)
-    pieces, images, lost, dropped = _pieces(rows, lengths, pack_tokens, long)
+    pieces, images, dropped = _pieces(rows, lengths, pack_tokens, long)
     sizes = pieces[:, 2] - pieces[:, 1]
     packs, unfit = plan_packs(sizes, pack_tokens, window, images, max_images)
-    tokens = int(sizes.sum() - sizes[unfit].sum())
-    return BlockPlan(rows, pieces, packs, tokens, int(lengths.tokens.sum()), lost + int(sizes[unfit].sum()), dropped + len(unfit))
+    kept = np.ones(len(pieces), bool)
+    kept[unfit] = False
+    # The token that a piece shares with the one before it is there once, and read twice.
+    goes_on = (pieces[1:, 0] == pieces[:-1, 0]) & (pieces[1:, 1] < pieces[:-1, 2])
+    tokens, there = int(sizes[kept].sum()), int(lengths.tokens.sum())
+    entering = tokens - int((goes_on & kept[1:] & kept[:-1]).sum())
+    return BlockPlan(rows, pieces, packs, tokens, there, there - entering, dropped + len(unfit))
 
 
 def _lengths(sources: list[TokenShards], rows: np.ndarray) -> _Lengths:
@@ -64,28 +69,27 @@ def _lengths(sources: list[TokenShards], rows: np.ndarray) -> _Lengths:
     return _Lengths(tokens, images, indices)
 
 
-def _pieces(rows: np.ndarray, lengths: _Lengths, budget: int, long: LongDocuments) -> tuple[np.ndarray, np.ndarray, int, int]:
-    """(pieces, pictures in each, tokens in none of them, parts dropped). A piece is a whole document, or a stretch of one."""
+def _pieces(rows: np.ndarray, lengths: _Lengths, budget: int, long: LongDocuments) -> tuple[np.ndarray, np.ndarray, int]:
+    """(pieces, pictures in each, parts dropped since no pack holds them). A piece is a whole document, or a stretch of one."""
     pieces = np.stack([np.arange(len(rows)), np.zeros(len(rows), np.int64), lengths.tokens], axis=1)
     too_long = np.flatnonzero(lengths.tokens > budget)
     if long == "drop" or not len(too_long):
-        return pieces, lengths.images, 0, 0
-    found, images, at, lost, dropped = [], [], 0, 0, 0
+        return pieces, lengths.images, 0
+    found, images, at, dropped = [], [], 0, 0
     for row in too_long.tolist():
         source, shard, number = rows[row].tolist()
         index = lengths.indices[source, shard]
         parts = slice(index.part_starts[number], index.part_starts[number + 1])
         sizes, kinds = index.part_lengths[parts].astype(np.int64), index.part_kinds[parts]
         stretches = split_parts(sizes.tolist(), (kinds == _TEXT).tolist(), budget)
-        whole = sizes[(kinds != _TEXT) & (sizes > budget)]
-        lost, dropped = lost + int(whole.sum()), dropped + len(whole)
+        dropped += int(((kinds != _TEXT) & (sizes > budget)).sum())
         starts = np.cumsum(sizes) - sizes
         pictures = starts[kinds == _IMAGE]
         found += [pieces[at:row], np.array([(row, start, end) for start, end in stretches], np.int64).reshape(-1, 3)]
         inside = [int(((pictures >= start) & (pictures < end)).sum()) for start, end in stretches]
         images += [lengths.images[at:row], np.array(inside, np.int64)]
         at = row + 1
-    return np.concatenate([*found, pieces[at:]]), np.concatenate([*images, lengths.images[at:]]), lost, dropped
+    return np.concatenate([*found, pieces[at:]]), np.concatenate([*images, lengths.images[at:]]), dropped
 
 
 def split_parts(parts: list[int], cuttable: list[bool], budget: int) -> list[tuple[int, int]]:
