@@ -3,14 +3,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := .[test,quickstart,data]
 READY := $(VENV)/.ready
-TESTERS ?= 2
+TESTERS ?= 3
 
 .PHONY: quickstart test test-full check lint newest bench bench-kernels bench-training bench-inference bench-data bench-tokenizers
 
 quickstart: $(READY)
 	$(BIN)/python recipes/quickstart.py
 
-# One thread for each of two processes; `worksteal` keeps the tests of a file together until one process has none left.
+# One thread for each process, and one more of them than cores, since tests of ranks and servers wait much of their time.
+# `worksteal` keeps the tests of a file together until one process has none left.
 test: $(READY)
 	$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist worksteal
 

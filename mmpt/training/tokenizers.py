@@ -1,18 +1,13 @@
 """Training of tokenizers, vocoders and text-to-token models on document shards, from a specification to a folder."""
 
-import sys
-from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 
 import torch
 
-from mmpt.data.codes_file import read_codes
-from mmpt.data.shards.read import DocumentShards
-from mmpt.document import Image, Part, Speech, Text
+from mmpt.document import Speech, Text
 from mmpt.errors import ConfigError, DataError
-from mmpt.media import decode_image, decode_speech
-from mmpt.tokenizers.image.batches import ImageExample, image_batches
+from mmpt.media import decode_speech
+from mmpt.tokenizers.image.batches import image_batches
 from mmpt.tokenizers.image.stages import (
     AlignStage,
     DrawStage,
@@ -20,9 +15,9 @@ from mmpt.tokenizers.image.stages import (
     QuantizeStage,
 )
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
-from mmpt.tokenizers.speech.batches import SpeechExample, code_count, speech_batches
+from mmpt.tokenizers.speech.batches import code_count, speech_batches
 from mmpt.tokenizers.speech.coder import SpeechCoder
-from mmpt.tokenizers.speech.config import SAMPLE_RATE, SpeechConfig, WhisperConfig
+from mmpt.tokenizers.speech.config import WhisperConfig
 from mmpt.tokenizers.speech.text_to_codes import SpeechCodes, TextToCodes, codes_batches, pace
 from mmpt.tokenizers.speech.tokenizer import DecoderTraining, SpeechTokenizer
 from mmpt.tokenizers.speech.vocoder import Vocoder, vocoder_batches
@@ -30,6 +25,7 @@ from mmpt.tokenizers.speech.vocoders import load_vocoder
 from mmpt.tokenizers.speech.whisper_checkpoint import take_weights, with_architecture
 from mmpt.tokenizers.text import load_text_tokenizer, train_text_tokenizer
 from mmpt.training.distributed import World
+from mmpt.training.examples import parts, pictures, utterances, with_codes
 from mmpt.training.fit import fit
 from mmpt.training.specs import ImageSpec, SpeechSpec, TextSpec, TextToCodesSpec, VocoderSpec
 
@@ -50,7 +46,7 @@ def train_tokenizer(spec: TextSpec | SpeechSpec | ImageSpec | VocoderSpec | Text
 
 def _train_text(spec: TextSpec, folder: Path, world: World) -> int:
     if world.rank == 0:
-        texts = [part.text for _, part in _parts(spec.data, Text, None)]
+        texts = [part.text for _, part in parts(spec.data, Text, None)]
         if not texts:
             raise DataError(f"no text in {', '.join(map(str, spec.data))}")
         train_text_tokenizer(texts, spec.ids).save_pretrained(folder / "tokenizer")
@@ -66,7 +62,7 @@ def _train_speech(spec: SpeechSpec, folder: Path, world: World) -> int:
         take_weights(model.encoder, model.reader, config)
     # Before the training, so that a folder without one is said at once.
     vocoder = load_vocoder(spec.vocoder, config.mels) if spec.vocoder else None
-    examples = _short_enough(_utterances(spec.data, model.sample_rate, spec.examples), config, world)
+    examples = utterances(spec.data, model.sample_rate, spec.examples, folder, world, model.why_not_learned)
     longest = max(code_count(len(example.samples), config) for example in examples)
     model.config = config.model_copy(update={"longest": longest})  # what the text decoder has learned to read
     stopped = fit(model, speech_batches(examples, spec.tokenizer, spec.fit), spec.fit, folder / "recognition", world)
@@ -83,7 +79,7 @@ def _train_speech(spec: SpeechSpec, folder: Path, world: World) -> int:
 
 def _train_vocoder(spec: VocoderSpec, folder: Path, world: World) -> int:
     model = Vocoder(spec.vocoder)
-    sounds = [decode_speech(part.data) for _, part in _parts(spec.data, Speech, spec.examples)]
+    sounds = [decode_speech(part.data) for _, part in parts(spec.data, Speech, spec.examples)]
     stopped = fit(model, vocoder_batches(sounds, spec.vocoder, spec.fit), spec.fit, folder / "vocoding", world)
     if world.rank == 0 and not stopped:
         model.save(folder / "vocoder")
@@ -92,7 +88,7 @@ def _train_vocoder(spec: VocoderSpec, folder: Path, world: World) -> int:
 
 def _train_text_to_codes(spec: TextToCodesSpec, folder: Path, world: World) -> int:
     tokenizer = SpeechCoder.load(spec.speech_tokenizer).to(world.device)
-    examples = _utterances(spec.data, tokenizer.sample_rate, spec.examples)
+    examples = utterances(spec.data, tokenizer.sample_rate, spec.examples, folder, world)
     codes = tokenizer.encode([example.samples for example in examples])
     speech = SpeechCodes.of(spec.speech_tokenizer, tokenizer.codes, tokenizer.rate)
     pairs = [(example.text, row) for example, row in zip(examples, codes, strict=True)]
@@ -109,10 +105,10 @@ def _train_image(spec: ImageSpec, folder: Path, world: World) -> int:
     model = ImageTokenizer.load(spec.start) if spec.start else ImageTokenizer(spec.tokenizer)
     if spec.stages.quantize and not model.config.branches:
         raise ConfigError(f"{spec.start}: configured without `branches`, which stages.quantize trains")
-    examples = _pictures(spec.data, spec.examples)
+    examples = pictures(spec.data, spec.examples)
     kinds = {"joint": JointStage, "align": AlignStage, "quantize": QuantizeStage, "draw": DrawStage, "harden": DrawStage}
     for name, stage in spec.stages.given.items():
-        chosen = _with_codes(examples, getattr(stage, "generated_codes", None))
+        chosen = with_codes(examples, getattr(stage, "generated_codes", None))
         batches = image_batches(chosen, model.config, stage.fit)
         stopped = fit(kinds[name](model, stage), batches, stage.fit, folder / name, world)
         if stopped:
@@ -120,56 +116,3 @@ def _train_image(spec: ImageSpec, folder: Path, world: World) -> int:
     if world.rank == 0:
         model.save(folder / "tokenizer")
     return 0
-
-
-def _utterances(folders: Sequence[Path], sample_rate: int, limit: int | None) -> list[SpeechExample]:
-    parts = _parts(folders, Speech, limit)
-    found = [SpeechExample(decode_speech(part.data, sample_rate), part.text) for _, part in parts if part.text.strip()]
-    if not found:
-        raise DataError(f"no utterance with a transcript in {', '.join(map(str, folders))}")
-    return found
-
-
-def _short_enough(examples: Sequence[SpeechExample], config: SpeechConfig, world: World) -> list[SpeechExample]:
-    """Those that fit the window; how many do not is said. Raises `DataError` where none does."""
-    long = [code_count(len(example.samples), config) > config.window for example in examples]
-    left_out = [example for example, too_long in zip(examples, long, strict=True) if too_long]
-    window = f"the window of {config.window} codes ({config.window * config.samples_per_code / SAMPLE_RATE:.1f} s)"
-    if len(left_out) == len(examples):
-        raise DataError(f"every utterance is longer than {window}")
-    if left_out and world.rank == 0:
-        seconds = sum(len(one.samples) for one in left_out) / SAMPLE_RATE
-        shown = "; ".join(f"{len(one.samples) / SAMPLE_RATE:.1f} s: {one.text[:60]!r}" for one in left_out[:5])
-        more = " …" if len(left_out) > 5 else ""
-        share = f"{len(left_out)} of {len(examples)} utterances ({seconds:.0f} s)"
-        print(f"{share} are longer than {window} and left out: {shown}{more}", file=sys.stderr, flush=True)
-    return [example for example, too_long in zip(examples, long, strict=True) if not too_long]
-
-
-def _pictures(folders: Sequence[Path], limit: int | None) -> list[tuple[str, ImageExample]]:
-    found = [(name, ImageExample(decode_image(part.data), part.alt)) for name, part in _parts(folders, Image, limit)]
-    if not found:
-        raise DataError(f"no picture in {', '.join(map(str, folders))}")
-    return found
-
-
-def _with_codes(pictures: Sequence[tuple[str, ImageExample]], path: Path | None) -> list[ImageExample]:
-    """The examples, those that have a line in the codes file `path` with its codes. Raises `DataError` where none has."""
-    if path is None:
-        return [example for _, example in pictures]
-    codes = {line["id"]: line["codes"] for line in read_codes(path)}
-    if not any(name in codes for name, _ in pictures):
-        raise DataError(f"{path}: codes of none of the pictures, whose ids are such as {pictures[0][0]!r}")
-    return [example._replace(generated=codes.get(name)) for name, example in pictures]
-
-
-def _parts(folders: Sequence[Path], kind: type, limit: int | None) -> list[tuple[str, Part]]:
-    """The parts of a kind, the first `limit` of them, each with the id that tokenizers/encode.py gives it."""
-    documents = (document for folder in folders for document in DocumentShards(folder))
-    stream = (
-        (f"{document.id}/{place}", part)
-        for document in documents
-        for place, part in enumerate(document.parts)
-        if isinstance(part, kind)
-    )
-    return list(islice(stream, limit))

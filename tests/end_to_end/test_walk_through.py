@@ -5,7 +5,6 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -38,7 +37,7 @@ SMALLER = {
 """What is appended to a command that has this word."""
 RUN = """
 import json, os, runpy, sys, traceback
-import deepspeed, peft, torch, transformers  # once; each command then runs in a fork, as DeepSpeed starts once in a process
+import deepspeed, peft, torch, transformers  # each command runs in a fork, since DeepSpeed starts once in a process
 
 def run(line):
     sys.argv = line
@@ -91,7 +90,7 @@ def test_the_readmes_commands_lead_from_files_to_an_answer(tmp_path):
     asked = commands(section)
     assert len(asked) > 12
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", RUN, json.dumps(asked)]
+    command = [os.environ["WARM_PYTHON"], "-c", RUN, json.dumps(asked)]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     for made in ("page.html", "stats.html", "runs/finetune/benchmarks/report.html", "runs/finetune/checkpoints/step-00000002"):

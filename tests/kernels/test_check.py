@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from mmpt.kernels import triton_rms_norm
 from mmpt.kernels.attention import packed_attention
 from mmpt.kernels.choose import choose, why_not_triton
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
+STRIPS = 16
 
 
 def loaded(path: Path, name: str):
@@ -25,7 +27,9 @@ def loaded(path: Path, name: str):
 
 
 @pytest.fixture
-def check():
+def check(monkeypatch):
+    """With fewer strips, since the interpreter takes milliseconds for each row."""
+    monkeypatch.setattr(triton_rms_norm, "STRIPS", STRIPS)
     return loaded(ROOT / "kernels" / "check.py", "kernel_check")
 
 
@@ -40,6 +44,8 @@ def plant(check, monkeypatch, folder: Path, file: str, text: str, instead: str) 
     assert text in source
     (folder / f"{file}.py").write_text(source.replace(text, instead), encoding="utf-8")
     wrong = loaded(folder / f"{file}.py", f"mmpt.kernels.{file}")
+    if hasattr(wrong, "STRIPS"):
+        wrong.STRIPS = STRIPS
     monkeypatch.setitem(sys.modules, f"mmpt.kernels.{file}", wrong)
     if hasattr(check, file):
         monkeypatch.setattr(check, file, wrong)

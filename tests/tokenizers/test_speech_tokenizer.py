@@ -13,7 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from mmpt.data.lost import from_lines
+from mmpt.data.shards.write import ShardWriter
+from mmpt.document import Document, Speech
 from mmpt.errors import CheckpointError, DataError
+from mmpt.media import encode_wav
 from mmpt.storage import published_folder
 from mmpt.tokenizers.speech.batches import SpeechExample, speech_batches
 from mmpt.tokenizers.speech.coder import SpeechCoder
@@ -24,7 +28,7 @@ from mmpt.tokenizers.speech.tokenizer import DecoderTraining, SpeechTokenizer
 from mmpt.tokenizers.terms import StepOutput
 from mmpt.tokenizers.text import train_text_tokenizer
 from mmpt.training.distributed import World
-from mmpt.training.tokenizers import _short_enough
+from mmpt.training.examples import utterances
 
 pytestmark = pytest.mark.slow
 
@@ -36,9 +40,6 @@ STILL = {"speed": 0, "pitch": 0, "gain": 0, "tilt": 0, "noise": 0, "time_mask": 
 class Plan:
     batch_size: int = 4
     seed: int = 0
-
-
-HERE = World(0, 1, torch.device("cpu"))
 
 
 def config(encoder: dict | None = None, **changes) -> SpeechConfig:
@@ -404,15 +405,24 @@ def test_silence_says_nothing(trained):
     assert model.recognize([EXAMPLES[0].samples])[0] == model.transcribe(model.encode([EXAMPLES[0].samples]))[0] != ""
 
 
-def test_utterances_longer_than_the_window_are_left_out_and_told(capsys):
-    limits = config(window=20)
-    longest = 20 * limits.samples_per_code
-    given = [SpeechExample(noise(longest), "fits"), SpeechExample(noise(longest + 1), "too long")]
-    assert [one.text for one in _short_enough(given, limits, HERE)] == ["fits"]
-    said = capsys.readouterr().err
-    assert "are longer than the window of 20 codes" in said and "'too long'" in said
-    with pytest.raises(DataError, match="every utterance is longer"):
-        _short_enough([SpeechExample(noise(longest + 1), "too long")], limits, HERE)
+def test_utterances_that_cannot_be_learned_from_are_left_out_and_listed(tmp_path, capsys):
+    model = build(window=20)
+    longest = 20 * model.config.samples_per_code
+    sounds = {"fits": (longest, "do re"), "too long": (longest + 1, "do re"), "too much": (longest, "x" * 511)}
+    with ShardWriter(tmp_path / "shards", built={}) as writer:
+        for name, (size, text) in sounds.items():
+            sound = Speech(encode_wav(noise(size), 16_000), "wav", 16_000, size / 16_000, text)
+            writer.write(Document(name, "test", (sound,)))
+        writer.write(Document("damaged", "test", (Speech(b"RIFF", "wav", 16_000, 1.0, "do"), sound)))
+    where = ([tmp_path / "shards"], model.sample_rate)
+    (kept,) = utterances(*where, None, tmp_path, World(0, 1, torch.device("cpu")), model.why_not_learned)
+    assert kept.text == "do re" and len(kept.samples) == longest
+    lost = from_lines((tmp_path / "lost.jsonl").read_bytes())
+    assert [one.item for one in lost] == ["too long/0", "too much/0", "damaged/0", "damaged/1"]
+    assert "longer than the window of 20" in lost[0].reason and "512 tokens, at most 511" in lost[1].reason
+    assert "4 of 5 utterances are left out" in capsys.readouterr().err
+    with pytest.raises(DataError, match="no utterance to learn from.*: x"):
+        utterances(*where, None, tmp_path, World(0, 1, torch.device("cpu")), lambda example: "x")
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

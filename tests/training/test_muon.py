@@ -20,6 +20,19 @@ def test_singular_values_become_about_equal_and_singular_vectors_stay(shape):
     assert (inside - inside.diag().diag()).abs().max() < 1e-4
 
 
+@pytest.mark.parametrize("shape", [(24, 24), (24, 30), (24, 40), (24, 300), (300, 24), (1, 50)])
+def test_elongated_matrices_take_the_same_steps(shape):
+    """Against the five steps in float64, on singular values over four decades, the smallest of which the steps only lift."""
+    torch.manual_seed(0)
+    u, _, v = torch.linalg.svd(torch.randn(shape, dtype=torch.float64), full_matrices=False)
+    matrix = u * torch.logspace(0, -4, min(shape), dtype=torch.float64) @ v
+    expected = matrix / matrix.norm()
+    for _ in range(5):
+        gram = expected @ expected.T
+        expected = 3.4445 * expected - 4.7750 * gram @ expected + 2.0315 * gram @ gram @ expected
+    assert (orthogonalized(matrix.float()) - expected).norm() < 1e-3 * expected.norm()
+
+
 def test_three_updates_of_matrices_are_those_of_torch_and_of_the_rest_those_of_adamw():
     def model() -> nn.Sequential:
         torch.manual_seed(0)

@@ -41,7 +41,7 @@ def interrupted(tmp_path_factory):
     }  # fmt: skip
     config = folder / "pretrain.yaml"
     config.write_text(yaml.safe_dump(content))
-    process = start("pretrain", config, cwd=folder, python=sys.executable)
+    process = start("pretrain", config, cwd=folder)
     while not (log := folder / "run" / "metrics.jsonl").exists() or len(log.read_text().splitlines()) < 3:
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
@@ -80,8 +80,9 @@ def test_a_damaged_newest_checkpoint_is_skipped_with_its_reason(interrupted):
         last = file.read(1)
         file.seek(-1, os.SEEK_END)
         file.write(bytes([last[0] ^ 1]))
-    process = start("pretrain", config, f"steps={step + 1}", "schedule=constant", cwd=folder)
-    output, errors = process.communicate(timeout=60)
+    # Once as a person starts it.
+    process = start("pretrain", config, f"steps={step + 1}", "schedule=constant", cwd=folder, python=sys.executable)
+    output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert "checkpoint skipped" in errors and "step-00004999" in errors and "backbone/model.safetensors: differs" in errors
     assert f"from step {step};" in output

@@ -16,7 +16,7 @@ class TextDecoder(nn.Module):
 
     def __init__(self, size: int, dim: int, heads: int, layers: int, dropout: float):
         super().__init__()
-        self.end = size
+        self.end, self.most_tokens = size, MAX_TOKENS - 1
         self.embedding = nn.Embedding(size + 1, dim)
         self.layers = nn.ModuleList(Layer(dim, heads, dropout, cross=True) for _ in range(layers))
         self.norm = nn.LayerNorm(dim)
@@ -39,11 +39,11 @@ class TextDecoder(nn.Module):
         """Cross-entropy of each next token of `texts`, and the CTC loss for each token (Graves et al. 2006), of weight 1.
 
         CTC reads `alone` [B, C, dim], what a single code says: from `states`, in context, it could guess the text by its grammar.
-        Raises `DataError` where a text has more than MAX_TOKENS − 1 tokens.
+        Raises `DataError` where a text has more than `most_tokens`.
         """
         sizes = torch.tensor([len(text) for text in texts], device=states.device)
-        if int(sizes.max()) >= MAX_TOKENS:
-            raise DataError(f"a transcript of {int(sizes.max())} tokens, at most {MAX_TOKENS - 1} are read")
+        if int(sizes.max()) > self.most_tokens:
+            raise DataError(f"a transcript of {int(sizes.max())} tokens, at most {self.most_tokens} are read")
         rows = torch.full((len(texts), int(sizes.max()) + 2), self.end, device=states.device)
         for row, text in zip(rows, texts, strict=True):
             row[1 : len(text) + 1] = torch.tensor(text)
@@ -57,7 +57,7 @@ class TextDecoder(nn.Module):
     def read(self, states: torch.Tensor, alone: torch.Tensor, lengths: torch.Tensor) -> list[list[int]]:
         """The most probable token at each step until the end token; at most two tokens for each code and four more."""
         states = self._numbered(states, self.ctc_head(alone).float().log_softmax(dim=-1))
-        limits = (2 * lengths + 4).clamp_max(MAX_TOKENS - 1)
+        limits = (2 * lengths + 4).clamp_max(self.most_tokens)
         ids = torch.full((len(states), 1), self.end, device=states.device)
         running = torch.ones(len(states), dtype=torch.bool, device=states.device)
         while running.any():

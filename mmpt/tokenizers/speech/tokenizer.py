@@ -107,6 +107,14 @@ class SpeechTokenizer(SpeechCoder):
         frames = code_count(len(samples), self.config) * self.config.frames_per_code
         return voice_statistics(log_mel(torch.from_numpy(samples), self.config.mels, frames)[None], torch.tensor([frames]))
 
+    def why_not_learned(self, example: SpeechExample) -> str:
+        """Why `example` cannot be learned from: it is longer than a window, or its text than the text decoder reads; else ""."""
+        most, codes = self.reader.most_tokens, code_count(len(example.samples), self.config)
+        if codes > self.config.window:
+            return f"{codes} codes, longer than the window of {self.config.window}"
+        tokens = len(encode_text(self.text, example.text))
+        return f"a transcript of {tokens} tokens, at most {most} are read" if tokens > most else ""
+
     def training_step(self, batch: SpeechBatch, progress: float) -> StepOutput:
         """Recognition through the codes, and what the mel decoder asks of them; quantised from `config.quantize_from` on."""
         batch = batch.to(self.default_voice.device)

@@ -109,6 +109,7 @@ class WhisperReader(nn.Module):
         self.decoder = model.model.decoder
         self.head = None if model.config.tie_word_embeddings else model.proj_out
         self.prompt, self.end = list(config.encoder.prompt), model.config.eos_token_id
+        self.most_tokens = self.decoder.max_target_positions - len(self.prompt)
 
     def forward(
         self, ids: torch.Tensor, states: torch.Tensor, lengths: torch.Tensor, cache: EncoderDecoderCache | None = None
@@ -140,13 +141,12 @@ class WhisperReader(nn.Module):
     ) -> tuple[Term, Term]:
         """Cross-entropy of each token of `texts` and of the end after them; no CTC.
 
-        Raises `DataError` where a text is longer than the decoder's position table.
+        Raises `DataError` where a text has more than `most_tokens`: the decoder's position table ends there.
         """
+        if max(map(len, texts)) > self.most_tokens:
+            raise DataError(f"a transcript of {max(map(len, texts))} tokens, at most {self.most_tokens} are read")
         rows = [[*self.prompt, *text, self.end] for text in texts]
         longest = max(map(len, rows))
-        if longest - 1 > self.decoder.max_target_positions:
-            most = self.decoder.max_target_positions - len(self.prompt)
-            raise DataError(f"a transcript of {longest - len(self.prompt) - 1} tokens, at most {most} are read")
         ids = torch.tensor([row + [self.end] * (longest - len(row)) for row in rows], device=states.device)
         sizes = torch.tensor([len(row) for row in rows], device=states.device)
         logits = self(ids[:, :-1], states, lengths)
@@ -158,7 +158,7 @@ class WhisperReader(nn.Module):
 
     def read(self, states: torch.Tensor, alone: torch.Tensor, lengths: torch.Tensor) -> list[list[int]]:
         """The most probable token at each step until the end token; at most two tokens for each code and four more."""
-        limits = (2 * lengths + 4).clamp_max(self.decoder.max_target_positions - len(self.prompt))
+        limits = (2 * lengths + 4).clamp_max(self.most_tokens)
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         given = torch.tensor([self.prompt] * len(states), device=states.device)
         running = torch.ones(len(states), dtype=torch.bool, device=states.device)
