@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read where torch is imported first
+GPU = Path("/dev/nvidiactl").exists()
 EXAMPLES = int(os.environ.get("EXAMPLES", 1))  # times those of each property; see `make test-full`
 
 
@@ -24,11 +25,15 @@ def pytest_configure(config: pytest.Config) -> None:
     only_hands_out = config.getoption("dist", "no") != "no" and not works_for_another
     if not works_for_another:
         start_warm_python(config)
+    if only_hands_out and not GPU:  # those that do the work are forks too
+        os.environ["COLD_PYTHON"] = sys.executable
+        config.option.tx = [f"{spec}//python={os.environ['WARM_PYTHON']}" for spec in config.option.tx]
     if not only_hands_out:
         import torch
 
         torch.set_num_threads(1)
-        if torch.cuda.is_available():
+        sys.executable = os.environ.get("COLD_PYTHON", sys.executable)
+        if GPU:
             os.environ["WARM_PYTHON"] = sys.executable  # a fork cannot use the GPU
         else:
             os.environ["TRITON_INTERPRET"] = "1"  # read where triton is imported first
@@ -53,7 +58,8 @@ def start_warm_python(config: pytest.Config) -> None:
     client, address = folder / "python", folder / "socket"
     client.write_text(f"#!{sys.executable} -IS\n{(here / 'warm_client.py').read_text(encoding='utf-8')}", encoding="utf-8")
     client.chmod(0o700)
-    environment = {**os.environ, "DS_ACCELERATOR": "cpu"}  # else deepspeed says that it finds no other
+    # Else deepspeed says that it finds no other accelerator, and triton's own functions are for GPUs alone.
+    environment = {**os.environ, "DS_ACCELERATOR": "cpu", "TRITON_INTERPRET": "1"}
     server = subprocess.Popen([sys.executable, here / "warm_server.py", address], env=environment, stdin=subprocess.PIPE)
     while not address.exists():
         assert server.poll() is None

@@ -57,6 +57,13 @@ def test_help_is_told_without_the_heavy_libraries(helped):
         assert code == 0 and "usage:" in said and not heavy, (line, code, heavy, said[-500:])
 
 
+def test_tokenizers_are_there_without_the_code_of_transformers_models():
+    """Half of their start: what makes tokens of shards starts in each of its processes."""
+    code = "import sys, mmpt.tokenizers.multimodal; print('transformers.modeling_utils' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
 def test_help_explains_every_option_and_shows_defaults(helped):
     texts = {" ".join(line): said for line, _, said, _ in helped}
     assert "(default: 0.05)" in texts["datasets/build.py --help"] and "in YAML" in texts["datasets/build.py --help"]

@@ -1,4 +1,7 @@
-"""Training of tokenizers, vocoders and text-to-token models on document shards, from a specification to a folder."""
+"""Training of tokenizers, vocoders and text-to-token models on document shards, from a specification to a folder.
+
+What takes transformers' modelling code along, which is seconds, is imported where it is trained.
+"""
 
 from pathlib import Path
 
@@ -18,11 +21,9 @@ from mmpt.tokenizers.image.tokenizer import ImageTokenizer
 from mmpt.tokenizers.speech.batches import code_count, speech_batches
 from mmpt.tokenizers.speech.coder import SpeechCoder
 from mmpt.tokenizers.speech.config import WhisperConfig
-from mmpt.tokenizers.speech.text_to_codes import SpeechCodes, TextToCodes, codes_batches, pace
 from mmpt.tokenizers.speech.tokenizer import DecoderTraining, SpeechTokenizer
 from mmpt.tokenizers.speech.vocoder import Vocoder, vocoder_batches
 from mmpt.tokenizers.speech.vocoders import load_vocoder
-from mmpt.tokenizers.speech.whisper_checkpoint import take_weights, with_architecture
 from mmpt.tokenizers.text import load_text_tokenizer, train_text_tokenizer
 from mmpt.training.distributed import World
 from mmpt.training.examples import parts, pictures, utterances, with_codes
@@ -54,12 +55,15 @@ def _train_text(spec: TextSpec, folder: Path, world: World) -> int:
 
 
 def _train_speech(spec: SpeechSpec, folder: Path, world: World) -> int:
-    pretrained = isinstance(spec.tokenizer.encoder, WhisperConfig)
-    text = load_text_tokenizer(spec.text_tokenizer)
-    config = with_architecture(spec.tokenizer, text) if pretrained else spec.tokenizer
-    model = SpeechTokenizer(config, text)
-    if pretrained:
+    text, config = load_text_tokenizer(spec.text_tokenizer), spec.tokenizer
+    if isinstance(config.encoder, WhisperConfig):
+        from mmpt.tokenizers.speech.whisper_checkpoint import take_weights, with_architecture
+
+        config = with_architecture(config, text)
+        model = SpeechTokenizer(config, text)
         take_weights(model.encoder, model.reader, config)
+    else:
+        model = SpeechTokenizer(config, text)
     # Before the training, so that a folder without one is said at once.
     vocoder = load_vocoder(spec.vocoder, config.mels) if spec.vocoder else None
     examples = utterances(spec.data, model.sample_rate, spec.examples, folder, world, model.why_not_learned)
@@ -87,6 +91,8 @@ def _train_vocoder(spec: VocoderSpec, folder: Path, world: World) -> int:
 
 
 def _train_text_to_codes(spec: TextToCodesSpec, folder: Path, world: World) -> int:
+    from mmpt.tokenizers.speech.text_to_codes import SpeechCodes, TextToCodes, codes_batches, pace
+
     tokenizer = SpeechCoder.load(spec.speech_tokenizer).to(world.device)
     examples = utterances(spec.data, tokenizer.sample_rate, spec.examples, folder, world)
     codes = tokenizer.encode([example.samples for example in examples])

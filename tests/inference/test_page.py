@@ -116,6 +116,23 @@ def test_a_typed_prompt_with_a_picture_and_a_sound_is_answered_in_text_pictures_
     keep(page, "second-turn")
 
 
+def test_parts_are_sent_in_the_order_that_the_box_and_the_arrows_say(page, tmp_path):
+    sent = []
+    page.on("request", lambda request: sent.append(request.post_data_json) if request.post_data else None)
+    for number, turned in enumerate((False, True)):
+        drop(page, *files(tmp_path))
+        page.wait_for_function("document.querySelectorAll('#attached figure').length === 2")
+        if turned:
+            page.locator("#attached figure").nth(1).locator("button[title=Earlier]").click()
+            page.locator("summary").click()
+            page.locator("#first").uncheck()
+            page.locator("summary").click()
+        ask(page, "the", tokens="1")
+        page.wait_for_function(f"document.querySelectorAll('.turn.assistant .note').length > {number}", timeout=60_000)
+    kinds = [[part["type"] for part in one["messages"][-1]["content"]] for one in sent]
+    assert kinds == [["text", "image_url", "input_audio"], ["input_audio", "image_url", "text"]]
+
+
 def test_an_answer_can_be_stopped(page):
     ask(page, "the", temperature="1.0", tokens="4000")
     page.wait_for_selector("#send:has-text('Stop')")

@@ -9,10 +9,10 @@ from typing import Literal
 
 import torch
 import torchaudio
+import transformers  # which imports the model where it is named
 from safetensors import SafetensorError
 from torch import nn
 from torch.nn import functional as F
-from transformers import PreTrainedConfig, SpeechT5HifiGan, SpeechT5HifiGanConfig
 
 from mmpt.config import Schema
 from mmpt.errors import CheckpointError, ConfigError
@@ -44,7 +44,7 @@ class PublishedVocoder(nn.Module):
     def __init__(self, config: PublishedVocoderConfig):
         super().__init__()
         self.config = config
-        self.model = SpeechT5HifiGan(SpeechT5HifiGanConfig(**config.architecture))
+        self.model = transformers.SpeechT5HifiGan(transformers.SpeechT5HifiGanConfig(**config.architecture))
 
     @property
     def reach(self) -> int:
@@ -76,14 +76,14 @@ class PublishedVocoder(nn.Module):
         Raises `ConfigError` naming all that does not fit, and `CheckpointError` where weights are missing.
         """
         try:
-            content, _ = PreTrainedConfig.get_config_dict(name)
+            content, _ = transformers.PreTrainedConfig.get_config_dict(name)
         except (OSError, ValueError) as problem:
             raise ConfigError(f"{name}: no vocoder there, neither one of ours nor a published one ({problem})") from None
         problems = _problems(content)
         if problems:
             raise ConfigError("\n  ".join([f"{name}: no vocoder that can be used here", *problems]))
         try:
-            model, found = SpeechT5HifiGan.from_pretrained(name, use_safetensors=True, output_loading_info=True)
+            model, found = transformers.SpeechT5HifiGan.from_pretrained(name, use_safetensors=True, output_loading_info=True)
         except (OSError, RuntimeError, ValueError, SafetensorError) as problem:
             raise ConfigError(f"{name}: its weights cannot be loaded; safetensors alone are read ({problem})") from None
         if found["missing_keys"]:
