@@ -1,6 +1,8 @@
 """Speech ↔ codes at 12.5 Hz: recognition-supervised, so a code says what is spoken rather than by whom."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -52,8 +54,17 @@ class SpeechTokenizer(SpeechCoder):
             raise DataError("a voice and a prompt: expected one of them")
         rows = [self._checked_codes(np.asarray(sequence), number) for number, sequence in enumerate(codes)]
         mels = self._mels(rows, self._voice_or_default(voice)) if prompt is None else self._continued(rows, prompt)
-        with torch.inference_mode():
-            return [self.speaker.waveform(mel).cpu().numpy() for mel in mels]
+        return self._waveforms(mels)
+
+    def _waveforms(self, mels: list[torch.Tensor]) -> list[np.ndarray]:
+        def spoken(mel: torch.Tensor) -> np.ndarray:
+            with torch.inference_mode():
+                return self.speaker.waveform(mel).cpu().numpy()
+
+        if len(mels) < 2 or mels[0].is_cuda:
+            return [spoken(mel) for mel in mels]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # the operations of one are too small to share out
+            return list(pool.map(spoken, mels))
 
     @contextmanager
     def speaking(self, voice: np.ndarray | None = None) -> Iterator[WaveStream]:
