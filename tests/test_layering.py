@@ -1,7 +1,6 @@
 """Imports run downwards only, and the workbench folders shadow no library."""
 
 import ast
-import subprocess
 import sys
 from pathlib import Path
 
@@ -79,12 +78,6 @@ def test_files_stay_small():
 def test_workbench_folders_are_no_packages():
     for folder in ("datasets", "tokenizers", "kernels", "recipes"):
         assert not list((ROOT / folder).rglob("__init__.py"))
-
-
-def test_libraries_import_from_the_repository_root():
-    """`import tokenizers` and `import datasets` in a library must find the library, not the folder of that name."""
-    code = "import transformers, peft, deepspeed, webdataset, tokenizers; assert 'site-packages' in tokenizers.__file__"
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
 
 
 def test_no_pickle_no_eval_no_shell():

@@ -134,7 +134,7 @@ def test_an_answer_can_be_sent_back(server):
 
 def test_many_clients_get_their_own_answers(server):
     address, service = server
-    bodies = [asked("the red " * (1 + n % 5), seed=n, **HOT) for n in range(24)]
+    bodies = [asked("the red " * (1 + n % 5), seed=n, **HOT) for n in range(16)]
     wanted = [post(address, **body).json()["choices"][0]["message"]["ids"] for body in bodies]
 
     def patient(body: dict) -> list[int]:
@@ -143,7 +143,7 @@ def test_many_clients_get_their_own_answers(server):
             time.sleep(0.05)
         return response.json()["choices"][0]["message"]["ids"]
 
-    with ThreadPoolExecutor(24) as pool:
+    with ThreadPoolExecutor(16) as pool:
         assert list(pool.map(patient, bodies)) == wanted
     assert service.taken == 0
 

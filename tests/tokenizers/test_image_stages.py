@@ -250,6 +250,11 @@ def test_the_picture_side_of_open_clip_by_name_and_file(tmp_path):
     expected = reference.encode_image(((pixels + 1) / 2 - mean) / std)
     torch.testing.assert_close(model.target.embed(pixels), expected.detach())
     assert model.tower(pixels).shape == (2, 49, reference.visual.transformer.width)
+    other = {"pretrained": named["pretrained"], "force_image_size": 160, "weights_only": True}
+    resized = open_clip.create_model("ViT-S-32-alt", **other).eval()
+    smaller = tokenizer(side=160, tower=named).tower
+    corner = pixels[..., :160, :160]
+    torch.testing.assert_close(smaller.embed(corner), resized.encode_image(smaller.normalized(corner)).detach())
     shown = ImageBatch(pixels, torch.ones(2, 3, dtype=torch.int64), torch.full((2, 5), -1))
     for name in ("align", "quantize"):
         stage = STAGES[name][0](model, STAGES[name][1]).train()

@@ -16,7 +16,7 @@ from mmpt.evaluation.image_tokenizer import _chance, gate_figures
 from mmpt.tokenizers.image import towers
 from mmpt.tokenizers.image.batches import ImageBatch, ImageExample, image_batches, picture_bytes, to_pixels
 from mmpt.tokenizers.image.captions import caption_ids
-from mmpt.tokenizers.image.config import CaptionConfig, Gates, ImageTokenizerConfig
+from mmpt.tokenizers.image.config import CaptionConfig, Gates, ImageTokenizerConfig, TimmConfig
 from mmpt.tokenizers.image.losses import contrastive_loss, pixel_loss, prediction_loss
 from mmpt.tokenizers.image.stages import JointConfig, JointStage
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
@@ -374,6 +374,26 @@ def test_a_frozen_tower_of_timm_never_changes(tmp_path):
     assert model.qformer.queries.grad.abs().sum() > 0
     model.save(tmp_path / "saved")
     assert np.array_equal(ImageTokenizer.load(tmp_path / "saved").encode(pictures(2)), model.encode(pictures(2)))
+
+
+def test_a_tower_of_timm_takes_other_sides_as_timm_itself_does():
+    """Against timm's resampling in each pass; a model with its own side keeps its table."""
+    import timm
+
+    tower = towers.TimmTower(160, TimmConfig(timm="test_vit", pretrained=False), pretrained=False)
+    flexible = timm.create_model("test_vit", num_classes=0, dynamic_img_size=True).eval()
+    flexible.load_state_dict(tower.model.state_dict())
+    smaller = towers.TimmTower(96, TimmConfig(timm="test_vit", pretrained=False), pretrained=False)
+    fitted = timm.create_model("test_vit", num_classes=0)
+    fitted.load_state_dict(tower.model.state_dict())
+    fitted.set_input_size(img_size=96)
+    smaller.model.load_state_dict(fitted.state_dict())
+    for one in (tower, smaller):
+        side = 160 if one is tower else 96
+        pixels = torch.rand(2, 3, side, side) * 2 - 1
+        with torch.no_grad():
+            wanted = flexible.forward_features(tower.normalized(pixels))
+        torch.testing.assert_close(one(pixels), wanted, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def launch(size: int, work: Callable) -> list[int]:
 
 def killed_while_saving(step: int, train: Callable, config) -> Callable:
     """Train, and kill each rank with SIGKILL: rank 0 as it writes the checkpoint of `step` (half of its files are there), the
-    others as they go on to the next."""
+    others as they would go on to the next, once rank 0 is at it: on a busy disk it may still write the one before."""
 
     def work(ranks) -> int:
         write = checkpoints._write_model
@@ -146,6 +146,9 @@ def killed_while_saving(step: int, train: Callable, config) -> Callable:
                 return save(engine, at, *arguments, **options)
             finally:  # also where rank 0 is gone already
                 if ranks.rank and at == step:
+                    begun = time.monotonic()
+                    while not [*config.output.glob(f"checkpoints/.step-{step:08d}*")] and time.monotonic() < begun + 60:
+                        time.sleep(0.02)
                     os.kill(os.getpid(), signal.SIGKILL)
 
         checkpoints.save_checkpoint = dying_save

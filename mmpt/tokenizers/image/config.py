@@ -19,7 +19,7 @@ class VitConfig(Schema):
 
 
 class TimmConfig(Schema):
-    """A frozen vision tower of timm by its name. The tokenizer's `side` must be one that it accepts."""
+    """A frozen vision tower of timm by its name. Where the tokenizer's `side` is not the model's, positions are resampled."""
 
     timm: str
     pretrained: bool = True
@@ -27,7 +27,8 @@ class TimmConfig(Schema):
 
 class OpenClipConfig(Schema):
     """The frozen picture side of an open_clip model by its name; `pretrained`: a tag of that model, or a file of its weights,
-    read where training starts; null: random weights, which never learn. The tokenizer's `side` must be the model's."""
+    read where training starts; null: random weights, which never learn. Where the tokenizer's `side` is not the model's, its
+    positions are resampled."""
 
     open_clip: str
     pretrained: str | None = None

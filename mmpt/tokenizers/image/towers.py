@@ -57,6 +57,8 @@ class TimmTower(FrozenTower):
 
         try:
             model = timm.create_model(config.timm, pretrained=pretrained and config.pretrained, num_classes=0)
+            if hasattr(model, "set_input_size"):  # a transformer: its table of positions is resampled for other sides
+                model.set_input_size(img_size=side)
             super().__init__(model, model.pretrained_cfg["mean"], model.pretrained_cfg["std"])
             self.width = self(torch.zeros(1, 3, side, side)).shape[-1]
         except Exception as problem:  # timm raises whatever its models and the hub raise
@@ -79,7 +81,7 @@ class OpenClipTower(FrozenTower):
 
         try:
             weights = {"pretrained": config.pretrained} if pretrained and config.pretrained else {}
-            model = open_clip.create_model(config.open_clip, weights_only=True, **weights).visual
+            model = open_clip.create_model(config.open_clip, weights_only=True, force_image_size=side, **weights).visual
             super().__init__(model, *_statistics(config.open_clip, config.pretrained, model))
             self.width = self(torch.zeros(1, 3, side, side)).shape[-1]
             self.embedding_width = self.embed(torch.zeros(1, 3, side, side)).shape[-1]
