@@ -11,17 +11,17 @@ quickstart: $(READY)
 	$(BIN)/python recipes/quickstart.py
 
 # One thread for each process, and one more of them than cores, since tests of ranks and servers wait much of their time.
-# `worksteal` keeps the tests of a file together until one process has none left.
+# `loadfile`: a file's fixtures, such as a trained tokenizer, are made once.
 test: $(READY)
-	$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist worksteal
+	$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile
 
 # As `test`, with the slowest tests reported and ten times the examples of each property.
 test-full: $(READY)
-	EXAMPLES=10 $(BIN)/python -m pytest --numprocesses $(TESTERS) --dist worksteal --durations 50
+	EXAMPLES=10 $(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile --durations 50
 
 # What a developer runs before each commit: lint, imports against the layering, and the tests that take no time.
 check: lint
-	$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist worksteal -m "not slow and not ranks"
+	$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile -m "not slow and not ranks"
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -72,4 +72,4 @@ newest:
 	$(VENV)-newest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(VENV)-newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable "$(EXTRAS)"
 	$(VENV)-newest/bin/python -m pip list --outdated
-	$(VENV)-newest/bin/python -m pytest --numprocesses $(TESTERS) --dist worksteal
+	$(VENV)-newest/bin/python -m pytest --numprocesses $(TESTERS) --dist loadfile

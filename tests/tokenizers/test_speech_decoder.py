@@ -176,16 +176,20 @@ def test_a_vocoder_learns_a_tone_that_does_not_repeat_with_the_frames():
     plan = FitConfig(steps=1, batch_size=4, learning_rate=1e-3)
     batches, vocoder = vocoder_batches([tone], config, plan), Vocoder(config)
     optimizer = torch.optim.AdamW(vocoder.parameters(), 4e-3)
+
+    def learned() -> bool:
+        made = vocoder.speak(log_mel(torch.from_numpy(tone), 24, 100)).numpy()
+        peak = np.abs(np.fft.rfft(made[3200:12_800])).argmax() / 9600 * 16_000
+        return abs(peak - 525) <= 30 and peak % 100 > 1 and np.abs(made).max() <= 1.0
+
     for step in range(400):
+        if step % 25 == 0 and learned():
+            return
         terms = vocoder.training_step(batches(step), 0.0).terms
         optimizer.zero_grad()
         sum(term.weight * term.total / term.count for term in terms.values()).backward()
         optimizer.step()
-    made = vocoder.speak(log_mel(torch.from_numpy(tone), 24, 100)).numpy()
-    spectrum = np.abs(np.fft.rfft(made[3200:12_800]))
-    peak = spectrum.argmax() / 9600 * 16_000
-    assert abs(peak - 525) <= 30 and peak % 100 > 1
-    assert np.abs(made).max() <= 1.0
+    assert learned()
 
 
 def test_vocoder_batches_are_a_function_of_the_step_whatever_the_ranks():
