@@ -126,6 +126,7 @@ def test_tokens_and_weights_are_those_of_the_documents(sources):
             assert batch.weights[0, start:end].tolist() == [*own[1:].tolist(), 0.0]
 
 
+@pytest.mark.slow
 def test_figures_are_those_of_the_packs(tmp_path):
     source = write(tmp_path, "long", 400, high=300)
     loader = Loader([source], pack_tokens=256, packs_per_step=1, seed=0, epochs=1, long_documents="drop")
@@ -403,6 +404,7 @@ def test_a_pack_holds_no_more_pictures_than_allowed(tmp_path):
         next(iter(only))
 
 
+@pytest.mark.slow
 def test_a_stalled_read_ends_the_loop_and_says_where(sources, monkeypatch):
     waiting = threading.Event()
     read = sources[0].read

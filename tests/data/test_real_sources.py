@@ -21,6 +21,7 @@ def corpus(monkeypatch):
     return {side: BuildConfig.model_validate(content[side]) for side in ("train", "test")}
 
 
+@pytest.mark.slow
 def test_garments_are_split_four_to_one_with_every_class_on_both_sides(corpus):
     for side, count in (("train", 720 * 8), ("test", 180)):  # training tiles in eight variants each
         source = corpus[side].model_copy(update={"sources": corpus[side].sources[1:]})

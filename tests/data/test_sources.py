@@ -28,6 +28,7 @@ def sprites(config: SpritesConfig) -> list:
     return [one for unit in sprites_source.units(config) for one in sprites_source.read(config, unit)]
 
 
+@pytest.mark.slow
 def test_every_sixth_scene_is_read_back_from_its_pixels():
     for index, scene in enumerate(scenes.all_scenes()[::16]):
         assert scenes.read_picture(scenes.draw(scene, index)) == scene

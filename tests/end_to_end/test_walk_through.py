@@ -79,6 +79,7 @@ def commands(section: str) -> list[list[str]]:
     return [words for words in found if words[:2] != ["mmpt", "serve"]]
 
 
+@pytest.mark.slow
 def test_the_readmes_commands_lead_from_files_to_an_answer(tmp_path):
     pytest.importorskip("espeakng_loader", reason="the scenes are spoken by espeak-ng")
     section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Your own data")[2]

@@ -99,6 +99,7 @@ def test_a_ctc_model_reads_what_its_likeliest_letters_say(ctc):
     assert recognise(ListenerConfig(model=str(ctc)), sounds) == wanted and len(set(wanted)) == 3
 
 
+@pytest.mark.slow
 def test_whisper_reads_in_batches_what_it_reads_alone_and_takes_a_language(whisper, monkeypatch):
     monkeypatch.setattr(listening, "BATCH", 2)
     sounds = [noise(length, seed) for seed, length in enumerate((8000, 16_000, 24_000))]
@@ -110,6 +111,7 @@ def test_whisper_reads_in_batches_what_it_reads_alone_and_takes_a_language(whisp
     assert found["english"] != found["german"]
 
 
+@pytest.mark.slow
 def test_what_is_longer_than_whispers_window_is_read_beside_what_is_not(tmp_path):
     listener = ListenerConfig(model=str(save_whisper(tmp_path, timestamps=True)), language="english")
     sounds = [noise(length, seed) for seed, length in enumerate((8000, 33 * 16_000, 16_000, 35 * 16_000))]

@@ -298,6 +298,7 @@ def test_a_suite_from_files_to_a_page(model, tmp_path):
         write_page([tmp_path], tmp_path / "page.html")
 
 
+@pytest.mark.slow
 def test_an_interrupted_suite_goes_on_and_a_finished_one_starts_anew(model, tmp_path, monkeypatch):
     write_rows(tmp_path / "wiki.jsonl", [{"input": "the red", "label": 1}, {"input": "a blue", "label": 0}])
     kind = {"kind": "membership", "file": str(tmp_path / "wiki.jsonl")}

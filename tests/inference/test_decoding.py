@@ -13,6 +13,7 @@ from mmpt.tokenizers.multimodal import MultimodalTokenizer
 from .tiny import write_checkpoint
 
 
+@pytest.mark.slow
 def test_a_process_of_its_own_gives_the_same_and_is_replaced(tmp_path):
     checkpoint = find_checkpoint(write_checkpoint(tmp_path))
     tokenizer = MultimodalTokenizer.of_checkpoint(checkpoint)

@@ -46,6 +46,7 @@ def prompts(count: int) -> list[Prompt]:
     return [Prompt(torch.randint(0, 40, (length,), generator=draw).tolist()) for length in lengths]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BACKBONES)
 def test_greedy_tokens_are_those_of_whole_passes_however_many_run(name):
     model, given_prompts = build(name), prompts(9)
@@ -75,6 +76,7 @@ def _replay(engine: Engine, prompt: Prompt, settings: Settings, ids: list[int]) 
     return found
 
 
+@pytest.mark.slow
 def test_a_sampled_sequence_does_not_depend_on_what_else_runs():
     model, given_prompts = build(), prompts(12)
     hot = Sampling(temperature=1.5, top_p=0.9, top_k=20)

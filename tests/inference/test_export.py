@@ -74,6 +74,7 @@ def logits(checkpoint: Path, ids: list[int]) -> torch.Tensor:
         return packed_logits(model, row, torch.arange(len(ids))[None], torch.tensor([0, len(ids)]))[0]
 
 
+@pytest.mark.slow
 def test_an_export_runs_where_there_is_no_mmpt(run, tmp_path):
     checkpoint = adapted(run, tmp_path / "adapted")
     vocabulary = load(run).tokenizer.vocabulary

@@ -132,6 +132,7 @@ def test_an_answer_can_be_sent_back(server):
     assert post(address, messages=more, max_tokens=5).status_code == 200
 
 
+@pytest.mark.slow
 def test_many_clients_get_their_own_answers(server):
     address, service = server
     bodies = [asked("the red " * (1 + n % 5), seed=n, **HOT) for n in range(16)]
@@ -377,6 +378,7 @@ def test_who_sends_text_does_not_wait_for_others_pictures(server, monkeypatch):
         assert [one.result().status_code for one in waiting] == [200] * 3
 
 
+@pytest.mark.slow
 def test_the_openai_client_is_understood(server):
     openai = pytest.importorskip("openai", reason="the openai client is not installed")
     address, _ = server
@@ -422,6 +424,7 @@ FIELDS = (
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=5))
 def test_no_request_makes_the_server_fail(server, body):

@@ -101,6 +101,7 @@ def test_growth_keeps_old_rows_and_starts_new_ones_at_their_mean(saved):
     assert new.config.vocab_size == 64
 
 
+@pytest.mark.slow
 def test_growth_by_constrained_word2vec_reads_the_sequences_it_is_given(saved):
     config = BackboneConfig(path=str(saved), growth="constrained_word2vec")
     sequences = [[old, 40 + old % 4] * 6 for old in range(40)]

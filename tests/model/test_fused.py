@@ -51,6 +51,7 @@ def ids():
     return torch.randint(0, VOCABULARY, (2, 7), generator=torch.Generator().manual_seed(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", [None, "torch", "triton"])
 def test_import_and_export_keep_the_logits(folder, ids, kernel, tmp_path):
     wanted = logits(AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager"), ids)

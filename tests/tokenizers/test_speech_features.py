@@ -20,6 +20,7 @@ def tone(hertz: float, seconds: float = 0.5, level: float = 0.3) -> torch.Tensor
     return level * torch.sin(2 * torch.pi * hertz * torch.arange(int(16000 * seconds)) / 16000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mels", [64, 80])
 def test_mel_equals_librosas(mels):
     samples = np.random.default_rng(0).normal(0, 0.1, 9000).astype(np.float32)

@@ -68,6 +68,7 @@ def test_the_share_of_the_codes_that_were_read(tmp_path):
     assert lines == [{"image": 2 / 8, "speech": 5 / 10}, {"image": 1 / 8, "speech": 0.0}]
 
 
+@pytest.mark.slow
 def test_the_page_of_a_run_holds_its_figures_and_loads_nothing(tmp_path):
     config = OptimizationConfig(steps=30, learning_rate=0.1, log_every=5)
     with metrics(tmp_path, config, WORLD, 0) as log:
