@@ -50,6 +50,7 @@ bench-data: $(READY)
 bench-tokenizers: $(READY)
 	@short=; OMP_NUM_THREADS=1; export OMP_NUM_THREADS; \
 	$(BIN)/python tokenizers/benches/rates.py runs/rates || short=1; \
+	$(BIN)/python tokenizers/benches/long_reading.py runs/rates || short=1; \
 	$(BIN)/python tokenizers/benches/speakers.py runs/speakers || short=1; \
 	$(BIN)/python tokenizers/benches/vocoder.py runs/vocoder || short=1; \
 	for bench in encoding text_to_codes; do $(BIN)/python tokenizers/benches/$$bench.py runs/rates/ema-12.5/tokenizer || short=1; done; \

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mmpt.tokenizers.speech.long_reading import merged, pieces
+from mmpt.tokenizers.speech.long_reading import Piece, merged, pieces
 
 
 @pytest.mark.parametrize("count, longest", [(1, 1), (7, 7), (8, 7), (20, 7), (1000, 50), (51, 50), (9, 1), (5, 2)])
@@ -48,7 +48,7 @@ def test_repeated_words_are_counted_by_how_much_the_overlap_holds():
         wrong += distance(list(words), found)
         said += len(words)
     assert wrong / said < 0.01
-    assert merged([[7] * 6, [7] * 6], pieces(17, 10)[:2]) == [7] * 10
+    assert merged([[7] * 6, [7] * 6], [Piece(0, 10), Piece(7, 17)]) == [7] * 10
 
 
 def distance(one: list[int], other: list[int]) -> int:
