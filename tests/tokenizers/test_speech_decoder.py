@@ -182,6 +182,7 @@ def test_a_vocoder_learns_a_tone_that_does_not_repeat_with_the_frames():
         peak = np.abs(np.fft.rfft(made[3200:12_800])).argmax() / 9600 * 16_000
         return abs(peak - 525) <= 30 and peak % 100 > 1 and np.abs(made).max() <= 1.0
 
+    assert not learned()
     for step in range(400):
         if step % 25 == 0 and learned():
             return

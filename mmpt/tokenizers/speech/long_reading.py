@@ -6,8 +6,6 @@ from typing import NamedTuple
 
 OVERLAP = 0.42
 """What two pieces both read, as a share of the longest learned: a few words, of which those at the cuts may be read wrong."""
-
-
 PART = 0.6
 """Length of a piece, as a share of the longest learned: the same time of faster speech holds more words than any text learned
 had, and a text decoder that has come to that many leaves the rest out."""
