@@ -18,6 +18,11 @@ class Schema(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    @classmethod
+    def meant_by(cls, value: object) -> type["Schema"]:
+        """The schema of a section that stands where this one is expected; a family of methods has one for each method."""
+        return cls
+
 
 S = TypeVar("S", bound=Schema)
 
@@ -109,11 +114,11 @@ def _lines(errors: list[dict], content: dict, schema: type) -> list[str]:
         if other or (kind in ("too_short", "value_error") and loc in inner):  # a list of wrong entries is not too short as well
             continue
         if kind == "extra_forbidden":
-            lines[keys] = f"{name}: {_unknown(str(loc[-1]), _fields(schema, loc[:-1]), meant, keys[:-1])}"
+            lines[keys] = f"{name}: {_unknown(str(loc[-1]), _fields(schema, loc[:-1], content), meant, keys[:-1])}"
             continue
         lines[keys] = f"{name}: {_wording(error)}"
         if kind == "union_tag_invalid" and isinstance(section, dict):  # of which kind is not known, but some keys are in none
-            known = sorted({field for one in _kinds(schema, loc) for field in _fields(one, ())})
+            known = sorted({field for one in _kinds(schema, loc, content) for field in _fields(one, (), None)})
             for key in [key for key in section if key not in known and known]:
                 lines[*keys, key] = f"{name}.{key}: {_unknown(str(key), known, meant, keys)}"
     return [line for keys, line in lines.items() if not (keys in meant and line.endswith(": missing"))]
@@ -155,25 +160,22 @@ def _place(loc: tuple, content: object, schema: type) -> tuple[tuple, object, bo
     """
     keys, at = [], content
     for number, step in enumerate(loc):
-        members = _members(schema, loc[:number])
+        members = _members(schema, loc[:number], content)
         if isinstance(step, str) and step in {name for names in members.values() for name in names}:
             chosen = next(one for one, names in members.items() if step in names)
             if step == chosen.__name__ and isinstance(at, dict):
-                best = max(members, key=lambda one: len(set(at) & set(_fields(one, ()))))
+                best = max(members, key=lambda one: len(set(at) & set(_fields(one, (), None))))
                 if best is not chosen:
                     return tuple(keys), at, True
             continue
         keys.append(step)
-        try:
-            at = at[step]
-        except (KeyError, IndexError, TypeError):
-            at = None
+        at = _at(at, step)
     return tuple(keys), at, False
 
 
-def _members(schema: object, path: tuple) -> dict[type, set[str]]:
+def _members(schema: object, path: tuple, at: object) -> dict[type, set[str]]:
     """The models of the union at `path`, and by what names pydantic calls each; empty where there is but one."""
-    found = _kinds(schema, path)
+    found = _kinds(schema, path, at)
     if len(found) < 2:
         return {}
     named = {one: {one.__name__} for one in found}
@@ -183,30 +185,40 @@ def _members(schema: object, path: tuple) -> dict[type, set[str]]:
     return named
 
 
-def _kinds(schema: object, path: tuple) -> list[type]:
-    """The models that may stand at `path`: of a union all its members."""
+def _kinds(schema: object, path: tuple, at: object) -> list[type]:
+    """The models that may stand at `path` of the content `at`: of a union all its members, of a family of methods the one that
+    is named there."""
     arguments = get_args(schema)
     if get_origin(schema) is Annotated:
-        return _kinds(arguments[0], path)
+        return _kinds(arguments[0], path, at)
     if get_origin(schema) in (Union, UnionType):
         if path and isinstance(path[0], str):
-            members = _members(schema, ())
+            members = _members(schema, (), at)
             named = [one for one, names in members.items() if path[0] in names]
             if named:
-                return [kind for one in named for kind in _kinds(one, path[1:])]
-        return [kind for one in arguments for kind in _kinds(one, path)]
+                return [kind for one in named for kind in _kinds(one, path[1:], at)]
+        return [kind for one in arguments for kind in _kinds(one, path, at)]
     if arguments:  # list[…], tuple[…, ...], dict[str, …]
-        return [kind for one in arguments if one is not Ellipsis for kind in _kinds(one, path[1:])] if path else []
+        inner = _at(at, path[0]) if path else None
+        return [kind for one in arguments if one is not Ellipsis for kind in _kinds(one, path[1:], inner)] if path else []
     if not isinstance(schema, type) or not issubclass(schema, pydantic.BaseModel):
         return []
     if issubclass(schema, pydantic.RootModel):
-        return _kinds(schema.model_fields["root"].rebuild_annotation(), path)
+        return _kinds(schema.model_fields["root"].rebuild_annotation(), path, at)
+    meant = schema.meant_by(at) if issubclass(schema, Schema) else schema
     if not path:
-        return [schema]
-    field = next((field for name, field in schema.model_fields.items() if path[0] in (name, field.alias)), None)
-    return _kinds(field.annotation, path[1:]) if field is not None else []
+        return [meant]
+    field = next((field for name, field in meant.model_fields.items() if path[0] in (name, field.alias)), None)
+    return _kinds(field.annotation, path[1:], _at(at, path[0])) if field is not None else []
 
 
-def _fields(schema: object, path: tuple) -> list[str]:
+def _at(content: object, key: str | int) -> object:
+    try:
+        return content[key]  # type: ignore[index]
+    except (KeyError, IndexError, TypeError):
+        return None
+
+
+def _fields(schema: object, path: tuple, at: object) -> list[str]:
     """The keys that may stand in the section at `path`."""
-    return sorted({field.alias or name for kind in _kinds(schema, path) for name, field in kind.model_fields.items()})
+    return sorted({field.alias or name for kind in _kinds(schema, path, at) for name, field in kind.model_fields.items()})

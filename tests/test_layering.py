@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-BASE = {"errors", "storage", "document", "vocabulary", "config", "media"}
+BASE = {"errors", "storage", "document", "vocabulary", "config", "media", "methods", "modality"}
 # What each room may import of mmpt besides itself.
 MAY_IMPORT = {
     "errors": set(),
@@ -13,6 +13,8 @@ MAY_IMPORT = {
     "document": {"errors"},
     "media": {"errors"},
     "config": {"errors"},
+    "methods": {"errors", "config"},
+    "modality": {"document"},
     "vocabulary": {"errors", "storage"},
     "scripts": {"errors"},
     "progress": set(),
