@@ -5,7 +5,7 @@ EXTRAS := .[test,quickstart,data]
 READY := $(VENV)/.ready
 TESTERS ?= 3
 
-.PHONY: quickstart test test-full check lint newest bench bench-kernels bench-training bench-inference bench-data bench-tokenizers
+.PHONY: quickstart docs test test-full check lint newest bench bench-kernels bench-training bench-inference bench-data bench-tokenizers
 
 quickstart: $(READY)
 	$(BIN)/python recipes/quickstart.py
@@ -26,6 +26,13 @@ check: lint
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+# The pages of docs/ and the reference of the library: site/index.html.
+docs: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
+	$(BIN)/python docs/reference.py
+	$(BIN)/mkdocs build --strict --quiet
 
 bench: bench-kernels
 	$(BIN)/python recipes/bench.py

@@ -23,7 +23,7 @@ def main() -> None:
     parser = script_parser("Models that read and write text, pictures and speech.", prog="mmpt")
     parser.add_argument("--version", action="version", version=f"mmpt {version('mmpt')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_generate, _add_serve, _add_export, _add_soup, _add_inspect, _add_doctor):
+    for add in (_add_generate, _add_serve, _add_export, _add_soup, _add_inspect, _add_methods, _add_doctor):
         add(commands)
     arguments = parser.parse_args()
     arguments.action(arguments)
@@ -193,6 +193,43 @@ def _inspect(arguments: argparse.Namespace) -> None:
     from mmpt.training.inspect import describe_step
 
     print("\n".join(describe_step(folder, arguments.batch)))
+
+
+def _add_methods(commands) -> None:
+    parser = commands.add_parser(
+        "methods",
+        formatter_class=HelpFormatter,
+        help="every method: what it does, its paper, its line of YAML",
+        description="Every method of every family, read from the files: what it does, its paper or repository, its line of YAML.",
+    )
+    parser.add_argument("--family", help="of this family alone, by its name or its YAML key")
+    parser.add_argument("--papers", action="store_true", help="published systems instead, and which methods carry them")
+    parser.add_argument("--markdown", action="store_true", help="as a Markdown table")
+    parser.set_defaults(action=_methods)
+
+
+def _methods(arguments: argparse.Namespace) -> None:
+    from mmpt.catalogue import markdown, methods_table, papers_table
+
+    rows = papers_table() if arguments.papers else methods_table(arguments.family)
+    print(markdown(rows) if arguments.markdown else _aligned(rows))
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> str:
+    """Columns side by side on a terminal; one line for each row where the output goes into a file."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text as Cell  # not as markup: YAML has brackets
+
+    if not sys.stdout.isatty():
+        return "\n".join("\t".join(row) for row in rows)
+    table = Table(*rows[0], box=None, header_style="bold")
+    for row in rows[1:]:
+        table.add_row(*map(Cell, row))
+    console = Console()
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get().rstrip("\n")
 
 
 def _add_doctor(commands) -> None:

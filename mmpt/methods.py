@@ -32,9 +32,11 @@ from mmpt.config import Schema
 
 class Method(Schema):
     """Settings of a method, and what it does. `key`: under which key a YAML file names it; `default_kind`: which one is meant by
-    a section without `kind`. Both are the family's."""
+    a section without `kind`; both are the family's. `carries`: names of published systems (see `mmpt methods --papers`) that the
+    method is, or makes possible."""
 
     kind: ClassVar[str] = ""
+    carries: ClassVar[tuple[str, ...]] = ()
     key: ClassVar[str] = ""
     default_kind: ClassVar[str] = ""
 

@@ -28,7 +28,8 @@ MAY_IMPORT = {
     "inference": BASE | {"kernels", "data", "tokenizers", "model"},
     "evaluation": BASE | {"kernels", "data", "tokenizers", "model", "inference", "progress", "results"},
     "doctor": {"kernels"},
-    "cli": BASE | {"scripts", "doctor", "model", "inference", "evaluation", "training"},
+    "catalogue": {"errors", "methods"},
+    "cli": BASE | {"scripts", "doctor", "catalogue", "model", "inference", "evaluation", "training"},
 }
 KERNELS_MAY_USE = {"torch", "triton", "xformers"}
 
