@@ -6,7 +6,8 @@ The first of several stays, in the order of the sets given. `--text 0` and `--im
 """
 
 from mmpt.config import parse_config
-from mmpt.data.curate.dedup import DedupConfig, dedup
+from mmpt.data.curate.job import curate
+from mmpt.data.curate.steps.dedup import Dedup
 from mmpt.data.engine.options import add_run_options, run_config
 from mmpt.progress import progress_bars
 from mmpt.scripts import main_guard, script_parser
@@ -14,7 +15,7 @@ from mmpt.scripts import main_guard, script_parser
 
 @main_guard
 def main() -> None:
-    defaults = DedupConfig()
+    defaults = Dedup()
     parser = script_parser(__doc__)
     parser.add_argument("folders", nargs="+", metavar="IN", help="sets of document shards")
     parser.add_argument("out", metavar="OUT", help="folder of the result, or a URL that fsspec knows")
@@ -29,9 +30,9 @@ def main() -> None:
     options = {name: getattr(arguments, name) for name in names}
     left_out = {"text": 0, "image_distance": -1}
     options |= {name: None for name, value in left_out.items() if options[name] == value}
-    config = parse_config(options, DedupConfig, "options")
+    step = parse_config(options, Dedup, "options")
     with progress_bars() as progress:
-        summary = dedup(config, arguments.folders, arguments.out, run_config(arguments), progress)
+        summary = curate(step, arguments.folders, arguments.out, run_config(arguments), progress, "writing")
     print(f"{arguments.out}: {summary}")
 
 

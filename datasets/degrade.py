@@ -7,10 +7,9 @@ python datasets/degrade.py IN OUT --to text [--no-transcripts]
 import argparse
 
 from mmpt.config import parse_config
-from mmpt.data.curate.degrade import DegradeConfig, read, units
+from mmpt.data.curate.job import curate
+from mmpt.data.curate.steps.degrade import Degrade
 from mmpt.data.engine.options import add_run_options, run_config
-from mmpt.data.engine.run import write_set
-from mmpt.data.sources.shards import hashes
 from mmpt.progress import progress_bars
 from mmpt.scripts import main_guard, script_parser
 
@@ -25,19 +24,10 @@ def main() -> None:
     parser.add_argument("--transcripts", action=argparse.BooleanOptionalAction, default=True, help="keep what is said as text")
     add_run_options(parser)
     arguments = parser.parse_args()
-    names = ("folder", "to", "text", "transcripts")
-    config = parse_config({name: getattr(arguments, name) for name in names}, DegradeConfig, "options")
+    names = ("to", "text", "transcripts")
+    step = parse_config({name: getattr(arguments, name) for name in names}, Degrade, "options")
     with progress_bars() as progress:
-        summary = write_set(
-            arguments.out,
-            read=read,
-            config=config,
-            units=units(config),
-            built={"degrade": config.model_dump(mode="json", exclude={"folder"}), "shards": hashes(arguments.folder)},
-            run=run_config(arguments),
-            progress=progress,
-            title="degrading",
-        )
+        summary = curate(step, [arguments.folder], arguments.out, run_config(arguments), progress, "degrading")
     print(f"{arguments.out}: {summary}")
 
 

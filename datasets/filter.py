@@ -6,10 +6,9 @@ python datasets/filter.py RULES.yaml IN OUT [key=value ...] [--processes N]
 from pathlib import Path
 
 from mmpt.config import load_config
-from mmpt.data.curate.filter import FilterConfig, FilterJob, read, units
+from mmpt.data.curate.job import curate
+from mmpt.data.curate.steps.filter import Filter
 from mmpt.data.engine.options import add_run_options, run_config
-from mmpt.data.engine.run import write_set
-from mmpt.data.sources.shards import hashes
 from mmpt.progress import progress_bars
 from mmpt.scripts import add_overrides, main_guard, script_parser
 
@@ -23,19 +22,9 @@ def main() -> None:
     add_overrides(parser)
     add_run_options(parser)
     arguments = parser.parse_args()
-    spec = load_config(arguments.rules, FilterConfig, arguments.overrides)
-    job = FilterJob(folder=arguments.folder, spec=spec)
+    step = load_config(arguments.rules, Filter, arguments.overrides)
     with progress_bars() as progress:
-        summary = write_set(
-            arguments.out,
-            read=read,
-            config=job,
-            units=units(job),
-            built={"filter": spec.model_dump(mode="json"), "from": arguments.folder, "shards": hashes(arguments.folder)},
-            run=run_config(arguments),
-            progress=progress,
-            title="filtering",
-        )
+        summary = curate(step, [arguments.folder], arguments.out, run_config(arguments), progress, "filtering")
     print(f"{arguments.out}: {summary}")
 
 

@@ -7,7 +7,7 @@ Of documents with the same id the first is kept, the others are listed in OUT/lo
 
 from mmpt.data.build import BuildConfig, build
 from mmpt.data.engine.options import add_run_options, run_config
-from mmpt.data.sources.shards import ShardsConfig
+from mmpt.data.sources.shards import Shards
 from mmpt.progress import progress_bars
 from mmpt.scripts import main_guard, script_parser
 
@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("out", metavar="OUT", help="folder of the result, or a URL that fsspec knows")
     add_run_options(parser)
     arguments = parser.parse_args()
-    config = BuildConfig(sources=tuple(ShardsConfig(folder=folder) for folder in arguments.folders))
+    config = BuildConfig(sources=tuple(Shards(folder=folder) for folder in arguments.folders))
     with progress_bars() as progress:
         summary = build(config, arguments.out, run_config(arguments), progress, "writing")
     print(f"{arguments.out}: {summary}")

@@ -34,14 +34,13 @@ def main() -> None:
     sections = []
     for folder in arguments.folders:
         manifest = read_manifest(folder)
-        rows, values = {"documents": document_rows, "tokens": token_rows}[manifest["kind"]](folder)
-        size = sum(shard["bytes"] for shard in manifest["shards"])
+        rows, values = {"documents": document_rows, "tokens": token_rows}[manifest.kind](folder)
         rows = [
-            ("kind", manifest["kind"]),
-            ("shards", f"{len(manifest['shards']):,}"),
-            ("size", megabytes(size)),
+            ("kind", manifest.kind),
+            ("shards", f"{len(manifest.shards):,}"),
+            ("size", megabytes(manifest.bytes)),
             *rows,
-            *((f"lost: {rule}", f"{count:,}") for rule, count in manifest.get("lost", {}).items()),
+            *((f"lost: {rule}", f"{count:,}") for rule, count in manifest.lost.items()),
         ]
         table = Table(title=str(folder), show_header=False)
         for name, value in rows:

@@ -8,8 +8,9 @@
 from pathlib import Path
 
 from mmpt.config import load_config
+from mmpt.data.curate.job import curate
+from mmpt.data.curate.steps.to_tokens import ToTokens
 from mmpt.data.engine.options import add_run_options, run_config
-from mmpt.data.to_tokens import ToTokensConfig, write_tokens
 from mmpt.progress import progress_bars
 from mmpt.scripts import add_overrides, main_guard, script_parser
 
@@ -23,9 +24,9 @@ def main() -> None:
     add_overrides(parser)
     add_run_options(parser)
     arguments = parser.parse_args()
-    config = load_config(arguments.spec, ToTokensConfig, arguments.overrides)
+    step = load_config(arguments.spec, ToTokens, arguments.overrides)
     with progress_bars() as progress:
-        summary = write_tokens(config, [arguments.shards], arguments.out, progress, "encoding", run_config(arguments))
+        summary = curate(step, [arguments.shards], arguments.out, run_config(arguments), progress, "encoding")
     print(f"{arguments.out}: {summary}")
 
 

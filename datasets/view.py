@@ -33,15 +33,15 @@ def main() -> None:
         shown = [shards[n] for n in range(arguments.start, min(len(shards), arguments.start + arguments.documents))]
     path = arguments.folder / LOST_FILE
     lost = from_lines(path.read_bytes()) if path.exists() else []
-    before = sources(shards.manifest["built"].get("from"), lost)
+    before = sources(shards.manifest.built.get("from", []), lost)
     write_bytes(arguments.page, render(str(arguments.folder), len(shards), shown, lost, before).encode())
     print(f"{arguments.page}: {len(shown)} documents, {len(lost)} things lost or dropped")
 
 
-def sources(folders: str | list[str] | None, lost: list) -> dict[str, Document]:
+def sources(folders: list[str], lost: list) -> dict[str, Document]:
     """Documents of the sets that this one was made of, by id, of which something was dropped."""
     found: dict[str, Document] = {}
-    for folder in [folders] if isinstance(folders, str) else folders or []:
+    for folder in folders:
         try:
             shards = DocumentShards(folder)
         except DataError:

@@ -158,21 +158,21 @@ def make_tokens(config: QuickstartConfig, progress: Progress) -> None:
     """Token shards for both trainings: the same documents, arranged differently."""
     import torch
 
-    from mmpt.data.to_tokens import ToTokensConfig, write_tokens
+    from mmpt.data.curate.job import curate
+    from mmpt.data.curate.steps.to_tokens import ToTokens
 
     torch.set_num_threads(1)  # utterances and pictures are small: more threads only wait for each other
     processes = RunConfig(processes=os.cpu_count())
     for name, stage in (("pretrain", config.pretrain), ("finetune", config.finetune)):
-        settings = ToTokensConfig(
+        step = ToTokens(
             text=str(config.run / "text_tokenizer"),
             speech=config.run / "speech_tokenizer" / "tokenizer",
             image=config.run / "image_tokenizer" / "tokenizer",
             arrangements=stage.arrangements,
             documents=stage.documents,
         )
-        write_tokens(
-            settings, [config.run / "shards" / "train"], config.run / "tokens" / name, progress, f"tokens: {name}", processes
-        )
+        shards, out = config.run / "shards" / "train", config.run / "tokens" / name
+        curate(step, [shards], out, processes, progress, f"tokens: {name}")
 
 
 def train_model(config: QuickstartConfig, progress: Progress, name: Literal["pretrain", "finetune"]) -> None:

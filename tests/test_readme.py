@@ -75,16 +75,16 @@ def test_each_command_of_the_walk_through_reads_what_those_before_it_wrote():
 def test_the_walk_throughs_files_hold_what_their_scripts_expect():
     from mmpt.config import load_config, parse_config
     from mmpt.data.build import BuildConfig
-    from mmpt.data.curate.filter import FilterConfig
-    from mmpt.data.to_tokens import ToTokensConfig
+    from mmpt.data.curate.steps.filter import Filter
+    from mmpt.data.curate.steps.to_tokens import ToTokens
     from mmpt.evaluation.suite.run import SuiteConfig
     from mmpt.training.config import FinetuneConfig, PretrainConfig
     from mmpt.training.specs import TokenizerSpec
 
     schemas = {
         "datasets/build.py": BuildConfig,
-        "datasets/filter.py": FilterConfig,
-        "datasets/to_tokens.py": ToTokensConfig,
+        "datasets/filter.py": Filter,
+        "datasets/to_tokens.py": ToTokens,
         "tokenizers/train.py": TokenizerSpec,
         "recipes/pretrain.py": PretrainConfig,
         "recipes/finetune.py": FinetuneConfig,

@@ -75,7 +75,7 @@ def test_help_explains_every_option_and_shows_defaults(helped):
 
 WRONG = {
     "datasets/build.py": ("sources: [{kind: markdown, foldre: x}]", "folder"),
-    "datasets/filter.py": ("rules: [{rule: image_size, min_sid: 3}]", "min_side"),
+    "datasets/filter.py": ("rules: [{kind: image_size, min_sid: 3}]", "min_side"),
     "datasets/interleave.py": ("ratio: 2\nspeech: {kind: text_to_codes, model: a, text: b}", "ratio"),
     "datasets/to_tokens.py": ("text: a\nspech: b", "speech"),
     "tokenizers/train.py": ("kind: speech\ndata: [a]\ntext_tokeniser: b", "text_tokenizer"),

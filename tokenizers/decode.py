@@ -7,7 +7,7 @@ the noise that a flow draws from. Stopped at any moment, the same command goes o
 
 from pathlib import Path
 
-from mmpt.data.sources.paths import existing_file
+from mmpt.data.formats.paths import existing_file
 from mmpt.progress import progress_bars
 from mmpt.scripts import main_guard, script_parser
 from mmpt.tokenizers.kind import tokenizer_kind

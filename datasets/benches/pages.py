@@ -22,9 +22,8 @@ from page_cases.written import CASES, FILES, Case
 from PIL import Image as Picture
 
 from mmpt.data.lost import Lost
-from mmpt.data.sources import html, markdown
-from mmpt.data.sources.html import HtmlConfig
-from mmpt.data.sources.markdown import MarkdownConfig
+from mmpt.data.sources import Source
+from mmpt.data.unit import Unit
 from mmpt.document import Document, Image, Text
 from mmpt.errors import ConfigError
 from mmpt.media import encode_png
@@ -127,14 +126,13 @@ class Read:
 
 def read(kind: str, folder: Path, count: Counter, **settings) -> list[Read]:
     """Every page of a folder, each file a unit of its own, so that a traceback costs one."""
-    module, config = (markdown, MarkdownConfig) if kind == "markdown" else (html, HtmlConfig)
-    config = config(folder=str(folder), **settings)
+    config = Source.member(kind)(folder=str(folder), **settings)
     pages: dict[str, Read] = {}
-    for unit in module.units(config):
+    for unit in config.units():
         for name in unit.what:
             count["pages"] += 1
             try:
-                for one in module.read(config, type(unit)([name], 0)):
+                for one in config.read(Unit([name], 0)):
                     document_id = one.id if isinstance(one, Document) else one.document
                     page = pages.setdefault(document_id, Read(document_id))
                     if isinstance(one, Document):

@@ -18,7 +18,7 @@ from mmpt.config import load_config
 from mmpt.data.build import BuildConfig, documents
 from mmpt.data.loading.order import block_count, block_order, epoch_documents
 from mmpt.data.loading.packing import plan_packs
-from mmpt.data.sources.scenes import all_scenes
+from mmpt.data.synthetic.scenes import all_scenes
 from mmpt.document import Document, Image, Text
 from mmpt.errors import ConfigError
 from mmpt.results import Figure, report

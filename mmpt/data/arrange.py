@@ -1,28 +1,25 @@
 """From a document to training sequences: which parts, in which order, and which of them are learned."""
 
-from typing import Literal
-
 import pydantic
 
 from mmpt.config import Schema
-from mmpt.document import Document, Image, Part, Speech, Text
-
-_TYPES = {"text": Text, "image": Image, "speech": Speech}
+from mmpt.document import Document, Part, Text
+from mmpt.modality import MODALITIES, Modality, modality_of
 
 
 class Arrangement(Schema):
-    """One training sequence made from a document: its first part of each modality in `order`; a modality named again takes the
-    next part of its kind, so no part is used twice.
+    """One training sequence made from a document."""
 
-    `prompt` is text put in front, read but never learned; `weights` scale the loss of each part (1 by default). `alternate`:
-    (text, speech), so many tokens of text and then so many codes of speech in turn, where `order` ends with text and speech; what
-    is left of either comes at the end (GLM-4-Voice, arXiv:2412.02612, section 3.3, with 13 and 26).
-    """
-
-    order: tuple[Literal["text", "image", "speech"], ...] = pydantic.Field(min_length=1)
+    order: tuple[Modality, ...] = pydantic.Field(min_length=1)
+    """Modalities of the parts: the first part of each; a modality named again takes the next part of its kind, so no part is used
+    twice."""
     prompt: str = ""
+    """Text put in front, read but never learned."""
     weights: tuple[float, ...] = ()
+    """Factors on the loss of each part; empty: 1."""
     alternate: tuple[pydantic.PositiveInt, pydantic.PositiveInt] | None = None
+    """(text, speech): so many tokens of text and then so many codes of speech in turn, where `order` ends with text and speech;
+    what is left of either comes at the end (GLM-4-Voice, arXiv:2412.02612, section 3.3, with 13 and 26)."""
 
     @pydantic.model_validator(mode="after")
     def _one_weight_for_each_part(self) -> "Arrangement":
@@ -35,7 +32,7 @@ class Arrangement(Schema):
 
 def arrange(document: Document, arrangement: Arrangement) -> list[tuple[Part, float]] | None:
     """(part, loss weight) in the arrangement's order, or None where the document has too few parts of a modality asked for."""
-    left = {name: iter([part for part in document.parts if isinstance(part, kind)]) for name, kind in _TYPES.items()}
+    left = {name: iter([part for part in document.parts if modality_of(part) == name]) for name in MODALITIES}
     chosen: list[tuple[Part, float]] = [(Text(arrangement.prompt), 0.0)] if arrangement.prompt else []
     weights = arrangement.weights or (1.0,) * len(arrangement.order)
     for modality, weight in zip(arrangement.order, weights, strict=True):

@@ -1,41 +1,46 @@
 """From a specification to document shards."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pydantic
 from rich.progress import Progress
 
 from mmpt.config import Schema
 from mmpt.data.engine.run import RunConfig, Summary, write_set
-from mmpt.data.lost import Documents
-from mmpt.data.sources.base import Unit
-from mmpt.data.sources.registry import MODULES, SourceConfig
+from mmpt.data.lost import Lost
+from mmpt.data.sources import Source
 from mmpt.data.storable import storable
+from mmpt.data.unit import Unit
+from mmpt.document import Document
 
 
 class BuildConfig(Schema):
-    """Sources, read one after the other into one set of shards."""
+    """What document shards are built from."""
 
-    sources: tuple[SourceConfig, ...] = pydantic.Field(min_length=1)
-
-
-def units(config: BuildConfig) -> list[Unit]:
-    """The units of every source, in order; `what` is [number of the source, the source's own]."""
-    return [
-        Unit([number, unit.what], unit.size)
-        for number, source in enumerate(config.sources)
-        for unit in MODULES[source.kind].units(source)
-    ]
+    sources: tuple[Source, ...] = pydantic.Field(min_length=1)
+    """Read one after the other into one set."""
 
 
-def read(config: BuildConfig, unit: Unit) -> Documents:
+class Piece(NamedTuple):
+    """What a unit of a specification holds: the number of the source, and what that source's own unit holds."""
+
+    source: int
+    what: Any
+
+
+def units(config: BuildConfig) -> list[Unit[Piece]]:
+    """The units of every source, in order."""
+    return [Unit(Piece(number, unit.what), unit.size) for number, source in enumerate(config.sources) for unit in source.units()]
+
+
+def read(config: BuildConfig, unit: Unit[Piece]) -> Iterator[Document | Lost]:
     """The documents of one unit, as a shard can hold them."""
-    number, what = unit.what
-    source = config.sources[number]
-    return storable(MODULES[source.kind].read(source, Unit(what, unit.size)))
+    return storable(config.sources[unit.what.source].read(Unit(unit.what.what, unit.size)))
 
 
-def documents(config: BuildConfig) -> Documents:
+def documents(config: BuildConfig) -> Iterator[Document | Lost]:
     """Every document of every source in order, read in this process, and between them what was lost."""
     for unit in units(config):
         yield from read(config, unit)

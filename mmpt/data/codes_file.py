@@ -26,7 +26,7 @@ M = TypeVar("M")
 
 
 @dataclass(frozen=True)
-class Medium(Generic[M]):
+class MediumCoder(Generic[M]):
     """What `encode_media` needs to know of a kind of medium.
 
     `decode` gives a medium of its bytes, or raises `DataError`; `size` tells how much it is, in the `unit` that progress is told
@@ -67,7 +67,7 @@ def rate(unit: str, amount: float, wall: float) -> str:
     return f"{amount / max(wall, 1e-9):.1f} {unit} a second"
 
 
-def encode_media(medium: Medium[M], source: Path | str, out: Path, progress: Progress) -> Speed:
+def encode_media(medium: MediumCoder[M], source: Path | str, out: Path, progress: Progress) -> Speed:
     """Codes of every file of the folder `source`, or of every such part of the document shards there, in `out`.
 
     The id of a file is its name in the folder, that of a part "DOCUMENT/PART". Raises `ConfigError` where there is nothing to
@@ -117,7 +117,7 @@ def lines_to_decode(source: Path, out: Path, suffixes: Sequence[str], suffix: st
     return [(line, out / _file_name(line["id"], suffixes, suffix)) for line in lines]
 
 
-def _items(medium: Medium, source: Path | str) -> tuple[Iterable[tuple[str, Callable[[], bytes]]], int | None]:
+def _items(medium: MediumCoder, source: Path | str) -> tuple[Iterable[tuple[str, Callable[[], bytes]]], int | None]:
     """(id, what gives its bytes) of everything to be encoded, and how many."""
     store = Store(source)
     try:
@@ -142,14 +142,14 @@ def _parts(shards: DocumentShards, kind: type) -> Iterator[tuple[str, Callable[[
             continue
         for place, part in enumerate(document.parts):
             if isinstance(part, kind):
-                yield f"{document.id}/{place}", lambda part=part: part.data
+                yield f"{document.id}/{place}", lambda part=part: part.data  # of this round, not of the last
 
 
 def _refuse(reason: str) -> bytes:
     raise DataError(reason)
 
 
-def _batches(medium: Medium[M], items: Iterable[tuple[str, Callable[[], bytes]]]) -> Iterator[list[tuple[str, M | Lost]]]:
+def _batches(medium: MediumCoder[M], items: Iterable[tuple[str, Callable[[], bytes]]]) -> Iterator[list[tuple[str, M | Lost]]]:
     """Decoded media, as many together as make about `medium.together`."""
     batch, amount = [], 0.0
     for name, load in items:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image as Pillow
 from rich.progress import Progress
 
-from mmpt.data.codes_file import Medium, Speed, encode_media, lines_to_decode
+from mmpt.data.codes_file import MediumCoder, Speed, encode_media, lines_to_decode
 from mmpt.document import Image
 from mmpt.errors import DataError
 from mmpt.media import decode_image, encode_png
@@ -25,7 +25,7 @@ def encode_pictures(tokenizer: ImageTokenizer, source: Path | str, out: Path, pr
     def encode(pictures: list[Pillow.Image]) -> list[dict]:
         return [{"codes": row.tolist()} for row in tokenizer.encode(pictures)]
 
-    medium = Medium(Image, SUFFIXES, "pictures", _TOGETHER, decode_image, lambda picture: 1.0, encode)
+    medium = MediumCoder(Image, SUFFIXES, "pictures", _TOGETHER, decode_image, lambda picture: 1.0, encode)
     return encode_media(medium, source, out, progress)
 
 

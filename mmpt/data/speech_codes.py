@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from rich.progress import Progress
 
-from mmpt.data.codes_file import Medium, Speed, encode_media, lines_to_decode
+from mmpt.data.codes_file import MediumCoder, Speed, encode_media, lines_to_decode
 from mmpt.document import Speech
 from mmpt.errors import DataError
 from mmpt.media import decode_speech, encode_flac
@@ -27,7 +27,7 @@ def encode_speech(tokenizer: SpeechCoder, source: Path | str, out: Path, progres
         rows = tokenizer.encode(sounds)
         return [{"seconds": len(one) / rate, "codes": row.tolist()} for one, row in zip(sounds, rows, strict=True)]
 
-    medium = Medium(
+    medium = MediumCoder(
         part=Speech,
         suffixes=SUFFIXES,
         unit="seconds of speech",

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from PIL import Image
 
-from mmpt.data.sources import scenes
+from mmpt.data.synthetic import scenes
 
 Reader = Callable[[Image.Image], str]
 

@@ -53,7 +53,7 @@ def open_loader(
     Raises as `Loader` does, and `ConfigError` on budgets.
     """
     loading = config.loading
-    tokens = np.array([[source.manifest["tokens"][name] for name in MODALITIES] for source in sources])
+    tokens = np.array([[source.manifest.counts[name] for name in MODALITIES] for source in sources])
     mixture = [
         one.weight if one.tokens is None else round(one.tokens / max(held, 1), 6)
         for one, held in zip(config.data, tokens.sum(axis=1).tolist(), strict=True)

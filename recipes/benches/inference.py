@@ -18,7 +18,7 @@ from statistics import median
 import numpy as np
 import torch
 
-from mmpt.data.sources.spoken_scenes import SpokenScenesConfig, read, units
+from mmpt.data.sources.spoken_scenes import SpokenScenes
 from mmpt.document import Text
 from mmpt.inference.engine import Engine, Prompt, write_all
 from mmpt.inference.load import MultimodalModel, load
@@ -98,8 +98,8 @@ def well_formed(model: MultimodalModel) -> Iterator[Figure]:
 
 def questions(model: MultimodalModel) -> list[Prompt]:
     """Prompts of the test scenes in every direction that the quickstart teaches."""
-    config = SpokenScenesConfig(split="test", count=PROMPTS)
-    documents = list(islice((document for unit in units(config) for document in read(config, unit)), PROMPTS))
+    config = SpokenScenes(split="test", count=PROMPTS)
+    documents = list(islice(config.documents(), PROMPTS))
     asked = []
     for number, document in enumerate(documents):
         text, image, speech = (

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import soxr
 
-from mmpt.data.sources.espeak import Speaker
+from mmpt.data.synthetic.espeak import Speaker
 from mmpt.media import encode_wav
 from mmpt.scripts import main_guard
 from mmpt.storage import write_bytes

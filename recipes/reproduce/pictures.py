@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mmpt.data.sources import scenes
+from mmpt.data.synthetic import scenes
 from mmpt.errors import ConfigError
 from mmpt.media import encode_png
 from mmpt.scripts import main_guard

@@ -65,14 +65,14 @@ def test_the_loader_gives_the_same_stream_from_a_remote_that_fails_half_of_the_t
     before = Shaky.downloads
     shards = TokenShards(url, cache=Cache(tmp_path / "cache"))
     found = [batch.input_ids.tolist() for step in Loader([shards], **options, workers=3) for batch in step]
-    assert found == expected and Shaky.downloads - before == len(local.manifest["files"])
+    assert found == expected and Shaky.downloads - before == len(local.manifest.files)
     TokenShards(url, cache=Cache(tmp_path / "cache"))[0]
-    assert Shaky.downloads - before == len(local.manifest["files"]), "what is there is not fetched again"
+    assert Shaky.downloads - before == len(local.manifest.files), "what is there is not fetched again"
 
 
 def test_many_who_want_a_file_at_once_fetch_it_once(remote, tmp_path):
     url, local = remote
-    name = local.manifest["shards"][0]["name"]
+    name = local.manifest.shards[0].name
     expected, before = sha256(tmp_path / "local" / name), Shaky.downloads
     with ThreadPoolExecutor(16) as threads:
         found = list(threads.map(lambda _: Cache(tmp_path / "cache").fetch(Store(url), name, expected), range(64)))
@@ -81,7 +81,7 @@ def test_many_who_want_a_file_at_once_fetch_it_once(remote, tmp_path):
 
 def test_the_least_recently_used_goes_first(remote, tmp_path):
     url, local = remote
-    sizes = [shard["bytes"] for shard in local.manifest["shards"]]
+    sizes = [shard.bytes for shard in local.manifest.shards]
     cache = Cache(tmp_path / "cache", max_bytes=sum(sizes[:2]) + 60_000)
     shards = TokenShards(url, cache=cache)
     for number in (0, 50, 1, 100):

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from PIL import Image as Picture
 from PIL import ImageEnhance
 
-from mmpt.data.curate.dedup import DedupConfig, apply, decide, dedup
+from mmpt.data.curate.duplicates import apply, decide
+from mmpt.data.curate.job import curate
 from mmpt.data.curate.signatures import Signature, near_pairs, perceptual_hash, signature
+from mmpt.data.curate.steps.dedup import Dedup
 from mmpt.data.engine.run import RunConfig
 from mmpt.data.lost import Lost, from_lines
 from mmpt.data.shards.lint import lint
@@ -38,7 +40,7 @@ def words(seed: int, count: int = 200) -> list[str]:
     return [f"w{n}" for n in np.random.default_rng(seed).integers(0, 5000, count)]
 
 
-def decided(config: DedupConfig, *documents: Document) -> list:
+def decided(config: Dedup, *documents: Document) -> list:
     signatures = [signature(document, config.ngram, config.min_words) for document in documents]
     decisions = decide(config, signatures)
     return list(apply({signatures[number].id: gone for number, gone in decisions.items()}, documents))
@@ -69,28 +71,28 @@ def test_equal_documents_and_texts_alike_go_but_the_first(tmp_path):
         Document("short", "a", (Text("a few words"),)),
         Document("short too", "a", (Text("a few words!"),)),
     ]
-    found = decided(DedupConfig(ngram=3), *documents)
+    found = decided(Dedup(ngram=3), *documents)
     lost = {one.document: one for one in found if isinstance(one, Lost)}
     assert {name: one.rule for name, one in lost.items()} == {"equal": "exact", "alike": "near_text"}
     assert lost["equal"].reason == "equal to first" and lost["alike"].reason.startswith("like first (Jaccard about 0.")
-    apart = decided(DedupConfig(ngram=3, scope="source"), *documents)
+    apart = decided(Dedup(ngram=3, scope="source"), *documents)
     assert [one.document for one in apart if isinstance(one, Lost)] == ["equal"], "sources apart"
-    off = decided(DedupConfig(exact=False, text=None), *documents)
+    off = decided(Dedup(exact=False, text=None), *documents)
     assert off == documents
 
 
 def test_pictures_alike_go_from_their_document_and_those_of_everywhere_from_all():
     document = Document("d", "t", (part(blobs(1)), Text("x"), part(blobs(1).resize((60, 60))), part(blobs(2))))
-    lost, kept = decided(DedupConfig(), document)
+    lost, kept = decided(Dedup(), document)
     assert kept.parts == (document.parts[0], document.parts[1], document.parts[3])
     assert (lost.item, lost.rule, lost.whole, lost.reason) == ("d, part 2", "image_in_document", False, "looks like part 0")
     everywhere = [Document(f"d{n}", "t", (part(blobs(7)), Text(f"text {n}"))) for n in range(4)]
     alone = Document("alone", "t", (part(blobs(7)),))
-    found = decided(DedupConfig(max_copies=4), *everywhere, alone)
+    found = decided(Dedup(max_copies=4), *everywhere, alone)
     assert all(one.rule == "image_copies" for one in found if isinstance(one, Lost))
     assert [one.parts for one in found if isinstance(one, Document)] == [(Text(f"text {n}"),) for n in range(4)]
     assert [one.document for one in found if isinstance(one, Lost) and one.whole] == ["alone"]
-    assert len([one for one in decided(DedupConfig(max_copies=5), *everywhere, alone) if isinstance(one, Document)]) == 5
+    assert len([one for one in decided(Dedup(max_copies=5), *everywhere, alone) if isinstance(one, Document)]) == 5
 
 
 def test_a_sentence_of_another_speaker_or_of_another_picture_is_no_duplicate():
@@ -104,7 +106,7 @@ def test_a_sentence_of_another_speaker_or_of_another_picture_is_no_duplicate():
     pictured = [Document(f"picture {n}", "t", (part(blobs(n)), Text(sentence))) for n in range(3)]
     smaller = Document("picture 1, smaller", "t", (part(blobs(1).resize((64, 64))), Text(sentence + "!")))
     alone = [Document("text", "t", (Text(sentence),)), Document("text again", "t", (Text(sentence.upper()),))]
-    found = decided(DedupConfig(ngram=3), *speakers, again, *pictured, smaller, *alone)
+    found = decided(Dedup(ngram=3), *speakers, again, *pictured, smaller, *alone)
     lost = {one.document: (one.rule, one.reason.rpartition(" (")[0]) for one in found if isinstance(one, Lost)}
     assert lost == {
         again.id: ("near_text", "like ann"),
@@ -117,7 +119,7 @@ def test_of_documents_with_one_id_in_two_sets_only_the_second_goes(tmp_path):
     for name in "ab":
         with ShardWriter(tmp_path / name, built={}) as writer:
             writer.write(Document("one id", "t", (Text("same"),)))
-    summary = dedup(DedupConfig(), [str(tmp_path / "a"), str(tmp_path / "b")], str(tmp_path / "out"), RunConfig())
+    summary = curate(Dedup(), [str(tmp_path / "a"), str(tmp_path / "b")], str(tmp_path / "out"), RunConfig())
     assert summary.documents == 1 and summary.lost == {"exact": 1}
 
 
@@ -125,7 +127,7 @@ def test_one_picture_in_many_documents_is_counted_once():
     """A site's logo: the sets of its owners were joined anew for each of them, 20,000 times 20,000 here."""
     logo = [Signature(f"d{n}", "t", bytes([n % 256, n // 256]), None, ((0, 5),)) for n in range(20_000)]
     began = time.perf_counter()
-    decisions = decide(DedupConfig(exact=False, text=None), logo)
+    decisions = decide(Dedup(exact=False, text=None), logo)
     assert time.perf_counter() - began < 3
     assert set(decisions) == set(range(20_000)) and decisions[7] == [(0, "image_copies", "in 20000 documents")]
 
@@ -141,7 +143,7 @@ def test_shards_and_processes_change_nothing(tmp_path):
             for document in documents:
                 writer.write(document)
         out = tmp_path / f"{name}-out"
-        summary = dedup(DedupConfig(ngram=3), [str(tmp_path / name)], str(out), RunConfig(processes=processes))
+        summary = curate(Dedup(ngram=3), [str(tmp_path / name)], str(out), RunConfig(processes=processes))
         assert summary.documents == 7 and summary.lost == {"near_text": 13} and lint(out) == []
         results.append((list(DocumentShards(out)), from_lines((out / "lost.jsonl").read_bytes())))
     assert results[0] == results[1]
@@ -152,7 +154,7 @@ def test_two_sets_are_one(tmp_path):
         with ShardWriter(tmp_path / name, built={}) as writer:
             writer.write(Document(f"{name}1", source, (Text("same"),)))
             writer.write(Document(f"{name}2", source, (Text(f"own of {name}"),)))
-    summary = dedup(DedupConfig(), [str(tmp_path / "a"), str(tmp_path / "b")], str(tmp_path / "out"), RunConfig())
+    summary = curate(Dedup(), [str(tmp_path / "a"), str(tmp_path / "b")], str(tmp_path / "out"), RunConfig())
     assert [one.id for one in DocumentShards(tmp_path / "out")] == ["a1", "a2", "b2"] and summary.lost == {"exact": 1}
 
 

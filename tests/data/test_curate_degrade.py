@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmpt.data.curate.degrade import DegradeConfig, degrade
+from mmpt.data.curate.steps.degrade import Degrade
 from mmpt.data.lost import Lost
 from mmpt.document import Document, Image, Speech, Text
 
@@ -19,7 +19,7 @@ documents = st.lists(st.lists(part, min_size=1, max_size=6), max_size=5).map(
 
 @given(documents, st.sampled_from(["alt", "nearest"]))
 def test_each_picture_is_in_one_pair_or_listed_and_nothing_vanishes(before, which):
-    found = list(degrade(DegradeConfig(folder="x", to="pairs", text=which), before))
+    found = list(Degrade(to="pairs", text=which).run(before))
     pairs = [one for one in found if isinstance(one, Document)]
     whole = {one.document for one in found if isinstance(one, Lost) and one.whole}
     assert all(len(pair.parts) == 2 and isinstance(pair.parts[0], Image) and pair.parts[1].text.strip() for pair in pairs)
@@ -41,13 +41,13 @@ def test_the_nearest_text_is_that_after_the_picture():
     document = Document(
         "d", "test", (Text("before"), Image(b"1", "png", 1, 1), Text("after"), Text("far"), Image(b"2", "png", 1, 1))
     )
-    pairs = [one for one in degrade(DegradeConfig(folder="x", to="pairs"), [document]) if isinstance(one, Document)]
+    pairs = [one for one in Degrade(to="pairs").run([document]) if isinstance(one, Document)]
     assert [pair.parts[1].text for pair in pairs] == ["after", "far"]
 
 
 @given(documents)
 def test_plain_text_holds_all_that_is_written_or_said(before):
-    found = list(degrade(DegradeConfig(folder="x", to="text"), before))
+    found = list(Degrade(to="text").run(before))
     by_id = {one.id: one for one in found if isinstance(one, Document)}
     for document in before:
         texts = [item.text for item in document.parts if isinstance(item, Text | Speech) and item.text.strip()]
@@ -62,8 +62,8 @@ def test_what_is_read_and_never_learned_stays_so():
     picture = Image(b"1", "png", 1, 1)
     parts = (Text("question", 0.0), Speech(b"x", "wav", 8000, 1.0, "aloud", weight=0.0), picture, Text("answer"))
     document = Document("d", "test", parts)
-    (text,) = (one for one in degrade(DegradeConfig(folder="x", to="text"), [document]) if isinstance(one, Document))
+    (text,) = (one for one in Degrade(to="text").run([document]) if isinstance(one, Document))
     assert text.parts == (Text("question\n\naloud\n\n", 0.0), Text("answer"))
     before = Document("d", "test", (Text("question", 0.0), picture))
-    (pair,) = degrade(DegradeConfig(folder="x", to="pairs"), [before])
+    (pair,) = Degrade(to="pairs").run([before])
     assert pair.parts == (picture, Text("question", 0.0))

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmpt.data.curate.interleave import AlignmentsConfig, InterleaveConfig, draw_spans, interleave, word_places
+from mmpt.data.curate.spans import draw_spans, word_places
+from mmpt.data.curate.steps.interleave import Interleave
+from mmpt.data.curate.voices.alignments import Alignments
 from mmpt.document import Document, Image, Speech, Text
 from mmpt.media import decode_speech, encode_flac
 
@@ -45,17 +47,17 @@ def text_documents() -> list[Document]:
 
 def test_texts_and_transcripts_joined_are_the_text(monkeypatch):
     pytest.importorskip("espeakng_loader", reason="the extra `quickstart` is not installed")
-    config = InterleaveConfig()
-    found = list(interleave(config, text_documents()))
+    config = Interleave()
+    found = list(config.run(text_documents()))
     for before, after in zip(text_documents(), found, strict=True):
         assert "".join(part.text for part in after.parts if not isinstance(part, Image)) == before.parts[0].text + "x"
         speech = [part for part in after.parts if isinstance(part, Speech)]
         assert speech and all(part.weight == 0.5 for part in speech[:-1]) and speech[0].sample_rate == 16_000
         for part in speech:
             assert len(decode_speech(part.data)) / 16_000 == pytest.approx(part.duration) and part.duration > 0.1
-    alone = list(interleave(config, text_documents()[2:3]))
+    alone = list(config.run(text_documents()[2:3]))
     assert alone == found[2:3], "what was spoken before changes nothing"
-    other = list(interleave(config.model_copy(update={"epoch": 1}), text_documents()))
+    other = list(config.model_copy(update={"epoch": 1}).run(text_documents()))
     assert [part.text for part in other[0].parts if isinstance(part, Speech)] != [
         part.text for part in found[0].parts if isinstance(part, Speech)
     ]
@@ -70,8 +72,8 @@ def test_alignments_are_cut_where_the_words_are():
         words.append((f"w{number}", start, start + 0.3))
     text = " ".join(word for word, _, _ in words)
     document = Document("d", "test", (Speech(encode_flac(samples, rate), "flac", rate, 40.0, text, tuple(words)), Text("t")))
-    config = InterleaveConfig(speech=AlignmentsConfig())
-    (found,) = interleave(config, [document])
+    config = Interleave(speech=Alignments())
+    (found,) = config.run([document])
     assert "".join(part.text for part in found.parts[:-1]) == text and found.parts[-1] == Text("t")
     spoken = [part for part in found.parts if isinstance(part, Speech)]
     assert 30 <= sum(len(part.words) for part in spoken) < 60
@@ -104,8 +106,8 @@ def written(document: Document) -> str:
 def test_words_with_times_keep_the_spelling_of_the_transcript(text, words):
     found = set()
     for seed in range(8):
-        config = InterleaveConfig(seed=seed, mean_words=2, speech=AlignmentsConfig())
-        (after,) = interleave(config, [aligned(text, words)])
+        config = Interleave(seed=seed, mean_words=2, speech=Alignments())
+        (after,) = config.run([aligned(text, words)])
         assert written(after) == text
         for part in after.parts:
             if isinstance(part, Speech):
@@ -120,25 +122,25 @@ def test_what_cannot_be_spoken_stays_text_and_is_listed():
     document = aligned("one two three", "one two three")
     speech = document.parts[0]
     silent = tuple((word, start, start) for word, start, _ in speech.words)
-    config = InterleaveConfig(ratio=1, mean_words=1, speech=AlignmentsConfig())
-    lost, *more, after = interleave(config, [Document("d", "test", (replace(speech, words=silent),))])
+    config = Interleave(ratio=1, mean_words=1, speech=Alignments())
+    lost, *more, after = config.run([Document("d", "test", (replace(speech, words=silent),))])
     assert written(after) == "one two three"
     assert not lost.whole and "stays text" in lost.reason and not any(isinstance(part, Speech) for part in after.parts)
-    other, kept = interleave(config, [Document("d", "test", (replace(speech, text="nothing alike"),))])
+    other, kept = config.run([Document("d", "test", (replace(speech, text="nothing alike"),))])
     assert not other.whole and kept.parts == (replace(speech, text="nothing alike"),)
     damaged = Document("d", "test", (replace(speech, data=b"no audio"),))
-    *lost, after = interleave(config, [damaged])
+    *lost, after = config.run([damaged])
     assert lost and written(after) == "one two three" and not any(isinstance(part, Speech) for part in after.parts)
 
 
 def test_every_character_is_heard_or_listed():
     pytest.importorskip("espeakng_loader", reason="the extra `quickstart` is not installed")
-    config = InterleaveConfig(ratio=1, mean_words=50)
+    config = Interleave(ratio=1, mean_words=50)
     text = "one two three four five six seven"
-    (whole,) = interleave(config, [Document("d", "test", (Text(text),))])
+    (whole,) = config.run([Document("d", "test", (Text(text),))])
     for odd in ("\0", "\ud800"):
-        (after,) = interleave(config, [Document("d", "test", (Text(text.replace(" three", f"{odd} three")),))])
+        (after,) = config.run([Document("d", "test", (Text(text.replace(" three", f"{odd} three")),))])
         assert after.parts[0].duration > 0.9 * whole.parts[0].duration, "what follows an odd character is spoken too"
         assert written(after) == text.replace(" three", f"{odd} three")
-    lost, after = interleave(config, [Document("d", "test", (Text("— — —"),))])
+    lost, after = config.run([Document("d", "test", (Text("— — —"),))])
     assert "stays text" in lost.reason and after.parts == (Text("— — —"),)

@@ -22,7 +22,8 @@ from PIL import Image as Picture
 from mmpt.data import build
 from mmpt.data import store as stores
 from mmpt.data.build import BuildConfig
-from mmpt.data.curate.dedup import DedupConfig, dedup
+from mmpt.data.curate.job import curate
+from mmpt.data.curate.steps.dedup import Dedup
 from mmpt.data.engine import run as engine
 from mmpt.data.engine.run import RunConfig, Summary, plan_tasks, write_set
 from mmpt.data.lost import from_lines
@@ -30,8 +31,8 @@ from mmpt.data.shards.lint import lint
 from mmpt.data.shards.read import DocumentShards
 from mmpt.data.shards.write import ShardWriter
 from mmpt.data.sources import shards
-from mmpt.data.sources.base import Unit
 from mmpt.data.store import Store
+from mmpt.data.unit import Unit, told
 from mmpt.document import Document, Image, Text
 from mmpt.errors import ConfigError, DataError
 from mmpt.media import encode_png, encode_wav
@@ -65,9 +66,9 @@ def small_tasks(monkeypatch):
 
 
 def copy(source: Path, out: Path | str, times: int = 1, **options) -> Summary:
-    config = shards.ShardsConfig(folder=str(source))
-    units = shards.units(config) * times
-    return write_set(out, read=shards.read, config=config, units=units, built={"by": "a test"}, run=RunConfig(**options))
+    config = shards.Shards(folder=str(source))
+    units = config.units() * times
+    return write_set(out, read=shards.Shards.read, config=config, units=units, built={"by": "a test"}, run=RunConfig(**options))
 
 
 def content(folder: Path | str) -> dict[str, bytes]:
@@ -112,8 +113,8 @@ def test_killed_at_any_moment_and_run_again_it_ends_with_the_same_bytes(source, 
         "    return changed\n"
         "for name in ('put', 'write', 'remove'): setattr(Store, name, change(getattr(Store, name)))\n"
         "os.fsync = change(os.fsync)\n"
-        "c = shards.ShardsConfig(folder=sys.argv[1])\n"
-        "run.write_set(sys.argv[2], read=shards.read, config=c, units=shards.units(c), built={'by': 'a test'},\n"
+        "c = shards.Shards(folder=sys.argv[1])\n"
+        "run.write_set(sys.argv[2], read=shards.Shards.read, config=c, units=c.units(), built={'by': 'a test'},\n"
         "              run=run.RunConfig(max_bytes=30_000))"
     )
     out = tmp_path / "out"
@@ -185,8 +186,8 @@ def test_a_full_disk_is_a_clear_error_and_the_run_goes_on_after_it(source, tmp_p
         "from mmpt.scripts import main_guard\n"
         "run.LEAST_TASK_BYTES = 20_000\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (15_000, 15_000))\n"
-        "c = shards.ShardsConfig(folder=sys.argv[1])\n"
-        "main_guard(lambda: run.write_set(sys.argv[2], read=shards.read, config=c, units=shards.units(c),"
+        "c = shards.Shards(folder=sys.argv[1])\n"
+        "main_guard(lambda: run.write_set(sys.argv[2], read=shards.Shards.read, config=c, units=c.units(),"
         " built={'by': 'a test'}))()"
     )
     out = tmp_path / "out"
@@ -261,7 +262,7 @@ def manifest(folder: Path, count: int) -> BuildConfig:
 def read_or_stop(config: BuildConfig, unit: Unit):
     """Reads as `build.read` does, notes it, and is interrupted before the fifth unit."""
     folder = Path(config.sources[0].manifest).parent
-    (folder / f"read-{time.monotonic_ns()}").write_text(json.dumps(unit.what))
+    (folder / f"read-{time.monotonic_ns()}").write_text(told(unit.what))
     if len(list(folder.glob("read-*"))) == 5:
         raise KeyboardInterrupt
     return build.read(config, unit)
@@ -340,7 +341,7 @@ def test_a_ray_cluster_gives_the_same_bytes(source, tmp_path, monkeypatch):
         cluster.wait_for_nodes()
         monkeypatch.chdir(source.parent)
         for name, address in (("local", None), ("cluster", cluster.address)):
-            dedup(DedupConfig(), [source.name, source.name], str(tmp_path / name), RunConfig(ray=address))
+            curate(Dedup(), [source.name, source.name], str(tmp_path / name), RunConfig(ray=address))
     finally:
         cluster.shutdown()
     assert content(tmp_path / "cluster") == content(tmp_path / "local")

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 
-from mmpt.data.curate.filter import FilterConfig, FilterJob, read, units
-from mmpt.data.engine.run import write_set
+from mmpt.data.curate.job import curate
+from mmpt.data.curate.steps.filter import Filter
 from mmpt.data.lost import Lost
 from mmpt.data.page import render
 from mmpt.data.shards.read import DocumentShards
@@ -83,9 +83,7 @@ def test_the_script_shows_what_a_filter_dropped(tmp_path):
     with ShardWriter(tmp_path / "in", built={}) as writer:
         writer.write(document("kept", "long enough"))
         writer.write(document("cut", "no"))
-    spec = FilterConfig(rules=({"rule": "text_length", "min": 5},))
-    job = FilterJob(folder=str(tmp_path / "in"), spec=spec)
-    write_set(tmp_path / "out", read=read, config=job, units=units(job), built={"from": str(tmp_path / "in")})
+    curate(Filter.model_validate({"rules": [{"kind": "text_length", "min": 5}]}), [tmp_path / "in"], tmp_path / "out")
     script = [sys.executable, str(ROOT / "datasets" / "view.py"), str(tmp_path / "out"), str(tmp_path / "page.html")]
     result = subprocess.run(script, capture_output=True, text=True, cwd=ROOT)
     assert result.returncode == 0 and "2 documents, 1 things lost or dropped" in result.stdout, result.stderr

@@ -6,7 +6,6 @@ import pytest
 import yaml
 
 from mmpt.data.build import BuildConfig, documents
-from mmpt.data.sources import recordings
 from mmpt.document import Image, Speech, Text
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -34,7 +33,7 @@ def test_garments_are_split_four_to_one_with_every_class_on_both_sides(corpus):
 
 def test_digit_strings_use_every_speaker_and_only_their_side(corpus):
     settings = corpus["test"].sources[0].model_copy(update={"count": 25})
-    found = [document for unit in recordings.units(settings) for document in recordings.read(settings, unit)]
+    found = [document for document in settings.documents()]
     assert len({document.meta["voice"] for document in found}) == 5
     for document in found:
         speech, text = document.parts

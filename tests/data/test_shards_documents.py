@@ -57,12 +57,12 @@ def test_documents_come_back_whole_and_in_order_over_any_cut_into_shards(tmp_pat
     shards = DocumentShards(folder)
     assert list(shards) == content
     assert [shards[number] for number in reversed(range(len(content)))] == content[::-1]
-    assert shards.manifest["documents"] == len(content)
-    for shard in shards.manifest["shards"]:
-        assert shard["documents"] <= max_documents
-        assert shard["bytes"] <= max_bytes or shard["documents"] == 1
+    assert shards.manifest.documents == len(content)
+    for shard in shards.manifest.shards:
+        assert shard.documents <= max_documents
+        assert shard.bytes <= max_bytes or shard.documents == 1
     for name, kind in (("text", Text), ("image", Image), ("speech", Speech)):
-        assert shards.manifest["parts"][name] == sum(isinstance(part, kind) for document in content for part in document.parts)
+        assert shards.manifest.counts[name] == sum(isinstance(part, kind) for document in content for part in document.parts)
 
 
 def test_equal_content_gives_equal_bytes_in_every_file(tmp_path):

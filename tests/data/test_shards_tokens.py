@@ -72,7 +72,7 @@ def test_sequences_come_back_and_lengths_come_without_reading_a_tar(tmp_path_fac
     edges = [0, vocabulary.special_offset, vocabulary.image_offset, vocabulary.speech_offset, vocabulary.size]
     for row, document in zip(blind.modality_counts.tolist(), content, strict=True):
         assert row == [sum(low <= i < high for i in document.ids.tolist()) for low, high in zip(edges, edges[1:], strict=False)]
-    assert list(blind.manifest["tokens"].values()) == blind.modality_counts.sum(axis=0).tolist()
+    assert list(blind.manifest.counts.values()) == blind.modality_counts.sum(axis=0).tolist()
 
 
 def test_members_are_plain_numpy_files_and_the_vocabulary_lies_beside(tmp_path):

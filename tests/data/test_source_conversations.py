@@ -25,8 +25,8 @@ def built(tmp_path):
         (tmp_path / "a.png").write_bytes(RED)
         (tmp_path / "q.wav").write_bytes(SOUND)
         (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        config = conversations.ConversationsConfig(rows=str(tmp_path / "x.jsonl"))
-        return [one for unit in conversations.units(config) for one in conversations.read(config, unit)]
+        config = conversations.Conversations(rows=str(tmp_path / "x.jsonl"))
+        return list(config.documents())
 
     return build
 

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image as Picture
 
 from mmpt.data.lost import Lost
-from mmpt.data.sources import html
-from mmpt.data.sources.html import HtmlConfig
+from mmpt.data.sources.html import Html
 from mmpt.data.store import Store
 from mmpt.document import Document, Image, Text
 from mmpt.errors import ConfigError
@@ -27,8 +26,8 @@ def png(value: int) -> bytes:
 
 
 def read(folder: Path | str, **changes) -> list:
-    config = HtmlConfig(folder=str(folder), **changes)
-    return [one for unit in html.units(config) for one in html.read(config, unit)]
+    config = Html(folder=str(folder), **changes)
+    return list(config.documents())
 
 
 def test_a_page_in_its_order(tmp_path):

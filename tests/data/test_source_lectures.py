@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
+from mmpt.data.formats import video
+from mmpt.data.formats.subtitles import read_subtitles
 from mmpt.data.lost import Lost
-from mmpt.data.sources import lectures, video
-from mmpt.data.sources.lectures import LecturesConfig
-from mmpt.data.sources.subtitles import read_subtitles
+from mmpt.data.sources import lectures
+from mmpt.data.sources.lectures import Lectures
 from mmpt.document import Document, Image, Speech, Text
 from mmpt.errors import ConfigError, DataError
 from mmpt.media import decode_image, decode_speech, encode_png, encode_wav
@@ -69,8 +70,8 @@ def tone(seconds: int, rate: int) -> np.ndarray:
 
 
 def read(folder: Path | str, **options) -> tuple[list[Document], list[Lost]]:
-    config = LecturesConfig(folder=str(folder), **options)
-    found = [one for unit in lectures.units(config) for one in lectures.read(config, unit)]
+    config = Lectures(folder=str(folder), **options)
+    found = list(config.documents())
     return [one for one in found if isinstance(one, Document)], [one for one in found if isinstance(one, Lost)]
 
 
@@ -125,7 +126,7 @@ def test_frames_in_a_folder_need_no_video(tmp_path):
     assert shown == [0, 1, "Look at this,", 3, 4, "a {1, 2} and that."]
     assert [one.reason[:10] for one in lost] == ["no time in", "no picture"] and not any(one.whole for one in lost)
     for name, seconds in [("frame_000012.5", 12.5), ("-1uix@Z@10.0_55.0#2", 10.0), ("frame_7", 7.0)]:
-        assert lectures._time(LecturesConfig(folder="x"), f"a/{name}.jpg")[0] == seconds
+        assert lectures._time(Lectures(folder="x"), f"a/{name}.jpg")[0] == seconds
 
 
 def test_frames_each_so_many_seconds_and_distance(tmp_path):
@@ -188,10 +189,10 @@ def test_what_has_no_subtitles_is_listed(tmp_path):
 
 def test_mistakes_of_the_specification(tmp_path):
     with pytest.raises(ConfigError, match="no subtitles"):
-        lectures.units(LecturesConfig(folder=str(tmp_path)))
+        Lectures(folder=str(tmp_path)).units()
     for pattern in ("frame_(\\d+)", "("):
         with pytest.raises(ValueError):
-            LecturesConfig(folder="x", frame_name=pattern)
+            Lectures(folder="x", frame_name=pattern)
 
 
 def test_lectures_from_another_store(tmp_path):
@@ -292,6 +293,6 @@ def test_two_lectures_read_alone_are_the_same_as_together(tmp_path):
     for name in "ab":
         clip(tmp_path / f"{name}.mp4", [0, 1, 2])
         (tmp_path / f"{name}.srt").write_text(SRT)
-    config = LecturesConfig(folder=str(tmp_path), speech=True)
-    together = [list(lectures.read(config, unit)) for unit in lectures.units(config)]
-    assert list(lectures.read(config, lectures.units(config)[1])) == together[1]
+    config = Lectures(folder=str(tmp_path), speech=True)
+    together = [list(config.read(unit)) for unit in config.units()]
+    assert list(config.read(config.units()[1])) == together[1]

@@ -14,8 +14,7 @@ from PIL import Image as Picture
 from mmpt.config import load_config
 from mmpt.data.build import BuildConfig, documents
 from mmpt.data.lost import Lost
-from mmpt.data.sources import markdown
-from mmpt.data.sources.markdown import MarkdownConfig
+from mmpt.data.sources.markdown import Markdown
 from mmpt.data.store import Store
 from mmpt.document import Document, Image, Text
 from mmpt.errors import ConfigError
@@ -30,8 +29,8 @@ def png(value: int) -> bytes:
 
 
 def read(folder: Path | str, **changes) -> list:
-    config = MarkdownConfig(folder=str(folder), **changes)
-    return [one for unit in markdown.units(config) for one in markdown.read(config, unit)]
+    config = Markdown(folder=str(folder), **changes)
+    return list(config.documents())
 
 
 def one(folder: Path, text: str, **changes) -> list:
@@ -261,9 +260,9 @@ def test_mistakes_of_the_specification_are_named(tmp_path):
     with pytest.raises(ConfigError, match="no file matches"):
         read(tmp_path)
     with pytest.raises(ValueError, match="no regular expression"):
-        MarkdownConfig(folder=".", files="(")
+        Markdown(folder=".", files="(")
     with pytest.raises(ValueError, match="expected a group"):
-        MarkdownConfig(folder=".", language_from="en")
+        Markdown(folder=".", language_from="en")
 
 
 @pytest.mark.skipif(not GUIDES.is_dir(), reason="no guides beside the repository")

@@ -19,8 +19,8 @@ def tone(seconds: float, number: int, rate: int = 8000) -> np.ndarray:
     return (0.4 * np.sin(np.arange(int(seconds * rate)) * 0.1 * (number + 1))).astype(np.float32)
 
 
-def read(module, config) -> tuple[list[Document], list[Lost]]:
-    found = [one for unit in module.units(config) for one in module.read(config, unit)]
+def read(config) -> tuple[list[Document], list[Lost]]:
+    found = list(config.documents())
     return [one for one in found if isinstance(one, Document)], [one for one in found if isinstance(one, Lost)]
 
 
@@ -32,7 +32,7 @@ def test_librispeech(tmp_path):
     (chapter / "84-121-0002.flac").write_bytes(b"")
     lines = ["84-121-0000 GO DO YOU HEAR", "84-121-0001 BUT", "84-121-0002 X", "84-121-0009 NOT THERE"]
     (chapter / "84-121.trans.txt").write_text("\n".join(lines) + "\n")
-    documents, lost = read(librispeech, librispeech.LibriSpeechConfig(folder=str(tmp_path / "dev")))
+    documents, lost = read(librispeech.LibriSpeech(folder=str(tmp_path / "dev")))
     assert [document.id for document in documents] == ["dev/84-121-0000", "dev/84-121-0001"]
     speech, text = documents[0].parts
     assert isinstance(speech, Speech) and text == Text("go do you hear") and speech.text == "go do you hear"
@@ -48,10 +48,10 @@ def test_ljspeech(tmp_path):
     (tmp_path / "wavs" / "LJ001-0001.wav").write_bytes(encode_wav(tone(0.2, 0), 8000))
     (tmp_path / "wavs" / "LJ001-0003.wav").write_bytes(encode_wav(tone(0.2, 0), 8000)[:1000])
     (tmp_path / "metadata.csv").write_text('LJ001-0001|in "1", said|in "one", said\nLJ001-0002|a|b\nbroken\nLJ001-0003|c|d\n')
-    documents, lost = read(ljspeech, ljspeech.LJSpeechConfig(folder=str(tmp_path)))
+    documents, lost = read(ljspeech.LJSpeech(folder=str(tmp_path)))
     assert [document.parts[1].text for document in documents] == ['in "one", said']
     assert [one.reason[:8] for one in lost] == ["no such ", "1 fields", lost[2].reason[:8]] and "0003" in lost[2].item
-    original, _ = read(ljspeech, ljspeech.LJSpeechConfig(folder=str(tmp_path), normalized=False))
+    original, _ = read(ljspeech.LJSpeech(folder=str(tmp_path), normalized=False))
     assert original[0].parts[1].text == 'in "1", said'
 
 
@@ -61,7 +61,7 @@ def test_common_voice(tmp_path):
     rows = ["client_id\tpath\tsentence\tdown_votes\tlocale", 'abc\ta.mp3\tA "quoted" line\t0\tcy', "abc\tb.mp3\tx\t0\tcy",
             "abc\ta.mp3\tbad\t5\tcy", "abc\t\t\t0\tcy", "short\trow"]  # fmt: skip
     (tmp_path / "validated.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    documents, lost = read(common_voice, common_voice.CommonVoiceConfig(folder=str(tmp_path), max_down_votes=2))
+    documents, lost = read(common_voice.CommonVoice(folder=str(tmp_path), max_down_votes=2))
     (document,) = documents
     assert document.parts[1].text == 'A "quoted" line' and document.meta["language"] == "cy"
     assert len(document.meta["voice"]) == 12 and document.meta["voice"] != "abc" and document.parts[0].suffix == "mp3"
@@ -80,14 +80,14 @@ def test_nemo(tmp_path):
         {"audio_filepath": "a.wav", "duration": 1.0},
     ]
     (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    config = nemo.NemoConfig(manifest=str(tmp_path / "m.jsonl"))
-    documents, lost = read(nemo, config)
+    config = nemo.Nemo(manifest=str(tmp_path / "m.jsonl"))
+    documents, lost = read(config)
     assert [document.parts[1].text for document in documents] == ["whole", "piece"] and documents[0].meta == {"voice": "7"}
     piece = decode_speech(documents[1].parts[0].data, 8000)
     assert np.allclose(piece, tone(1.0, 1)[4000:6000], atol=1e-4)
     reasons = ["2.00 s in the manifest", "has no piece", "no name of a file", "no name of a file", "no transcript"]
     assert all(reason in one.reason for reason, one in zip(reasons, lost, strict=True))
-    other, wrong = read(nemo, config.model_copy(update={"sample_rate": 16_000}))
+    other, wrong = read(config.model_copy(update={"sample_rate": 16_000}))
     assert not other and "8000 Hz, expected 16000 Hz" in wrong[0].reason
 
 
@@ -105,7 +105,7 @@ def test_lhotse(tmp_path):
     bare = {**cut, "supervisions": []}
     lines = "\n".join(map(json.dumps, [cut, mixed, bare]))
     (tmp_path / "cuts.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
-    documents, lost = read(lhotse, lhotse.LhotseConfig(cuts=str(tmp_path / "cuts.jsonl.gz"), audio=str(tmp_path)))
+    documents, lost = read(lhotse.Lhotse(cuts=str(tmp_path / "cuts.jsonl.gz"), audio=str(tmp_path)))
     (document,) = documents
     speech = document.parts[0]
     assert np.allclose(decode_speech(speech.data, 8000), tone(2.0, 1)[6000:10000], atol=1e-4)
@@ -114,15 +114,15 @@ def test_lhotse(tmp_path):
 
 
 def test_an_empty_folder_is_a_mistake_of_the_specification(tmp_path: Path):
-    for module, config in [
-        (librispeech, librispeech.LibriSpeechConfig(folder=str(tmp_path))),
-        (ljspeech, ljspeech.LJSpeechConfig(folder=str(tmp_path))),
-        (common_voice, common_voice.CommonVoiceConfig(folder=str(tmp_path))),
-        (nemo, nemo.NemoConfig(manifest=str(tmp_path / "m.jsonl"))),
-        (lhotse, lhotse.LhotseConfig(cuts=str(tmp_path / "c.jsonl"), audio=str(tmp_path))),
+    for config in [
+        librispeech.LibriSpeech(folder=str(tmp_path)),
+        ljspeech.LJSpeech(folder=str(tmp_path)),
+        common_voice.CommonVoice(folder=str(tmp_path)),
+        nemo.Nemo(manifest=str(tmp_path / "m.jsonl")),
+        lhotse.Lhotse(cuts=str(tmp_path / "c.jsonl"), audio=str(tmp_path)),
     ]:
         with pytest.raises(ConfigError):
-            module.units(config)
+            config.units()
 
 
 def supervision(channel: int = 0) -> dict:
@@ -151,7 +151,7 @@ def test_lhotse_cuts_at_any_place_have_the_same_words(tmp_path):
     trimmed = lhotse_cut(id="s", start=0.75, duration=0.5, supervisions=[{**supervision(), "start": 0.0}])
     outside = lhotse_cut(id="o", supervisions=[{**supervision(), "alignment": {"word": [["two", 0.1, 0.2]]}}])
     (tmp_path / "cuts.jsonl").write_text("\n".join(map(json.dumps, [lhotse_cut(), moved, trimmed, outside])))
-    documents, lost = read(lhotse, lhotse.LhotseConfig(cuts=str(tmp_path / "cuts.jsonl"), audio=str(tmp_path)))
+    documents, lost = read(lhotse.Lhotse(cuts=str(tmp_path / "cuts.jsonl"), audio=str(tmp_path)))
     assert len(documents) == 4 and len({document.parts[0].data for document in documents}) == 1
     assert [document.parts[0].words for document in documents] == [(("two", 0.0, 0.2), ("words", 0.25, 0.5))] * 3 + [()]
     assert len(lost) == 1 and not lost[0].whole and "outside" in lost[0].reason
@@ -168,7 +168,7 @@ def test_lhotse_cuts_that_are_no_plain_stretch_of_a_file_are_listed(tmp_path):
     ]
     cuts = [lhotse_cut(recording=faster), lhotse_cut(recording=recording(2)), endless, *odd]
     (tmp_path / "cuts.jsonl").write_text("\n".join(map(json.dumps, cuts)))
-    documents, lost = read(lhotse, lhotse.LhotseConfig(cuts=str(tmp_path / "cuts.jsonl"), audio=str(tmp_path)))
+    documents, lost = read(lhotse.Lhotse(cuts=str(tmp_path / "cuts.jsonl"), audio=str(tmp_path)))
     assert not documents and ["transform" in lost[0].reason, "channels" in lost[1].reason, len(lost)] == [True, True, 6]
 
 
@@ -178,11 +178,11 @@ def test_lhotse_supervisions_with_their_recordings(tmp_path):
     rows = [supervision(), {**supervision(), "id": "y", "recording_id": "none"}]
     (tmp_path / "supervisions.jsonl").write_text("\n".join(map(json.dumps, rows)))
     names = {name: str(tmp_path / f"{name}.jsonl") for name in ("recordings", "supervisions")}
-    (document,), lost = read(lhotse, lhotse.LhotseConfig(audio=str(tmp_path), **names))
+    (document,), lost = read(lhotse.Lhotse(audio=str(tmp_path), **names))
     assert np.allclose(decode_speech(document.parts[0].data, 8000), tone(2.0, 1)[6000:10000], atol=1e-4)
     assert document.parts[0].words == (("two", 0.0, 0.2), ("words", 0.25, 0.5)) and len(lost) == 1
     with pytest.raises(ValueError, match="either cuts"):
-        lhotse.LhotseConfig(audio="x", cuts="y", **names)
+        lhotse.Lhotse(audio="x", cuts="y", **names)
 
 
 def test_nemo_numbers_that_are_none(tmp_path):
@@ -195,7 +195,7 @@ def test_nemo_numbers_that_are_none(tmp_path):
     ]
     lines = [{"audio_filepath": "a.wav", "text": "t", **value} for value in values]
     (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    documents, lost = read(nemo, nemo.NemoConfig(manifest=str(tmp_path / "m.jsonl")))
+    documents, lost = read(nemo.Nemo(manifest=str(tmp_path / "m.jsonl")))
     assert not documents and len(lost) == 4
 
 
@@ -210,20 +210,20 @@ def test_one_line_that_is_no_utf8_costs_that_line_alone(tmp_path):
     (tmp_path / "lj" / "metadata.csv").write_bytes("b|caf\xe9|q\n".encode("latin-1") + "a|x\u2028y|g\u2028d\r\n".encode())
     soundfile.write(clips / "a.mp3", tone(1.0, 1, 16000), 16000, format="MP3")
     (tmp_path / "cv" / "validated.tsv").write_bytes(b"client_id\tpath\tsentence\nx\ta.mp3\tcaf\xe9\ny\ta.mp3\tgood\n")
-    for module, config, text in [
-        (librispeech, librispeech.LibriSpeechConfig(folder=str(tmp_path / "libri")), "good"),
-        (ljspeech, ljspeech.LJSpeechConfig(folder=str(tmp_path / "lj")), "g\u2028d"),
-        (common_voice, common_voice.CommonVoiceConfig(folder=str(tmp_path / "cv")), "good"),
+    for config, text in [
+        (librispeech.LibriSpeech(folder=str(tmp_path / "libri")), "good"),
+        (ljspeech.LJSpeech(folder=str(tmp_path / "lj")), "g\u2028d"),
+        (common_voice.CommonVoice(folder=str(tmp_path / "cv")), "good"),
     ]:
-        documents, lost = read(module, config)
-        assert [document.parts[1].text for document in documents] == [text], module.__name__
+        documents, lost = read(config)
+        assert [document.parts[1].text for document in documents] == [text], config.kind
         assert any("UTF-8" in one.reason and "line" in one.item for one in lost)
 
 
 def test_common_voice_without_its_columns_is_a_mistake_of_the_specification(tmp_path):
     (tmp_path / "validated.tsv").write_text("client\tpath\ttext\nx\ta.mp3\thi\n")
     with pytest.raises(ConfigError, match="no column sentence, client_id"):
-        common_voice.units(common_voice.CommonVoiceConfig(folder=str(tmp_path)))
+        common_voice.CommonVoice(folder=str(tmp_path)).units()
 
 
 def test_audio_of_a_chapter_without_transcript_is_listed(tmp_path):
@@ -231,5 +231,5 @@ def test_audio_of_a_chapter_without_transcript_is_listed(tmp_path):
         (tmp_path / chapter).mkdir(parents=True)
         (tmp_path / chapter / f"{chapter.replace('/', '-')}-0.flac").write_bytes(encode_flac(tone(0.2, 0), 8000))
     (tmp_path / "1/2/1-2.trans.txt").write_text("1-2-0 YES\n")
-    documents, lost = read(librispeech, librispeech.LibriSpeechConfig(folder=str(tmp_path)))
+    documents, lost = read(librispeech.LibriSpeech(folder=str(tmp_path)))
     assert len(documents) == 1 and [Path(one.item).name for one in lost] == ["1-3-0.flac"]

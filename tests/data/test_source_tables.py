@@ -17,8 +17,9 @@ from PIL import Image as Picture
 
 from mmpt.data.build import BuildConfig, documents, units
 from mmpt.data.engine.run import plan_tasks
+from mmpt.data.formats import rows, rows_csv
 from mmpt.data.lost import Lost
-from mmpt.data.sources import aligned_lists, image_text_table, image_text_tars, plain_text, rows, rows_csv
+from mmpt.data.sources import aligned_lists, image_text_table, image_text_tars, plain_text
 from mmpt.document import Document
 from mmpt.errors import ConfigError
 from mmpt.media import encode_png
@@ -31,8 +32,8 @@ def png(value: int = 0) -> bytes:
     return encode_png(Picture.fromarray(np.full((4, 5, 3), value, dtype=np.uint8)))
 
 
-def read(module, config) -> list:
-    return [one for unit in module.units(config) for one in module.read(config, unit)]
+def read(config) -> list:
+    return list(config.documents())
 
 
 def write_csv(path: Path, table: list[list[str]]) -> None:
@@ -77,14 +78,12 @@ def test_a_table_of_recordings_or_pictures_is_many_tasks(tmp_path):
     (tmp_path / "e.tsv").write_text("image\ttext\n" + "".join("\t".join(row.values()) + "\n" for row in table))
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(table), tmp_path / "f.parquet")
     for path in sorted(tmp_path.iterdir()):
-        found = image_text_table.units(image_text_table.ImageTextTableConfig(table=str(path), images=str(tmp_path)))
+        found = image_text_table.ImageTextTable(table=str(path), images=str(tmp_path)).units()
         tasks = plan_tasks(found, 256 << 20)
         assert 20 <= len(tasks) <= 64, path.name
         assert max(task.size for task in tasks) < 0.1 * sum(task.size for task in tasks), path.name
         assert [row["image"] for _, row in all_rows(path, rows.MEDIA_BYTES)] == [row["image"] for row in table]
-        assert len(plan_tasks(plain_text.units(plain_text.PlainTextConfig(path=str(path))), 256 << 20)) == 1, (
-            "no media, little work"
-        )
+        assert len(plan_tasks(plain_text.PlainText(path=str(path)).units(), 256 << 20)) == 1, "no media, little work"
 
 
 def test_a_long_field_stays_with_its_row(tmp_path):
@@ -93,8 +92,8 @@ def test_a_long_field_stays_with_its_row(tmp_path):
     for name in "ab":
         (tmp_path / f"{name}.png").write_bytes(png(ord(name)))
     write_csv(tmp_path / "t.csv", [["image", "text"], ["a.png", long], ["b.png", "of b"]])
-    config = image_text_table.ImageTextTableConfig(table=str(tmp_path / "t.csv"), images=str(tmp_path))
-    first, second = read(image_text_table, config)
+    config = image_text_table.ImageTextTable(table=str(tmp_path / "t.csv"), images=str(tmp_path))
+    first, second = read(config)
     assert (first.parts[0].data, first.parts[1].text) == (png(ord("a")), long)
     assert (second.parts[0].data, second.parts[1].text) == (png(ord("b")), "of b")
 
@@ -105,20 +104,20 @@ def test_after_a_field_above_the_limit_the_rest_of_the_file_is_left_out_and_list
     monkeypatch.setattr(rows, "UNIT_BYTES", size)
     monkeypatch.setattr(rows, "LEAST_BYTES", 1)
     write_csv(tmp_path / "t.csv", [["text"], ["one"], ["two"], ["long\n" * 50 + "hidden,row"], ["three"]])
-    *kept, lost = read(plain_text, plain_text.PlainTextConfig(path=str(tmp_path / "t.csv")))
+    *kept, lost = read(plain_text.PlainText(path=str(tmp_path / "t.csv")))
     assert [one.parts[0].text for one in kept] == ["one", "two"]
     assert lost.item.endswith("t.csv, from line 4 on") and "the rest of the file is left out" in lost.reason
 
 
 def test_a_quote_that_is_never_closed_makes_no_row_of_what_follows(tmp_path):
     (tmp_path / "t.csv").write_text('text,n\none,1\n"two,2\nthree,3\n')
-    kept, lost = read(plain_text, plain_text.PlainTextConfig(path=str(tmp_path / "t.csv")))
+    kept, lost = read(plain_text.PlainText(path=str(tmp_path / "t.csv")))
     assert kept.parts[0].text == "one" and lost.item.endswith("from line 3 on") and "never closed" in lost.reason
 
 
 def test_a_byte_order_mark_and_a_quoted_header(tmp_path):
     (tmp_path / "t.csv").write_bytes('\ufeff"text","n"\r\n"é",1\r\n'.encode())
-    (document,) = read(plain_text, plain_text.PlainTextConfig(path=str(tmp_path / "t.csv"), meta=("n",)))
+    (document,) = read(plain_text.PlainText(path=str(tmp_path / "t.csv"), meta=("n",)))
     assert document.parts[0].text == "é" and document.meta == {"n": "1"}
 
 
@@ -131,23 +130,23 @@ def test_a_damaged_array_is_read_up_to_the_damage(tmp_path):
         ('[{"text": "a"}]\n[{"text": "b"}]', ["a"], 1),
     ]:
         path.write_text(text)
-        *found, lost = read(plain_text, plain_text.PlainTextConfig(path=str(path)))
+        *found, lost = read(plain_text.PlainText(path=str(path)))
         assert [one.parts[0].text for one in found] == kept and lost.item.endswith(f"from item {item} on"), text
     path.write_text('{\n "text": "one object\\nover lines"\n}\n')
-    (document,) = read(plain_text, plain_text.PlainTextConfig(path=str(path)))
+    (document,) = read(plain_text.PlainText(path=str(path)))
     assert document.id.endswith("item 0") and document.parts[0].text == "one object\nover lines"
     path.write_bytes(json.dumps([{"text": "é"}], ensure_ascii=False).encode("utf-16"))
-    assert read(plain_text, plain_text.PlainTextConfig(path=str(path)))[0].parts[0].text == "é"
+    assert read(plain_text.PlainText(path=str(path)))[0].parts[0].text == "é"
 
 
 def test_files_of_nothing_are_a_mistake_or_pass(tmp_path):
     for name in ("a.jsonl", "b.csv", "c.json"):
         (tmp_path / name).write_bytes(b"")
     with pytest.raises(ConfigError, match="no rows in it"):
-        plain_text.units(plain_text.PlainTextConfig(path=str(tmp_path)))
+        plain_text.PlainText(path=str(tmp_path)).units()
     (tmp_path / "d.jsonl").write_text('{"text": "row"}')
     (tmp_path / "e.csv").write_text("text\n")
-    assert [one.parts[0].text for one in read(plain_text, plain_text.PlainTextConfig(path=str(tmp_path)))] == ["row"]
+    assert [one.parts[0].text for one in read(plain_text.PlainText(path=str(tmp_path)))] == ["row"]
 
 
 def build_all(**source) -> list:
@@ -206,7 +205,7 @@ def test_pictures_of_other_formats_in_tars_are_decoded_or_listed(tmp_path):
                 info = tarfile.TarInfo(name)
                 info.size = len(data)
                 tar.addfile(info, io.BytesIO(data))
-    found = read(image_text_tars, image_text_tars.ImageTextTarsConfig(folder=str(tmp_path)))
+    found = read(image_text_tars.ImageTextTars(folder=str(tmp_path)))
     kept = [(one.id.rpartition("/")[2], one.parts[0].width) for one in found if isinstance(one, Document)]
     assert kept == [("gif", 6), ("bmp", 6), ("tif", 6), ("JPG", 6)]
     assert "no picture that can be decoded" in found[4].reason
@@ -220,7 +219,7 @@ def test_lists_under_other_names_and_what_was_measured_go_along(tmp_path):
         {"images": ["a.png"], "texts": [None], "general_metadata": measured},
     ]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in content))
-    first, second = read(aligned_lists, aligned_lists.AlignedListsConfig(rows=str(tmp_path / "rows.jsonl"), images=str(tmp_path)))
+    first, second = read(aligned_lists.AlignedLists(rows=str(tmp_path / "rows.jsonl"), images=str(tmp_path)))
     assert (
         first.parts[0].text == "A proof." and first.parts[1].data == png() and first.meta == {"URL": "http://x", "metadata": "{}"}
     )

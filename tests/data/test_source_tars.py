@@ -12,8 +12,8 @@ import webdataset
 from PIL import Image as Picture
 
 from mmpt.data.lost import Lost
-from mmpt.data.sources import aligned_lists, image_text_tars
-from mmpt.data.sources.image_text_tars import ImageTextTarsConfig
+from mmpt.data.sources import aligned_lists
+from mmpt.data.sources.image_text_tars import ImageTextTars
 from mmpt.document import Document, Image
 from mmpt.errors import ConfigError
 from mmpt.media import decode_image, encode_png
@@ -24,8 +24,8 @@ def png(number: int) -> bytes:
 
 
 def read(folder: Path) -> list:
-    config = ImageTextTarsConfig(folder=str(folder))
-    return [one for unit in image_text_tars.units(config) for one in image_text_tars.read(config, unit)]
+    config = ImageTextTars(folder=str(folder))
+    return list(config.documents())
 
 
 def add(tar: tarfile.TarFile, name: str, data: bytes, **changes) -> None:
@@ -185,8 +185,8 @@ def test_interleaved_samples_of_energon(tmp_path):
         add(tar, "b.0.png", png(2))
         add(tar, "c.json", json.dumps({"images": ["../a.0.png"], "texts": [None]}).encode())
         add(tar, "d.json", b"[]")
-    config = aligned_lists.AlignedListsConfig(rows=str(tmp_path), name="e")
-    found = [one for unit in aligned_lists.units(config) for one in aligned_lists.read(config, unit)]
+    config = aligned_lists.AlignedLists(rows=str(tmp_path), name="e")
+    found = list(config.documents())
     (document,) = [one for one in found if isinstance(one, Document)]
     assert document.id == "e/shard_0/a"
     assert [part.data if isinstance(part, Image) else part.text for part in document.parts] == ["one", png(1), "two"]

@@ -11,21 +11,20 @@ from PIL import ImageFilter
 
 from mmpt.data.lost import Lost
 from mmpt.data.sources import recordings as recordings_source
-from mmpt.data.sources import scenes
-from mmpt.data.sources import sprites as sprites_source
-from mmpt.data.sources.recordings import RecordingsConfig
-from mmpt.data.sources.sprites import SpritesConfig
+from mmpt.data.sources.recordings import Recordings
+from mmpt.data.sources.sprites import Sprites
+from mmpt.data.synthetic import scenes
 from mmpt.document import Image, Speech, Text
 from mmpt.errors import ConfigError, DataError
 from mmpt.media import decode_image, decode_speech, encode_png, encode_wav
 
 
-def recordings(config: RecordingsConfig) -> list:
-    return [one for unit in recordings_source.units(config) for one in recordings_source.read(config, unit)]
+def recordings(config: Recordings) -> list:
+    return list(config.documents())
 
 
-def sprites(config: SpritesConfig) -> list:
-    return [one for unit in sprites_source.units(config) for one in sprites_source.read(config, unit)]
+def sprites(config: Sprites) -> list:
+    return list(config.documents())
 
 
 @pytest.mark.slow
@@ -78,9 +77,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def config(folder: Path, **changes) -> RecordingsConfig:
+def config(folder: Path, **changes) -> Recordings:
     values = {"kind": "recordings", "folder": folder, "count": 12, "indices": (1, 3), "words": {"0": "zero", "1": "one"}}
-    return RecordingsConfig(**{**values, **changes})
+    return Recordings(**{**values, **changes})
 
 
 def test_recordings_are_joined_with_exact_word_times(folder):
@@ -143,8 +142,8 @@ def test_without_a_count_every_recording_comes_once_as_it_is(folder):
 
 def test_a_run_of_strings_does_not_depend_on_the_others(folder, monkeypatch):
     monkeypatch.setattr(recordings_source, "UNIT", 5)
-    units = recordings_source.units(config(folder))
-    assert list(recordings_source.read(config(folder), units[1])) == recordings(config(folder))[5:10]
+    units = config(folder).units()
+    assert list(config(folder).read(units[1])) == recordings(config(folder))[5:10]
 
 
 def test_sprites_hold_out_every_fifth_tile(tmp_path):
@@ -152,7 +151,7 @@ def test_sprites_hold_out_every_fifth_tile(tmp_path):
     (tmp_path / "sheet.png").write_bytes(encode_png(Pillow.fromarray(pixels)))
     both = {}
     for split in ("train", "test"):
-        settings = SpritesConfig(
+        settings = Sprites(
             kind="sprites", file=tmp_path / "sheet.png", classes=("cat", "dog"), split=split, tile=10, margin=1, rows_per_class=2
         )
         both[split] = list(sprites(settings))

@@ -4,10 +4,10 @@ import time
 
 import pytest
 
-from mmpt.data.sources import scenes
 from mmpt.data.sources import spoken_scenes as source
-from mmpt.data.sources.espeak import Speaker
-from mmpt.data.sources.spoken_scenes import SpokenScenesConfig
+from mmpt.data.sources.spoken_scenes import SpokenScenes
+from mmpt.data.synthetic import scenes
+from mmpt.data.synthetic.espeak import Speaker
 from mmpt.document import Image, Speech, Text
 from mmpt.errors import ConfigError
 from mmpt.media import decode_image, decode_speech
@@ -15,12 +15,12 @@ from mmpt.media import decode_image, decode_speech
 pytest.importorskip("espeakng_loader", reason="the extra `quickstart` is not installed")
 
 
-def config(**changes) -> SpokenScenesConfig:
-    return SpokenScenesConfig(**{"kind": "spoken_scenes", "split": "test", "count": 6, **changes})
+def config(**changes) -> SpokenScenes:
+    return SpokenScenes(**{"kind": "spoken_scenes", "split": "test", "count": 6, **changes})
 
 
-def spoken_scenes(config: SpokenScenesConfig) -> list:
-    return [document for unit in source.units(config) for document in source.read(config, unit)]
+def spoken_scenes(config: SpokenScenes) -> list:
+    return [document for document in config.documents()]
 
 
 def test_the_parts_of_a_document_agree():
@@ -64,7 +64,7 @@ def test_a_breathy_voice_does_not_know_the_time():
 
 def test_a_unit_is_the_same_whatever_was_read_before(monkeypatch):
     monkeypatch.setattr(source, "UNIT", 4)
-    units = source.units(config(count=10))
-    assert [unit.what for unit in units] == [[0, 4], [4, 8], [8, 10]]
-    alone = list(source.read(config(), units[1]))
+    units = config(count=10).units()
+    assert [unit.what for unit in units] == [(0, 4), (4, 8), (8, 10)]
+    alone = list(config().read(units[1]))
     assert spoken_scenes(config(count=10))[4:8] == alone and len(alone) == 4

@@ -14,7 +14,7 @@ from mmpt.data.arrange import Arrangement, arrange
 from mmpt.data.shards.read import TokenShards
 from mmpt.data.shards.tokens import Medium
 from mmpt.data.shards.write import TokenShardWriter
-from mmpt.data.to_tokens import token_documents
+from mmpt.data.token_documents import token_documents
 from mmpt.document import Document, Image, Speech, Text
 from mmpt.errors import DataError
 from mmpt.media import encode_png, encode_wav

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image as Pillow
 
 from mmpt.data.shards.write import ShardWriter
-from mmpt.data.sources import scenes
+from mmpt.data.synthetic import scenes
 from mmpt.document import Document, Image, Speech, Text
 from mmpt.evaluation.pictures import nearest_neighbour_reader, read_scene, same_scene
 from mmpt.evaluation.recognition import normalise, word_error_rate

@@ -14,10 +14,10 @@ import yaml
 
 from mmpt.config import load_config
 from mmpt.data.build import BuildConfig
+from mmpt.data.curate.steps.to_tokens import ToTokens
 from mmpt.data.shards.read import TokenShards
 from mmpt.data.shards.tokens import TokenDocument
 from mmpt.data.shards.write import TokenShardWriter
-from mmpt.data.to_tokens import ToTokensConfig
 from mmpt.errors import ConfigError
 from mmpt.evaluation.suite.run import SuiteConfig
 from mmpt.training.config import FinetuneConfig, PretrainConfig
@@ -35,7 +35,7 @@ import study  # noqa: E402
 
 SCHEMAS = {
     "datasets/build.py": BuildConfig,
-    "datasets/to_tokens.py": ToTokensConfig,
+    "datasets/to_tokens.py": ToTokens,
     "tokenizers/train.py": TokenizerSpec,
     "recipes/pretrain.py": PretrainConfig,
     "recipes/finetune.py": FinetuneConfig,

@@ -229,7 +229,7 @@ def test_an_epoch_holds_as_many_tokens_of_a_source_as_asked(tmp_path):
     content["data"] = [{"path": str(data), "tokens": 300}, {"path": str(data), "weight": 2}]
     config = parse_config(content, PretrainConfig, "test")
     sources, _ = open_sources(config)
-    held = sum(sources[0].manifest["tokens"].values())
+    held = sum(sources[0].manifest.counts.values())
     found = open_loader(config, sources).describe()["tokens"]
     assert found == pytest.approx(300 + 2 * held, abs=60)  # whole documents alone
 

@@ -21,7 +21,7 @@ from mmpt.data.build import BuildConfig, build
 from mmpt.data.engine.run import RunConfig
 from mmpt.data.shards.read import DocumentShards
 from mmpt.data.shards.write import ShardWriter
-from mmpt.data.sources import scenes
+from mmpt.data.synthetic import scenes
 from mmpt.document import Document, Image, Text
 from mmpt.media import decode_image, encode_png
 from mmpt.progress import progress_bars

@@ -1,1 +1,1 @@
-"""From shards to better shards: filtered, without duplicates, spoken in part, or degraded to pairs and plain text."""
+"""From shards to better shards: filtered, without duplicates, spoken in part, degraded to pairs and plain text, or tokens."""

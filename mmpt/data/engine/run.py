@@ -10,24 +10,28 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pydantic
 from rich.progress import Progress
 
 from mmpt.config import Schema
-from mmpt.data.engine.finish import finish, repeated_ids
-from mmpt.data.engine.task import RECORDS, WORK, Job, Task, record_name, run_task
+from mmpt.data.engine.finish import Plan, finish, repeated_ids
+from mmpt.data.engine.task import RECORDS, WORK, Job, Task, TaskRecord, Written, record_name, run_task
 from mmpt.data.engine.workers import run_all
-from mmpt.data.lost import BAD_DATA, Documents
+from mmpt.data.lost import BAD_DATA
+from mmpt.data.shards.manifest import parse_manifest
 from mmpt.data.shards.write import MAX_BYTES
-from mmpt.data.sources.base import Unit
 from mmpt.data.store import Store
+from mmpt.data.unit import Unit, plain
 from mmpt.errors import ConfigError, DataError
 from mmpt.storage import MANIFEST
 from mmpt.vocabulary import Vocabulary
 
 PLAN = "plan.json"
+"""Name of the plan in a set that is being built."""
 TASKS = 32
+"""Tasks at least of what is worth it."""
 LEAST_TASK_BYTES = 1 << 20
 ENOUGH = 100
 """Documents seen before their share of bad ones can stop a run."""
@@ -35,16 +39,16 @@ _SHARES = (("documents", "bad", "documents are bad"), ("parts", "bad_parts", "pi
 
 
 class RunConfig(Schema):
-    """How a tool runs: in `processes` of this machine, or on the Ray cluster at `ray` ("auto", "HOST:PORT", "ray://…").
+    """How a tool that writes shards runs."""
 
-    It stops when more than `max_lost` of the documents are bad, or of the pictures and recordings in them. A shard is closed
-    before it grows past `max_bytes`.
-    """
-
-    processes: int = pydantic.Field(1, ge=1)
+    processes: int = pydantic.Field(default=1, ge=1)
+    """Processes of this machine."""
     ray: str | None = None
-    max_lost: float = pydantic.Field(0.05, ge=0, le=1)
-    max_bytes: int = pydantic.Field(MAX_BYTES, ge=1)
+    """Address of a Ray cluster to use instead: "auto", "HOST:PORT", "ray://…"."""
+    max_lost: float = pydantic.Field(default=0.05, ge=0, le=1)
+    """It stops when a larger share of the documents is bad, or of the pictures and recordings in them."""
+    max_bytes: int = pydantic.Field(default=MAX_BYTES, ge=1)
+    """Bytes past which a shard does not grow."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +70,10 @@ class Summary:
 def write_set(
     out: str | Path,
     *,
-    read: Callable[[Schema, Unit], Documents],
+    read: Callable[[Any, Unit[Any]], Written],
     config: Schema,
-    units: Iterable[Unit],
-    built: dict,
+    units: Iterable[Unit[Any]],
+    built: dict[str, Any],
     run: RunConfig = RunConfig(),  # noqa: B008 (frozen)
     progress: Progress | None = None,
     title: str = "",
@@ -90,35 +94,39 @@ def write_set(
     if not tasks:
         raise ConfigError(f"{store.location}: there is nothing to read")
     built = {**built, "max_bytes": run.max_bytes}
-    plan = {"built": built, "kind": "tokens" if vocabulary else "documents", "tasks": len(tasks), "units": _fingerprint(tasks)}
-    if vocabulary:
-        plan["vocabulary"] = vocabulary.fingerprint
+    plan = Plan(
+        built=built,
+        kind="tokens" if vocabulary else "documents",
+        tasks=len(tasks),
+        units=_fingerprint(tasks),
+        vocabulary=vocabulary.fingerprint if vocabulary else None,
+    )
     place = str(Path(out).absolute()) if store.is_local else store.location
     job = Job(place, os.getcwd(), read, config, run.max_bytes, vocabulary)
     if not _begin(store, plan):
         records = _run(job, tasks, run, store, progress, title)
+        # What is written anew without the ids it shared may now share others that were hidden behind them, so look again.
         while repeated := repeated_ids(store, records):
             again = [Task(task.number, task.units, repeated[task.number]) for task in tasks if task.number in repeated]
             for task in again:
                 store.remove(record_name(task.number))
-                for name in records[task.number]["files"]:
+                for name in records[task.number].files:
                     store.remove(name)
             records |= {task.number: record for task, record in run_all(partial(run_task, job), again, run.processes, run.ray)}
         finish(store, plan, records, vocabulary)
     _clean(store)
-    manifest = json.loads(store.read(MANIFEST))
-    size = sum(shard["bytes"] for shard in manifest["shards"])
-    return Summary(manifest["documents"], size, manifest["lost"], max(time.monotonic() - began, 1e-9))
+    manifest = parse_manifest(store.read(MANIFEST), store.path(MANIFEST))
+    return Summary(manifest.documents, manifest.bytes, manifest.lost, max(time.monotonic() - began, 1e-9))
 
 
-def plan_tasks(units: Iterable[Unit], max_bytes: int) -> list[Task]:
+def plan_tasks(units: Iterable[Unit[Any]], max_bytes: int) -> list[Task]:
     """Consecutive units in tasks of a shard's size, of less where there is little, so that every process gets some.
 
     Of a unit of size 0 (a server that does not say how long its files are) something may come all the same.
     """
     sized = [(unit, unit.size or LEAST_TASK_BYTES) for unit in units]
     target = min(max_bytes, max(sum(size for _, size in sized) // TASKS, LEAST_TASK_BYTES))
-    groups: list[list[Unit]] = []
+    groups: list[list[Unit[Any]]] = []
     room = 0
     for unit, size in sized:
         if not groups or size > room:
@@ -129,15 +137,15 @@ def plan_tasks(units: Iterable[Unit], max_bytes: int) -> list[Task]:
     return [Task(number, tuple(group)) for number, group in enumerate(groups)]
 
 
-def _begin(store: Store, plan: dict) -> bool:
+def _begin(store: Store, plan: Plan) -> bool:
     """Whether the set is already finished. Makes sure that the folder is empty, or holds this plan half done."""
     if store.exists(MANIFEST):
         manifest = json.loads(store.read(MANIFEST))
-        if manifest.get("plan") == _fingerprint(plan):
+        if manifest.get("plan") == plan.fingerprint:
             return True
         raise ConfigError(f"{store.location}: holds a finished set that was built otherwise; remove it, or choose another folder")
     if store.exists(PLAN):
-        if json.loads(store.read(PLAN)) != plan:
+        if json.loads(store.read(PLAN)) != plan.content:
             raise ConfigError(
                 f"{store.location}: holds a half-built set of another specification or of other files; remove it, or choose "
                 "another folder"
@@ -147,29 +155,31 @@ def _begin(store: Store, plan: dict) -> bool:
             Path(store.location).mkdir(parents=True, exist_ok=True)
             if any(Path(store.location).iterdir()):
                 raise ConfigError(f"{store.location}: is not empty and holds no set that could be gone on with")
-        store.write(PLAN, json.dumps(plan, sort_keys=True).encode())
+        store.write(PLAN, json.dumps(plan.content, sort_keys=True).encode())
     if store.is_local:
         for path in Path(store.location).glob(f"{WORK}*"):
             shutil.rmtree(path, ignore_errors=True)
     return False
 
 
-def _run(job: Job, tasks: list[Task], run: RunConfig, store: Store, progress: Progress | None, title: str) -> dict[int, dict]:
+def _run(
+    job: Job, tasks: list[Task], run: RunConfig, store: Store, progress: Progress | None, title: str
+) -> dict[int, TaskRecord]:
     """Records of all tasks by number; those that lie there already are not done again."""
-    records: dict[int, dict] = {}
+    records: dict[int, TaskRecord] = {}
     for task in tasks:
         if store.exists(record_name(task.number)):
-            records[task.number] = json.loads(store.read(record_name(task.number)))
-    counts = Counter()
+            records[task.number] = TaskRecord.model_validate_json(store.read(record_name(task.number)))
+    counts: Counter[str] = Counter()
     bar = progress.add_task(title, total=sum(max(task.size, 1) for task in tasks)) if progress else None
     began = time.monotonic()
 
-    def count(task: Task, record: dict, now: bool) -> None:
-        counts.update({name: record.get(name, 0) for name in ("documents", "bad", "parts", "bad_parts", "rules")})
+    def count(task: Task, record: TaskRecord, now: bool) -> None:
+        counts.update({name: getattr(record, name) for name in ("documents", "bad", "parts", "bad_parts", "rules")})
         _check_share(counts, run.max_lost, store)
         if now:
-            counts.update(written=record["documents"], bytes=sum(shard["bytes"] for shard in record["shards"]))
-        if progress:
+            counts.update(written=record.documents, bytes=record.bytes)
+        if progress and bar is not None:
             seconds = max(time.monotonic() - began, 1e-9)
             rate = f"{counts['written'] / seconds:,.0f} documents/s, {counts['bytes'] / 1e6 / seconds:,.1f} MB/s"
             progress.update(bar, advance=max(task.size, 1), description=f"{title}: {rate}")
@@ -209,7 +219,4 @@ def _clean(store: Store) -> None:
 
 
 def _fingerprint(value: object) -> str:
-    def plain(one: object) -> object:
-        return sorted(one) if isinstance(one, frozenset) else vars(one)
-
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=plain).encode()).hexdigest()

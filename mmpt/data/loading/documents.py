@@ -59,7 +59,7 @@ class DocumentLoader(Generic[T]):
         self._sources, self._decode = sources, decode
         self._shards = [source.shard_documents for source in sources]
         self._settings = {
-            "shards": [[shard["sha256"] for shard in source.manifest["shards"]] for source in sources],
+            "shards": [[shard.sha256 for shard in source.manifest.shards] for source in sources],
             "mixture": [1.0] * len(sources) if mixture is None else [float(weight) for weight in mixture],
             "batch_size": batch_size,
             "block_documents": block_documents,

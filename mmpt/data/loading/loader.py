@@ -275,7 +275,7 @@ def _weighted(document: TokenDocument, factor: float) -> TokenDocument:
 
 def _content(source: TokenShards) -> str:
     """SHA-256 over the content of a set of token shards, wherever its folder lies."""
-    hashes = [shard["sha256"] for shard in source.manifest["shards"]]
+    hashes = [shard.sha256 for shard in source.manifest.shards]
     return _fingerprint({"shards": hashes, "vocabulary": source.vocabulary.fingerprint})
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from mmpt.data.shards.index import Index, id_hash
-from mmpt.data.shards.manifest import check_size, open_index, read_manifest
+from mmpt.data.shards.manifest import Manifest, ShardEntry, TokenManifest, check_size, open_index, read_manifest
 from mmpt.data.shards.sample import decode_json, sample_key
 from mmpt.data.shards.tokens import check_counts, from_members
 from mmpt.document import Document, Image, Speech, Text, from_record
@@ -37,25 +37,25 @@ def lint(folder: Path) -> list[Problem]:
     manifest = read_manifest(folder)
     problems = _check_files(folder, manifest)
     vocabulary = None
-    if manifest["kind"] == "tokens":
+    if isinstance(manifest, TokenManifest):
         try:
             vocabulary = Vocabulary.load(folder)
         except VocabularyError as problem:
             return [*problems, Problem("vocabulary.json", "", str(problem))]
-        if vocabulary.fingerprint != manifest["vocabulary"]:
+        if vocabulary.fingerprint != manifest.vocabulary:
             problems.append(Problem("vocabulary.json", "", "not the vocabulary that the manifest names"))
     ids: dict[str, str] = {}
-    for shard in manifest["shards"]:
+    for shard in manifest.shards:
         problems += _check_shard(folder, manifest, shard, vocabulary, ids)
     return problems
 
 
-def _check_files(folder: Path, manifest: dict) -> list[Problem]:
+def _check_files(folder: Path, manifest: Manifest) -> list[Problem]:
     problems = []
-    hashes = {name: entry["sha256"] for name, entry in manifest["files"].items()}
-    for shard in manifest["shards"]:
-        if hashes.get(shard["name"]) != shard["sha256"]:
-            problems.append(Problem(shard["name"], "", f"the two hashes of it in {MANIFEST} differ"))
+    hashes = {name: entry.sha256 for name, entry in manifest.files.items()}
+    for shard in manifest.shards:
+        if hashes.get(shard.name) != shard.sha256:
+            problems.append(Problem(shard.name, "", f"the two hashes of it in {MANIFEST} differ"))
     for name, expected in hashes.items():
         path = folder / name
         if path.is_symlink() or not path.is_file():
@@ -69,9 +69,11 @@ def _check_files(folder: Path, manifest: dict) -> list[Problem]:
     return problems
 
 
-def _check_shard(folder: Path, manifest: dict, shard: dict, vocabulary: Vocabulary | None, ids: dict[str, str]) -> list[Problem]:
+def _check_shard(
+    folder: Path, manifest: Manifest, shard: ShardEntry, vocabulary: Vocabulary | None, ids: dict[str, str]
+) -> list[Problem]:
     """Problems of one shard; `ids` maps each document id met so far to its key."""
-    name = shard["name"]
+    name = shard.name
     problems = []
     try:
         index = open_index(folder, manifest, shard)

@@ -4,63 +4,133 @@ It is written last, so a folder without one is no finished set.
 """
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
 import pydantic
 
-from mmpt.config import parse_config
+from mmpt.config import Schema, parse_config
 from mmpt.data.shards.index import Index, decode_index
 from mmpt.data.shards.sample import decode_json
 from mmpt.errors import ConfigError, DataError
+from mmpt.modality import Modality
 from mmpt.storage import MANIFEST
 from mmpt.vocabulary import MODALITIES
 
 FORMAT = "mmpt-shards/2"
-COLUMNS = {"documents": ("text", "image", "speech"), "tokens": MODALITIES}
+Kind = Literal["documents", "tokens"]
+"""What a set of shards holds."""
+COLUMNS: dict[Kind, tuple[str, ...]] = {"documents": get_args(Modality), "tokens": MODALITIES}
 """Kind of a set → what its index counts for each document."""
-COUNTED = {"documents": "parts", "tokens": "tokens"}
+COUNTED: dict[Kind, str] = {"documents": "parts", "tokens": "tokens"}
 """Kind of a set → name of those counts in the manifest."""
 
 _Count = Annotated[int, pydantic.Field(ge=0)]
 _Sha256 = Annotated[str, pydantic.Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class _Entry(pydantic.BaseModel):
+class _Record(Schema):
+    """Of a file that a later version may have written with more in it, or in which a person has noted something."""
+
+    model_config = pydantic.ConfigDict(extra="ignore")
+
+
+class FileEntry(_Record):
+    """What the manifest says of a file of the set."""
+
     sha256: _Sha256
+    """SHA-256 of its content, in hexadecimal digits."""
     bytes: _Count
+    """Its size."""
 
 
-class _Shard(_Entry):
+class ShardEntry(_Record):
+    """What the manifest says of a shard."""
+
+    kind: ClassVar[Kind]
     name: Annotated[str, pydantic.Field(pattern=r"^shard(-\d{5,}){1,2}\.tar$")]
+    """Name of its tar."""
+    sha256: _Sha256
+    """SHA-256 of the tar, in hexadecimal digits."""
+    bytes: _Count
+    """Size of the tar."""
     documents: _Count
+    """Documents in it."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What its documents hold, by the names in `COLUMNS`."""
+        return getattr(self, COUNTED[self.kind])
 
 
-class _DocumentShard(_Shard):
-    parts: dict[Literal[COLUMNS["documents"]], _Count]
+class DocumentShard(ShardEntry):
+    """A shard of documents."""
+
+    kind: ClassVar[Kind] = "documents"
+    parts: dict[Modality, _Count]
+    """Parts by modality."""
 
 
-class _TokenShard(_Shard):
-    tokens: dict[Literal[COLUMNS["tokens"]], _Count]
+class TokenShard(ShardEntry):
+    """A shard of token sequences."""
+
+    kind: ClassVar[Kind] = "tokens"
+    tokens: dict[Literal["text", "special", "image", "speech"], _Count]
+    """Tokens by modality."""
 
 
-class _Manifest(pydantic.BaseModel):
+class Manifest(_Record):
+    """The manifest of a set of either kind."""
+
+    kind: ClassVar[Kind]
     documents: _Count
-    built: dict
-    files: dict[str, _Entry]
+    """Documents in all shards."""
+    built: dict[str, Any]
+    """How the set was made: JSON values of whoever made it."""
+    files: dict[str, FileEntry]
+    """Every file of the set but the manifest, by name."""
+    shards: Sequence[ShardEntry]
+    """The shards in order."""
+    lost: dict[str, int] = {}
+    """How many things are not in the set, by the rule that dropped them (`mmpt.data.lost.BAD_DATA`: by none)."""
+    plan: str = ""
+    """Hash of the plan of the run that made the set; empty where a single writer did."""
+
+    @property
+    def bytes(self) -> int:
+        """Size of all shards."""
+        return sum(shard.bytes for shard in self.shards)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What all documents hold, by the names in `COLUMNS`."""
+        return {name: sum(shard.counts.get(name, 0) for shard in self.shards) for name in COLUMNS[self.kind]}
 
 
-class _DocumentManifest(_Manifest):
-    shards: list[_DocumentShard]
+class DocumentManifest(Manifest):
+    """The manifest of a set of documents."""
+
+    kind: ClassVar[Kind] = "documents"
+    shards: Sequence[DocumentShard]
+    """The shards in order."""
 
 
-class _TokenManifest(_Manifest):
-    shards: list[_TokenShard]
+class TokenManifest(Manifest):
+    """The manifest of a set of token sequences."""
+
+    kind: ClassVar[Kind] = "tokens"
+    shards: Sequence[TokenShard]
+    """The shards in order."""
     vocabulary: _Sha256
+    """Fingerprint of the vocabulary of its ids."""
 
 
-def read_manifest(folder: Path, kind: str | None = None) -> dict:
-    """The manifest of a set of shards, its fields checked. `kind` is the one expected, None for either.
+M = TypeVar("M", bound=Manifest)
+
+
+def read_manifest(folder: Path, schema: type[M] = Manifest) -> M:
+    """The manifest of a set of shards, checked. `schema` is that of the kind expected, `Manifest` for either.
 
     Raises `DataError`, naming the folder or each field, where it is missing, of another format or kind, or incomplete.
     """
@@ -70,26 +140,27 @@ def read_manifest(folder: Path, kind: str | None = None) -> dict:
     path = folder / MANIFEST
     if not path.is_file():
         raise DataError(f"{folder}: {MANIFEST} is missing, so this is no finished set of shards")
-    return parse_manifest(path.read_bytes(), str(path), kind)
+    return parse_manifest(path.read_bytes(), str(path), schema)
 
 
-def parse_manifest(data: bytes, name: str, kind: str | None = None) -> dict:
+def parse_manifest(data: bytes, name: str, schema: type[M] = Manifest) -> M:
     """The manifest in the bytes of its file `name`. Raises `DataError` as `read_manifest` does."""
     try:
-        manifest = decode_json(data)
+        content = decode_json(data)
     except DataError as problem:
         raise DataError(f"{name}: {problem}") from None
-    if manifest.get("format") != FORMAT:
-        raise DataError(f"{name}: format is {manifest.get('format')!r}, expected {FORMAT!r}")
-    found, expected = manifest.get("kind"), (kind,) if kind else tuple(COLUMNS)
+    if content.get("format") != FORMAT:
+        raise DataError(f"{name}: format is {content.get('format')!r}, expected {FORMAT!r}")
+    expected = {one.kind: one for one in (DocumentManifest, TokenManifest) if issubclass(one, schema)}
+    found = content.get("kind")
     if found not in expected:
         raise DataError(f"{name}: kind is {found!r}, expected {' or '.join(map(repr, expected))}")
     try:
-        parse_config(manifest, {"documents": _DocumentManifest, "tokens": _TokenManifest}[found], name)
+        manifest = parse_config(content, expected[found], name)
     except ConfigError as problem:
         raise DataError(str(problem)) from None
-    if manifest["documents"] != sum(shard["documents"] for shard in manifest["shards"]):
-        raise DataError(f"{name}: documents is {manifest['documents']}, but the shards' do not add up to it")
+    if manifest.documents != sum(shard.documents for shard in manifest.shards):
+        raise DataError(f"{name}: documents is {manifest.documents}, but the shards' do not add up to it")
     return manifest
 
 
@@ -98,34 +169,35 @@ def index_name(shard: str) -> str:
     return shard.removesuffix(".tar") + ".index.safetensors"
 
 
-def check_index(data: bytes, manifest: dict, shard: dict, name: str) -> Index:
-    """The index of one shard of the set from the bytes of its file, after comparing it with the manifest.
+def check_index(data: bytes, files: Mapping[str, FileEntry], shard: ShardEntry, name: str) -> Index:
+    """The index of one shard from the bytes of its file `name`, after comparing it with what the manifest says of both.
 
     Raises `DataError`, beginning with `name`, where anything differs.
     """
-    if hashlib.sha256(data).hexdigest() != manifest["files"].get(index_name(shard["name"]), {}).get("sha256"):
+    entry = files.get(index_name(shard.name))
+    if entry is None or hashlib.sha256(data).hexdigest() != entry.sha256:
         raise DataError(f"{name}: differs from the hash in {MANIFEST}")
-    index = decode_index(data, len(COLUMNS[manifest["kind"]]), name)
-    if len(index) != shard["documents"] or index.tar_bytes != shard["bytes"]:
+    index = decode_index(data, len(COLUMNS[shard.kind]), name)
+    if len(index) != shard.documents or index.tar_bytes != shard.bytes:
         raise DataError(f"{name}: an index of {len(index)} documents in {index.tar_bytes} bytes, but {MANIFEST} says "
-                        f"{shard['documents']} in {shard['bytes']}")  # fmt: skip
+                        f"{shard.documents} in {shard.bytes}")  # fmt: skip
     return index
 
 
-def open_index(folder: Path, manifest: dict, shard: dict) -> Index:
+def open_index(folder: Path, manifest: Manifest, shard: ShardEntry) -> Index:
     """Index of one shard of the set in `folder`. Raises `DataError` naming the file that is missing or differs."""
-    path = Path(folder) / index_name(shard["name"])
+    path = Path(folder) / index_name(shard.name)
     try:
-        return check_index(path.read_bytes(), manifest, shard, str(path))
+        return check_index(path.read_bytes(), manifest.files, shard, str(path))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
 
 
-def check_size(folder: Path, shard: dict) -> None:
+def check_size(folder: Path, shard: ShardEntry) -> None:
     """Raise `DataError`, naming the shard and both sizes, unless its tar is as long as the manifest says."""
-    path = Path(folder) / shard["name"]
+    path = Path(folder) / shard.name
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     found = path.stat().st_size
-    if found != shard["bytes"]:
-        raise DataError(f"{path}: {found} bytes, expected {shard['bytes']}{': cut short' if found < shard['bytes'] else ''}")
+    if found != shard.bytes:
+        raise DataError(f"{path}: {found} bytes, expected {shard.bytes}{': cut short' if found < shard.bytes else ''}")

@@ -4,12 +4,22 @@ import os
 from collections.abc import Iterator
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from mmpt.data.cache import Cache
 from mmpt.data.shards.index import Index, id_hash
-from mmpt.data.shards.manifest import check_index, check_size, index_name, parse_manifest, read_manifest
+from mmpt.data.shards.manifest import (
+    DocumentManifest,
+    Manifest,
+    TokenManifest,
+    check_index,
+    check_size,
+    index_name,
+    parse_manifest,
+    read_manifest,
+)
 from mmpt.data.shards.sample import decode_json, sample_key
 from mmpt.data.shards.tokens import TokenDocument, from_members
 from mmpt.data.store import Store
@@ -19,7 +29,9 @@ from mmpt.storage import MANIFEST
 from mmpt.vocabulary import FILE as VOCABULARY_FILE
 from mmpt.vocabulary import MODALITIES, Vocabulary, check_same
 
+M = TypeVar("M", bound=Manifest)
 MAX_OPEN = 64
+"""Tars kept open."""
 MAX_INDICES = 256
 """Indices kept in memory, of about half a megabyte each."""
 
@@ -35,25 +47,23 @@ class _OpenTar:
             os.close(self.descriptor)
 
 
-class _Shards:
+class _Shards(Generic[M]):
     """What both readers share: the manifest, the indices, and the members of sample i by one positioned read.
 
     Opening reads the manifest alone; an index is read when its shard is first needed. A set that lies elsewhere (an fsspec URL)
     is read through `cache`, file by file as they are needed.
     """
 
-    kind: str
-
-    def __init__(self, folder: Path | str, cache: Cache | None = None) -> None:
+    def __init__(self, folder: Path | str, schema: type[M], cache: Cache | None = None) -> None:
         self.store, self._cache = Store(folder), cache
         if self.store.is_local:
-            self.manifest = read_manifest(Path(folder), self.kind)
+            self.manifest: M = read_manifest(Path(folder), schema)
         else:
             if cache is None:
                 raise DataError(f"{folder}: a set elsewhere is read through a cache on this machine, and none was given")
-            self.manifest = parse_manifest(self.store.read(MANIFEST), self.store.path(MANIFEST), self.kind)
+            self.manifest = parse_manifest(self.store.read(MANIFEST), self.store.path(MANIFEST), schema)
         self.folder = Path(folder) if self.store.is_local else self.store.location
-        self.shard_documents = np.array([shard["documents"] for shard in self.manifest["shards"]], dtype=np.int64)
+        self.shard_documents = np.array([shard.documents for shard in self.manifest.shards], dtype=np.int64)
         """int64 [shards]: documents in each."""
         self._starts = np.cumsum([0, *self.shard_documents])
         self._begin()
@@ -74,19 +84,19 @@ class _Shards:
 
     def shard_path(self, shard: int) -> str:
         """Path or URL of the tar of shard number `shard`."""
-        return self.store.path(self.manifest["shards"][shard]["name"])
+        return self.store.path(self.manifest.shards[shard].name)
 
     def _local(self, name: str) -> Path:
         """The file `name` of the set on this machine."""
         if self._cache is None:
             return Path(self.folder) / name
-        return self._cache.fetch(self.store, name, self.manifest["files"][name]["sha256"])
+        return self._cache.fetch(self.store, name, self.manifest.files[name].sha256)
 
     def _read_index(self, shard: int) -> Index:
-        entry = self.manifest["shards"][shard]
-        name = index_name(entry["name"])
+        entry = self.manifest.shards[shard]
+        name = index_name(entry.name)
         try:
-            return check_index(self._local(name).read_bytes(), self.manifest, entry, self.store.path(name))
+            return check_index(self._local(name).read_bytes(), self.manifest.files, entry, self.store.path(name))
         except FileNotFoundError:
             raise DataError(f"{self.store.path(name)}: no such file") from None
 
@@ -103,18 +113,18 @@ class _Shards:
             start, end = index.offsets[number : number + 2].tolist()
             tar = self._tar(shard)  # held until it is read: another thread may put its own in its place
             data = os.pread(tar.descriptor, end - start, start)
-            return index.decode(self.manifest["shards"][shard]["name"], number, data)
+            return index.decode(self.manifest.shards[shard].name, number, data)
         except (OSError, DataError) as problem:
             raise DataError(f"{self._where(shard, number)}: {problem}") from None
 
     def _where(self, shard: int, number: int) -> str:
-        return f"{self.shard_path(shard)}: sample {sample_key(self.manifest['shards'][shard]['name'], number)}"
+        return f"{self.shard_path(shard)}: sample {sample_key(self.manifest.shards[shard].name, number)}"
 
     def _tar(self, shard: int) -> _OpenTar:
         tar = self._tars.get(shard)
         if tar is None:
-            entry = self.manifest["shards"][shard]
-            path = self._local(entry["name"])
+            entry = self.manifest.shards[shard]
+            path = self._local(entry.name)
             check_size(path.parent, entry)
             while len(self._tars) >= MAX_OPEN:
                 self._tars.pop(next(iter(self._tars)), None)
@@ -122,14 +132,15 @@ class _Shards:
         return tar
 
 
-class DocumentShards(_Shards):
+class DocumentShards(_Shards[DocumentManifest]):
     """The documents of a set written by `ShardWriter`: `len`, `[i]` in one read, iteration, and the `manifest`.
 
     Opening raises `DataError` where the manifest is missing or of another format. `[i]` raises `DataError`, naming shard and
     key, where the index or the sample is damaged or the tar has not the size in the manifest.
     """
 
-    kind = "documents"
+    def __init__(self, folder: Path | str, cache: Cache | None = None) -> None:
+        super().__init__(folder, DocumentManifest, cache)
 
     def __getitem__(self, number: int) -> Document:
         return self.read(*self._place(number))
@@ -156,18 +167,16 @@ class DocumentShards(_Shards):
         return (self[number] for number in range(len(self)))
 
 
-class TokenShards(_Shards):
+class TokenShards(_Shards[TokenManifest]):
     """The token sequences of a set written by `TokenShardWriter`; raises as `DocumentShards` does.
 
     `vocabulary` is the one the set was written with; where one is given and differs, `VocabularyError` names both sides.
     """
 
-    kind = "tokens"
-
     def __init__(self, folder: Path | str, vocabulary: Vocabulary | None = None, cache: Cache | None = None) -> None:
-        super().__init__(folder, cache)
+        super().__init__(folder, TokenManifest, cache)
         self.vocabulary = Vocabulary.load(self._local(VOCABULARY_FILE).parent)
-        if self.vocabulary.fingerprint != self.manifest["vocabulary"]:
+        if self.vocabulary.fingerprint != self.manifest.vocabulary:
             raise VocabularyError(f"{self.folder}: vocabulary.json is not the vocabulary that the manifest names")
         if vocabulary is not None:
             check_same(self.vocabulary, str(self.folder), vocabulary, "the vocabulary it is to be read with")

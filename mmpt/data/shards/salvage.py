@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mmpt.data.lost import Documents, Lost
 from mmpt.data.shards.index import Index
-from mmpt.data.shards.manifest import check_index, index_name, parse_manifest
+from mmpt.data.shards.manifest import DocumentManifest, Manifest, ShardEntry, check_index, index_name, parse_manifest
 from mmpt.data.shards.sample import decode_json, sample_key
 from mmpt.data.store import Store
 from mmpt.document import Document, from_record
@@ -18,19 +18,19 @@ def read_all(folder: str | Path) -> Documents:
     Raises `DataError` only where there is no manifest that could be read.
     """
     store = Store(folder)
-    manifest = parse_manifest(store.read(MANIFEST), store.path(MANIFEST), "documents")
-    for shard in manifest["shards"]:
+    manifest = parse_manifest(store.read(MANIFEST), store.path(MANIFEST), DocumentManifest)
+    for shard in manifest.shards:
         yield from read_shard(store, manifest, shard)
 
 
-def read_shard(store: Store, manifest: dict, shard: dict) -> Documents:
+def read_shard(store: Store, manifest: Manifest, shard: ShardEntry) -> Documents:
     """The documents of one shard of the set, read in one go, and a `Lost` for each that cannot be had."""
-    name = shard["name"]
+    name = shard.name
     try:
-        index = check_index(store.read(index_name(name)), manifest, shard, store.path(index_name(name)))
+        index = check_index(store.read(index_name(name)), manifest.files, shard, store.path(index_name(name)))
         data = memoryview(store.read(name))
     except DataError as problem:
-        for number in range(shard["documents"]):
+        for number in range(shard.documents):
             yield Lost(f"{name}: {sample_key(name, number)}", str(problem))
         return
     for number in range(len(index)):

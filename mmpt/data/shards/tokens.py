@@ -4,21 +4,19 @@ pictures and utterances that enter as continuous features, `KEY.0.png`, `KEY.1.f
 import io
 import re
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 
 from mmpt.data.shards.sample import decode_json, encode_json
 from mmpt.errors import DataError, VocabularyError
+from mmpt.modality import MEDIA
+from mmpt.modality import Medium as MediumKind
 from mmpt.vocabulary import MODALITIES, Vocabulary
 
 FORMAT = "mmpt-tokens/1"
 _HEADER = re.compile(
     rb"\x93NUMPY\x01\x00..\{'descr': '(<[uf][24])', 'fortran_order': False, 'shape': \((\d{1,15}),\), \} *\n", re.DOTALL
 )
-
-
-MediumKind = Literal["image", "speech"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ def part_table(ids: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
 
     `<|begin|>` counts with the first part and `<|end|>` with the last.
     """
-    marks = {vocabulary.special(f"<|{kind}|>"): MODALITIES.index(kind) for kind in ("image", "speech")}
+    marks = {vocabulary.special(f"<|{kind}|>"): MODALITIES.index(kind) for kind in MEDIA}
     opening = np.isin(ids, list(marks))
     closing = np.isin(ids, [vocabulary.special("<|/image|>"), vocabulary.special("<|/speech|>")])
     first = int(ids[0] == vocabulary.special("<|begin|>"))
@@ -148,7 +146,7 @@ def _check_media(media: tuple[Medium, ...], ids: np.ndarray, vocabulary: Vocabul
     """Each medium has a block of `<|feature|>` of its own, and each such block its medium."""
     slot, end = vocabulary.special("<|feature|>"), 0
     for medium in media:
-        if medium.kind not in ("image", "speech") or medium.slots < 1 or not medium.data:
+        if medium.kind not in MEDIA or medium.slots < 1 or not medium.data:
             raise DataError(f"medium at {medium.start}: {medium.kind} of {len(medium.data)} bytes and {medium.slots} slots")
         block = ids[medium.start - 1 : medium.start + medium.slots + 1]
         expected = vocabulary.encode_features(medium.kind, medium.slots)

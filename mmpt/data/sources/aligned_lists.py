@@ -8,76 +8,96 @@ OBELICS and SEED (`images`, `texts`, `metadata`), OmniCorpus (`general_metadata`
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import NamedTuple
 
+from mmpt.data.formats.pictures import Naming, find_picture
+from mmpt.data.formats.row_range import RowRange
+from mmpt.data.formats.rows import MEDIA_BYTES, read_rows, row_id, row_units
+from mmpt.data.formats.tars import Sample, read_samples, tar_units
 from mmpt.data.lost import Documents, Lost
 from mmpt.data.parts import image_part
 from mmpt.data.shards.sample import decode_json
-from mmpt.data.sources.base import SourceSchema, Unit, source_name
-from mmpt.data.sources.pictures import Naming, find_picture
-from mmpt.data.sources.rows import MEDIA_BYTES, read_rows, row_id, row_units
-from mmpt.data.sources.tars import Sample, read_samples, tar_units
+from mmpt.data.sources import NamedSource
 from mmpt.data.store import Store
-from mmpt.document import Document, Image, Text
+from mmpt.data.unit import Unit
+from mmpt.document import Document, Image, Part, Text
 from mmpt.errors import DataError
 
 _META = ("metadata", "general_metadata", "url", "URL")
 """Fields of a row that go along: addresses, and what was measured of the document or of each picture."""
-Find = Callable[[str], Image]
-"""From a reference to the picture; raises `DataError`."""
 
 
-class AlignedListsConfig(SourceSchema):
-    """`rows`: JSON lines, JSON or Parquet, a file or a folder. `images`: the folder of the pictures.
+@dataclass(frozen=True)
+class _Row:
+    """Where a row lies, the id of its document, and `find`: from a reference to the picture, or `DataError`."""
 
-    Without `images`, `rows` is a folder of tars as Energon has them: KEY.json with the lists, and its pictures beside it, "a.jpg"
-    in the list being the member KEY.a.jpg.
+    where: str
+    document_id: str
+    values: dict
+    find: Callable[[str], Image]
 
-    With `ocr`, the text read from a picture (`text_ocr_list`) follows it as text that is read but never learned.
+
+class _Place(NamedTuple):
+    """What stands at one place of the lists: a picture's reference or a text, and what was read from the picture."""
+
+    image: str | None
+    text: str | None
+    ocr: str | None
+
+
+class AlignedLists(NamedSource):
+    """Documents as two aligned lists of pictures and texts: Laurençon et al. 2023, "OBELICS" (arXiv:2306.16527).
+
+    Without `images`, `rows` is a folder of tars as Energon has them (github.com/NVIDIA/Megatron-Energon): KEY.json with the
+    lists, and its pictures beside it, "a.jpg" in the list being the member KEY.a.jpg.
     """
 
-    kind: Literal["aligned_lists"] = "aligned_lists"
     rows: str
+    """JSON lines, JSON or Parquet, a file or a folder; or a folder of tars."""
     images: str = ""
+    """Folder of the pictures; empty: they are in the tars."""
     naming: Naming = "path"
+    """How a reference names a file: as a path, by its last step, or by the SHA-256 of the reference."""
     ocr: bool = False
+    """Whether the text read from a picture (`text_ocr_list`) follows it, as text that is read but never learned."""
     language: str = ""
+    """Code of the language of the documents, for their meta."""
     license: str = ""
+    """License of the documents, for their meta."""
+
+    def units(self) -> list[Unit[RowRange]] | list[Unit[str]]:
+        """Ranges of rows, or tars. Raises `ConfigError` where there are none."""
+        return row_units(self.rows, MEDIA_BYTES) if self.images else tar_units(self.rows)
+
+    def read(self, unit: Unit[RowRange] | Unit[str]) -> Documents:
+        """One document for each row, in the order of the lists. A picture that cannot be had is listed, and the rest stays."""
+        for one in _samples(self, unit.what) if isinstance(unit.what, str) else _rows(self, unit.what):
+            if isinstance(one, Lost):
+                yield one
+            else:
+                yield from _document(self, one)
 
 
-def units(config: AlignedListsConfig) -> list[Unit]:
-    """Ranges of rows, or tars. Raises `ConfigError` where there are none."""
-    return row_units(config.rows, MEDIA_BYTES) if config.images else tar_units(config.rows)
-
-
-def read(config: AlignedListsConfig, unit: Unit) -> Documents:
-    """One document for each row, in the order of the lists. A picture that cannot be had is listed, and the rest stays."""
-    for one in _rows(config, unit) if config.images else _samples(config, unit):
-        if isinstance(one, Lost):
-            yield one
-        else:
-            yield from _document(config, *one)
-
-
-def _rows(config: AlignedListsConfig, unit: Unit) -> Iterator[tuple[str, str, dict, Find] | Lost]:
-    store, name = Store(config.images), source_name(config, config.rows)
+def _rows(config: AlignedLists, what: RowRange) -> Iterator[_Row | Lost]:
+    store, name = Store(config.images), config.source_name(config.rows)
     find = partial(find_picture, store, naming=config.naming)
-    for one in read_rows(config.rows, unit.what):
-        yield one if isinstance(one, Lost) else (one[0], row_id(name, config.rows, one[0]), one[1], find)
+    for one in read_rows(config.rows, what):
+        yield one if isinstance(one, Lost) else _Row(one[0], row_id(name, config.rows, one[0]), one[1], find)
 
 
-def _samples(config: AlignedListsConfig, unit: Unit) -> Iterator[tuple[str, str, dict, Find] | Lost]:
-    store, name = Store(config.rows), source_name(config, config.rows)
-    for one in read_samples(store, unit.what):
+def _samples(config: AlignedLists, tar: str) -> Iterator[_Row | Lost]:
+    store, name = Store(config.rows), config.source_name(config.rows)
+    for one in read_samples(store, tar):
         if isinstance(one, Lost):
             yield one
             continue
-        where, document_id = f"{store.path(unit.what)}: {one.key}", f"{name}/{unit.what.removesuffix('.tar')}/{one.key}"
+        where, document_id = f"{store.path(tar)}: {one.key}", f"{name}/{tar.removesuffix('.tar')}/{one.key}"
         try:
             if one.problem or "json" not in one.members:
                 raise DataError(one.problem or f"no member json (there is {', '.join(one.members)})")
-            yield where, document_id, decode_json(one.members["json"]), partial(_member, one)
+            yield _Row(where, document_id, decode_json(one.members["json"]), partial(_member, one))
         except DataError as problem:
             yield Lost(where, str(problem), document_id)
 
@@ -88,17 +108,18 @@ def _member(sample: Sample, reference: str) -> Image:
     return image_part(sample.members[reference.lower()])
 
 
-def _document(config: AlignedListsConfig, where: str, document_id: str, row: dict, find: Find) -> Documents:
+def _document(config: AlignedLists, row: _Row) -> Documents:
+    where, document_id = row.where, row.document_id
     try:
-        places = _places(row, config.ocr)
+        places = _places(row.values, config.ocr)
     except DataError as problem:
         yield Lost(where, str(problem), document_id)
         return
-    parts = []
+    parts: list[Part] = []
     for number, (image, text, ocr) in enumerate(places):
         if image is not None:
             try:
-                parts.append(find(image))
+                parts.append(row.find(image))
             except DataError as problem:
                 yield Lost(f"{where}, place {number}: {image}", str(problem), document_id, whole=False, part="image")
                 continue
@@ -109,22 +130,23 @@ def _document(config: AlignedListsConfig, where: str, document_id: str, row: dic
     if not parts:
         yield Lost(where, "nothing in it", document_id)
         return
-    meta = {"language": config.language, "license": config.license, **{key: row.get(key) for key in _META}}
-    source = source_name(config, config.rows)
+    meta = {"language": config.language, "license": config.license, **{key: row.values.get(key) for key in _META}}
+    source = config.source_name(config.rows)
     yield Document(document_id, source, tuple(parts), {key: value for key, value in meta.items() if value})
 
 
-def _places(row: dict, with_ocr: bool) -> list[tuple[str | None, str | None, str | None]]:
+def _places(row: dict, with_ocr: bool) -> list[_Place]:
     images, texts = row.get("images", row.get("image_list")), row.get("texts", row.get("text_list"))
     ocr = row.get("text_ocr_list") if with_ocr else None
-    if not all(isinstance(values, list) for values in (images, texts, [] if ocr is None else ocr)):
+    if not (isinstance(images, list) and isinstance(texts, list) and (ocr is None or isinstance(ocr, list))):
         raise DataError("images, texts and text_ocr_list must be lists")
     ocr = [None] * len(images) if ocr is None else ocr
     if not len(images) == len(texts) == len(ocr):
         raise DataError(f"{len(images)} images, {len(texts)} texts and {len(ocr)} texts of pictures do not go together")
-    for number, place in enumerate(zip(images, texts, ocr, strict=True)):
+    places = [_Place(*place) for place in zip(images, texts, ocr, strict=True)]
+    for number, place in enumerate(places):
         if any(value is not None and not isinstance(value, str) for value in place):
             raise DataError(f"place {number}: expected text or null")
-        if place[0] is not None and place[1] is not None:
+        if place.image is not None and place.text is not None:
             raise DataError(f"place {number}: a picture and a text at once, so their order is unknown")
-    return list(zip(images, texts, ocr, strict=True))
+    return places

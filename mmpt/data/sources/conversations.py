@@ -4,17 +4,18 @@ sources: [{kind: conversations, rows: llava_instruct.json, images: pictures/, au
 """
 
 from dataclasses import replace
-from typing import Literal
 
 import pydantic
 
+from mmpt.data.formats.conversation_turns import Medium, Turn, read_turns
+from mmpt.data.formats.row_media import medium_bytes
+from mmpt.data.formats.row_range import RowRange
+from mmpt.data.formats.rows import MEDIA_BYTES, folder_of, read_rows, row_id, row_units
 from mmpt.data.lost import Documents, Lost
 from mmpt.data.parts import image_part, speech_part
-from mmpt.data.sources.base import SourceSchema, Unit, source_name
-from mmpt.data.sources.conversation_turns import Medium, Turn, read_turns
-from mmpt.data.sources.row_media import medium_bytes
-from mmpt.data.sources.rows import MEDIA_BYTES, folder_of, read_rows, row_id, row_units
+from mmpt.data.sources import NamedSource
 from mmpt.data.store import Store
+from mmpt.data.unit import Unit
 from mmpt.document import Document, Part, Text
 from mmpt.errors import DataError
 
@@ -22,9 +23,9 @@ NOT_UNDERSTOOD = "not understood"
 """The rule under which keys are listed whose content is in no document."""
 
 
-class ConversationsConfig(SourceSchema):
-    """`rows`: JSON lines, a JSON array or Parquet. `images`, `audio`: the folders that the rows' file names are relative to, by
-    default that of the rows; `audio` by default `images`.
+class Conversations(NamedSource):
+    """Conversations in the forms of LLaVA (Liu et al. 2023, arXiv:2304.08485), Mantis (Jiang et al. 2024, arXiv:2405.01483),
+    ms-swift, Qwen and OpenAI-style messages.
 
     Each turn becomes text in the form of its role, `{text}` standing for what was said. Only what the assistant says is
     learned, with what its form has after it (its end); what the form has before it and the others' turns, their pictures and
@@ -36,15 +37,22 @@ class ConversationsConfig(SourceSchema):
     is not read: such a conversation is listed. A key that says something and is not understood is listed once for each unit.
     """
 
-    kind: Literal["conversations"] = "conversations"
     rows: str
+    """JSON lines, a JSON array or Parquet, a file or a folder."""
     images: str = ""
+    """Folder that the pictures' names are relative to; empty: that of the rows."""
     audio: str = ""
+    """Folder that the recordings' names are relative to; empty: `images`."""
     user: str = "USER: {text}\n"
+    """Form of what the user says, `{text}` once in it."""
     assistant: str = "ASSISTANT: {text}\n"
+    """Form of what the assistant says; what comes after `{text}` is learned with it."""
     system: str = "{text}\n"
+    """Form of what the system says."""
     language: str = ""
+    """Code of the language of the documents, for their meta."""
     license: str = ""
+    """License of the documents, for their meta."""
 
     @pydantic.field_validator("user", "assistant", "system")
     @classmethod
@@ -53,39 +61,39 @@ class ConversationsConfig(SourceSchema):
             raise ValueError("expected {text} once in it")
         return value
 
+    def units(self) -> list[Unit[RowRange]]:
+        """Ranges of rows. Raises `ConfigError` where there are none."""
+        return row_units(self.rows, MEDIA_BYTES)
 
-def units(config: ConversationsConfig) -> list[Unit]:
-    """Ranges of rows. Raises `ConfigError` where there are none."""
-    return row_units(config.rows, MEDIA_BYTES)
+    def read(self, unit: Unit[RowRange]) -> Documents:
+        """One document for each conversation. One of which a picture is missing is listed and left out: its text speaks of it."""
+        name, images = self.source_name(self.rows), self.images or folder_of(self.rows)
+        stores = {"image": Store(images), "audio": Store(self.audio or images)}
+        seen: set[str] = set()
+        for one in read_rows(self.rows, unit.what):
+            if isinstance(one, Lost):
+                yield one
+                continue
+            where, row = one
+            document_id = row_id(name, self.rows, where)
+            try:
+                turns, unknown = read_turns(row)
+                parts = [part for turn in turns for part in _parts(self, turn, stores)]
+                if not parts:
+                    raise DataError("nothing in it")
+            except DataError as problem:
+                yield Lost(where, str(problem), document_id)
+                continue
+            for key in sorted(unknown - seen):
+                yield Lost(
+                    where, f"{key}: not understood, left out here and in rows after it", document_id, False, NOT_UNDERSTOOD
+                )
+            seen |= unknown
+            meta = {"language": self.language, "license": self.license, "conversation": row.get("id")}
+            yield Document(document_id, name, tuple(parts), {key: value for key, value in meta.items() if value})
 
 
-def read(config: ConversationsConfig, unit: Unit) -> Documents:
-    """One document for each conversation. One of which a picture is missing is listed and left out: its text speaks of it."""
-    name, images = source_name(config, config.rows), config.images or folder_of(config.rows)
-    stores = {"image": Store(images), "audio": Store(config.audio or images)}
-    seen: set[str] = set()
-    for one in read_rows(config.rows, unit.what):
-        if isinstance(one, Lost):
-            yield one
-            continue
-        where, row = one
-        document_id = row_id(name, config.rows, where)
-        try:
-            turns, unknown = read_turns(row)
-            parts = [part for turn in turns for part in _parts(config, turn, stores)]
-            if not parts:
-                raise DataError("nothing in it")
-        except DataError as problem:
-            yield Lost(where, str(problem), document_id)
-            continue
-        for key in sorted(unknown - seen):
-            yield Lost(where, f"{key}: not understood, left out here and in rows after it", document_id, False, NOT_UNDERSTOOD)
-        seen |= unknown
-        meta = {"language": config.language, "license": config.license, "conversation": row.get("id")}
-        yield Document(document_id, name, tuple(parts), {key: value for key, value in meta.items() if value})
-
-
-def _parts(config: ConversationsConfig, turn: Turn, stores: dict[str, Store]) -> list[Part]:
+def _parts(config: Conversations, turn: Turn, stores: dict[str, Store]) -> list[Part]:
     before, after = {"user": config.user, "assistant": config.assistant, "system": config.system}[turn.role].split("{text}")
     weight = 1.0 if turn.role == "assistant" else 0.0
     parts: list[Part] = [Text(before, 0.0)]

@@ -8,15 +8,15 @@ seen.
 
 import codecs
 from pathlib import PurePosixPath
-from typing import Literal
 
 from mmpt.data.extra import need
+from mmpt.data.formats.html_blocks import html_blocks
+from mmpt.data.formats.html_tree import Page, mistake_in
+from mmpt.data.formats.references import page_parts
 from mmpt.data.lost import Documents, Lost
-from mmpt.data.sources.base import SourceSchema, Unit, grouped, source_name
-from mmpt.data.sources.html_blocks import html_blocks
-from mmpt.data.sources.html_tree import Page, mistake_in
-from mmpt.data.sources.references import page_parts
+from mmpt.data.sources import NamedSource
 from mmpt.data.store import Store
+from mmpt.data.unit import Unit, grouped
 from mmpt.document import Document
 from mmpt.errors import ConfigError, DataError
 
@@ -26,15 +26,11 @@ _WEB = {"iso8859-1": "cp1252", "ascii": "cp1252", "gb2312": "gb18030", "gbk": "g
 """Encodings that the web means otherwise than their names say (encoding.spec.whatwg.org), as Python names them."""
 
 
-class HtmlConfig(SourceSchema):
-    """Every .html file below `folder`. Elements that match a CSS selector of `drop` go with all that is in them; the pictures
-    among that are listed.
+class Html(NamedSource):
+    """Every .html file below a folder, parsed as browsers do: the HTML standard (html.spec.whatwg.org, 13.2)."""
 
-    Without a `language`, the page's own (`<html lang>`) counts.
-    """
-
-    kind: Literal["html"] = "html"
     folder: str
+    """Folder or URL of the pages and their pictures."""
     drop: tuple[str, ...] = (
         "nav",
         "footer",
@@ -43,57 +39,58 @@ class HtmlConfig(SourceSchema):
         "[style*='display:none' i]",
         "[style*='display: none' i]",
     )
+    """CSS selectors: elements that match one go with all that is in them; the pictures among that are listed."""
     language: str = ""
+    """Code of the language of the documents, for their meta; empty: the page's own (`<html lang>`)."""
     license: str = ""
+    """License of the documents, for their meta."""
 
-
-def units(config: HtmlConfig) -> list[Unit]:
-    """Runs of files. Raises `ConfigError` where there is no folder, no such file in it, or a selector that is none."""
-    mistakes = _mistaken_selectors(config)
-    files, found = {}, {}
-    try:
-        files = Store(config.folder).files()
-        found = {name: size for name, size in files.items() if PurePosixPath(name).suffix.lower() in SUFFIXES}
-        if not found:
-            mistakes.append(f"{config.folder}: no .html file in it")
-    except DataError as problem:
-        mistakes.append(str(problem))
-    if mistakes:
-        raise ConfigError("\n".join(mistakes))
-    pictures = sum(size for name, size in files.items() if name not in found)
-    return grouped(((name, size + pictures // len(found)) for name, size in found.items()), max_bytes=1 << 20)
-
-
-def read(config: HtmlConfig, unit: Unit) -> Documents:
-    """One document for each file: its title, then text and pictures in the order of the page.
-
-    A picture that is missing, damaged or elsewhere is listed, and the rest stays in order.
-    """
-    store, source = Store(config.folder), source_name(config, config.folder)
-    for name in unit.what:
-        document_id = f"{source}/{name}"
+    def units(self) -> list[Unit[list[str]]]:
+        """Runs of files. Raises `ConfigError` where there is no folder, no such file in it, or a selector that is none."""
+        mistakes = _mistaken_selectors(self)
+        files, found = {}, {}
         try:
-            page = _parsed(store, name)
+            files = Store(self.folder).files()
+            found = {name: size for name, size in files.items() if PurePosixPath(name).suffix.lower() in SUFFIXES}
+            if not found:
+                mistakes.append(f"{self.folder}: no .html file in it")
         except DataError as problem:
-            yield Lost(store.path(name), str(problem).removeprefix(f"{store.path(name)}: "), document_id)
-            continue
-        heading = page.first("head > title")
-        title = " ".join(heading.text().split()) if heading else ""
-        parts = []
-        for part in page_parts(store, name, document_id, html_blocks(page, title, config.drop)):
-            if isinstance(part, Lost):
-                yield part
-            else:
-                parts.append(part)
-        if not parts:
-            yield Lost(store.path(name), "nothing in it", document_id)
-            continue
-        language = config.language or (page.root.attributes.get("lang") or "").split("-")[0].lower()
-        meta = {"path": name, "title": title, "language": language, "license": config.license}
-        yield Document(document_id, source, tuple(parts), {key: value for key, value in meta.items() if value})
+            mistakes.append(str(problem))
+        if mistakes:
+            raise ConfigError("\n".join(mistakes))
+        pictures = sum(size for name, size in files.items() if name not in found)
+        return grouped(((name, size + pictures // len(found)) for name, size in found.items()), max_bytes=1 << 20)
+
+    def read(self, unit: Unit[list[str]]) -> Documents:
+        """One document for each file: its title, then text and pictures in the order of the page.
+
+        A picture that is missing, damaged or elsewhere is listed, and the rest stays in order.
+        """
+        store, source = Store(self.folder), self.source_name(self.folder)
+        for name in unit.what:
+            document_id = f"{source}/{name}"
+            try:
+                page = _parsed(store, name)
+            except DataError as problem:
+                yield Lost(store.path(name), str(problem).removeprefix(f"{store.path(name)}: "), document_id)
+                continue
+            heading = page.first("head > title")
+            title = " ".join(heading.text().split()) if heading else ""
+            parts = []
+            for part in page_parts(store, name, document_id, html_blocks(page, title, self.drop)):
+                if isinstance(part, Lost):
+                    yield part
+                else:
+                    parts.append(part)
+            if not parts:
+                yield Lost(store.path(name), "nothing in it", document_id)
+                continue
+            language = self.language or (page.root.attributes.get("lang") or "").split("-")[0].lower()
+            meta = {"path": name, "title": title, "language": language, "license": self.license}
+            yield Document(document_id, source, tuple(parts), {key: value for key, value in meta.items() if value})
 
 
-def _mistaken_selectors(config: HtmlConfig) -> list[str]:
+def _mistaken_selectors(config: Html) -> list[str]:
     found = [(selector, mistake_in(selector)) for selector in config.drop]
     return [f"drop: {selector!r} is no CSS selector ({mistake})" for selector, mistake in found if mistake]
 

@@ -4,49 +4,51 @@ sources: [{kind: image_text_tars, folder: laion/}]
 """
 
 import math
-from typing import Literal
 
+from mmpt.data.formats.pictures import SUFFIXES, caption
+from mmpt.data.formats.tars import Sample, read_samples, tar_units
 from mmpt.data.lost import Documents, Lost
 from mmpt.data.parts import image_part
 from mmpt.data.shards.sample import decode_json
-from mmpt.data.sources.base import SourceSchema, Unit, source_name
-from mmpt.data.sources.pictures import SUFFIXES, caption
-from mmpt.data.sources.tars import Sample, read_samples, tar_units
+from mmpt.data.sources import NamedSource
 from mmpt.data.store import Store
+from mmpt.data.unit import Unit
 from mmpt.document import Document, Text
 from mmpt.errors import DataError
 
 
-class ImageTextTarsConfig(SourceSchema):
-    """Every .tar in `folder`. The caption is KEY.txt, else the field `caption` of KEY.json, whose other fields go to the meta.
+class ImageTextTars(NamedSource):
+    """Pictures with captions in WebDataset tars, as img2dataset writes them (github.com/rom1504/img2dataset).
 
-    Of a list of captions the first is the text, and all of them stay in the meta.
+    The caption is KEY.txt, else the field `caption` of KEY.json, whose other fields go to the meta. Of a list of captions the
+    first is the text, and all of them stay in the meta.
     """
 
-    kind: Literal["image_text_tars"] = "image_text_tars"
     folder: str
+    """Folder or URL of which every .tar is read."""
     caption: str = "caption"
+    """Field of KEY.json with the caption."""
     language: str = ""
+    """Code of the language of the documents, for their meta."""
     license: str = ""
+    """License of the documents, for their meta."""
+
+    def units(self) -> list[Unit[str]]:
+        """One for each tar. Raises `ConfigError` where there is none."""
+        return tar_units(self.folder)
+
+    def read(self, unit: Unit[str]) -> Documents:
+        """One document for each sample: (image, text). A sample is whole, or it is listed; nothing of another is put to it."""
+        store, stem = Store(self.folder), unit.what.removesuffix(".tar")
+        source = self.source_name(self.folder)
+        for one in read_samples(store, unit.what):
+            if isinstance(one, Lost):
+                yield one
+            else:
+                yield from _document(self, f"{store.path(unit.what)}: {one.key}", f"{source}/{stem}/{one.key}", one)
 
 
-def units(config: ImageTextTarsConfig) -> list[Unit]:
-    """One for each tar. Raises `ConfigError` where there is none."""
-    return tar_units(config.folder)
-
-
-def read(config: ImageTextTarsConfig, unit: Unit) -> Documents:
-    """One document for each sample: (image, text). A sample is whole, or it is listed; nothing of another is put to it."""
-    store, stem = Store(config.folder), unit.what.removesuffix(".tar")
-    source = source_name(config, config.folder)
-    for one in read_samples(store, unit.what):
-        if isinstance(one, Lost):
-            yield one
-        else:
-            yield from _document(config, f"{store.path(unit.what)}: {one.key}", f"{source}/{stem}/{one.key}", one)
-
-
-def _document(config: ImageTextTarsConfig, where: str, document_id: str, sample: Sample) -> Documents:
+def _document(config: ImageTextTars, where: str, document_id: str, sample: Sample) -> Documents:
     try:
         group = sample.members
         if sample.problem:
@@ -67,4 +69,4 @@ def _document(config: ImageTextTarsConfig, where: str, document_id: str, sample:
     # img2dataset writes NaN where a table had no number.
     meta = {key: value for key, value in meta.items() if not (isinstance(value, float) and not math.isfinite(value))}
     meta |= {key: value for key, value in (("language", config.language), ("license", config.license)) if value}
-    yield Document(document_id, source_name(config, config.folder), (picture, Text(text)), meta)
+    yield Document(document_id, config.source_name(config.folder), (picture, Text(text)), meta)

@@ -13,19 +13,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
 
 import numpy as np
 import pydantic
 from PIL import Image as Pillow
 
 from mmpt.data.extra import need
+from mmpt.data.formats import subtitles, video
+from mmpt.data.formats.subtitles import Cue, read_subtitles
 from mmpt.data.lost import Documents, Lost
 from mmpt.data.parts import MAX_BYTES, image_part
-from mmpt.data.sources import subtitles, video
-from mmpt.data.sources.base import SourceSchema, Unit, source_name
-from mmpt.data.sources.subtitles import Cue, read_subtitles
+from mmpt.data.sources import NamedSource
 from mmpt.data.store import Store
+from mmpt.data.unit import Unit
 from mmpt.document import IMAGE_SUFFIXES, SPEECH_SUFFIXES, Document, Image, Part, Speech, Text
 from mmpt.errors import ConfigError, DataError
 from mmpt.media import decode_image, decode_speech, encode_flac
@@ -39,26 +39,30 @@ _MISSING = 0.5
 _LANGUAGE = re.compile(r"(?P<stem>.+)\.(?P<language>[a-z]{2,3}(-[A-Za-z0-9]+)*)")
 
 
-class LecturesConfig(SourceSchema):
-    """Every NAME.srt or NAME.vtt (also NAME.en.vtt) below `folder`, with the frames in the folder NAME/, or without one the
+class Lectures(NamedSource):
+    """Frames of a video in the order of time with what is said, as Zhang et al. 2025, "2.5 Years in Class: A Multimodal Textbook
+    for Vision-Language Pretraining" (arXiv:2501.00958): each frame stands before the words that are spoken while it is seen.
+
+    Read is every NAME.srt or NAME.vtt (also NAME.en.vtt) below `folder`, with the frames in the folder NAME/, or without one the
     video NAME.mp4, .mkv, .webm or .mov.
-
-    Of a video the codec's keyframes are taken, or a frame each `every` seconds. Files of frames are named by `frame_name`, a
-    regular expression of the name without its suffix: `time` in seconds, `number` where several have one time; by default
-    frame_12.5.jpg and the textbook's VIDEO@10.0_55.0#2.jpg. A frame goes whose difference hash of 256 bits differs in at most
-    `distance` bits from that of the last one kept: a pointer that moves stays below 12 mostly, one more line on a slide does not.
-
-    With `speech`, each cue becomes an utterance with its transcript, cut from NAME.wav, .flac, .ogg or .mp3, else from the video.
     """
 
-    kind: Literal["lectures"] = "lectures"
     folder: str
-    every: float | None = pydantic.Field(None, gt=0)
+    """Folder or URL of the lectures."""
+    every: float | None = pydantic.Field(default=None, gt=0)
+    """Seconds between the frames taken of a video; None: the codec's keyframes."""
     frame_name: str = r"(.*@|frame_)(?P<time>\d+(\.\d+)?)(_\d+(\.\d+)?#(?P<number>\d+))?"
-    distance: int = pydantic.Field(12, ge=0, le=_HASH_SIDE**2)
+    """Regular expression of the names of frames without their suffix: `time` in seconds, `number` where several have one time; by
+    default frame_12.5.jpg and the textbook's VIDEO@10.0_55.0#2.jpg."""
+    distance: int = pydantic.Field(default=12, ge=0, le=_HASH_SIDE**2)
+    """Bits of 256 of the difference hash: a frame goes that differs in no more from the last one kept. A pointer that moves stays
+    below 12 mostly, one more line on a slide does not."""
     speech: bool = False
+    """Whether each cue becomes an utterance with its transcript, cut from NAME.wav, .flac, .ogg or .mp3, else from the video."""
     language: str = ""
+    """Code of the language of the documents, for their meta; a name such as NAME.en.vtt comes first."""
     license: str = ""
+    """License of the documents, for their meta."""
 
     @pydantic.field_validator("frame_name")
     @classmethod
@@ -71,79 +75,77 @@ class LecturesConfig(SourceSchema):
             raise ValueError("expected a group (?P<time>…)")
         return pattern
 
+    def units(self) -> list[Unit]:
+        """One for each file of subtitles, and one for each video or folder of frames that has none.
 
-def units(config: LecturesConfig) -> list[Unit]:
-    """One for each file of subtitles, and one for each video or folder of frames that has none.
-
-    Raises `ConfigError` where there is no such folder, or nothing of a lecture in it.
-    """
-    try:
-        files = Store(config.folder).files()
-    except DataError as problem:
-        raise ConfigError(str(problem)) from None
-    videos = _by_stem(files, video.SUFFIXES)
-    sounds = _by_stem(files, SPEECH_SUFFIXES)
-    frames = _frame_folders(config, files)
-    need("imagehash")
-    if videos:
-        need("av")
-    found, left = [], {*videos, *frames}
-    for name in files:
-        stem, _, suffix = name.rpartition(".")
-        if not stem or suffix.lower() not in subtitles.SUFFIXES:
-            continue
-        base, language = _base(stem, {*videos, *frames})
-        left.discard(base)
-        lecture = {
-            "name": stem,
-            "subtitles": name,
-            "language": language or config.language,
-            "frames": frames.get(base, []),
-            "video": videos.get(base),
-            "sound": sounds.get(base),
-        }
-        size = sum(files[frame] for frame in lecture["frames"]) or files.get(lecture["video"], 0)
-        found.append(Unit(lecture, size + files.get(lecture["sound"], 0) + files[name]))
-    found += [Unit({"name": videos.get(stem, f"{stem}/"), "subtitles": None}, 0) for stem in sorted(left)]
-    if not found:
-        raise ConfigError(f"{config.folder}: no subtitles (*.srt, *.vtt), video or frames in it")
-    return found
-
-
-def read(config: LecturesConfig, unit: Unit) -> Documents:
-    """The document of one lecture. Frames that repeat the one before, and cues that cannot be read, are listed."""
-    store, source, lecture = Store(config.folder), source_name(config, config.folder), unit.what
-    document_id = f"{source}/{lecture['name']}"
-    where = store.path(lecture["subtitles"] or lecture["name"])
-    lost: list[Lost] = []
-    try:
-        if lecture["subtitles"] is None:
-            raise DataError("no subtitles beside it")
-        suffix = lecture["subtitles"].rpartition(".")[2].lower()
-        cues, unread = read_subtitles(store.read(lecture["subtitles"]), suffix, where)
-        lost += [Lost(one.item, one.reason, document_id, whole=False) for one in unread]
-        frames = deque(_distinct(config, store, lecture, document_id, lost))
-        sound = _sound(store, lecture) if config.speech else None
-    except DataError as problem:
-        yield Lost(where, str(problem).removeprefix(f"{where}: "), document_id)
-        return
-    parts: list[Part] = []
-    for cue in cues:
-        while frames and frames[0][0] < cue.end:
-            parts.append(frames.popleft()[1])
+        Raises `ConfigError` where there is no such folder, or nothing of a lecture in it.
+        """
         try:
-            parts.append(Text(cue.text) if sound is None else _spoken(sound, cue))
+            files = Store(self.folder).files()
         except DataError as problem:
-            item = f"{where}, cue at {cue.start:.2f} s"
-            lost.append(Lost(item, f"{problem}: kept as text", document_id, whole=False, part="speech"))
-            parts.append(Text(cue.text))
-    parts += [frame for _, frame in frames]
-    meta = {"language": lecture["language"], "license": config.license}
-    yield from lost
-    yield Document(document_id, source, tuple(_joined(parts)), {key: value for key, value in meta.items() if value})
+            raise ConfigError(str(problem)) from None
+        videos = _by_stem(files, video.SUFFIXES)
+        sounds = _by_stem(files, SPEECH_SUFFIXES)
+        frames = _frame_folders(self, files)
+        need("imagehash")
+        if videos:
+            need("av")
+        found, left = [], {*videos, *frames}
+        for name in files:
+            stem, _, suffix = name.rpartition(".")
+            if not stem or suffix.lower() not in subtitles.SUFFIXES:
+                continue
+            base, language = _base(stem, {*videos, *frames})
+            left.discard(base)
+            lecture = {
+                "name": stem,
+                "subtitles": name,
+                "language": language or self.language,
+                "frames": frames.get(base, []),
+                "video": videos.get(base),
+                "sound": sounds.get(base),
+            }
+            size = sum(files[frame] for frame in lecture["frames"]) or files.get(lecture["video"], 0)
+            found.append(Unit(lecture, size + files.get(lecture["sound"], 0) + files[name]))
+        found += [Unit({"name": videos.get(stem, f"{stem}/"), "subtitles": None}, 0) for stem in sorted(left)]
+        if not found:
+            raise ConfigError(f"{self.folder}: no subtitles (*.srt, *.vtt), video or frames in it")
+        return found
+
+    def read(self, unit: Unit) -> Documents:
+        """The document of one lecture. Frames that repeat the one before, and cues that cannot be read, are listed."""
+        store, source, lecture = Store(self.folder), self.source_name(self.folder), unit.what
+        document_id = f"{source}/{lecture['name']}"
+        where = store.path(lecture["subtitles"] or lecture["name"])
+        lost: list[Lost] = []
+        try:
+            if lecture["subtitles"] is None:
+                raise DataError("no subtitles beside it")
+            suffix = lecture["subtitles"].rpartition(".")[2].lower()
+            cues, unread = read_subtitles(store.read(lecture["subtitles"]), suffix, where)
+            lost += [Lost(one.item, one.reason, document_id, whole=False) for one in unread]
+            frames = deque(_distinct(self, store, lecture, document_id, lost))
+            sound = _sound(store, lecture) if self.speech else None
+        except DataError as problem:
+            yield Lost(where, str(problem).removeprefix(f"{where}: "), document_id)
+            return
+        parts: list[Part] = []
+        for cue in cues:
+            while frames and frames[0][0] < cue.end:
+                parts.append(frames.popleft()[1])
+            try:
+                parts.append(Text(cue.text) if sound is None else _spoken(sound, cue))
+            except DataError as problem:
+                item = f"{where}, cue at {cue.start:.2f} s"
+                lost.append(Lost(item, f"{problem}: kept as text", document_id, whole=False, part="speech"))
+                parts.append(Text(cue.text))
+        parts += [frame for _, frame in frames]
+        meta = {"language": lecture["language"], "license": self.license}
+        yield from lost
+        yield Document(document_id, source, tuple(_joined(parts)), {key: value for key, value in meta.items() if value})
 
 
-def _frame_folders(config: LecturesConfig, files: dict[str, int]) -> dict[str, list[str]]:
+def _frame_folders(config: Lectures, files: dict[str, int]) -> dict[str, list[str]]:
     """The pictures of each folder in which at least one is named like a frame."""
     pictures: dict[str, list[str]] = {}
     for name in files:
@@ -162,9 +164,7 @@ def _base(stem: str, known: set[str]) -> tuple[str, str]:
     return (match["stem"], match["language"]) if stem not in known and match and match["stem"] in known else (stem, "")
 
 
-def _distinct(
-    config: LecturesConfig, store: Store, lecture: dict, document_id: str, lost: list[Lost]
-) -> Iterator[tuple[float, Image]]:
+def _distinct(config: Lectures, store: Store, lecture: dict, document_id: str, lost: list[Lost]) -> Iterator[tuple[float, Image]]:
     """(time, picture) of the frames that are kept; the others are added to `lost`."""
     imagehash = need("imagehash")
     last = None
@@ -181,7 +181,7 @@ def _distinct(
         yield time, image_part(data or _jpeg(picture))
 
 
-def _frames(config: LecturesConfig, store: Store, lecture: dict) -> Iterator[tuple[str, float, Pillow.Image, bytes] | Lost]:
+def _frames(config: Lectures, store: Store, lecture: dict) -> Iterator[tuple[str, float, Pillow.Image, bytes] | Lost]:
     """(place, time, picture, its bytes where it came from a file) in order of time."""
     if lecture["frames"]:
         times = {name: _time(config, name) for name in lecture["frames"]}
@@ -200,7 +200,7 @@ def _frames(config: LecturesConfig, store: Store, lecture: dict) -> Iterator[tup
         raise DataError("no video and no folder of frames beside it")
 
 
-def _time(config: LecturesConfig, name: str) -> tuple[float, int] | None:
+def _time(config: Lectures, name: str) -> tuple[float, int] | None:
     """(seconds, number) in the name of a frame, None where it is no name of one."""
     match = re.fullmatch(config.frame_name, name.rpartition("/")[2].rpartition(".")[0])
     try:

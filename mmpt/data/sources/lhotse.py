@@ -6,15 +6,16 @@ The format is that of to_dict() of lhotse's MonoCut, Recording and SupervisionSe
 """
 
 from functools import lru_cache
-from typing import Literal
 
 import pydantic
 
+from mmpt.data.formats.row_range import RowRange
+from mmpt.data.formats.rows import MEDIA_BYTES, every_row, read_rows, row_units
+from mmpt.data.formats.utterances import utterance
 from mmpt.data.lost import Documents, Lost
-from mmpt.data.sources.base import SourceSchema, Unit, source_name
-from mmpt.data.sources.rows import MEDIA_BYTES, every_row, read_rows, row_units
-from mmpt.data.sources.utterances import utterance
+from mmpt.data.sources import NamedSource
 from mmpt.data.store import Store
+from mmpt.data.unit import Unit
 from mmpt.document import Document
 from mmpt.errors import ConfigError, DataError
 
@@ -22,64 +23,65 @@ _TOLERANCE = 0.1
 """Seconds by which a word may lie outside of its utterance."""
 
 
-class LhotseConfig(SourceSchema):
-    """`cuts`, or `recordings` and `supervisions` that name them. `audio` is the folder that the recordings' paths are relative
-    to (or begin with); no path may lead out of it.
+class Lhotse(NamedSource):
+    """Manifests of lhotse: Żelasko et al. 2021, "Lhotse: a speech data representation library" (arXiv:2110.12561).
 
     Cuts that are mixed, or whose recording lhotse would transform (speed, volume, rate) or take one channel of, are listed:
     save them as audio first (`CutSet.save_audios`).
     """
 
-    kind: Literal["lhotse"] = "lhotse"
     cuts: str = ""
+    """Cuts with their supervisions; or `recordings` and `supervisions`."""
     recordings: str = ""
+    """Recordings that `supervisions` name."""
     supervisions: str = ""
+    """What is said in `recordings`."""
     audio: str
+    """Folder that the recordings' paths are relative to, or begin with; no path may lead out of it."""
     sample_rate: int | None = None
+    """Hz that the recordings must have; None: any."""
     language: str = ""
+    """Code of the language of the documents, for their meta, where a supervision says none."""
     license: str = ""
+    """License of the documents, for their meta."""
 
     @pydantic.model_validator(mode="after")
-    def _cuts_or_both_others(self) -> "LhotseConfig":
+    def _cuts_or_both_others(self) -> "Lhotse":
         if [bool(self.cuts), bool(self.recordings), bool(self.supervisions)] not in ([True, False, False], [False, True, True]):
             raise ValueError("expected either cuts, or recordings and supervisions")
         return self
 
+    def units(self) -> list[Unit[RowRange]]:
+        """Ranges of lines. Raises `ConfigError` where there is no such file, or the recordings cannot all be read."""
+        if self.recordings:
+            _recordings(self.recordings)
+        return row_units(self.cuts or self.supervisions, MEDIA_BYTES)
 
-def units(config: LhotseConfig) -> list[Unit]:
-    """Ranges of lines. Raises `ConfigError` where there is no such file, or the recordings cannot all be read."""
-    if config.recordings:
-        _recordings(config.recordings)
-    return row_units(config.cuts or config.supervisions, MEDIA_BYTES)
-
-
-def read(config: LhotseConfig, unit: Unit) -> Documents:
-    """One document for each supervision: its stretch of the recording, with word times where there is a word alignment."""
-    location = config.cuts or config.supervisions
-    source = source_name(config, location)
-    for one in read_rows(location, unit.what):
-        if isinstance(one, Lost):
-            yield one
-            continue
-        where, row = one
-        cut = row if config.cuts else _as_cut(row, _recordings(config.recordings))
-        document_id = f"{source}/{row.get('id', where.rpartition('/')[2])}"
-        try:
-            audio, supervisions = _recording(cut), cut.get("supervisions")
-            if not isinstance(supervisions, list) or not supervisions:
-                raise DataError("no supervisions")
-        except DataError as problem:
-            yield Lost(where, str(problem), document_id)
-            continue
-        for number, supervision in enumerate(supervisions):
-            yield from _document(
-                config, source, f"{document_id}/{number}", f"{where}, supervision {number}", cut, supervision, audio
-            )
+    def read(self, unit: Unit[RowRange]) -> Documents:
+        """One document for each supervision: its stretch of the recording, with word times where there is a word alignment."""
+        location = self.cuts or self.supervisions
+        source = self.source_name(location)
+        for one in read_rows(location, unit.what):
+            if isinstance(one, Lost):
+                yield one
+                continue
+            where, row = one
+            cut = row if self.cuts else _as_cut(row, _recordings(self.recordings))
+            document_id = f"{source}/{row.get('id', where.rpartition('/')[2])}"
+            try:
+                audio, supervisions = _recording(cut), cut.get("supervisions")
+                if not isinstance(supervisions, list) or not supervisions:
+                    raise DataError("no supervisions")
+            except DataError as problem:
+                yield Lost(where, str(problem), document_id)
+                continue
+            for number, supervision in enumerate(supervisions):
+                yield from _document(
+                    self, source, f"{document_id}/{number}", f"{where}, supervision {number}", cut, supervision, audio
+                )
 
 
-def _document(
-    config: LhotseConfig, source: str, document_id: str, where: str, cut: dict, supervision: dict, audio: str
-) -> Documents:
+def _document(config: Lhotse, source: str, document_id: str, where: str, cut: dict, supervision: dict, audio: str) -> Documents:
     folder = config.audio.rstrip("/")
     try:
         # A supervision's times count from the start of its cut; those of its words from the start of the recording, since

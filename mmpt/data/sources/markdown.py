@@ -6,18 +6,18 @@ sources: [{kind: markdown, folder: my/tutorials, language: en}]
 import html
 import re
 from pathlib import PurePosixPath
-from typing import Literal
 
 import pydantic
 
+from mmpt.data.formats.front_matter import front_matter
+from mmpt.data.formats.html_blocks import html_blocks
+from mmpt.data.formats.html_tree import Page
+from mmpt.data.formats.markdown_html import markdown_html, parser
+from mmpt.data.formats.references import page_parts
 from mmpt.data.lost import Documents, Lost
-from mmpt.data.sources.base import SourceSchema, Unit, grouped, source_name
-from mmpt.data.sources.front_matter import front_matter
-from mmpt.data.sources.html_blocks import html_blocks
-from mmpt.data.sources.html_tree import Page
-from mmpt.data.sources.markdown_html import markdown_html, parser
-from mmpt.data.sources.references import page_parts
+from mmpt.data.sources import NamedSource
 from mmpt.data.store import Store
+from mmpt.data.unit import Unit, grouped
 from mmpt.document import Document
 from mmpt.errors import ConfigError, DataError
 
@@ -25,22 +25,26 @@ SUFFIXES = (".md", ".markdown")
 MAX_BYTES = 32 << 20
 
 
-class MarkdownConfig(SourceSchema):
-    """Every file below `folder` whose path matches the regular expression `files`, in the order of their names and numbers.
+class Markdown(NamedSource):
+    """Every Markdown file below a folder, in the order of names and numbers: CommonMark and GitHub's extensions
+    (spec.commonmark.org, github.github.com/gfm).
 
     The text between pictures stays Markdown. HTML in it is read as a browser does, so that its tags vanish, as do kramdown's
-    attribute lists, and lines that match one of the regular expressions `drop_lines` as a whole. A title in the front matter is
-    the first heading of a page without one. `language` names it; `language_from` is an expression with a group "language" that
-    finds it in the path.
+    attribute lists. A title in the front matter is the first heading of a page without one.
     """
 
-    kind: Literal["markdown"] = "markdown"
     folder: str
+    """Folder or URL of the pages and their pictures."""
     files: str = r".*\.(md|markdown)"
+    """Regular expression of the paths that are read."""
     drop_lines: tuple[str, ...] = ()
+    """Regular expressions: a line outside of code that matches one as a whole is left out."""
     language: str = ""
+    """Code of the language of the documents, for their meta."""
     language_from: str = ""
+    """Regular expression with a group "language" that finds the language in a page's path."""
     license: str = ""
+    """License of the documents, for their meta."""
 
     @pydantic.field_validator("files")
     @classmethod
@@ -59,50 +63,48 @@ class MarkdownConfig(SourceSchema):
     def _are_expressions(cls, values: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(_compiled(value).pattern for value in values)
 
-
-def units(config: MarkdownConfig) -> list[Unit]:
-    """Runs of files, one where they are long. Raises `ConfigError` where there is no folder, or no such file in it."""
-    try:
-        files = Store(config.folder).files()
-    except DataError as problem:
-        raise ConfigError(str(problem)) from None
-    found = sorted((name for name in files if re.fullmatch(config.files, name, re.DOTALL)), key=_natural)
-    if not found:
-        raise ConfigError(f"{config.folder}: no file matches {config.files!r}")
-    # What the pictures weigh is known only once the text is read: on average, each file's share of all others.
-    pictures = sum(size for name, size in files.items() if PurePosixPath(name).suffix.lower() not in SUFFIXES)
-    return grouped(((name, files[name] + pictures // len(found)) for name in found), max_bytes=1 << 20)
-
-
-def read(config: MarkdownConfig, unit: Unit) -> Documents:
-    """One document for each file. A picture that is missing, damaged or elsewhere is listed, and the rest stays in order."""
-    store = Store(config.folder)
-    for name in unit.what:
-        document_id = f"{source_name(config, config.folder)}/{name}"
+    def units(self) -> list[Unit[list[str]]]:
+        """Runs of files, one where they are long. Raises `ConfigError` where there is no folder, or no such file in it."""
         try:
-            if store.size(name) > MAX_BYTES:
-                raise DataError(f"{store.path(name)}: of {store.size(name)} bytes, at most {MAX_BYTES} are read")
-            text = store.read(name).decode("utf-8-sig")
-        except (DataError, UnicodeDecodeError) as problem:
-            yield Lost(store.path(name), str(problem), document_id)
-            continue
-        try:
-            title, page = _page(text, config.drop_lines)
-        except (DataError, RecursionError) as problem:
-            yield Lost(store.path(name), str(problem), document_id)
-            continue
-        parts = []
-        for part in page_parts(store, name, document_id, html_blocks(page)):
-            if isinstance(part, Lost):
-                yield part
-            else:
-                parts.append(part)
-        if not parts:
-            yield Lost(store.path(name), "nothing in it", document_id)
-            continue
-        meta = {"path": name, "title": title, "language": _language(config, name), "license": config.license}
-        source = source_name(config, config.folder)
-        yield Document(document_id, source, tuple(parts), {key: value for key, value in meta.items() if value})
+            files = Store(self.folder).files()
+        except DataError as problem:
+            raise ConfigError(str(problem)) from None
+        found = sorted((name for name in files if re.fullmatch(self.files, name, re.DOTALL)), key=_natural)
+        if not found:
+            raise ConfigError(f"{self.folder}: no file matches {self.files!r}")
+        # What the pictures weigh is known only once the text is read: on average, each file's share of all others.
+        pictures = sum(size for name, size in files.items() if PurePosixPath(name).suffix.lower() not in SUFFIXES)
+        return grouped(((name, files[name] + pictures // len(found)) for name in found), max_bytes=1 << 20)
+
+    def read(self, unit: Unit[list[str]]) -> Documents:
+        """One document for each file. A picture that is missing, damaged or elsewhere is listed, and the rest stays in order."""
+        store = Store(self.folder)
+        for name in unit.what:
+            document_id = f"{self.source_name(self.folder)}/{name}"
+            try:
+                if store.size(name) > MAX_BYTES:
+                    raise DataError(f"{store.path(name)}: of {store.size(name)} bytes, at most {MAX_BYTES} are read")
+                text = store.read(name).decode("utf-8-sig")
+            except (DataError, UnicodeDecodeError) as problem:
+                yield Lost(store.path(name), str(problem), document_id)
+                continue
+            try:
+                title, page = _page(text, self.drop_lines)
+            except (DataError, RecursionError) as problem:
+                yield Lost(store.path(name), str(problem), document_id)
+                continue
+            parts = []
+            for part in page_parts(store, name, document_id, html_blocks(page)):
+                if isinstance(part, Lost):
+                    yield part
+                else:
+                    parts.append(part)
+            if not parts:
+                yield Lost(store.path(name), "nothing in it", document_id)
+                continue
+            meta = {"path": name, "title": title, "language": _language(self, name), "license": self.license}
+            source = self.source_name(self.folder)
+            yield Document(document_id, source, tuple(parts), {key: value for key, value in meta.items() if value})
 
 
 def _page(text: str, drop_lines: tuple[str, ...]) -> tuple[str, Page]:
@@ -123,7 +125,7 @@ def _matches(line: str, expressions: list[re.Pattern]) -> bool:
     return any(expression.fullmatch(line.strip()) for expression in expressions)
 
 
-def _language(config: MarkdownConfig, name: str) -> str:
+def _language(config: Markdown, name: str) -> str:
     found = re.search(config.language_from, name) if config.language_from else None
     return found["language"] if found else config.language
 

@@ -6,76 +6,78 @@ Zhu et al. 2023, "Multimodal C4", section 3: each picture goes before the senten
 matrix gives it, at most one to a sentence.
 """
 
-from typing import Literal
-
 import numpy as np
 
+from mmpt.data.formats.pictures import find_picture
+from mmpt.data.formats.row_range import RowRange
+from mmpt.data.formats.rows import MEDIA_BYTES, read_rows, row_id, row_units
 from mmpt.data.lost import Documents, Lost
-from mmpt.data.sources.base import SourceSchema, Unit, source_name
-from mmpt.data.sources.pictures import find_picture
-from mmpt.data.sources.rows import MEDIA_BYTES, read_rows, row_id, row_units
+from mmpt.data.sources import NamedSource
 from mmpt.data.store import Store
+from mmpt.data.unit import Unit
 from mmpt.document import Document, Text
 from mmpt.errors import DataError
 
 
-class Mmc4Config(SourceSchema):
-    """`rows`: JSON lines (also gzipped). `images`: the folder with each `image_name`.
+class Mmc4(NamedSource):
+    """Lists of sentences with pictures placed by similarity: Zhu et al. 2023, "Multimodal C4" (arXiv:2304.06939), section 3.
 
-    Pictures whose similarity to their sentence is below `min_similarity` are dropped, each listed (0.24 in OpenFlamingo).
+    Each picture goes before the sentence that a linear assignment on the similarity matrix gives it, at most one to a sentence.
     """
 
-    kind: Literal["mmc4"] = "mmc4"
     rows: str
+    """JSON lines, also gzipped, a file or a folder."""
     images: str
+    """Folder with each `image_name`."""
     min_similarity: float = -1.0
+    """Pictures whose similarity to their sentence is less are dropped, each listed (0.24 in OpenFlamingo, arXiv:2308.01390)."""
     language: str = "en"
+    """Code of the language of the documents, for their meta."""
     license: str = ""
+    """License of the documents, for their meta."""
 
+    def units(self) -> list[Unit[RowRange]]:
+        """Ranges of rows. Raises `ConfigError` where there are none."""
+        return row_units(self.rows, MEDIA_BYTES)
 
-def units(config: Mmc4Config) -> list[Unit]:
-    """Ranges of rows. Raises `ConfigError` where there are none."""
-    return row_units(config.rows, MEDIA_BYTES)
-
-
-def read(config: Mmc4Config, unit: Unit) -> Documents:
-    """One document for each row: sentences in order, each picture before its own."""
-    store, name = Store(config.images), source_name(config, config.rows)
-    for one in read_rows(config.rows, unit.what):
-        if isinstance(one, Lost):
-            yield one
-            continue
-        where, row = one
-        document_id = row_id(name, config.rows, where)
-        try:
-            sentences, names, similarity = _lists(row)
-        except DataError as problem:
-            yield Lost(where, str(problem), document_id)
-            continue
-        before, scores = {}, {}
-        placed = assign(similarity)
-        for number, reference in enumerate(names):
-            item = f"{where}, image {number}: {reference}"
-            if number not in placed:
-                yield Lost(item, "no sentence left for it", document_id, False, "assignment")
-            elif (score := float(similarity[number, placed[number]])) < config.min_similarity:
-                yield Lost(item, f"similarity {score:.3f}, at least {config.min_similarity}", document_id, False, "similarity")
-            else:
-                try:
-                    before[placed[number]] = find_picture(store, reference, "path", sentences[placed[number]])
-                    scores.setdefault(reference, round(score, 4))  # a picture that comes twice: its first place's
-                except DataError as problem:
-                    yield Lost(item, str(problem), document_id, whole=False, part="image")
-        parts = [
-            part
-            for number, text in enumerate(sentences)
-            for part in ([before[number]] if number in before else []) + ([Text(text)] if text else [])
-        ]
-        if not parts:
-            yield Lost(where, "nothing in it", document_id)
-            continue
-        meta = {"language": config.language, "license": config.license, "url": row.get("url"), "scores": {"similarity": scores}}
-        yield Document(document_id, name, tuple(parts), {key: value for key, value in meta.items() if value})
+    def read(self, unit: Unit[RowRange]) -> Documents:
+        """One document for each row: sentences in order, each picture before its own."""
+        store, name = Store(self.images), self.source_name(self.rows)
+        for one in read_rows(self.rows, unit.what):
+            if isinstance(one, Lost):
+                yield one
+                continue
+            where, row = one
+            document_id = row_id(name, self.rows, where)
+            try:
+                sentences, names, similarity = _lists(row)
+            except DataError as problem:
+                yield Lost(where, str(problem), document_id)
+                continue
+            before, scores = {}, {}
+            placed = assign(similarity)
+            for number, reference in enumerate(names):
+                item = f"{where}, image {number}: {reference}"
+                if number not in placed:
+                    yield Lost(item, "no sentence left for it", document_id, False, "assignment")
+                elif (score := float(similarity[number, placed[number]])) < self.min_similarity:
+                    yield Lost(item, f"similarity {score:.3f}, at least {self.min_similarity}", document_id, False, "similarity")
+                else:
+                    try:
+                        before[placed[number]] = find_picture(store, reference, "path", sentences[placed[number]])
+                        scores.setdefault(reference, round(score, 4))  # a picture that comes twice: its first place's
+                    except DataError as problem:
+                        yield Lost(item, str(problem), document_id, whole=False, part="image")
+            parts = [
+                part
+                for number, text in enumerate(sentences)
+                for part in ([before[number]] if number in before else []) + ([Text(text)] if text else [])
+            ]
+            if not parts:
+                yield Lost(where, "nothing in it", document_id)
+                continue
+            meta = {"language": self.language, "license": self.license, "url": row.get("url"), "scores": {"similarity": scores}}
+            yield Document(document_id, name, tuple(parts), {key: value for key, value in meta.items() if value})
 
 
 def assign(similarity: np.ndarray) -> dict[int, int]:

@@ -3,63 +3,68 @@
 sources: [{kind: plain_text, path: corpus/, column: text, language: en}]
 """
 
-from typing import Literal
+from collections.abc import Iterator, Sequence
 
+from mmpt.data.formats.row_range import RowRange
+from mmpt.data.formats.rows import SUFFIXES, folder_of, open_rows, read_rows, row_id, row_units
 from mmpt.data.lost import Documents, Lost
-from mmpt.data.sources.base import SourceSchema, Unit, grouped, source_name
-from mmpt.data.sources.rows import SUFFIXES, folder_of, open_rows, read_rows, row_id, row_units
+from mmpt.data.sources import NamedSource
 from mmpt.data.store import Store
+from mmpt.data.unit import Unit, grouped
 from mmpt.document import Document, Text
 from mmpt.errors import ConfigError, DataError
 
 MAX_BYTES = 256 << 20
 
 
-class PlainTextConfig(SourceSchema):
-    """A file, or every file in a folder. `column` holds the text; the columns in `meta` go along."""
+class PlainText(NamedSource):
+    """Plain text of rows or .txt files, one document for each: the form of most text corpora; own."""
 
-    kind: Literal["plain_text"] = "plain_text"
     path: str
+    """A file, or a folder of which every file is read."""
     column: str = "text"
+    """Column that holds the text."""
     meta: tuple[str, ...] = ()
+    """Columns that go along as meta."""
     language: str = ""
+    """Code of the language of the documents, for their meta."""
     license: str = ""
+    """License of the documents, for their meta."""
+
+    def units(self) -> Sequence[Unit[RowRange | list[str]]]:
+        """Ranges of rows, then runs of .txt files. Raises `ConfigError` where there is neither."""
+        try:
+            if self.path.endswith(".txt"):
+                name = self.path.rpartition("/")[2]
+                return [Unit([name], Store(folder_of(self.path)).size(name))]
+            if self.path.endswith(SUFFIXES):
+                return row_units(self.path)
+            texts = [(name, size) for name, size in Store(self.path).files().items() if name.endswith(".txt")]
+            _, rows = open_rows(self.path)
+        except DataError as problem:
+            raise ConfigError(str(problem)) from None
+        return [*(row_units(self.path) if rows or not texts else []), *grouped(texts)]
+
+    def read(self, unit: Unit[RowRange | list[str]]) -> Documents:
+        """One document for each row or file; empty text is listed."""
+        name = self.source_name(self.path)
+        found = _files(self, unit.what) if isinstance(unit.what, list) else read_rows(self.path, unit.what)
+        for one in found:
+            if isinstance(one, Lost):
+                yield one
+                continue
+            where, row = one
+            text = row.get(self.column)
+            if not isinstance(text, str) or not text.strip():
+                yield Lost(where, f"no text in {self.column!r} (there is {', '.join(map(str, row)) or 'nothing'})")
+                continue
+            meta = {"language": self.language, "license": self.license, **{key: row.get(key) for key in self.meta}}
+            meta = {key: value for key, value in meta.items() if value not in (None, "")}
+            yield Document(row_id(name, self.path, where), name, (Text(text),), meta)
 
 
-def units(config: PlainTextConfig) -> list[Unit]:
-    """Ranges of rows, then runs of .txt files. Raises `ConfigError` where there is neither."""
-    try:
-        if config.path.endswith(".txt"):
-            name = config.path.rpartition("/")[2]
-            return [Unit([name], Store(folder_of(config.path)).size(name))]
-        if config.path.endswith(SUFFIXES):
-            return row_units(config.path)
-        texts = [(name, size) for name, size in Store(config.path).files().items() if name.endswith(".txt")]
-        _, rows = open_rows(config.path)
-    except DataError as problem:
-        raise ConfigError(str(problem)) from None
-    return [*(row_units(config.path) if rows or not texts else []), *grouped(texts)]
-
-
-def read(config: PlainTextConfig, unit: Unit) -> Documents:
-    """One document for each row or file; empty text is listed."""
-    name = source_name(config, config.path)
-    found = _files(config, unit.what) if isinstance(unit.what, list) else read_rows(config.path, unit.what)
-    for one in found:
-        if isinstance(one, Lost):
-            yield one
-            continue
-        where, row = one
-        text = row.get(config.column)
-        if not isinstance(text, str) or not text.strip():
-            yield Lost(where, f"no text in {config.column!r} (there is {', '.join(map(str, row)) or 'nothing'})")
-            continue
-        meta = {"language": config.language, "license": config.license, **{key: row.get(key) for key in config.meta}}
-        meta = {key: value for key, value in meta.items() if value not in (None, "")}
-        yield Document(row_id(name, config.path, where), name, (Text(text),), meta)
-
-
-def _files(config: PlainTextConfig, names: list[str]) -> Documents:
+def _files(config: PlainText, names: list[str]) -> Iterator[tuple[str, dict] | Lost]:
+    """(where it lies, row) of each file, as if it were a row with one column."""
     store = Store(folder_of(config.path))
     for name in names:
         try:

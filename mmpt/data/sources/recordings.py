@@ -6,84 +6,89 @@ sources: [{kind: recordings, folder: spoken_digits/recordings, indices: [5, 49],
 import re
 from collections import defaultdict
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pydantic
 
+from mmpt.data.formats.paths import existing_folder
 from mmpt.data.lost import Documents, Lost
 from mmpt.data.parts import speech_part
-from mmpt.data.sources.base import SourceSchema, Unit, grouped, source_name
-from mmpt.data.sources.paths import existing_folder
+from mmpt.data.sources import NamedSource
+from mmpt.data.unit import Unit, grouped
 from mmpt.document import Document, Speech, Text
 from mmpt.errors import ConfigError, DataError
 from mmpt.media import decode_speech, encode_flac
+from mmpt.modality import SAMPLE_RATE
 
-SAMPLE_RATE = 16_000
 UNIT = 250
+"""Strings of a unit."""
 _FIELDS = {"label": r"(?P<label>[^_/]+)", "speaker": r"(?P<speaker>[^_/]+)", "index": r"(?P<index>\d+)"}
 
 
-class RecordingsConfig(SourceSchema):
-    """`count` strings, each of `shortest` to `longest` recordings of one speaker with `silence` seconds (from, to) between them;
-    without a count, every recording once.
+class Recordings(NamedSource):
+    """Short recordings whose names say what is spoken, joined to longer strings, as those of the Free Spoken Digit Dataset
+    (github.com/Jakobovski/free-spoken-digit-dataset) are; own."""
 
-    `pattern` is the form of a file name with `{label}`, `{speaker}` and `{index}`; `words` maps a label to what is said; only
-    recordings whose index lies in `indices` (first, last) are used, and, if `speakers` are named, only theirs, which is how
-    training and test are kept apart.
-    """
-
-    kind: Literal["recordings"] = "recordings"
     folder: Path
-    count: int | None = pydantic.Field(None, ge=1)
+    """Folder of the recordings."""
+    count: int | None = pydantic.Field(default=None, ge=1)
+    """How many strings are made; None: every recording comes once, as it is."""
     indices: tuple[int, int]
+    """(first, last) of the recordings that are used, by the index in their names: so training and test are kept apart."""
     pattern: str = "{label}_{speaker}_{index}.wav"
+    """Form of a file's name with `{label}`, `{speaker}` and `{index}`."""
     words: dict[str, str] = {}
+    """What is said by label; a label that is not there says itself."""
     speakers: tuple[str, ...] = ()
-    shortest: int = pydantic.Field(1, ge=1)
+    """Only theirs are used; empty: all."""
+    shortest: int = pydantic.Field(default=1, ge=1)
+    """Recordings in a string at least."""
     longest: int = 5
+    """Recordings in a string at most."""
     silence: tuple[float, float] = (0.03, 0.12)
+    """Seconds (from, to) between two recordings of a string, drawn anew each time."""
     language: str = "en"
+    """Code of the language of the documents, for their meta."""
     license: str = ""
+    """License of the documents, for their meta."""
     seed: int = 0
+    """What the strings are drawn with."""
 
     @pydantic.model_validator(mode="after")
-    def _check(self) -> "RecordingsConfig":
+    def _check(self) -> "Recordings":
         if self.longest < self.shortest:
             raise ValueError(f"longest {self.longest} is less than shortest {self.shortest}")
         return self
 
+    def units(self) -> list[Unit[list[str]]] | list[Unit[tuple[int, int]]]:
+        """Runs of strings: (first, one past the last); without a `count`, runs of file names.
 
-def units(config: RecordingsConfig) -> list[Unit]:
-    """Runs of strings: [first, one past the last]; without a `count`, runs of file names.
+        Raises `ConfigError` where there is no such folder or file, or the pattern is none.
+        """
+        found = _recordings_by_speaker(self)
+        if self.count is None:
+            paths = sorted(path for recordings in found.values() for _, path in recordings)
+            return grouped((path.name, path.stat().st_size) for path in paths)
+        size = sum(path.stat().st_size for recordings in found.values() for _, path in recordings)
+        each = 2 * size * self.longest // sum(map(len, found.values()))
+        edges = [*range(0, self.count, UNIT), self.count]
+        return [Unit((first, last), (last - first) * each) for first, last in zip(edges, edges[1:], strict=False)]
 
-    Raises `ConfigError` where there is no such folder or file, or the pattern is none.
-    """
-    found = _recordings_by_speaker(config)
-    if config.count is None:
-        paths = sorted(path for recordings in found.values() for _, path in recordings)
-        return grouped((path.name, path.stat().st_size) for path in paths)
-    size = sum(path.stat().st_size for recordings in found.values() for _, path in recordings)
-    each = 2 * size * config.longest // sum(map(len, found.values()))
-    edges = [*range(0, config.count, UNIT), config.count]
-    return [Unit([first, last], (last - first) * each) for first, last in zip(edges, edges[1:], strict=False)]
-
-
-def read(config: RecordingsConfig, unit: Unit) -> Documents:
-    """One document for each string, or each recording: (speech, text). A recording that cannot be decoded is listed."""
-    if config.count is None:
-        yield from _single(config, unit.what)
-    else:
-        yield from _strings(config, *unit.what)
+    def read(self, unit: Unit[list[str]] | Unit[tuple[int, int]]) -> Documents:
+        """One document for each string, or each recording: (speech, text). A recording that cannot be decoded is listed."""
+        if isinstance(unit.what, list):
+            yield from _single(self, unit.what)
+        else:
+            yield from _strings(self, *unit.what)
 
 
-def _single(config: RecordingsConfig, names: list[str]) -> Documents:
+def _single(config: Recordings, names: list[str]) -> Documents:
     labels = {
         path.name: (config.words.get(label, label), speaker)
         for speaker, recordings in _recordings_by_speaker(config).items()
         for label, path in recordings
     }
-    source = source_name(config, str(config.folder))
+    source = config.source_name(str(config.folder))
     for name in names:
         text, speaker = labels[name]
         try:
@@ -95,11 +100,11 @@ def _single(config: RecordingsConfig, names: list[str]) -> Documents:
         yield Document(f"{source}/{name.rpartition('.')[0]}", source, (speech, Text(text)), meta)
 
 
-def _strings(config: RecordingsConfig, first: int, last: int) -> Documents:
+def _strings(config: Recordings, first: int, last: int) -> Documents:
     """Within a run, each recording is used about equally often."""
     by_speaker = _recordings_by_speaker(config)
     speakers = sorted(by_speaker)
-    source = source_name(config, str(config.folder))
+    source = config.source_name(str(config.folder))
     random = np.random.default_rng((config.seed, first))
     decoded: dict[Path, np.ndarray | str] = {}
     queues: dict[str, list[tuple[str, Path]]] = {speaker: [] for speaker in speakers}
@@ -108,19 +113,20 @@ def _strings(config: RecordingsConfig, first: int, last: int) -> Documents:
         speaker = speakers[number % len(speakers)]
         pieces, words, position, bad = [], [], 0, None
         for place in range(int(random.integers(config.shortest, config.longest + 1))):
-            if not queues[speaker]:
+            if not queues[speaker]:  # all were used: once more, in another order
                 queues[speaker] = [by_speaker[speaker][i] for i in random.permutation(len(by_speaker[speaker]))]
             label, path = queues[speaker].pop()
             if path not in decoded:
                 decoded[path] = _decode(path)
             silence = int(random.uniform(*config.silence) * SAMPLE_RATE) if place else 0
-            if isinstance(decoded[path], str):
-                bad = bad or Lost(str(path), decoded[path], name)
+            samples = decoded[path]
+            if isinstance(samples, str):
+                bad = bad or Lost(str(path), samples, name)
                 continue
             pieces.append(np.zeros(silence, dtype=np.float32))
             position += silence
-            pieces.append(decoded[path])
-            end = position + len(pieces[-1])
+            pieces.append(samples)
+            end = position + len(samples)
             words.append((config.words.get(label, label), position / SAMPLE_RATE, end / SAMPLE_RATE))
             position = end
         if bad:
@@ -133,7 +139,7 @@ def _strings(config: RecordingsConfig, first: int, last: int) -> Documents:
         yield Document(name, source, (speech, Text(text)), meta)
 
 
-def _recordings_by_speaker(config: RecordingsConfig) -> dict[str, list[tuple[str, Path]]]:
+def _recordings_by_speaker(config: Recordings) -> dict[str, list[tuple[str, Path]]]:
     unknown = set(re.findall(r"\{(\w*)\}", config.pattern)) ^ set(_FIELDS)
     if unknown:
         raise ConfigError(f"pattern {config.pattern!r}: expected exactly {{label}}, {{speaker}} and {{index}}")

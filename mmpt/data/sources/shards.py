@@ -4,43 +4,40 @@ sources: [{kind: shards, folder: shards/train}]
 """
 
 from pathlib import Path
-from typing import Literal
 
-from mmpt.config import Schema
 from mmpt.data.lost import Documents
-from mmpt.data.shards.manifest import parse_manifest
+from mmpt.data.shards.manifest import DocumentManifest, ShardEntry, parse_manifest
 from mmpt.data.shards.salvage import read_shard
-from mmpt.data.sources.base import Unit
+from mmpt.data.sources import Source
 from mmpt.data.store import Store
+from mmpt.data.unit import Unit
 from mmpt.errors import ConfigError, DataError
 from mmpt.storage import MANIFEST
 
 
-class ShardsConfig(Schema):
-    """The set in `folder`, a path or URL. Documents keep their ids and sources."""
+class Shards(Source):
+    """A set of document shards that was built before: mmpt's own format. Documents keep their ids and sources."""
 
-    kind: Literal["shards"] = "shards"
     folder: str
+    """Path or URL of the set."""
 
+    def units(self) -> list[Unit[ShardEntry]]:
+        """One for each shard."""
+        return [Unit(shard, shard.bytes) for shard in _manifest(self.folder).shards]
 
-def units(config: ShardsConfig) -> list[Unit]:
-    """One for each shard."""
-    return [Unit(shard, shard["bytes"]) for shard in _manifest(config.folder)["shards"]]
-
-
-def read(config: ShardsConfig, unit: Unit) -> Documents:
-    """The documents of a shard in order; a damaged one is listed."""
-    return read_shard(Store(config.folder), _manifest(config.folder), unit.what)
+    def read(self, unit: Unit[ShardEntry]) -> Documents:
+        """The documents of a shard in order; a damaged one is listed."""
+        return read_shard(Store(self.folder), _manifest(self.folder), unit.what)
 
 
 def hashes(folder: str | Path) -> list[str]:
     """SHA-256 of each shard: what a set made from this one says in its manifest."""
-    return [shard["sha256"] for shard in _manifest(folder)["shards"]]
+    return [shard.sha256 for shard in _manifest(folder).shards]
 
 
-def _manifest(folder: str | Path) -> dict:
+def _manifest(folder: str | Path) -> DocumentManifest:
     store = Store(folder)
     try:
-        return parse_manifest(store.read(MANIFEST), store.path(MANIFEST), "documents")
+        return parse_manifest(store.read(MANIFEST), store.path(MANIFEST), DocumentManifest)
     except DataError as problem:
         raise ConfigError(str(problem)) from None

@@ -10,48 +10,53 @@ import pydantic
 import soxr
 
 from mmpt.data.lost import Documents
-from mmpt.data.sources import scenes
-from mmpt.data.sources.base import SourceSchema, Unit
-from mmpt.data.sources.espeak import Speaker
+from mmpt.data.sources import NamedSource
+from mmpt.data.synthetic import scenes
+from mmpt.data.synthetic.espeak import Speaker
+from mmpt.data.unit import Unit
 from mmpt.document import Document, Image, Speech, Text
 from mmpt.media import encode_flac, encode_png
+from mmpt.modality import SAMPLE_RATE
 
-SAMPLE_RATE = 16_000
 UNIT = 250
+"""Scenes of a unit."""
 SCENE_BYTES = 60_000
 """About what a scene takes in a shard."""
 
 
-class SpokenScenesConfig(SourceSchema):
-    """`count` scenes of one side of the split (a `held_out` share of all pictures is never trained on).
+class SpokenScenes(NamedSource):
+    """Drawn scenes with spoken captions: own, since picture, caption and speech of each determine the others exactly.
 
-    The voice changes from scene to scene, taking turns through `voices` (espeak-ng's names).
+    The voice changes from scene to scene, taking turns through `voices`.
     """
 
-    kind: Literal["spoken_scenes"] = "spoken_scenes"
     split: Literal["train", "test"]
+    """Which side of the split."""
     count: int = pydantic.Field(ge=1)
+    """How many scenes; beyond all of its side they come again, drawn and spoken anew."""
     held_out: float = 0.1
+    """Share of all scenes that are on the test side and never trained on."""
     voices: tuple[str, ...] = ("en-us", "en-us+f3", "en-us+m3", "en-gb-scotland")
+    """espeak-ng's names of the voices."""
     words_per_minute: int = 200
+    """How fast they speak."""
     seed: int = 0
+    """What the split and the pictures are drawn with."""
+
+    def units(self) -> list[Unit[tuple[int, int]]]:
+        """Runs of scenes: (first, one past the last)."""
+        edges = [*range(0, self.count, UNIT), self.count]
+        return [Unit((first, last), (last - first) * SCENE_BYTES) for first, last in zip(edges, edges[1:], strict=False)]
+
+    def read(self, unit: Unit[tuple[int, int]]) -> Documents:
+        """One document for each scene: (image, speech, text)."""
+        chosen = scenes.split_scenes(self.held_out, self.seed)[self.split == "test"]
+        with Speaker() as speaker:
+            for index in range(*unit.what):
+                yield _document(self, index, chosen[index % len(chosen)], speaker)
 
 
-def units(config: SpokenScenesConfig) -> list[Unit]:
-    """Runs of scenes: [first, one past the last]."""
-    edges = [*range(0, config.count, UNIT), config.count]
-    return [Unit([first, last], (last - first) * SCENE_BYTES) for first, last in zip(edges, edges[1:], strict=False)]
-
-
-def read(config: SpokenScenesConfig, unit: Unit) -> Documents:
-    """One document for each scene: (image, speech, text)."""
-    chosen = scenes.split_scenes(config.held_out, config.seed)[config.split == "test"]
-    with Speaker() as speaker:
-        for index in range(*unit.what):
-            yield _document(config, index, chosen[index % len(chosen)], speaker)
-
-
-def _document(config: SpokenScenesConfig, index: int, scene: scenes.Scene, speaker: Speaker) -> Document:
+def _document(config: SpokenScenes, index: int, scene: scenes.Scene, speaker: Speaker) -> Document:
     caption = scene.caption()
     voice = config.voices[index % len(config.voices)]
     utterance = speaker.speak(caption, voice, config.words_per_minute)

@@ -10,7 +10,7 @@ import jiwer
 import numpy as np
 
 from mmpt.data.lost import Lost
-from mmpt.data.sources.registry import MODULES, SourceConfig
+from mmpt.data.sources import Source
 from mmpt.document import Part, Speech, Text
 from mmpt.errors import DataError
 from mmpt.evaluation.recognition import normalise
@@ -26,7 +26,7 @@ class RecognitionConfig(Benchmark):
     folder: …}`. `prompt` comes before what is given. `listener` reads what is spoken, by default the speech tokenizer."""
 
     kind: Literal["recognition", "synthesis"]
-    source: SourceConfig
+    source: Source
     prompt: str = ""
     max_new_tokens: int = 512
     listener: ListenerConfig | None = None
@@ -69,22 +69,21 @@ def words_right(expected: str, found: str) -> float:
     return 1 - _errors([expected], [found])[0] / max(1, len(normalise(expected).split()))
 
 
-def utterances_of(source: SourceConfig, limit: int | None) -> tuple[list[tuple[str, Speech, str]], list[str]]:
+def utterances_of(source: Source, limit: int | None) -> tuple[list[tuple[str, Speech, str]], list[str]]:
     """(id, speech, its text) of the documents of a source, and what could not be had."""
-    module, found, missing = MODULES[source.kind], [], []
-    for unit in module.units(source):
-        for document in module.read(source, unit):
-            if isinstance(document, Lost):
-                missing.append(f"{document.item}: {document.reason}")
-                continue
-            speech = next((part for part in document.parts if isinstance(part, Speech)), None)
-            text = _text_beside(document.parts, speech) if speech else ""
-            if speech is None or not text:
-                missing.append(f"{document.id}: no speech with a text")
-                continue
-            found.append((document.id, speech, text))
-            if limit is not None and len(found) == limit:
-                return found, missing
+    found, missing = [], []
+    for document in source.documents():
+        if isinstance(document, Lost):
+            missing.append(f"{document.item}: {document.reason}")
+            continue
+        speech = next((part for part in document.parts if isinstance(part, Speech)), None)
+        text = _text_beside(document.parts, speech) if speech else ""
+        if speech is None or not text:
+            missing.append(f"{document.id}: no speech with a text")
+            continue
+        found.append((document.id, speech, text))
+        if limit is not None and len(found) == limit:
+            return found, missing
     if not found:
         raise DataError(f"{source.kind}: no document has speech with a text")
     return found, missing

@@ -1,0 +1,103 @@
+"""Document shards to token shards."""
+
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pydantic
+from rich.progress import Progress
+
+from mmpt.config import Schema
+from mmpt.data.arrange import Arrangement
+from mmpt.data.curate.portions import Portion, ShardSets
+from mmpt.data.curate.steps import Step
+from mmpt.data.engine.run import RunConfig
+from mmpt.data.lost import Lost
+from mmpt.data.shards.tokens import MediumKind, TokenDocument
+from mmpt.data.token_documents import BATCH, token_documents
+from mmpt.data.unit import Unit
+from mmpt.document import Document
+from mmpt.errors import DataError
+from mmpt.modality import MEDIA
+from mmpt.vocabulary import Vocabulary
+
+if TYPE_CHECKING:  # a specification is checked before torch is loaded
+    from mmpt.tokenizers.multimodal import MultimodalTokenizer
+
+
+class FeatureRows(Schema):
+    """How many rows a connector gives for a medium."""
+
+    image: pydantic.PositiveInt | None = None
+    """For a picture; null: pictures do not enter as features."""
+    speech: pydantic.PositiveInt | None = None
+    """For an utterance; null: speech does not enter as features."""
+
+
+class Told(NamedTuple):
+    """Of a shard: its name, for messages, and how many of its documents are taken."""
+
+    shard: str
+    count: int
+
+
+class ToTokens(Step):
+    """Documents through the tokenizers, as one or several sequences each: one id space as in SEED-LLaMA (Ge et al. 2023,
+    arXiv:2310.01218) and GLM-4-Voice (Zeng et al. 2024, arXiv:2412.02612)."""
+
+    text: str
+    """Folder or Hugging Face name of the text tokenizer."""
+    speech: Path | None = None
+    """Folder of the speech tokenizer; null: there is none."""
+    image: Path | None = None
+    """Folder of the image tokenizer; null: there is none."""
+    arrangements: tuple[Arrangement, ...] = ()
+    """The sequences to make of each document; empty: one, as it stands."""
+    features: FeatureRows = FeatureRows()
+    """A medium of a kind named here enters as features where it is not learned (its loss weight is 0) or has no tokenizer: the
+    sample then keeps its bytes, and has a slot for each row."""
+    documents: int | None = None
+    """How many documents are taken, from the first on; null: all."""
+
+    def prepare(self, sets: ShardSets, run: RunConfig, progress: Progress | None) -> list[Unit[Portion]]:
+        """The shards that are needed, each with how many of its documents."""
+        left, found = self.documents, []
+        for unit in sets.units():
+            shard = unit.what.shard
+            count = shard.documents if left is None else min(left, shard.documents)
+            if count:
+                found.append(Unit(Portion(unit.what.folder, shard, Told(shard.name, count)), unit.size))
+                left = None if left is None else left - count
+        return found
+
+    def vocabulary(self) -> Vocabulary:
+        """That of the tokenizers together."""
+        return _tokenizer(self.text, self.speech, self.image).vocabulary
+
+    def run(self, documents: Iterable[Document | Lost], told: Told | None = None) -> Iterator[TokenDocument | Lost]:
+        """The sequences of the documents of a shard."""
+        stream = islice(documents, told.count if told else None)
+        tokenizer = _tokenizer(self.text, self.speech, self.image)
+        features: dict[MediumKind, int] = {one: rows for one in MEDIA if (rows := getattr(self.features, one)) is not None}
+        while batch := list(islice(stream, BATCH)):
+            yield from (one for one in batch if isinstance(one, Lost))
+            together = [one for one in batch if isinstance(one, Document)]
+            try:
+                yield from list(token_documents(together, tokenizer, self.arrangements, features))
+            except DataError:  # one of them: which?
+                for document in together:
+                    try:
+                        yield from list(token_documents([document], tokenizer, self.arrangements, features))
+                    except DataError as problem:
+                        where = f"{told.shard}: {document.id}" if told else document.id
+                        yield Lost(where, str(problem), document.id)
+
+
+@lru_cache(maxsize=1)
+def _tokenizer(text: str, speech: Path | None, image: Path | None) -> "MultimodalTokenizer":
+    """Loaded once in each process."""
+    from mmpt.tokenizers.multimodal import MultimodalTokenizer
+
+    return MultimodalTokenizer.load(text, speech, image)

@@ -1,0 +1,47 @@
+"""Spans spoken by espeak-ng."""
+
+import numpy as np
+import soxr
+
+from mmpt.data.curate.spans import Spans, by_turns, can_be_said, word_spans
+from mmpt.data.curate.voices import SoundVoice
+from mmpt.data.synthetic.espeak import Speaker
+from mmpt.document import Document, Part, Speech, Text
+from mmpt.errors import DataError
+from mmpt.media import encode_flac
+from mmpt.modality import SAMPLE_RATE
+
+
+class Espeak(SoundVoice):
+    """espeak-ng, a formant synthesiser (github.com/espeak-ng/espeak-ng): each document in one voice, at one rate."""
+
+    voices: tuple[str, ...] = ("en-us", "en-us+f3", "en-us+m3", "en-gb-scotland")
+    """espeak-ng's names of the voices, of which each document gets one."""
+    rate: tuple[int, int] = (160, 210)
+    """Words a minute, at least and at most."""
+
+    def parts(self, document: Document, spans: Spans, random: np.random.Generator, unspoken: list[str]) -> list[Part]:
+        voice = self.voices[int(random.integers(len(self.voices)))]
+        rate = int(random.integers(self.rate[0], self.rate[1] + 1))
+        found: list[Part] = []
+        with Speaker() as speaker:
+
+            def speak(first: int, last: int, text: str) -> Speech:
+                return _spoken(speaker, text, voice, rate)
+
+            for part in document.parts:
+                if isinstance(part, Text):
+                    found += by_turns(part.text, part.weight, word_spans(part.text), spans, random, speak, unspoken)
+                else:
+                    found.append(part)
+        return found
+
+
+def _spoken(speaker: Speaker, text: str, voice: str, rate: int) -> Speech:
+    """Raises `DataError` where there is nothing to be heard."""
+    utterance = speaker.speak(text, voice, rate) if can_be_said(text) else None
+    if utterance is None or not len(utterance.samples):
+        raise DataError(f"nothing to be heard of {text!r}")
+    samples = soxr.resample(utterance.samples, utterance.sample_rate, SAMPLE_RATE)
+    data, seconds = encode_flac(samples, SAMPLE_RATE), len(samples) / SAMPLE_RATE
+    return Speech(data, "flac", SAMPLE_RATE, seconds, text, utterance.words)
