@@ -11,7 +11,9 @@ from mmpt.config import Schema
 from mmpt.data.cache import MAX_BYTES
 from mmpt.data.loading.config import LongDocuments
 from mmpt.data.shards.tokens import MediumKind
-from mmpt.model.config import AdapterConfig, BackboneConfig, FeatureInputConfig
+from mmpt.model.adapters import Adapter
+from mmpt.model.adapters.lora import Lora
+from mmpt.model.config import BackboneConfig, FeatureInputConfig
 from mmpt.training.parts import Part
 
 RESERVED = {
@@ -264,7 +266,7 @@ class FinetuneConfig(TrainingConfig):
 
     base: Path | None = pydantic.Field(default=None, alias="from")
     backbone: BackboneConfig | None = None
-    adapter: AdapterConfig | None = AdapterConfig()
+    adapter: Adapter | None = Lora()
     new_rows: bool = False
 
     @pydantic.model_validator(mode="after")
