@@ -1,7 +1,7 @@
 """Settings of the decoder, its adapters, and the encoders and connectors before it, apart from their modules: a recipe is checked
 before torch is loaded."""
 
-from typing import Any
+from typing import Any, Literal
 
 import pydantic
 
@@ -11,6 +11,27 @@ from mmpt.model.connectors.mlp import Mlp
 from mmpt.model.row_init import RowInitialization
 from mmpt.model.row_init.mean import Mean
 from mmpt.tokenizers.image.config import OpenClipConfig, TimmConfig
+
+FusedKernel = Literal["auto", "plain", "torch", "triton"]
+
+
+class KernelsConfig(Schema):
+    """What computes the parts of a decoder in training. A kernel that is named and cannot run is an error."""
+
+    norm: FusedKernel = "auto"
+    """Of every RMSNorm. auto: the fused Triton kernel on a GPU, elsewhere what transformers has; plain: what transformers has;
+    torch: one function with a backward pass of its own, of PyTorch operations, on any device; triton: the fused kernel."""
+
+    rope: FusedKernel = "auto"
+    """Of the rotary position embedding of queries and keys; values as of `norm`."""
+
+    swiglu: FusedKernel = "auto"
+    """Of the activation of gated MLPs with SiLU; values as of `norm`. With `compile: true`, auto leaves it to the compiler."""
+
+    attention: Literal["auto", "documents", "varlen", "xformers", "flex", "dense"] = "auto"
+    """Back end of the packed attention. auto: the fastest that can run; documents: one document after the other; varlen:
+    PyTorch's over documents of any lengths (GPU); xformers: its memory-efficient attention (GPU); flex: PyTorch's FlexAttention
+    (GPU); dense: one mask over the whole row, for checks."""
 
 
 class BackboneConfig(Schema):
