@@ -15,7 +15,7 @@ from mmpt.document import Image, Part, Text
 from mmpt.inference.engine import Engine, Prompt, write_all
 from mmpt.inference.events import Assembler, Event
 from mmpt.inference.settings import Settings
-from mmpt.model.adapters import merge_adapter
+from mmpt.model.adaptation import merge_adapter
 from mmpt.model.checkpoints import find_checkpoint
 from mmpt.model.feature_inputs import FOLDER, FeatureInputs
 from mmpt.model.loading import load_model

@@ -19,8 +19,8 @@ from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 
 from mmpt.errors import ConfigError
 from mmpt.model.config import BackboneConfig
-from mmpt.model.growth import Growth, new_rows
 from mmpt.model.packed_attention import NAME as PACKED_ATTENTION
+from mmpt.model.row_init import RowInitialization
 from mmpt.storage import is_missing_folder
 
 FILE_KEYS = {"architectures", "auto_map", "transformers_version", "torch_dtype", "_name_or_path", "max_window_layers"}
@@ -42,8 +42,8 @@ def build_backbone(
 
     A pure function of its arguments: the caller's random state is neither used nor changed. Of pretrained weights the first
     `text_size` rows stay (None: all, as for weights that have learned the whole vocabulary); a table that was padded beyond its
-    tokenizer's ids has more, which nobody trained. The rows behind them start as `config.growth` says, `constrained_word2vec`
-    from `sequences` of ids, which no other growth reads. Raises `ConfigError` naming what cannot be loaded.
+    tokenizer's ids has more, which nobody trained. The rows behind them start as `config.row_init` says, which may
+    read `sequences` of ids. Raises `ConfigError` naming what cannot be loaded.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -53,7 +53,7 @@ def build_backbone(
         rows = model.get_input_embeddings().weight.shape[0]
         old = min(rows, vocabulary_size) if text_size is None else text_size
         if not old == rows == vocabulary_size:
-            grow(model, old, vocabulary_size, config.growth, torch.Generator().manual_seed(seed), sequences)
+            grow(model, old, vocabulary_size, config.row_init, torch.Generator().manual_seed(seed), sequences)
     return model.train()
 
 
@@ -145,13 +145,13 @@ def grow(
     model: PreTrainedModel,
     old: int,
     size: int,
-    growth: Growth,
+    row_init: RowInitialization,
     generator: torch.Generator,
     sequences: Iterable[Sequence[int]] = (),
 ) -> None:
-    """Give `model` `size` rows in embedding and head, those from `old` on as `growth` says of the first `old`.
+    """Give `model` `size` rows in embedding and head, those from `old` on as `row_init` makes them of the first `old`.
 
-    Raises `ConfigError` where there are no `old` rows, or `sequences` do not serve `growth`.
+    Raises `ConfigError` where there are no `old` rows, or `sequences` do not serve `row_init`.
     """
     rows = model.get_input_embeddings().weight.shape[0]
     if rows < old:
@@ -159,12 +159,12 @@ def grow(
     model.resize_token_embeddings(size, mean_resizing=False)
     head = model.get_output_embeddings()
     tables = {id(weight): weight for weight in (model.get_input_embeddings().weight, head.weight)}
-    sequences = list(sequences) if growth == "constrained_word2vec" else ()
+    sequences = list(sequences) if row_init.reads_text else ()  # read once for each of two tables
     for weight in tables.values() if size > old else ():
         try:
-            fresh = new_rows(weight[:old], size - old, growth, generator, sequences)
+            fresh = row_init.new_rows(weight[:old], size - old, generator, sequences)
         except ValueError as problem:
-            raise ConfigError(f"backbone.growth: {problem}") from None
+            raise ConfigError(f"backbone.row_init: {problem}") from None
         with torch.no_grad():
             weight[old:] = fresh
     if isinstance(head, nn.Linear) and head.bias is not None and size > old:

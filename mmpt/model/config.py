@@ -1,27 +1,51 @@
 """Settings of the decoder, its adapters, and the encoders and connectors before it, apart from their modules: a recipe is checked
 before torch is loaded."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import pydantic
 
 from mmpt.config import Schema
+from mmpt.model.connectors import Connector
+from mmpt.model.connectors.mlp import Mlp
+from mmpt.model.row_init import RowInitialization
+from mmpt.model.row_init.mean import Mean
 from mmpt.tokenizers.image.config import OpenClipConfig, TimmConfig
 
-Growth = Literal["mean", "multivariate", "convex_hull", "constrained_word2vec"]
+FusedKernel = Literal["auto", "plain", "torch", "triton"]
+
+
+class KernelsConfig(Schema):
+    """What computes the parts of a decoder in training. A kernel that is named and cannot run is an error."""
+
+    norm: FusedKernel = "auto"
+    """Of every RMSNorm. auto: the fused Triton kernel on a GPU, elsewhere what transformers has; plain: what transformers has;
+    torch: one function with a backward pass of its own, of PyTorch operations, on any device; triton: the fused kernel."""
+
+    rope: FusedKernel = "auto"
+    """Of the rotary position embedding of queries and keys; values as of `norm`."""
+
+    swiglu: FusedKernel = "auto"
+    """Of the activation of gated MLPs with SiLU; values as of `norm`. With `compile: true`, auto leaves it to the compiler."""
+
+    attention: Literal["auto", "documents", "varlen", "xformers", "flex", "dense"] = "auto"
+    """Back end of the packed attention. auto: the fastest that can run; documents: one document after the other; varlen:
+    PyTorch's over documents of any lengths (GPU); xformers: its memory-efficient attention (GPU); flex: PyTorch's FlexAttention
+    (GPU); dense: one mask over the whole row, for checks."""
 
 
 class BackboneConfig(Schema):
-    """Where the decoder comes from: exactly one of two.
-
-    `path`: a Hugging Face name or a folder, loaded with its weights. `config`: a mapping for a transformers configuration
-    (`model_type: qwen3`, `hidden_size: 256`, …; the keys of a published config.json too), initialised at random; `vocab_size` is
-    set by mmpt. `growth`: how the rows of new tokens start beside those of `path`, see `mmpt.model.growth.new_rows`.
-    """
+    """Where the decoder comes from: exactly one of `path` and `config`."""
 
     path: str | None = None
-    config: dict | None = None
-    growth: Growth = "mean"
+    """A Hugging Face name or a folder, loaded with its weights."""
+
+    config: dict[str, Any] | None = None
+    """A transformers configuration (`model_type: qwen3`, `hidden_size: 256`, …; the keys of a published config.json too),
+    initialised at random; `vocab_size` is set by mmpt."""
+
+    row_init: RowInitialization = Mean()
+    """How the rows of new tokens start beside those of `path`."""
 
     @pydantic.model_validator(mode="after")
     def _exactly_one(self) -> "BackboneConfig":
@@ -34,53 +58,31 @@ class BackboneConfig(Schema):
         return self
 
 
-class AdapterConfig(Schema):
-    """Rank, scale (`alpha` / `rank`), dropout, and the layers: names of linear layers, or `all-linear` (all but the head)."""
-
-    rank: int = pydantic.Field(default=16, ge=1)
-    alpha: float = pydantic.Field(default=32.0, gt=0)
-    dropout: float = pydantic.Field(default=0.0, ge=0, lt=1)
-    targets: str | list[str] = "all-linear"
-
-
 class PictureFeaturesConfig(Schema):
-    """Pictures squashed to `side` × `side` through a frozen tower."""
+    """Pictures squashed to a square, through a frozen tower."""
 
     side: int
+    """Of the square, in pixels."""
+
     tower: TimmConfig | OpenClipConfig
+    """The vision tower, by its name in timm or open_clip."""
 
 
 class WhisperFeaturesConfig(Schema):
-    """Sound through a frozen Whisper encoder: a folder or Hugging Face name."""
+    """Sound through a frozen Whisper encoder."""
 
     whisper: str
+    """A folder or Hugging Face name."""
 
 
 FeaturesConfig = PictureFeaturesConfig | WhisperFeaturesConfig
 
 
-class ConnectorConfig(Schema):
-    """`rows`: how many a `resampler` or `qformer` gives, by `depth` blocks of `width` (by default the encoder's) and `heads`.
-    `factor`: side of the squares that `pixel_shuffle` joins. `start_token`: a learned row is put in front (eP-ALM, Shukor et al.
-    2023, arXiv:2303.11403)."""
-
-    kind: Literal["linear", "mlp", "pixel_shuffle", "resampler", "qformer"] = "mlp"
-    rows: int = pydantic.Field(default=64, ge=1)
-    depth: int = pydantic.Field(default=2, ge=1)
-    width: int | None = pydantic.Field(default=None, ge=1)
-    heads: int = pydantic.Field(default=8, ge=1)
-    factor: int = pydantic.Field(default=2, ge=1)
-    start_token: bool = False
-
-    @pydantic.model_validator(mode="after")
-    def _width_fits(self) -> "ConnectorConfig":
-        if self.width is not None and self.width % self.heads:
-            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
-        return self
-
-
 class FeatureInputConfig(Schema):
-    """The frozen `encoder` of a kind of media, and the `connector` from its features to rows of the decoder."""
+    """How media of a kind enter the decoder as continuous features."""
 
     encoder: FeaturesConfig
-    connector: ConnectorConfig = ConnectorConfig()
+    """The frozen encoder that makes features of them."""
+
+    connector: Connector = Mlp()
+    """What makes rows of the decoder's width of the features."""

@@ -8,7 +8,7 @@ from tokenizers import AddedToken
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from mmpt.errors import CheckpointError, ConfigError
-from mmpt.model.adapters import merge_adapter, save_adapter
+from mmpt.model.adaptation import merge_adapter, save_adapter
 from mmpt.model.backbone import no_progress_bars
 from mmpt.model.feature_inputs import FOLDER
 from mmpt.model.loading import FORMAT, load_parts

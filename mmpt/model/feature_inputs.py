@@ -19,7 +19,7 @@ from mmpt.data.shards.tokens import Medium, MediumKind
 from mmpt.errors import CheckpointError, ConfigError, DataError
 from mmpt.media import decode_image, decode_speech
 from mmpt.model.config import FeatureInputConfig
-from mmpt.model.connectors import Connector, connected
+from mmpt.model.connecting import FeatureMap, connected
 from mmpt.model.features import FeaturesConfig, PictureFeaturesConfig, WhisperFeatures, WhisperFeaturesConfig, build_features
 from mmpt.storage import read_json, write_json
 from mmpt.tokenizers.image.batches import picture_bytes, to_pixels
@@ -48,7 +48,7 @@ class FeatureInputs(nn.Module):
             self._encoders = {kind: build_features(one.encoder, pretrained) for kind, one in configs.items()}
             self._readers = {kind: _reader(one.encoder, self._encoders[kind]) for kind, one in configs.items()}
             self.connectors = nn.ModuleDict(
-                {kind: Connector(one.connector, self._encoders[kind].width, width) for kind, one in configs.items()}
+                {kind: FeatureMap(one.connector, self._encoders[kind].width, width) for kind, one in configs.items()}
             )
         self.rows = {kind: self._count(kind) for kind in configs}
 
@@ -87,7 +87,7 @@ class FeatureInputs(nn.Module):
             given = features.get(kind)
             own, zero = connected(connector, None if given is None else self.encode(kind, given.inputs))
             places.append(own.new_zeros(0, dtype=torch.int64) if given is None else given.places)
-            rows.append(own)
+            rows.append(own.flatten(0, 1))
             zeros.append(zero)
         return (torch.cat(places), torch.cat(rows)), sum(zeros)
 

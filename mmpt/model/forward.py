@@ -14,7 +14,7 @@ from mmpt.data.loading.packing import PackedBatch
 from mmpt.errors import ConfigError
 from mmpt.kernels.cross_entropy import weighted_linear_cross_entropy
 from mmpt.model.balance import asks_for_balance, balance_loss
-from mmpt.model.connectors import place
+from mmpt.model.connecting import place
 from mmpt.model.feature_inputs import FeatureInputs
 from mmpt.model.new_rows import TwoTableHead
 from mmpt.model.packed_attention import no_mask

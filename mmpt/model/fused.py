@@ -9,35 +9,58 @@ import inspect
 import sys
 import types
 from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from mmpt.kernels.choose import Kernel
+from mmpt.errors import ConfigError
+from mmpt.kernels.attention import why_not
+from mmpt.kernels.choose import Kernel, why_not_triton
 from mmpt.kernels.rms_norm import rms_norm
 from mmpt.kernels.rope import rope
 from mmpt.kernels.swiglu import swiglu
+from mmpt.model.config import KernelsConfig
+from mmpt.model.packed_attention import BACKEND
 
 ROTATION = "apply_rotary_pos_emb"
 TOLERANCE = 1e-5
 
 
-def use_fused(model: PreTrainedModel, kernel: Kernel = "auto") -> dict[str, int]:
-    """Give every RMSNorm, gated SiLU MLP and rotary attention of `model` the fused kernel; how many of each were given it.
+def use_kernels(model: PreTrainedModel, config: KernelsConfig, device: torch.device, compiled: bool = False) -> dict[str, int]:
+    """Give the modules of `model`, which lies on `device`, the kernels of `config`; how many places were given each.
 
-    The model computes the same function to rounding. Raises `ValueError` where a named kernel cannot run on the model's weights,
-    or finds none of the places that the model has for it.
+    The model computes the same function to rounding. `compiled`: its MLPs are compiled, which fuses their activation as well.
+    Raises `ConfigError` where a named kernel cannot run there, or the model has no place for it.
     """
-    found = {"rms_norm": [], "swiglu": [], "rope": []}
-    for module in model.modules():
-        for name, fuse in (("rms_norm", _fuse_norm), ("swiglu", _fuse_mlp), ("rope", _fuse_attention)):
-            fused = fuse(module, kernel)
-            found[name] += [] if fused is None else [fused]
-    lost = [f"{name}: none of {len(places)} places" for name, places in found.items() if places and not any(places)]
-    if kernel != "auto" and lost:
-        raise ValueError(f"fused kernels cannot be put into {type(model).__name__}: {', '.join(lost)}")
-    return {name: sum(places) for name, places in found.items()}
+    found = {}
+    for name, fuse in (("norm", _fuse_norm), ("rope", _fuse_attention), ("swiglu", _fuse_mlp)):
+        wanted = getattr(config, name)
+        if wanted == "plain" or (wanted == "auto" and (device.type != "cuda" or (compiled and name == "swiglu"))):
+            continue
+        if wanted == "triton" and (reason := why_not_triton(torch.empty(0, device=device))):
+            raise ConfigError(f"kernels.{name}: triton cannot run here: {reason}")
+        places = [place for module in model.modules() if (place := fuse(module, wanted)) is not None]
+        if wanted != "auto" and not any(places):
+            raise ConfigError(f"kernels.{name}: {wanted} fits none of {len(places)} places in {type(model).__name__}")
+        found[name] = sum(places)
+    if config.attention != "auto":
+        found["attention"] = _use_backend(model, config, device)
+    return found
+
+
+def _use_backend(model: PreTrainedModel, config: KernelsConfig, device: torch.device) -> int:
+    settings = model.config.get_text_config()
+    width = getattr(settings, "head_dim", None) or settings.hidden_size // settings.num_attention_heads
+    # On a GPU training multiplies in bfloat16 (autocast or weights); float32 there has no fused back end, and is told in the run.
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    if reason := why_not(config.attention, torch.empty(1, 1, 1, width, dtype=dtype, device=device)):
+        raise ConfigError(f"kernels.attention: {config.attention} cannot run here: {reason}")
+    places = [module for module in model.modules() if type(module).__name__.endswith("Attention")]
+    for module in places:
+        setattr(module, BACKEND, config.attention)
+    return len(places)
 
 
 def _fuse_norm(module: nn.Module, kernel: Kernel) -> bool | None:
@@ -49,8 +72,9 @@ def _fuse_norm(module: nn.Module, kernel: Kernel) -> bool | None:
     eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
     if eps is None:
         return False
+    weight = cast(nn.Parameter, module.weight)
     draw = torch.Generator().manual_seed(0)
-    sample = torch.randn(4, len(module.weight), generator=draw).to(module.weight)
+    sample = torch.randn(4, len(weight), generator=draw).to(weight)
     for offset in (0.0, 1.0):  # 1 in Gemma
 
         def forward(self, hidden_states: torch.Tensor, offset: float = offset) -> torch.Tensor:
@@ -69,8 +93,9 @@ def _fuse_mlp(module: nn.Module, kernel: Kernel) -> bool | None:
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.down_proj(swiglu(self.gate_proj(x), self.up_proj(x), kernel))
 
-    weight = next(module.gate_proj.parameters())
-    sample = torch.randn(4, module.gate_proj.in_features, generator=torch.Generator().manual_seed(0)).to(weight)
+    gate: Any = module.gate_proj
+    weight = next(gate.parameters())
+    sample = torch.randn(4, gate.in_features, generator=torch.Generator().manual_seed(0)).to(weight)
     if not _same(module, forward, sample):  # another activation
         return None
     module.forward = types.MethodType(forward, module)
@@ -116,6 +141,9 @@ def _rotates_alike(plain: Callable, fused: Callable) -> bool:
 
 @torch.no_grad()
 def _same(module: nn.Module, forward: Callable, sample: torch.Tensor) -> bool:
+    was_training = module.training
+    module.eval()  # dropout of adapters inside would tell the two apart
     wanted, found = module(sample).float(), forward(module, sample).float()
+    module.train(was_training)
     tolerance = TOLERANCE if sample.dtype == torch.float32 else 0.05
     return bool((wanted - found).abs().max() <= tolerance * wanted.abs().max().clamp_min(1e-6))

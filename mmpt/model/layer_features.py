@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from mmpt.errors import ConfigError
-from mmpt.model.connectors import place
+from mmpt.model.connecting import place
 
 
 class LayerFeatures(nn.Module):

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from mmpt.errors import CheckpointError, ConfigError, VocabularyError
-from mmpt.model.adapters import load_adapter
+from mmpt.model.adaptation import load_adapter
 from mmpt.model.backbone import load_backbone
 from mmpt.model.new_rows import fill_rows, split_rows, table_size
 from mmpt.storage import check_folder

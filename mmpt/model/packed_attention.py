@@ -8,7 +8,7 @@ as the keyword `document_lengths` of the forward call, down to every attention l
 
 Without the keyword (generation, a batch of padded rows) `mmpt_packed` is transformers' own SDPA with its ordinary masks. A model
 that does not pass the keyword on fails loudly, because the empty mask of `no_mask` fits no other attention. The back end is
-`auto`, or the one named by the keyword `attention_backend`.
+the one named by the keyword `attention_backend`, else by the module (see `mmpt.model.fused`), else `auto`.
 """
 
 import torch
@@ -24,6 +24,8 @@ from mmpt.model.key_values import Append
 from mmpt.model.sequence import SequenceGroup, heads_for_tokens, tokens_for_heads
 
 NAME = "mmpt_packed"
+BACKEND = "packed_attention_backend"
+"""Attribute of an attention module that names its back end."""
 
 
 def no_mask(device: torch.device) -> Tensor:
@@ -61,6 +63,8 @@ def packed_attention(
     unsupported = [name for name in ("softcap", "position_bias", "s_aux") if kwargs.get(name) is not None]
     if unsupported:
         raise ConfigError(f"backbone: its attention uses {', '.join(unsupported)}, which packed training does not compute")
+    if attention_backend == "auto":
+        attention_backend = getattr(module, BACKEND, "auto")
     # Under autocast, norms leave queries and keys in float32. On a CPU the many small products are fastest in float32.
     dtype = value.dtype if query.is_cuda else torch.promote_types(value.dtype, torch.float32)
     given, (query, key, value) = value.dtype, (part.to(dtype) for part in (query, key, value))

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from mmpt.errors import CheckpointError, ConfigError
-from mmpt.model.adapters import merge_adapter
+from mmpt.model.adaptation import merge_adapter
 from mmpt.model.backbone import no_progress_bars
 from mmpt.model.loading import FORMAT, load_parts
 from mmpt.storage import check_folder, link_tree, published_folder

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from mmpt.data.shards.read import TokenShards
 from mmpt.errors import CheckpointError, ConfigError
-from mmpt.model.adapters import add_adapter
+from mmpt.model.adaptation import add_adapter
 from mmpt.model.backbone import backbone_folder, grow, load_backbone
 from mmpt.model.loading import FORMAT, load_parts
 from mmpt.model.new_rows import new_tables, split_rows
@@ -46,7 +46,7 @@ def open_base(
         return _prepared(model, vocabulary, config)
     model = load_backbone(frozen / "backbone")
     draw = torch.Generator().manual_seed(config.seed)
-    grow(model, vocabulary.text_size, vocabulary.size, config.backbone.growth, draw, sample(sources))
+    grow(model, vocabulary.text_size, vocabulary.size, config.backbone.row_init, draw, sample(sources))
     return _prepared(model, vocabulary, config)
 
 

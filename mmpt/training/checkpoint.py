@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mmpt.errors import CheckpointError
-from mmpt.model.adapters import save_adapter
+from mmpt.model.adaptation import save_adapter
 from mmpt.model.backbone import no_progress_bars
 from mmpt.model.feature_inputs import FOLDER
 from mmpt.model.loading import FORMAT, NEW_ROWS

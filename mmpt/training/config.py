@@ -11,7 +11,9 @@ from mmpt.config import Schema
 from mmpt.data.cache import MAX_BYTES
 from mmpt.data.loading.config import LongDocuments
 from mmpt.data.shards.tokens import MediumKind
-from mmpt.model.config import AdapterConfig, BackboneConfig, FeatureInputConfig
+from mmpt.model.adapters import Adapter
+from mmpt.model.adapters.lora import Lora
+from mmpt.model.config import BackboneConfig, FeatureInputConfig, KernelsConfig
 from mmpt.training.parts import Part
 
 RESERVED = {
@@ -192,6 +194,8 @@ class TrainingConfig(OptimizationConfig):
     parts: dict[Part, Annotated[float, pydantic.Field(ge=0)]] = {}
     activation_checkpointing: bool = False
     compile: bool = False
+    kernels: KernelsConfig = KernelsConfig()
+    """What computes the parts of the decoder."""
     skip_steps: list[int] = []
     max_skipped: int = pydantic.Field(default=0, ge=0)
     features: dict[MediumKind, FeatureInputConfig] = {}
@@ -220,6 +224,12 @@ class TrainingConfig(OptimizationConfig):
             raise ValueError("expected features or features_from, not both")
         if (self.features or self.features_from) and self.sequence_parallel > 1:
             raise ValueError("features do not go with sequence_parallel")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _one_compiler(self) -> "TrainingConfig":
+        if self.compile and self.kernels.swiglu not in ("auto", "plain"):
+            raise ValueError(f"kernels.swiglu: {self.kernels.swiglu} does not go with compile: true, which compiles those MLPs")
         return self
 
     @pydantic.field_validator("stages")
@@ -264,7 +274,7 @@ class FinetuneConfig(TrainingConfig):
 
     base: Path | None = pydantic.Field(default=None, alias="from")
     backbone: BackboneConfig | None = None
-    adapter: AdapterConfig | None = AdapterConfig()
+    adapter: Adapter | None = Lora()
     new_rows: bool = False
 
     @pydantic.model_validator(mode="after")

@@ -12,6 +12,7 @@ from mmpt.errors import ConfigError
 from mmpt.kernels.device import multiplies_bfloat16
 from mmpt.model.feature_inputs import FeatureInputs, named_weights
 from mmpt.model.forward import LossParts, causal_lm, head_tables, weighted_loss
+from mmpt.model.fused import use_kernels
 from mmpt.model.new_rows import TwoTableEmbedding
 from mmpt.model.sequence import SequenceGroup
 from mmpt.training.config import OptimizationConfig, TrainingConfig
@@ -68,7 +69,9 @@ def build_engine(
         for layer in causal_lm(model).base_model.layers:  # attention is cut up by documents, otherwise with every pack
             layer.mlp.compile(dynamic=True)
     inputs = None if inputs is None else inputs.to(world.device).train()
-    module = PackedLoss(model.to(world.device).train(), weights, vocabulary, mixes(config, world), world.sequence, inputs)
+    model = model.to(world.device).train()
+    use_kernels(causal_lm(model), config.kernels, world.device, config.compile)
+    module = PackedLoss(model, weights, vocabulary, mixes(config, world), world.sequence, inputs)
     module.cost = step_cost(model)
     return start_engine(module, config, config.packs_per_step // readers, config.parts)
 

@@ -18,7 +18,8 @@ from mmpt.doctor import examine
 from mmpt.errors import CheckpointError, ConfigError
 from mmpt.evaluation.held_out import held_out_loss
 from mmpt.inference.load import load
-from mmpt.model.adapters import AdapterConfig, add_adapter, save_adapter
+from mmpt.model.adaptation import add_adapter, save_adapter
+from mmpt.model.adapters.lora import Lora
 from mmpt.model.backbone import load_backbone
 from mmpt.model.checkpoints import find_checkpoint
 from mmpt.model.export import export_hf
@@ -54,7 +55,7 @@ def run(tmp_path_factory):
 def adapted(run: Path, folder: Path, seed: int = 0) -> Path:
     """The checkpoint with adapters that do something."""
     checkpoint = find_checkpoint(run)
-    model = add_adapter(load_model(checkpoint)[0], AdapterConfig(rank=2), seed)
+    model = add_adapter(load_model(checkpoint)[0], Lora(rank=2), seed)
     torch.manual_seed(seed)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:

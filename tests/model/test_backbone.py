@@ -1,11 +1,12 @@
-"""Backbones from a configuration and from weights: purity, growth, refusals."""
+"""Backbones from a configuration and from weights: purity, new rows, refusals."""
 
 import pytest
 import torch
 
 from mmpt.config import parse_config
 from mmpt.errors import ConfigError
-from mmpt.model.adapters import AdapterConfig, add_adapter
+from mmpt.model.adaptation import add_adapter
+from mmpt.model.adapters.lora import Lora
 from mmpt.model.backbone import BackboneConfig, build_backbone, load_backbone
 
 CONFIG = {"model_type": "qwen3", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2,
@@ -63,7 +64,7 @@ def test_keys_of_a_published_configuration_are_taken_and_typing_mistakes_are_not
 
 def test_adapters_and_pickled_weights_as_a_backbone_are_answered_with_what_to_do(saved, tmp_path):
     model = load_backbone(saved)
-    add_adapter(model, AdapterConfig(rank=2), 0).save_pretrained(tmp_path / "adapter")
+    add_adapter(model, Lora(rank=2), 0).save_pretrained(tmp_path / "adapter")
     with pytest.raises(ConfigError, match=r"adapters of peft .*merge_and_unload"):
         load_backbone(tmp_path / "adapter")
     (tmp_path / "pickled").mkdir()
@@ -103,7 +104,7 @@ def test_growth_keeps_old_rows_and_starts_new_ones_at_their_mean(saved):
 
 @pytest.mark.slow
 def test_growth_by_constrained_word2vec_reads_the_sequences_it_is_given(saved):
-    config = BackboneConfig(path=str(saved), growth="constrained_word2vec")
+    config = BackboneConfig(path=str(saved), row_init="constrained_word2vec")
     sequences = [[old, 40 + old % 4] * 6 for old in range(40)]
     new = build_backbone(config, 44, seed=0, sequences=iter(sequences))
     for table in ("get_input_embeddings", "get_output_embeddings"):
@@ -111,7 +112,7 @@ def test_growth_by_constrained_word2vec_reads_the_sequences_it_is_given(saved):
         own = torch.stack([rows[:40][number::4].mean(dim=0) for number in range(4)])
         nearest = torch.cdist(rows[40:] - rows[:40].mean(dim=0), own - own.mean(dim=0)).argmin(dim=1)
         assert torch.equal(nearest, torch.arange(4))
-    with pytest.raises(ConfigError, match="backbone.growth: no sequence"):
+    with pytest.raises(ConfigError, match="backbone.row_init: no sequence"):
         build_backbone(config, 44, seed=0)
 
 

@@ -7,14 +7,17 @@ from hypothesis import strategies as st
 
 from mmpt.config import parse_config
 from mmpt.errors import ConfigError
-from mmpt.model.connectors import Connector, ConnectorConfig, connected, place
+from mmpt.model.config import FeatureInputConfig
+from mmpt.model.connecting import FeatureMap, connected, place
+from mmpt.model.connectors import Connector
 
-KINDS = ("linear", "mlp", "pixel_shuffle", "resampler", "qformer")
+KINDS = tuple(Connector.names())
+QUERIES = {"resampler": {"rows": 5, "heads": 2}, "qformer": {"rows": 5, "heads": 2}}
 
 
-def connector(kind: str, **options) -> Connector:
+def connector(kind: str, **options) -> FeatureMap:
     torch.manual_seed(0)
-    return Connector(ConnectorConfig(kind=kind, rows=5, heads=2, **options), feature_width=8, width=12)
+    return FeatureMap(Connector.member(kind)(**QUERIES.get(kind, {}), **options), feature_width=8, width=12)
 
 
 def features(pictures: int, count: int = 16) -> torch.Tensor:
@@ -52,7 +55,10 @@ def test_pixel_shuffle_joins_neighbours_in_their_order():
 def test_every_weight_takes_part_with_and_without_pictures(kind, shown):
     model = connector(kind, start_token=True)
     rows, zero = connected(model, features(2) if shown else None)
-    assert len(rows) == (2 * model.count(16) if shown else 0) and float(zero.detach()) == 0.0
+    assert (
+        rows.shape == ((2 if shown else 0), model.count(16 if shown else model.connector.fewest), 12)
+        and float(zero.detach()) == 0.0
+    )
     (rows.sum() + zero).backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
     assert shown or not any(parameter.grad.any() for parameter in model.parameters())
@@ -80,7 +86,27 @@ def test_a_linear_connector_is_what_limber_trains():
     assert torch.allclose(model(shown), shown @ model.map.weight.T + model.map.bias, atol=1e-6)
 
 
-@pytest.mark.parametrize("content", [{"kind": "conv"}, {"width": 10, "heads": 4}, {"rows": 0}])
-def test_configurations_that_cannot_work(content):
-    with pytest.raises(ConfigError):
-        parse_config(content, ConnectorConfig, "test")
+def test_rows_are_as_many_as_each_method_gives():
+    assert {kind: connector(kind).count(16) for kind in KINDS} == {
+        "linear": 16, "mlp": 16, "pixel_shuffle": 4, "qformer": 5, "resampler": 5,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("conv", "connector: no connector 'conv'"),
+        ({"kind": "qformer", "width": 10, "heads": 4}, "width 10 is no multiple of heads 4"),
+        ({"kind": "resampler", "rows": 0}, "connector.rows: "),
+        ({"kind": "mlp", "rows": 4}, "connector.rows: unknown key"),
+        ({"rows": 4}, "connector.rows: unknown key"),
+    ],
+)
+def test_configurations_that_cannot_work(content, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_config({"encoder": {"whisper": "x"}, "connector": content}, FeatureInputConfig, "test")
+
+
+def test_heads_that_do_not_divide_the_width_of_the_features():
+    with pytest.raises(ValueError, match="heads 8 does not divide its width 12"):
+        Connector.member("resampler")().build(12, 16)

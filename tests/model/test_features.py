@@ -8,7 +8,8 @@ from transformers import WhisperConfig, WhisperModel
 from mmpt.config import parse_config
 from mmpt.errors import ConfigError
 from mmpt.model.backbone import BackboneConfig, build_backbone
-from mmpt.model.connectors import Connector, ConnectorConfig, connected
+from mmpt.model.connecting import FeatureMap, connected
+from mmpt.model.connectors.linear import Linear
 from mmpt.model.features import PictureFeaturesConfig, WhisperFeaturesConfig, build_features, layer_states
 from mmpt.model.forward import head_tables, hidden_states
 from mmpt.model.layer_features import LayerFeatures, placed
@@ -73,7 +74,7 @@ def test_a_linear_map_alone_tells_a_frozen_decoder_what_a_picture_shows(pictures
         head_tables(model)[0].mul_(30)  # a trained decoder can be sure of a word
     before = [value.clone() for value in (*model.parameters(), *pictures.parameters())]
     torch.manual_seed(0)
-    connector = Connector(ConnectorConfig(kind="linear"), pictures.width, 32)
+    connector = FeatureMap(Linear(), pictures.width, 32)
     shown = torch.rand(4, 3, 1, 1) * 2 - 1 + 0.05 * torch.randn(4, 3, 32, 32)
     features = pictures(shown).mean(dim=1, keepdim=True)
     features = (features - features.mean(dim=0)) / features.std()
@@ -82,7 +83,7 @@ def test_a_linear_map_alone_tells_a_frozen_decoder_what_a_picture_shows(pictures
 
     def loss(order: torch.Tensor) -> torch.Tensor:
         rows, zero = connected(connector, features[order])
-        hidden = hidden_states(model, ids, positions, borders, features=(torch.arange(4), rows))[0]
+        hidden = hidden_states(model, ids, positions, borders, features=(torch.arange(4), rows.flatten(0, 1)))[0]
         return F.cross_entropy(hidden @ head_tables(model)[0].T, words) + zero
 
     optimizer = torch.optim.Adam(connector.parameters(), 0.05)

@@ -7,10 +7,13 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from mmpt.errors import ConfigError
 from mmpt.kernels.attention import BACKENDS, why_not
+from mmpt.model import packed_attention as packed
 from mmpt.model.backbone import BackboneConfig, build_backbone, load_backbone
+from mmpt.model.config import KernelsConfig
 from mmpt.model.forward import check_head, packed_logits
-from mmpt.model.fused import ROTATION, use_fused
+from mmpt.model.fused import ROTATION, use_kernels
 from mmpt.model.leak import leak_check
 
 FAMILIES = {
@@ -21,6 +24,13 @@ FAMILIES = {
     "olmo2": {},
 }
 VOCABULARY = 40
+CPU = torch.device("cpu")
+
+
+def use_fused(model, kernel: str = "torch") -> dict[str, int]:
+    """All three by name, but where the activation is not SiLU."""
+    gelu = "gemma3" in type(model).__name__.lower()
+    return use_kernels(model, KernelsConfig(norm=kernel, rope=kernel, swiglu="plain" if gelu else kernel), CPU)
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -59,7 +69,7 @@ def test_import_and_export_keep_the_logits(folder, ids, kernel, tmp_path):
     if kernel:
         counts = use_fused(model, kernel)
         gelu = "gemma3" in type(model).__name__.lower()
-        assert counts["rms_norm"] >= 7 and counts["rope"] == 3 and counts["swiglu"] == (0 if gelu else 3)
+        assert counts["norm"] >= 7 and counts["rope"] == 3 and counts.get("swiglu", 0) == (0 if gelu else 3)
     assert (logits(model, ids) - wanted).abs().max() <= 1e-5
     model.save_pretrained(tmp_path)
     again = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="eager")
@@ -74,9 +84,9 @@ def test_packed_rows_give_the_logits_of_each_document(folder, ids):
     positions = torch.cat([torch.arange(length) for length in lengths])[None]
     borders = torch.tensor([0, *lengths]).cumsum(0)
     with torch.no_grad():
-        packed = packed_logits(model.eval(), row, positions, borders)
+        found = packed_logits(model.eval(), row, positions, borders)
     alone = torch.cat([logits(model, row[:, a:b]) for a, b in zip(borders[:-1], borders[1:], strict=True)], dim=1)
-    assert (packed - alone).abs().max() <= 1e-5
+    assert (found - alone).abs().max() <= 1e-5
 
 
 @pytest.mark.slow
@@ -115,8 +125,7 @@ def test_wrapped_attention_is_fused_and_a_named_kernel_without_a_place_is_an_err
     monkeypatch.setattr(kind, "forward", wrapped)
     assert use_fused(model, "torch")["rope"] == 3
     del wrapped.__wrapped__  # now the function that rotates cannot be found
-    assert use_fused(load_backbone(folder), "auto")["rope"] == 0
-    with pytest.raises(ValueError, match="rope: none of 3 places"):
+    with pytest.raises(ConfigError, match="kernels.rope: torch fits none of 3 places"):
         use_fused(load_backbone(folder), "torch")
 
 
@@ -148,3 +157,50 @@ def test_a_picture_is_seen_whole_where_spans_say_so(folder, ids):
 
     assert min(moved()) == 6 and max(moved()) < 12
     assert min(moved(image_spans=((3, 8),))) == 3 and max(moved(image_spans=((3, 8),))) < 12
+
+
+def test_auto_leaves_the_modules_as_they_are_without_a_gpu(folder):
+    model = load_backbone(folder)
+    before = {name: module.forward for name, module in model.named_modules()}
+    assert use_kernels(model, KernelsConfig(), CPU) == {}
+    assert all(module.forward == before[name] for name, module in model.named_modules())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"norm": "triton"}, "kernels.norm: triton cannot run here: .*TRITON_INTERPRET"),
+        ({"attention": "flex"}, "kernels.attention: flex cannot run here: it runs on GPUs only"),
+    ],
+)
+def test_a_named_kernel_that_cannot_run_is_an_error_with_its_reason(content, message, folder, monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with pytest.raises(ConfigError, match=message):
+        use_kernels(load_backbone(folder), KernelsConfig(**content), CPU)
+
+
+def test_an_activation_that_is_none_of_silu_has_no_place():
+    content = {"model_type": "gemma3_text", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1}
+    content |= {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
+    model = build_backbone(BackboneConfig(config=content), VOCABULARY, seed=0)
+    with pytest.raises(ConfigError, match="kernels.swiglu: torch fits none of 0 places in Gemma3ForCausalLM"):
+        use_kernels(model, KernelsConfig(swiglu="torch"), CPU)
+
+
+def test_a_back_end_is_named_for_each_model_and_an_argument_goes_before_it(folder, ids, monkeypatch):
+    seen = []
+    attend = packed.attend
+    monkeypatch.setattr(packed, "attend", lambda *given: seen.append(given[-1]) or attend(*given))
+    model, other = load_backbone(folder).eval(), load_backbone(folder).eval()
+    assert use_kernels(model, KernelsConfig(attention="dense"), CPU) == {"attention": 3}
+    row, borders = ids[:1], torch.tensor([0, ids.shape[1]])
+    places = torch.arange(ids.shape[1])[None]
+    with torch.no_grad():
+        wanted = packed_logits(other, row, places, borders)
+        assert (packed_logits(model, row, places, borders) - wanted).abs().max() <= 1e-5
+        packed_logits(model, row, places, borders, attention_backend="documents")
+    assert seen == ["auto"] * 3 + ["dense"] * 3 + ["documents"] * 3
+
+
+def test_every_back_end_can_be_named():
+    assert set(KernelsConfig.model_fields["attention"].annotation.__args__) == {"auto", *BACKENDS}

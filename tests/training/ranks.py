@@ -427,7 +427,12 @@ def new_rows(folder: Path, stage: int) -> dict:
     """Adapters and new rows on a plain text model, whose table is longer than its tokenizer; straight and interrupted."""
     train, text, runs = recipe("finetune"), text_model(folder), []
     for name in (f"rows-{stage}", f"rows-broken-{stage}"):
-        changes = {"backbone": {"path": str(text), "growth": "convex_hull"}, "new_rows": True, "adapter": {"rank": 2}, "steps": 4}
+        changes = {
+            "backbone": {"path": str(text), "row_init": "convex_hull"},
+            "new_rows": True,
+            "adapter": {"rank": 2},
+            "steps": 4,
+        }
         runs.append(parse_config(settings(folder, name, stage, **changes), FinetuneConfig, name))
     codes = [launch(2, lambda ranks: train(runs[0], ranks)), launch(2, killed_while_saving(4, train, runs[1]))]
     codes.append(launch(2, lambda ranks: train(runs[1], ranks)))

@@ -6,7 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from mmpt.model.growth import constrained_word2vec, new_rows
+from mmpt.config import parse_config
+from mmpt.errors import ConfigError
+from mmpt.model.config import BackboneConfig
+from mmpt.model.row_init import RowInitialization
+from mmpt.model.row_init._word2vec import learned_rows
+from mmpt.model.row_init.constrained_word2vec import ConstrainedWord2vec
+from mmpt.model.row_init.convex_hull import ConvexHull
+from mmpt.model.row_init.mean import Mean
+from mmpt.model.row_init.multivariate import Multivariate
 
 
 def table(rows: int, width: int, seed: int) -> torch.Tensor:
@@ -29,7 +37,7 @@ def in_hull(point: torch.Tensor, rows: torch.Tensor) -> bool:
 @given(st.integers(3, 40), st.integers(1, 6), st.integers(0, 99))
 def test_rows_of_the_hull_never_win_against_the_old_ones(rows, width, seed):
     old = table(rows, width, seed)
-    new = new_rows(old, 50, "convex_hull", torch.Generator().manual_seed(seed))
+    new = ConvexHull().new_rows(old, 50, torch.Generator().manual_seed(seed))
     hidden = torch.randn(64, width, generator=torch.Generator().manual_seed(seed + 1))
     best_old, best_new = (hidden @ old.T).amax(dim=1), (hidden @ new.T).amax(dim=1)
     assert (best_new <= best_old + 1e-4 * best_old.abs().clamp_min(1)).all()
@@ -38,17 +46,28 @@ def test_rows_of_the_hull_never_win_against_the_old_ones(rows, width, seed):
 
 def test_multivariate_rows_have_mean_and_covariance_of_the_old():
     old = table(400, 5, 0)
-    new = new_rows(old, 20_000, "multivariate", torch.Generator().manual_seed(0))
+    new = Multivariate().new_rows(old, 20_000, torch.Generator().manual_seed(0))
     wanted, found = torch.cov(old.T), torch.cov(new.T)
     assert (new.mean(dim=0) - old.mean(dim=0)).abs().max() <= 0.05 * old.std()
     assert (found - wanted).abs().max() <= 0.05 * wanted.abs().max()
 
 
+def test_mean_rows_stay_near_the_mean_and_differ():
+    old = table(400, 5, 0)
+    new = Mean().new_rows(old, 2000, torch.Generator().manual_seed(0))
+    assert (new.mean(dim=0) - old.mean(dim=0)).abs().max() <= 0.002 * old.std()
+    assert float((new - old.mean(dim=0)).std() / old.std()) == pytest.approx(0.02, rel=0.05)
+    assert torch.equal(Mean(noise=0).new_rows(old, 1, torch.Generator())[0], old.mean(dim=0))
+    assert Mean().new_rows(old.bfloat16(), 3, torch.Generator()).dtype == torch.bfloat16
+
+
 def test_a_row_of_one_old_token_and_a_wrong_name():
     old = torch.ones(1, 3)
-    assert torch.allclose(new_rows(old, 2, "convex_hull", torch.Generator()), torch.ones(2, 3))
-    with pytest.raises(ValueError, match="expected one of mean, multivariate, convex_hull"):
-        new_rows(old, 2, "random", torch.Generator())
+    assert torch.allclose(ConvexHull().new_rows(old, 2, torch.Generator()), torch.ones(2, 3))
+    with pytest.raises(ConfigError, match="row_init: no row initialization 'convex', did you mean convex_hull"):
+        parse_config({"path": "x", "row_init": "convex"}, BackboneConfig, "test")
+    assert RowInitialization.names() == ["constrained_word2vec", "convex_hull", "mean", "multivariate"]
+    assert [kind for kind in RowInitialization.names() if RowInitialization.member(kind).reads_text] == ["constrained_word2vec"]
 
 
 def test_word2vec_learns_rows_within_the_hull_near_the_tokens_beside_them():
@@ -62,8 +81,9 @@ def test_word2vec_learns_rows_within_the_hull_near_the_tokens_beside_them():
         group = int(torch.randint(2, (1,), generator=draw))
         words = (10 * group + torch.randint(10, (4,), generator=draw)).tolist()
         sequences.append([words[0], words[1], 40 + 2 * group + int(torch.randint(2, (1,), generator=draw)), *words[2:]])
-    rows, losses = constrained_word2vec(old, 4, sequences, torch.Generator().manual_seed(1), steps=300, members=40)
-    again, _ = constrained_word2vec(old, 4, sequences, torch.Generator().manual_seed(1), steps=300, members=40)
+    settings = ConstrainedWord2vec(steps=300, members=40)
+    rows, losses = learned_rows(settings, old, 4, sequences, torch.Generator().manual_seed(1))
+    again = settings.new_rows(old, 4, torch.Generator().manual_seed(1), sequences)
     assert torch.equal(rows, again) and sum(losses[-20:]) < sum(losses[:20])
     first, second = old[:10].mean(dim=0), old[10:20].mean(dim=0)
     for number, row in enumerate(rows):
@@ -71,4 +91,4 @@ def test_word2vec_learns_rows_within_the_hull_near_the_tokens_beside_them():
         assert (row - own).norm() < 0.6 * (row - other).norm()
         assert in_hull(row, old)
     with pytest.raises(ValueError, match="no sequence"):
-        constrained_word2vec(old, 4, [[1, 2, 3], [41]], torch.Generator())
+        settings.new_rows(old, 4, torch.Generator(), [[1, 2, 3], [41]])
