@@ -6,7 +6,7 @@ from typing import Literal
 import pydantic
 
 from mmpt.config import Schema
-from mmpt.tokenizers.image.config import OpenClipConfig, TimmConfig
+from mmpt.tokenizers.image.towers import Tower
 
 Growth = Literal["mean", "multivariate", "convex_hull", "constrained_word2vec"]
 
@@ -47,7 +47,14 @@ class PictureFeaturesConfig(Schema):
     """Pictures squashed to `side` × `side` through a frozen tower."""
 
     side: int
-    tower: TimmConfig | OpenClipConfig
+    tower: Tower
+
+    @pydantic.field_validator("tower")
+    @classmethod
+    def _published(cls, tower: Tower) -> Tower:
+        if not tower.frozen:
+            raise ValueError(f"kind: {tower.kind} has no published weights, expected a tower that has")
+        return tower
 
 
 class WhisperFeaturesConfig(Schema):

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmpt.layers.qformer import Qformer
 from mmpt.model.config import ConnectorConfig
-from mmpt.tokenizers.image.config import QformerConfig
-from mmpt.tokenizers.image.qformer import Qformer
 
 
 class Connector(nn.Module):
@@ -105,10 +104,8 @@ class _ResamplerBlock(nn.Module):
 class _QueryConnector(nn.Module):
     def __init__(self, config: ConnectorConfig, feature_width: int, inner: int, width: int):
         super().__init__()
-        shape = QformerConfig(
-            queries=config.rows, width=inner, depth=config.depth, heads=config.heads, sharpness=1.0, causal=False
-        )
-        self.queries, self.out = Qformer(shape, feature_width), nn.Linear(inner, width)
+        self.queries = Qformer(config.rows, inner, config.depth, config.heads, feature_width, causal=False)
+        self.out = nn.Linear(inner, width)
 
     def forward(self, features: Tensor) -> Tensor:
         return self.out(self.queries(features))
