@@ -1,8 +1,9 @@
-"""Codes to speech or pictures: python tokenizers/decode.py TOKENIZER IN OUT [--voice AUDIO] [--first N] [--seed N] [--renderer YAML]
+"""Codes to speech or pictures: python tokenizers/decode.py TOKENIZER IN OUT [--voice AUDIO] [--first N] [--seed N] [--renderer R]
 
 IN is a file of lines of codes, or a folder with codes.jsonl, as tokenizers/encode.py writes it; OUT gets a FLAC or PNG file for
 each line. Speech: with --voice, in the voice of that recording. Pictures: with --first, of the first codes alone; --seed chooses
-the noise that a flow draws from; --renderer draws by something else than the tokenizer's own choice. Stopped at any moment, the same command goes on.
+the noise that a flow draws from; --renderer draws by something else than the tokenizer's own choice. Stopped at any moment, the
+same command goes on.
 """
 
 from pathlib import Path

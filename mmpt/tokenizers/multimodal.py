@@ -49,8 +49,8 @@ class MultimodalTokenizer:
         return cls.load(checkpoint / "text_tokenizer", *(folder if folder.is_dir() else None for folder in folders))
 
     def render_by(self, renderer: Renderer | None) -> None:
-        """Draw images by `renderer` from now on (None: as before). Raises `ConfigError` where it cannot be loaded or does not fit, or
-        there is no image tokenizer."""
+        """Draw images by `renderer` from now on (None: as before). Raises `ConfigError` where it cannot be loaded or does not
+        fit, or there is no image tokenizer."""
         if renderer is None:
             return
         if self.image is None:

@@ -23,7 +23,8 @@ class SpeechSpec(_Spec):
     """`data`: document shards, of which every utterance with a transcript is used (the first `examples`). `text_tokenizer`: a
     folder or Hugging Face name, the units of the transcripts. `fit` trains encoder, codebook and text decoder with the mel
     decoder beside them; then, with them at rest, `speak` trains the mel decoder alone. `vocoder`: the folder of one, or the
-    folder or Hugging Face name of a published one (speecht5), or `griffin_lim`, which is the default; saved with the tokenizer."""
+    folder or Hugging Face name of a published one (speecht5), or `griffin_lim`, which is the default; saved with the
+    tokenizer."""
 
     kind: Literal["speech"]
     speak: FitConfig | None = None

@@ -1,5 +1,5 @@
-"""What draws the images that codes stand for: the tokenizer's decoder, and an unCLIP pipeline of diffusers at toy size, loaded from
-a folder, seeded, conditioned on the embedding."""
+"""What draws the images that codes stand for: the tokenizer's decoder, and an unCLIP pipeline of diffusers at toy size, loaded
+from a folder, seeded, conditioned on the embedding."""
 
 import json
 import runpy

@@ -44,5 +44,5 @@ class FrozenTower(TowerModule):
 
     @abstractmethod
     def layer_states(self, pixels: torch.Tensor, layers: list[int]) -> list[torch.Tensor]:
-        """One state [B, width] of each image after each of `layers` (rising, counted from 0): the class token's, or the mean of all
-        patches where there is none. Raises what the library raises where there is no such layer."""
+        """One state [B, width] of each image after each of `layers` (rising, counted from 0): the class token's, or the mean of
+        all patches where there is none. Raises what the library raises where there is no such layer."""

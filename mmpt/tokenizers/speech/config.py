@@ -48,8 +48,8 @@ class FlowConfig(Schema):
 
 
 class MelDecoderConfig(Schema):
-    """The way from codes back to a log-mel: a coarse one by transformer layers at the code rate and convolutional blocks at 50 Hz,
-    and, with `flow`, a finer one drawn from it."""
+    """The way from codes back to a log-mel: a coarse one by transformer layers at the code rate and convolutional blocks at 50
+    Hz, and, with `flow`, a finer one drawn from it."""
 
     dim: int = pydantic.Field(128, ge=8)
     """Values of a state."""

@@ -53,8 +53,8 @@ class SpeechDecoder(nn.Module):
         starts: Sequence[int],
         prompt: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Log-mel [B, C · frames_per_code, mels] of `states` [B, C, quantizer.dim] in `voice` [B, V]. `starts` [B]: the positions of
-        their first codes in what is spoken. `prompt` [B, P, mels]: the first frames, if they are known."""
+        """Log-mel [B, C · frames_per_code, mels] of `states` [B, C, quantizer.dim] in `voice` [B, V]. `starts` [B]: the positions
+        of their first codes in what is spoken. `prompt` [B, P, mels]: the first frames, if they are known."""
         coarse = self.coarse(states, lengths, voice)
         if self.flow is None:
             return coarse

@@ -47,8 +47,7 @@ class Renderer(Method):
 
 
 RENDERER_HELP = "what draws images, as a tokenizer's `renderer`: own, or {kind: unclip, model: NAME} (default: the tokenizer's)"
-    "what draws images, as in a tokenizer's `renderer`: own, or {kind: unclip, model: NAME} (default: the tokenizer's)" ) """Of
-    the option of commands that is read by `chosen_renderer`."""
+"""Of the option of commands that is read by `chosen_renderer`."""
 
 
 class _Option(Schema):

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 
 class OpenClip(Tower):
-    """The frozen image side of an open_clip model by its name (Ilharco et al. 2021, github.com/mlfoundations/open_clip). Where the
-    image's side is not the model's, its positions are resampled."""
+    """The frozen image side of an open_clip model by its name (Ilharco et al. 2021, github.com/mlfoundations/open_clip). Where
+    the image's side is not the model's, its positions are resampled."""
 
     frozen: ClassVar[bool] = True
 

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 
 class Vit(Tower):
-    """A vision transformer trained from scratch (Dosovitskiy et al. 2020, arXiv:2010.11929), stride-2 convolutions in place of its
-    one large patch projection (Xiao et al. 2021, arXiv:2106.14881, "Early convolutions help transformers see better")."""
+    """A vision transformer trained from scratch (Dosovitskiy et al. 2020, arXiv:2010.11929), stride-2 convolutions in place of
+    its one large patch projection (Xiao et al. 2021, arXiv:2106.14881, "Early convolutions help transformers see better")."""
 
     patch: int
     """Side in pixels (a power of two) of what becomes one feature."""

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 class Whisper(Encoder):
-    """Encoder and text decoder of a Whisper checkpoint (Radford et al. 2022, arXiv:2212.04356), pooling and quantiser after a layer
-    of its encoder, as GLM-4-Voice's tokenizer (Zeng et al. 2024, arXiv:2412.02612, section 3.1).
+    """Encoder and text decoder of a Whisper checkpoint (Radford et al. 2022, arXiv:2212.04356), pooling and quantiser after a
+    layer of its encoder, as GLM-4-Voice's tokenizer (Zeng et al. 2024, arXiv:2412.02612, section 3.1).
 
     Audio is taken in windows, since Whisper knows positions in a window alone.
     """
@@ -28,8 +28,8 @@ class Whisper(Encoder):
     pooling: Literal["avg", "max"] = "avg"
     """What is taken of the states of a code."""
     block: int | None = pydantic.Field(None, ge=1)
-    """With it, codes are final in blocks of that many: causal convolutions, and attention sees its own block and what lies before.
-    Without, a window is seen whole."""
+    """With it, codes are final in blocks of that many: causal convolutions, and attention sees its own block and what lies
+    before. Without, a window is seen whole."""
     overlap: int = pydantic.Field(25, ge=0)
     """Codes by which windows overlap on each side that is seen."""
     prompt: tuple[int | str, ...] = ()

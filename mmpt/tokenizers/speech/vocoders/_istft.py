@@ -1,4 +1,5 @@
-"""The module of `Istft`: convolutional blocks at the frame rate, a linear head, an ISTFT; no upsampling layers, so it costs little."""
+"""The module of `Istft`: convolutional blocks at the frame rate, a linear head, an ISTFT; no upsampling layers, so it costs
+little."""
 
 import math
 
