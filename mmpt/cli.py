@@ -13,6 +13,7 @@ from mmpt.errors import ConfigError
 from mmpt.model.checkpoints import find_checkpoint
 from mmpt.scripts import HelpFormatter, main_guard, script_parser
 from mmpt.storage import MANIFEST
+from mmpt.tokenizers.image.renderers import RENDERER_HELP, chosen_renderer
 
 KINDS = ("text", "image", "speech")
 
@@ -50,6 +51,7 @@ def _add_generate(commands) -> None:
     parser.add_argument("--guidance", type=float, default=1.0, help="classifier-free guidance of pictures; 1: none")
     parser.add_argument("--alternate", nargs=2, type=int, metavar=("TEXT", "SPEECH"), help="so many tokens of each in turn")
     parser.add_argument("--seed", type=int, default=0, help="of the sampling")
+    _renderer_argument(parser)
     parser.set_defaults(action=_generate)
 
 
@@ -64,12 +66,12 @@ def _generate(arguments: argparse.Namespace) -> None:
         settings[name] |= {} if own is None else {"temperature": own}
     settings |= {"outputs": arguments.to or KINDS, "max_new_tokens": arguments.max_tokens, "guidance": arguments.guidance}
     settings |= {"seed": arguments.seed, "alternate": arguments.alternate}
-    checkpoint = find_checkpoint(arguments.run)
+    checkpoint, renderer = find_checkpoint(arguments.run), chosen_renderer(arguments.renderer)
     from mmpt.inference.events import PartDone, TextDelta
     from mmpt.inference.load import load
 
     arguments.out.mkdir(parents=True, exist_ok=True)
-    for event in load(checkpoint).stream(prompt, **settings):
+    for event in load(checkpoint, renderer=renderer).stream(prompt, **settings):
         if isinstance(event, TextDelta):
             print(event.text, end="", flush=True)
         elif isinstance(event, PartDone) and isinstance(event.content, Text):
@@ -102,11 +104,12 @@ def _add_serve(commands) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=8000, help="port to listen on")
     parser.add_argument("--running", type=int, default=16, help="sequences written at once")
+    _renderer_argument(parser)
     parser.set_defaults(action=_serve)
 
 
 def _serve(arguments: argparse.Namespace) -> None:
-    checkpoint = find_checkpoint(arguments.run)
+    checkpoint, renderer = find_checkpoint(arguments.run), chosen_renderer(arguments.renderer)
     try:
         import uvicorn
 
@@ -124,7 +127,9 @@ def _serve(arguments: argparse.Namespace) -> None:
     model, limits, hosts = load(checkpoint), Limits(running=arguments.running), LOCAL if local else ("*",)
     with ExitStack() as stack:
         beside = model.model.device.type == "cpu"
-        decode = stack.enter_context(DecodingProcess(checkpoint)) if beside else None
+        decode = stack.enter_context(DecodingProcess(checkpoint, renderer)) if beside else None
+        if not beside:  # else only the process that draws needs it
+            model.tokenizer.render_by(renderer)
         print(f"http://{arguments.host}:{arguments.port}/", flush=True)
         app = build_app(model, name, limits, token, hosts, decode, int((checkpoint / MANIFEST).stat().st_mtime))
         uvicorn.run(app, host=arguments.host, port=arguments.port, log_level="warning", timeout_keep_alive=20)
@@ -248,6 +253,10 @@ def _doctor(arguments: argparse.Namespace) -> None:
 
 def _run_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", type=Path, help="a checkpoint folder, or a run folder (its newest checkpoint)")
+
+
+def _renderer_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--renderer", metavar="YAML", help=RENDERER_HELP)
 
 
 class _Append(argparse.Action):

@@ -21,15 +21,16 @@ MAY_IMPORT = {
     "pipeline": BASE,
     "results": {"storage", "kernels"},
     "kernels": set(),
-    "tokenizers": BASE | {"kernels"},
+    "layers": {"kernels"},
+    "tokenizers": BASE | {"kernels", "layers"},
     "data": BASE | {"tokenizers", "progress"},
-    "model": BASE | {"kernels", "data", "tokenizers"},
+    "model": BASE | {"kernels", "layers", "data", "tokenizers"},
     "training": BASE | {"kernels", "data", "tokenizers", "model", "progress"},
     "inference": BASE | {"kernels", "data", "tokenizers", "model"},
     "evaluation": BASE | {"kernels", "data", "tokenizers", "model", "inference", "progress", "results"},
     "doctor": {"kernels"},
     "catalogue": {"errors", "methods"},
-    "cli": BASE | {"scripts", "doctor", "catalogue", "model", "inference", "evaluation", "training"},
+    "cli": BASE | {"scripts", "doctor", "catalogue", "tokenizers", "model", "inference", "evaluation", "training"},
 }
 KERNELS_MAY_USE = {"torch", "triton", "xformers"}
 

@@ -1,8 +1,9 @@
-"""Codes to speech or pictures: python tokenizers/decode.py TOKENIZER IN OUT [--voice AUDIO] [--first N] [--seed N]
+"""Codes to speech or pictures: python tokenizers/decode.py TOKENIZER IN OUT [--voice AUDIO] [--first N] [--seed N] [--renderer R]
 
 IN is a file of lines of codes, or a folder with codes.jsonl, as tokenizers/encode.py writes it; OUT gets a FLAC or PNG file for
 each line. Speech: with --voice, in the voice of that recording. Pictures: with --first, of the first codes alone; --seed chooses
-the noise that a flow draws from. Stopped at any moment, the same command goes on.
+the noise that a flow draws from; --renderer draws by something else than the tokenizer's own choice. Stopped at any moment, the
+same command goes on.
 """
 
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from mmpt.data.formats.paths import existing_file
 from mmpt.progress import progress_bars
 from mmpt.scripts import main_guard, script_parser
+from mmpt.tokenizers.image.renderers import RENDERER_HELP, chosen_renderer
 from mmpt.tokenizers.kind import tokenizer_kind
 
 
@@ -22,7 +24,9 @@ def main() -> None:
     parser.add_argument("--voice", type=Path, help="a recording whose voice is taken")
     parser.add_argument("--first", type=int, help="codes of each picture to draw from, by default all")
     parser.add_argument("--seed", type=int, default=0, help="of the random numbers")
+    parser.add_argument("--renderer", metavar="YAML", help=RENDERER_HELP)
     arguments = parser.parse_args()
+    renderer = chosen_renderer(arguments.renderer)
     kind = tokenizer_kind(arguments.tokenizer)  # before torch is loaded, which takes seconds
     from mmpt.data.image_codes import draw_codes
     from mmpt.data.speech_codes import decode_codes
@@ -33,6 +37,7 @@ def main() -> None:
     with progress_bars() as progress:
         if kind == "image":
             images = ImageTokenizer.load(arguments.tokenizer)
+            images.render_by(renderer or images.config.renderer)
             speed = draw_codes(images, arguments.source, arguments.out, progress, arguments.first, arguments.seed)
         else:
             speech, voice = SpeechTokenizer.load(arguments.tokenizer), None

@@ -33,7 +33,7 @@ def draw_codes(
     tokenizer: ImageTokenizer, source: Path, out: Path, progress: Progress, first: int | None = None, seed: int = 0
 ) -> Speed:
     """A PNG file in `out` for each line of the codes file `source` (or of `source`/codes.jsonl), named by its id, of all codes or
-    the `first` of them. Raises `DataError` naming a line that holds no codes of this tokenizer."""
+    the `first` of them, by the tokenizer's renderer. Raises `DataError` naming a line that holds no codes of this tokenizer."""
     lines = lines_to_decode(source, out, SUFFIXES, ".png")
     left = [(line, target) for line, target in lines if not target.exists()]
     task = progress.add_task("decoding", total=len(lines), completed=len(lines) - len(left))
@@ -44,7 +44,7 @@ def draw_codes(
                 found = f"{len(line['codes'])} codes, expected {tokenizer.codes_per_image}"
                 raise DataError(f"{source}: {line['id']}: {found}")
         try:
-            pictures = tokenizer.decode(np.array([line["codes"] for line, _ in batch]), first, seed)
+            pictures = tokenizer.render(np.array([line["codes"] for line, _ in batch]), first, seed)
         except DataError as problem:
             names = ", ".join(line["id"] for line, _ in batch[:3])
             raise DataError(f"{source}: among {names}, …: {problem}") from None

@@ -10,10 +10,10 @@ from PIL import Image
 from mmpt.evaluation.pictures import Reader
 from mmpt.evaluation.retrieval import picture_text_recalls
 from mmpt.results import Figure
+from mmpt.tokenizers.codebook_health import code_counts, codebook_health
 from mmpt.tokenizers.image.batches import picture_bytes
 from mmpt.tokenizers.image.config import Gates
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
-from mmpt.tokenizers.quantizers import code_counts, codebook_health
 
 RANKS = (1, 5, 10)
 """Those of SEED's tables."""

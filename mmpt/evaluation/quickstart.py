@@ -18,7 +18,7 @@ from mmpt.evaluation.tasks import image_to_text, speech_to_text, text_to_image, 
 from mmpt.inference.load import MultimodalModel
 from mmpt.media import decode_image, decode_speech, encode_png, encode_wav
 from mmpt.storage import write_json
-from mmpt.tokenizers.quantizers import codebook_use
+from mmpt.tokenizers.codebook_health import codebook_use
 
 SHOWN = 6  # reconstructions kept for the report
 

@@ -9,7 +9,7 @@ import torch
 from pystoi import stoi
 
 from mmpt.evaluation.recognition import word_error_rate
-from mmpt.tokenizers.quantizers import code_counts, codebook_health
+from mmpt.tokenizers.codebook_health import code_counts, codebook_health
 from mmpt.tokenizers.speech.features import log_mel
 from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
 

@@ -14,6 +14,7 @@ import torch
 
 from mmpt.document import Image, Speech
 from mmpt.media import encode_png, encode_wav
+from mmpt.tokenizers.image.renderers import Renderer
 from mmpt.tokenizers.multimodal import MultimodalTokenizer
 
 
@@ -33,7 +34,7 @@ def decode_with(tokenizer: MultimodalTokenizer, voice: np.ndarray | None = None)
 
     def decode(kind: str, codes: np.ndarray) -> Decoded:
         if kind == "image":
-            (picture,) = tokenizer.image.decode(codes[None])
+            (picture,) = tokenizer.image.render(codes[None])
             return Decoded(Image(encode_png(picture), "png", picture.width, picture.height), None)
         (samples,) = tokenizer.speech.decode([codes], voice)
         return Decoded(spoken(samples, tokenizer.speech.sample_rate), samples)
@@ -50,8 +51,9 @@ class DecodingProcess:
     """Decodes in a process of its own, with the tokenizers of `checkpoint`: on a CPU, sound takes as long as the decoder LLM
     itself, and two threads of one Python would wait for each other. A process that is killed is replaced. Use it in a `with`."""
 
-    def __init__(self, checkpoint: Path) -> None:
-        self._checkpoint, self._lock = str(checkpoint), Lock()
+    def __init__(self, checkpoint: Path, renderer: Renderer | None = None) -> None:
+        """`renderer`: what draws images instead of the image tokenizer's own choice."""
+        self._checkpoint, self._renderer, self._lock = str(checkpoint), renderer, Lock()
 
     def __enter__(self) -> Decode:
         self._pool = self._started()
@@ -62,30 +64,32 @@ class DecodingProcess:
 
     def _started(self) -> ProcessPoolExecutor:
         pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
-        pool.submit(_ready, self._checkpoint).result()
+        pool.submit(_ready, self._checkpoint, self._renderer).result()
         return pool
 
     def _decode(self, kind: str, codes: np.ndarray) -> Decoded:
         pool = self._pool
         try:
-            return pool.submit(_decode, self._checkpoint, kind, codes).result()
+            return pool.submit(_decode, self._checkpoint, self._renderer, kind, codes).result()
         except BrokenProcessPool:
             with self._lock:
                 if self._pool is pool:
                     self._pool = self._started()
-            return self._pool.submit(_decode, self._checkpoint, kind, codes).result()
+            return self._pool.submit(_decode, self._checkpoint, self._renderer, kind, codes).result()
 
 
-def _decode(checkpoint: str, kind: str, codes: np.ndarray) -> Decoded:
-    return decode_with(_tokenizer(checkpoint))(kind, codes)
+def _decode(checkpoint: str, renderer: Renderer | None, kind: str, codes: np.ndarray) -> Decoded:
+    return decode_with(_tokenizer(checkpoint, renderer))(kind, codes)
 
 
-def _ready(checkpoint: str) -> None:
-    _tokenizer(checkpoint)
+def _ready(checkpoint: str, renderer: Renderer | None) -> None:
+    _tokenizer(checkpoint, renderer)
 
 
 @lru_cache(maxsize=1)
-def _tokenizer(checkpoint: str) -> MultimodalTokenizer:
+def _tokenizer(checkpoint: str, renderer: Renderer | None) -> MultimodalTokenizer:
     """Loaded once in the process."""
     torch.set_num_threads(1)
-    return MultimodalTokenizer.of_checkpoint(Path(checkpoint))
+    tokenizer = MultimodalTokenizer.of_checkpoint(Path(checkpoint))
+    tokenizer.render_by(renderer)
+    return tokenizer

@@ -19,6 +19,7 @@ from mmpt.model.adaptation import merge_adapter
 from mmpt.model.checkpoints import find_checkpoint
 from mmpt.model.feature_inputs import FOLDER, FeatureInputs
 from mmpt.model.loading import load_model
+from mmpt.tokenizers.image.renderers import Renderer
 from mmpt.tokenizers.multimodal import MultimodalTokenizer
 from mmpt.vocabulary import check_same
 
@@ -90,9 +91,14 @@ class MultimodalModel:
         yield from assembler.finish()
 
 
-def load(path: Path | str, device: str | torch.device | None = None, dtype: torch.dtype = torch.float32) -> MultimodalModel:
+def load(
+    path: Path | str,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
+    renderer: Renderer | None = None,
+) -> MultimodalModel:
     """Load a checkpoint folder, or the newest checkpoint of a run folder, onto `device` (a GPU where there is one); its adapters
-    are merged.
+    are merged. `renderer`: what draws images instead of the image tokenizer's own choice.
 
     Raises `CheckpointError` where something is missing or damaged, `VocabularyError` where the parts do not fit together.
     """
@@ -109,6 +115,7 @@ def load(path: Path | str, device: str | torch.device | None = None, dtype: torc
     for module in (tokenizer.speech, tokenizer.image):
         if module is not None:
             module.to(device)
+    tokenizer.render_by(renderer)
     return MultimodalModel(model.to(device), tokenizer, inputs)
 
 

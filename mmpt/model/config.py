@@ -10,7 +10,7 @@ from mmpt.model.connectors import Connector
 from mmpt.model.connectors.mlp import Mlp
 from mmpt.model.row_init import RowInitialization
 from mmpt.model.row_init.mean import Mean
-from mmpt.tokenizers.image.config import OpenClipConfig, TimmConfig
+from mmpt.tokenizers.image.towers import Tower
 
 FusedKernel = Literal["auto", "plain", "torch", "triton"]
 
@@ -64,8 +64,15 @@ class PictureFeaturesConfig(Schema):
     side: int
     """Of the square, in pixels."""
 
-    tower: TimmConfig | OpenClipConfig
-    """The vision tower, by its name in timm or open_clip."""
+    tower: Tower
+    """A vision tower with published weights."""
+
+    @pydantic.field_validator("tower")
+    @classmethod
+    def _published(cls, tower: Tower) -> Tower:
+        if not tower.frozen:
+            raise ValueError(f"kind: {tower.kind} has no published weights, expected a tower that has")
+        return tower
 
 
 class WhisperFeaturesConfig(Schema):

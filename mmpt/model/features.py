@@ -9,7 +9,7 @@ from transformers import WhisperConfig, WhisperModel
 
 from mmpt.errors import ConfigError
 from mmpt.model.config import FeaturesConfig, PictureFeaturesConfig, WhisperFeaturesConfig
-from mmpt.tokenizers.image.towers import TimmTower, build_tower
+from mmpt.tokenizers.image.tower import FrozenTower
 
 
 def build_features(config: FeaturesConfig, pretrained: bool = True) -> nn.Module:
@@ -19,7 +19,7 @@ def build_features(config: FeaturesConfig, pretrained: bool = True) -> nn.Module
     `pretrained` false builds it without weights, for the caller to load. Raises `ConfigError` naming what cannot be loaded.
     """
     if isinstance(config, PictureFeaturesConfig):
-        return build_tower(config.side, config.tower, pretrained)
+        return config.tower.build(config.side, pretrained)
     return WhisperFeatures(config, pretrained)
 
 
@@ -42,19 +42,10 @@ def _states(encoder: nn.Module, inputs: Tensor, layers: list[int]) -> Iterator[T
     if isinstance(encoder, WhisperFeatures):
         # The last of these is after the final norm, as is the encoder's output.
         yield from (encoder.states(inputs)[layer + 1].mean(dim=1) for layer in layers)
-    elif isinstance(encoder, TimmTower):
-        found = encoder.model.forward_intermediates(
-            encoder.normalized(inputs), indices=layers, return_prefix_tokens=True, intermediates_only=True, output_fmt="NLC"
-        )
-        yield from (prefix[:, 0] if prefix is not None and prefix.shape[1] else patches.mean(dim=1) for patches, prefix in found)
+    elif isinstance(encoder, FrozenTower):
+        yield from encoder.layer_states(inputs, layers)
     else:
-        found = encoder.model.forward_intermediates(
-            encoder.normalized(inputs), indices=layers, intermediates_only=True, output_fmt="NLC", output_extra_tokens=True
-        )
-        patches = found["image_intermediates"]
-        prefixes = found.get("image_intermediates_prefix", [None] * len(patches))
-        for part, prefix in zip(patches, prefixes, strict=True):
-            yield part.mean(dim=1) if prefix is None or not prefix.shape[1] else prefix[:, 0]
+        raise TypeError("no vision tower and no Whisper")
 
 
 class WhisperFeatures(nn.Module):

@@ -8,8 +8,9 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from mmpt.document import Image, Part, Speech, Text
-from mmpt.errors import DataError
+from mmpt.errors import ConfigError, DataError
 from mmpt.media import decode_image, decode_speech, encode_png, encode_wav
+from mmpt.tokenizers.image.renderers import Renderer
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
 from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
 from mmpt.tokenizers.text import decode_text, encode_text, load_text_tokenizer, text_fingerprint
@@ -47,6 +48,15 @@ class MultimodalTokenizer:
         folders = (checkpoint / name for name in ("speech_tokenizer", "image_tokenizer"))
         return cls.load(checkpoint / "text_tokenizer", *(folder if folder.is_dir() else None for folder in folders))
 
+    def render_by(self, renderer: Renderer | None) -> None:
+        """Draw images by `renderer` from now on (None: as before). Raises `ConfigError` where it cannot be loaded or does not
+        fit, or there is no image tokenizer."""
+        if renderer is None:
+            return
+        if self.image is None:
+            raise ConfigError("renderer: there is no image tokenizer whose codes it could draw")
+        self.image.render_by(renderer)
+
     def encode(self, sequences: Sequence[Sequence[Part]]) -> list[list[list[int]]]:
         """Ids of each part of each sequence; the pictures and utterances of all sequences are encoded together.
 
@@ -82,7 +92,7 @@ class MultimodalTokenizer:
             if modality == "text":
                 parts.append(Text(decode_text(self.text, values.tolist())))
             elif modality == "image":
-                (picture,) = self.image.decode(values[None])
+                (picture,) = self.image.render(values[None])
                 parts.append(Image(encode_png(picture), "png", picture.width, picture.height))
             elif len(values):
                 (samples,) = self.speech.decode([values], voice)

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mmpt.errors import CheckpointError, ConfigError
-from mmpt.tokenizers.quantizers import code_counts, codebook_health
+from mmpt.tokenizers.codebook_health import code_counts, codebook_health
 from mmpt.tokenizers.terms import StepOutput
 from mmpt.training.background import background
 from mmpt.training.checkpoint import newest_checkpoint, publish, restore_training, write_recipe

@@ -8,7 +8,8 @@ import pydantic
 from mmpt.config import Schema
 from mmpt.tokenizers.image.config import Gates, ImageTokenizerConfig
 from mmpt.tokenizers.image.stage_config import AlignConfig, DrawConfig, JointConfig, QuantizeConfig
-from mmpt.tokenizers.speech.config import SpeechConfig, TextToCodesConfig, VocoderConfig
+from mmpt.tokenizers.speech.config import SpeechConfig, TextToCodesConfig
+from mmpt.tokenizers.speech.vocoders.istft import Istft
 from mmpt.training.config import FitConfig
 
 
@@ -22,8 +23,8 @@ class SpeechSpec(_Spec):
     """`data`: document shards, of which every utterance with a transcript is used (the first `examples`). `text_tokenizer`: a
     folder or Hugging Face name, the units of the transcripts. `fit` trains encoder, codebook and text decoder with the mel
     decoder beside them; then, with them at rest, `speak` trains the mel decoder alone. `vocoder`: the folder of one, or the
-    folder or Hugging Face name of a published SpeechT5HifiGan; saved with the tokenizer; without, Griffin-Lim makes the
-    waveforms."""
+    folder or Hugging Face name of a published one (speecht5), or `griffin_lim`, which is the default; saved with the
+    tokenizer."""
 
     kind: Literal["speech"]
     speak: FitConfig | None = None
@@ -109,7 +110,7 @@ class VocoderSpec(_Spec):
     """`data`: document shards, of which every utterance is used (the first `examples`), with or without a transcript."""
 
     kind: Literal["vocoder"]
-    vocoder: VocoderConfig = VocoderConfig()
+    vocoder: Istft = Istft()
 
 
 class TextToCodesSpec(_Spec):

@@ -20,10 +20,8 @@ from mmpt.tokenizers.image.stages import (
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
 from mmpt.tokenizers.speech.batches import code_count, speech_batches
 from mmpt.tokenizers.speech.coder import SpeechCoder
-from mmpt.tokenizers.speech.config import WhisperConfig
 from mmpt.tokenizers.speech.tokenizer import DecoderTraining, SpeechTokenizer
-from mmpt.tokenizers.speech.vocoder import Vocoder, vocoder_batches
-from mmpt.tokenizers.speech.vocoders import load_vocoder
+from mmpt.tokenizers.speech.vocoder import load_vocoder, vocoder_batches
 from mmpt.tokenizers.text import load_text_tokenizer, train_text_tokenizer
 from mmpt.training.distributed import World
 from mmpt.training.examples import parts, pictures, utterances, with_codes
@@ -55,15 +53,10 @@ def _train_text(spec: TextSpec, folder: Path, world: World) -> int:
 
 
 def _train_speech(spec: SpeechSpec, folder: Path, world: World) -> int:
-    text, config = load_text_tokenizer(spec.text_tokenizer), spec.tokenizer
-    if isinstance(config.encoder, WhisperConfig):
-        from mmpt.tokenizers.speech.whisper_checkpoint import take_weights, with_architecture
-
-        config = with_architecture(config, text)
-        model = SpeechTokenizer(config, text)
-        take_weights(model.encoder, model.reader, config)
-    else:
-        model = SpeechTokenizer(config, text)
+    text = load_text_tokenizer(spec.text_tokenizer)
+    config = spec.tokenizer.encoder.settled(spec.tokenizer, text)
+    model = SpeechTokenizer(config, text)
+    config.encoder.take_weights(model.encoder, model.reader)
     # Before the training, so that a folder without one is said at once.
     vocoder = load_vocoder(spec.vocoder, config.mels) if spec.vocoder else None
     examples = utterances(spec.data, model.sample_rate, spec.examples, folder, world, model.why_not_learned)
@@ -82,7 +75,7 @@ def _train_speech(spec: SpeechSpec, folder: Path, world: World) -> int:
 
 
 def _train_vocoder(spec: VocoderSpec, folder: Path, world: World) -> int:
-    model = Vocoder(spec.vocoder)
+    model = spec.vocoder.build()
     sounds = [decode_speech(part.data) for _, part in parts(spec.data, Speech, spec.examples)]
     stopped = fit(model, vocoder_batches(sounds, spec.vocoder, spec.fit), spec.fit, folder / "vocoding", world)
     if world.rank == 0 and not stopped:

@@ -30,7 +30,7 @@ from mmpt.model.forward import causal_lm
 from mmpt.results import Figure, report
 from mmpt.tokenizers.speech.config import SpeechConfig
 from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
-from mmpt.tokenizers.speech.vocoder import Vocoder, VocoderConfig
+from mmpt.tokenizers.speech.vocoders.istft import Istft
 from mmpt.tokenizers.text import train_text_tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -169,7 +169,7 @@ def spoken(_: MultimodalModel) -> Iterator[Figure]:
     torch.manual_seed(0)
     config = SpeechConfig(quantizer={"kind": "fsq", "levels": [8, 8]}, decoder={"block": BLOCK, "flow": {"steps": 4}})
     speech = SpeechTokenizer(config, train_text_tokenizer(["a b"], 260)).eval()
-    speech.use_vocoder(Vocoder(VocoderConfig(mels=config.mels)))
+    speech.use_vocoder(Istft(mels=config.mels).build())
     for parameter in speech.parameters():
         parameter.data += 0.02 * torch.randn_like(parameter)
     codes = np.random.default_rng(0).integers(0, speech.codes, 800)

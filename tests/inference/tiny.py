@@ -17,7 +17,7 @@ from mmpt.tokenizers.image.tokenizer import ImageTokenizer
 from mmpt.tokenizers.multimodal import MultimodalTokenizer
 from mmpt.tokenizers.speech.config import SpeechConfig
 from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
-from mmpt.tokenizers.speech.vocoder import Vocoder, VocoderConfig
+from mmpt.tokenizers.speech.vocoders.istft import Istft
 from mmpt.tokenizers.text import train_text_tokenizer
 
 BACKBONE = {"model_type": "qwen3", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -41,7 +41,7 @@ def speech_tokenizer(block: int | None = 5) -> SpeechTokenizer:
         window=30,
     )
     model = SpeechTokenizer(config, train_text_tokenizer(["a b"], 260)).eval()
-    model.use_vocoder(Vocoder(VocoderConfig(mels=MELS, dim=16, blocks=1)))
+    model.use_vocoder(Istft(mels=MELS, dim=16, blocks=1).build())
     model.default_voice.normal_()
     for parameter in model.parameters():
         parameter.data += 0.05 * torch.randn_like(parameter)

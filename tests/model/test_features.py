@@ -25,7 +25,11 @@ WHISPER = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_att
 @pytest.fixture(scope="module")
 def pictures():
     return build_features(
-        parse_config({"side": 32, "tower": {"timm": "test_vit.r160_in1k", "pretrained": False}}, PictureFeaturesConfig, "test")
+        parse_config(
+            {"side": 32, "tower": {"kind": "timm", "model": "test_vit.r160_in1k", "pretrained": False}},
+            PictureFeaturesConfig,
+            "test",
+        )
     )
 
 
@@ -50,7 +54,9 @@ def test_an_encoder_that_is_not_there(tmp_path):
     with pytest.raises(ConfigError, match="cannot be loaded"):
         build_features(WhisperFeaturesConfig(whisper=str(tmp_path)))
     with pytest.raises(ConfigError, match="no_such_tower"):
-        build_features(parse_config({"side": 32, "tower": {"timm": "no_such_tower"}}, PictureFeaturesConfig, "test"))
+        build_features(
+            parse_config({"side": 32, "tower": {"kind": "timm", "model": "no_such_tower"}}, PictureFeaturesConfig, "test")
+        )
 
 
 def test_features_stand_where_the_slots_are(pictures):
@@ -108,7 +114,7 @@ def test_states_of_layers_are_what_the_published_models_compute(pictures, whispe
     assert found.shape == (2, 2, pictures.width) and torch.equal(found[:, 1], seen[0])
     encoder = build_features(WhisperFeaturesConfig(whisper=str(whisper)))
     assert torch.allclose(layer_states(encoder, mels, [0])[:, 0], encoder(mels).mean(dim=1), atol=1e-6)
-    named = {"side": 224, "tower": {"open_clip": "ViT-S-32-alt", "pretrained": None}}
+    named = {"side": 224, "tower": {"kind": "open_clip", "model": "ViT-S-32-alt", "pretrained": None}}
     clip = build_features(parse_config(named, PictureFeaturesConfig, "test"))
     pixels = torch.rand(2, 3, 224, 224, generator=draw) * 2 - 1
     hook = clip.model.transformer.resblocks[2].register_forward_hook(lambda block, inputs, output: seen.append(output[:, 0]))

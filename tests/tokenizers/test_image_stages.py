@@ -243,7 +243,7 @@ def test_the_picture_side_of_open_clip_by_name_and_file(tmp_path):
     torch.manual_seed(0)
     reference = open_clip.create_model("ViT-S-32-alt").eval()
     save_file(reference.state_dict(), tmp_path / "weights.safetensors")
-    named = {"open_clip": "ViT-S-32-alt", "pretrained": str(tmp_path / "weights.safetensors")}
+    named = {"kind": "open_clip", "model": "ViT-S-32-alt", "pretrained": str(tmp_path / "weights.safetensors")}
     model = tokenizer(side=224, tower=named, branches={"depth": 1, "reverse_depth": 1, "target": named})
     pixels = torch.rand(2, 3, 224, 224) * 2 - 1
     mean, std = (torch.tensor(values)[:, None, None] for values in (reference.visual.image_mean, reference.visual.image_std))

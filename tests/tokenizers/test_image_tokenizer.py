@@ -13,13 +13,14 @@ from PIL import Image
 from mmpt.config import parse_config
 from mmpt.errors import CheckpointError, ConfigError, DataError
 from mmpt.evaluation.image_tokenizer import _chance, gate_figures
-from mmpt.tokenizers.image import towers
 from mmpt.tokenizers.image.batches import ImageBatch, ImageExample, image_batches, picture_bytes, to_pixels
 from mmpt.tokenizers.image.captions import caption_ids
-from mmpt.tokenizers.image.config import CaptionConfig, Gates, ImageTokenizerConfig, TimmConfig
+from mmpt.tokenizers.image.config import CaptionConfig, Gates, ImageTokenizerConfig
 from mmpt.tokenizers.image.losses import contrastive_loss, pixel_loss, prediction_loss
 from mmpt.tokenizers.image.stages import JointConfig, JointStage
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
+from mmpt.tokenizers.image.towers._open_clip import _statistics
+from mmpt.tokenizers.image.towers.timm import Timm
 from mmpt.tokenizers.terms import StepOutput
 
 EMA = {"kind": "ema", "codes": 16, "dim": 6, "normalize": True}
@@ -251,7 +252,7 @@ def test_pictures_without_a_caption_are_nobodys_answer():
 
 def test_a_frozen_tower_without_weights_is_a_mistake():
     with pytest.raises(ConfigError, match="pretrained: missing"):
-        config(tower={"open_clip": "ViT-S-32-alt"})
+        config(tower={"kind": "open_clip", "model": "ViT-S-32-alt"})
 
 
 def test_towers_of_siglip_keep_their_own_normalisation_whatever_their_weights_come_from():
@@ -260,10 +261,10 @@ def test_towers_of_siglip_keep_their_own_normalisation_whatever_their_weights_co
     class Bare:
         image_mean, image_std = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
 
-    assert towers._statistics("ViT-B-16-SigLIP", None, Bare) == ((0.5,) * 3, (0.5,) * 3)
-    assert towers._statistics("a model of one's own", "weights.pt", Bare) == (Bare.image_mean, Bare.image_std)
+    assert _statistics("ViT-B-16-SigLIP", None, Bare) == ((0.5,) * 3, (0.5,) * 3)
+    assert _statistics("a model of one's own", "weights.pt", Bare) == (Bare.image_mean, Bare.image_std)
     tag = open_clip.list_pretrained_tags_by_model("ViT-B-16-SigLIP")[0]
-    assert towers._statistics("ViT-B-16-SigLIP", tag, Bare) == (Bare.image_mean, Bare.image_std)  # open_clip has set them
+    assert _statistics("ViT-B-16-SigLIP", tag, Bare) == (Bare.image_mean, Bare.image_std)  # open_clip has set them
 
 
 def test_bad_codes_of_bad_embeddings_pass_no_gate():
@@ -365,7 +366,7 @@ def test_a_word_of_the_caption_is_not_seen_before_it_is_written():
 
 
 def test_a_frozen_tower_of_timm_never_changes(tmp_path):
-    model = tokenizer(EMA, steps=1, tower={"timm": "test_vit", "pretrained": False}, side=160).train()
+    model = tokenizer(EMA, steps=1, tower={"kind": "timm", "model": "test_vit", "pretrained": False}, side=160).train()
     assert not model.tower.model.training
     pixels = torch.rand(4, 3, 160, 160) * 2 - 1
     batch = ImageBatch(pixels, torch.ones(4, 2, dtype=torch.int64), torch.full((4, model.codes_per_image), -1))
@@ -380,10 +381,10 @@ def test_a_tower_of_timm_takes_other_sides_as_timm_itself_does():
     """Against timm's resampling in each pass; a model with its own side keeps its table."""
     import timm
 
-    tower = towers.TimmTower(160, TimmConfig(timm="test_vit", pretrained=False), pretrained=False)
+    tower = Timm(model="test_vit", pretrained=False).build(160)
     flexible = timm.create_model("test_vit", num_classes=0, dynamic_img_size=True).eval()
     flexible.load_state_dict(tower.model.state_dict())
-    smaller = towers.TimmTower(96, TimmConfig(timm="test_vit", pretrained=False), pretrained=False)
+    smaller = Timm(model="test_vit", pretrained=False).build(96)
     fitted = timm.create_model("test_vit", num_classes=0)
     fitted.load_state_dict(tower.model.state_dict())
     fitted.set_input_size(img_size=96)
@@ -413,7 +414,7 @@ def test_a_configuration_that_cannot_work_says_why(changes, message):
 
 def test_an_unknown_timm_tower_is_a_mistake_of_the_configuration():
     with pytest.raises(ConfigError, match="no_such_tower"):
-        ImageTokenizer(config(tower={"timm": "no_such_tower", "pretrained": False}))
+        ImageTokenizer(config(tower={"kind": "timm", "model": "no_such_tower", "pretrained": False}))
 
 
 def test_config_json_is_plain_and_complete(tmp_path):

@@ -9,22 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmpt.config import parse_config
-from mmpt.errors import ConfigError
-from mmpt.tokenizers.quantizers import (
-    EmaConfig,
-    EmaQuantizer,
-    FsqConfig,
-    NoneConfig,
-    ResidualConfig,
-    build_quantizer,
-    codebook_use,
-    fsq,
-)
+from mmpt.errors import ConfigError, DataError
+from mmpt.tokenizers.codebook_health import codebook_use
+from mmpt.tokenizers.quantizers import _fsq as fsq
+from mmpt.tokenizers.quantizers._ema import EmaQuantizer
+from mmpt.tokenizers.quantizers.ema import Ema
+from mmpt.tokenizers.quantizers.fsq import Fsq
+from mmpt.tokenizers.quantizers.none import Unquantized
+from mmpt.tokenizers.quantizers.residual import Residual
 from mmpt.tokenizers.speech.config import SpeechConfig
 
 
 def ema(**changes) -> EmaQuantizer:
-    return EmaQuantizer(EmaConfig(**{"codes": 8, "dim": 3, **changes}))
+    return EmaQuantizer(Ema(**{"codes": 8, "dim": 3, **changes}))
 
 
 def blobs(count: int, rows: int, dim: int = 3) -> torch.Tensor:
@@ -44,7 +41,7 @@ def blobs(count: int, rows: int, dim: int = 3) -> torch.Tensor:
     ],
 )
 def test_fsq_golden_values(x, code, state):
-    quantizer = build_quantizer(FsqConfig(levels=(3, 5)))
+    quantizer = Fsq(levels=(3, 5)).build()
     result = quantizer(torch.tensor([x]))
     assert result.codes.tolist() == [code]
     torch.testing.assert_close(result.states, torch.tensor([state]), atol=1e-6, rtol=0)
@@ -53,8 +50,8 @@ def test_fsq_golden_values(x, code, state):
 @settings(deadline=None, max_examples=25)
 @given(levels=st.lists(st.integers(2, 9), min_size=1, max_size=4))
 def test_fsq_every_code_survives_the_round_trip(levels):
-    config = FsqConfig(levels=tuple(levels))
-    quantizer = build_quantizer(config)
+    config = Fsq(levels=tuple(levels))
+    quantizer = config.build()
     codes = torch.arange(config.codes)
     states = quantizer.decode(codes)
     assert config.codes == int(np.prod(levels)) and states.shape == (config.codes, len(levels))
@@ -64,7 +61,7 @@ def test_fsq_every_code_survives_the_round_trip(levels):
 
 def test_fsq_passes_the_gradient_of_tanh():
     x = torch.linspace(-1.5, 1.5, 12).reshape(6, 2).requires_grad_()
-    build_quantizer(FsqConfig(levels=(4, 7)))(x).states.sum().backward()
+    Fsq(levels=(4, 7)).build()(x).states.sum().backward()
     torch.testing.assert_close(x.grad, 1 - torch.tanh(x.detach()).square())
 
 
@@ -73,7 +70,7 @@ def test_fsq_of_wider_vectors_starts_along_their_principal_axes():
     draw = torch.Generator().manual_seed(0)
     basis = torch.linalg.qr(torch.randn(8, 8, generator=draw)).Q
     rows = torch.randn(4000, 8, generator=draw) * torch.tensor([4.0, 2.0, 1.0, 0.05, 0.05, 0.05, 0.05, 0.05]) @ basis.t() + 3.0
-    quantizer = build_quantizer(FsqConfig(levels=(4, 2, 2), dim=8))
+    quantizer = Fsq(levels=(4, 2, 2), dim=8).build()
     assert torch.equal(quantizer.bounded(rows), rows)  # nothing is bounded before the axes are known
     garbage = torch.cat([rows, torch.full((50, 8), 1e3)])
     mask = torch.arange(len(garbage)) < len(rows)
@@ -99,21 +96,21 @@ def quantizer_levels(unit: np.ndarray, levels: int) -> np.ndarray:
 
 
 def test_fsq_of_wider_vectors_is_saved_whole_and_narrower_ones_are_refused():
-    quantizer = build_quantizer(FsqConfig(levels=(4, 2), dim=5))
+    quantizer = Fsq(levels=(4, 2), dim=5).build()
     rows = torch.randn(100, 5)
     quantizer(rows)
-    again = build_quantizer(FsqConfig(levels=(4, 2), dim=5)).bfloat16()
+    again = Fsq(levels=(4, 2), dim=5).build().bfloat16()
     again.load_state_dict(quantizer.state_dict())
     assert torch.equal(again(rows).codes, quantizer(rows).codes) and again.down.dtype == torch.float32
     with pytest.raises(pydantic.ValidationError, match="at least the number of levels, 2"):
-        FsqConfig(levels=(4, 2), dim=1)
+        Fsq(levels=(4, 2), dim=1)
 
 
 @pytest.mark.parametrize(("levels", "groups"), [((4, 2, 2), [3]), ((8, 8, 8, 8, 8), [3, 2]), ((2000, 3), [1, 1])])
 def test_the_spread_of_fsq_is_the_gradient_of_its_definition(levels, groups, monkeypatch):
     """log K − H of the mean soft code, by autograd through the mean itself, where the shares are of the last batch alone."""
     monkeypatch.setattr(fsq, "MEMORY", 0.0)
-    quantizer = build_quantizer(FsqConfig(levels=levels, spread=0.5)).train()
+    quantizer = Fsq(levels=levels, spread=0.5).build().train()
     rows = torch.randn(6, 5, len(levels), requires_grad=True)
     mask = torch.rand(6, 5) < 0.7
     found = quantizer(rows, mask)
@@ -135,7 +132,7 @@ def test_the_spread_of_fsq_is_the_gradient_of_its_definition(levels, groups, mon
 
 
 def test_the_shares_of_fsq_are_a_running_mean_over_batches():
-    quantizer = build_quantizer(FsqConfig(levels=(2, 2), spread=1.0)).train()
+    quantizer = Fsq(levels=(2, 2), spread=1.0).build().train()
     far = torch.tensor([[-9.0, -9.0], [9.0, -9.0], [-9.0, -9.0]])  # so far out that soft codes are whole
     expected = np.full(4, 0.25)
     for batch, counts in ((far, [2, 1, 0, 0]), (far[1:2], [0, 1, 0, 0])):
@@ -153,7 +150,7 @@ def test_the_shares_of_fsq_are_a_running_mean_over_batches():
 def test_spread_brings_idle_codes_into_use():
     """Inputs that would take a few codes alone learn to take nearly all."""
     torch.manual_seed(0)
-    quantizer = build_quantizer(FsqConfig(levels=(2,) * 5, spread=1.0)).train()
+    quantizer = Fsq(levels=(2,) * 5, spread=1.0).build().train()
     layer = torch.nn.Linear(6, 5)
     inputs = torch.randn(400, 6) + 1.0
     before = codebook_use(quantizer(layer(inputs)).codes, 32)["used"]
@@ -328,7 +325,7 @@ def test_residual_stages_come_nearer_and_survive_the_round_trip():
     x = torch.randn(2000, 4)
     errors = []
     for stages in (1, 2, 4):
-        quantizer = build_quantizer(ResidualConfig(stages=stages, stage=EmaConfig(codes=16, dim=4, decay=0.9))).train()
+        quantizer = Residual(stages=stages, stage=Ema(codes=16, dim=4, decay=0.9)).build().train()
         for _ in range(30):
             quantizer(x)
         found = quantizer.eval()(x)
@@ -345,7 +342,7 @@ def test_residual_stages_come_nearer_and_survive_the_round_trip():
 
 def test_a_residual_quantiser_agrees_with_a_reference():
     reference = vector_quantize_pytorch.ResidualVQ(dim=4, codebook_size=16, num_quantizers=3, decay=0.9, kmeans_init=False).eval()
-    quantizer = build_quantizer(ResidualConfig(stages=3, stage=EmaConfig(codes=16, dim=4))).eval()
+    quantizer = Residual(stages=3, stage=Ema(codes=16, dim=4)).build().eval()
     for stage, layer in zip(quantizer.stages, reference.layers, strict=True):
         stage.codebook.copy_(layer._codebook.embed[0])
     x = torch.randn(5, 7, 4)
@@ -357,8 +354,12 @@ def test_a_residual_quantiser_agrees_with_a_reference():
 
 def test_no_quantiser_changes_nothing():
     x = torch.randn(2, 3, 4, requires_grad=True)
-    found = build_quantizer(NoneConfig(dim=4))(x)
+    found = Unquantized(dim=4).build()(x)
     assert found.states is x and found.codes.shape == (2, 3) and float(found.loss) == float(found.count) == 0
+    none = Unquantized(dim=4).build()
+    assert none.bounded(x) is x and none.restart_count() == 0
+    with pytest.raises(DataError, match="no codes to decode"):
+        none.decode(found.codes)
 
 
 def test_codebook_use_golden_values():

@@ -17,13 +17,13 @@ from mmpt.data.lost import from_lines
 from mmpt.data.shards.write import ShardWriter
 from mmpt.document import Document, Speech
 from mmpt.errors import CheckpointError, DataError
+from mmpt.layers.positions import sinusoids
 from mmpt.media import encode_wav
 from mmpt.storage import published_folder
 from mmpt.tokenizers.speech.batches import SpeechExample, speech_batches
 from mmpt.tokenizers.speech.coder import SpeechCoder
 from mmpt.tokenizers.speech.config import SpeechConfig
-from mmpt.tokenizers.speech.layers import sinusoids
-from mmpt.tokenizers.speech.text_decoder import TextDecoder
+from mmpt.tokenizers.speech.text_decoder import SmallTextDecoder
 from mmpt.tokenizers.speech.tokenizer import DecoderTraining, SpeechTokenizer
 from mmpt.tokenizers.terms import StepOutput
 from mmpt.tokenizers.text import train_text_tokenizer
@@ -300,7 +300,7 @@ def test_no_items_are_no_results(trained):
 
 def test_the_text_decoder_sees_no_state_past_the_end():
     torch.manual_seed(0)
-    decoder = TextDecoder(20, 16, 2, 1, 0.0).eval()
+    decoder = SmallTextDecoder(20, 16, 2, 1, 0.0).eval()
     ids, states, lengths = torch.randint(20, (2, 4)), torch.randn(2, 6, 16), torch.tensor([3, 6])
     with torch.inference_mode():
         before = decoder(ids, states, lengths)
@@ -311,7 +311,7 @@ def test_the_text_decoder_sees_no_state_past_the_end():
 
 
 def test_states_are_numbered_by_the_tokens_begun():
-    decoder = TextDecoder(3, 16, 2, 1, 0.0)
+    decoder = SmallTextDecoder(3, 16, 2, 1, 0.0)
     heard = torch.tensor([[3, 0, 0, 3, 0, 1, 1, 2]])  # 3 is the blank: the tokens 0, 0, 1, 2 begin at 1, 4, 5, 7
     scores = (torch.nn.functional.one_hot(heard, 4) * 100.0).log_softmax(dim=-1)
     numbered = decoder._numbered(torch.zeros(1, 8, 16), scores)
@@ -320,7 +320,7 @@ def test_states_are_numbered_by_the_tokens_begun():
 
 def test_reading_always_stops():
     torch.manual_seed(0)
-    decoder = TextDecoder(20, 16, 2, 1, 0.0).eval()
+    decoder = SmallTextDecoder(20, 16, 2, 1, 0.0).eval()
     with torch.inference_mode():
         decoder.head.bias[7] = 100.0
         texts = decoder.read(*torch.randn(2, 2, 5, 16), torch.tensor([2, 5]))

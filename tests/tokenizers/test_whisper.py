@@ -19,11 +19,9 @@ from mmpt.errors import ConfigError, DataError
 from mmpt.tokenizers.speech.batches import SpeechExample, speech_batches
 from mmpt.tokenizers.speech.coder import SpeechCoder
 from mmpt.tokenizers.speech.config import SpeechConfig
+from mmpt.tokenizers.speech.encoders._whisper import whisper_model
 from mmpt.tokenizers.speech.features import log_mel
-from mmpt.tokenizers.speech.recognizer import build_encoder
 from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
-from mmpt.tokenizers.speech.whisper import whisper_model
-from mmpt.tokenizers.speech.whisper_checkpoint import take_weights, with_architecture
 from mmpt.tokenizers.text import train_text_tokenizer
 from mmpt.training.fit import FitConfig
 
@@ -63,14 +61,15 @@ def config(checkpoint, quantizer: dict | None = None, pool: int = 2, encoder: di
         "decoder": {"dim": 16, "heads": 2, "layers": 1, "blocks": 1},
         "mels": MELS, "pool": pool, "window": POSITIONS // pool, **changes,
     }  # fmt: skip
-    return with_architecture(SpeechConfig(**values), TEXT)
+    given = SpeechConfig(**values)
+    return given.encoder.settled(given, TEXT)
 
 
 def build(checkpoint, **changes) -> SpeechTokenizer:
     torch.manual_seed(0)
     settled = config(checkpoint, **changes)
     model = SpeechTokenizer(settled, TEXT)
-    take_weights(model.encoder, model.reader, settled)
+    settled.encoder.take_weights(model.encoder, model.reader)
     return model.eval()
 
 
@@ -271,9 +270,9 @@ def test_what_whisper_large_v3_gives_the_quantiser_is_made_in_bfloat16_without_w
     encoder = {"kind": "whisper", "checkpoint": "", "layer": 16, "block": 50, "overlap": 50, "architecture": shape.to_dict()}
     values = SpeechConfig(quantizer={"kind": "ema", "codes": 16_384, "dim": 1280}, encoder=encoder, mels=128, window=350)
     with torch.device("meta"), torch.inference_mode(), Dtypes() as dtypes:
-        encoder = build_encoder(values).bfloat16().eval()
+        encoder = values.encoder.build(values).bfloat16().eval()
         parameters = sum(parameter.numel() for parameter in encoder.parameters())
-        assert parameters < 0.22 * sum(parameter.numel() for parameter in whisper_model(values).parameters())
+        assert parameters < 0.22 * sum(parameter.numel() for parameter in whisper_model(values.encoder).parameters())
         lengths = torch.empty(32, dtype=torch.int64)
         encoder.states(torch.empty(32, 2800, 128), lengths)
         assert set.union(*dtypes.found.values()) == {torch.bfloat16} and any("attention" in name for name in dtypes.found)
@@ -308,7 +307,7 @@ def test_a_text_tokenizer_of_another_model_is_refused(checkpoint):
     foreign.add_tokens([f"<{number}>" for number in range(30)])
     foreign.eos_token = "<3>"
     with pytest.raises(ConfigError) as problem:
-        with_architecture(values, foreign)
+        values.encoder.settled(values, foreign)
     for said in (f"has {len(foreign)} ids, the checkpoint knows 280", f"with id {foreign.eos_token_id}, the checkpoint with 271"):
         assert said in str(problem.value)
 

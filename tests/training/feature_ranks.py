@@ -87,7 +87,7 @@ def features(folder: Path) -> dict:
         torch.manual_seed(0)
         WhisperModel(WhisperConfig(**WHISPER)).save_pretrained(whisper)
     query = {"kind": "resampler", "depth": 1, "heads": 2, "width": 16}
-    tower = {"timm": "test_vit.r160_in1k", "pretrained": False}
+    tower = {"kind": "timm", "model": "test_vit.r160_in1k", "pretrained": False}
     return {
         "image": {"encoder": {"side": 32, "tower": tower}, "connector": {**query, "rows": SLOTS["image"]}},
         "speech": {"encoder": {"whisper": str(whisper)}, "connector": {**query, "rows": SLOTS["speech"]}},

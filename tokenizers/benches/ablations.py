@@ -21,8 +21,8 @@ from torch import nn
 
 from mmpt.evaluation.retrieval import picture_text_recalls
 from mmpt.results import Figure, report
+from mmpt.tokenizers.codebook_health import codebook_use
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
-from mmpt.tokenizers.quantizers import codebook_use
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ from mmpt.tokenizers.image.tokenizer import ImageTokenizer
 COUNT, BATCH, ROUNDS = 256, 64, 5
 CONFIG = {
     "side": 224,
-    "tower": {"timm": "vit_small_patch16_224", "pretrained": False},
+    "tower": {"kind": "timm", "model": "vit_small_patch16_224", "pretrained": False},
     "qformer": {"queries": 32, "width": 384, "depth": 4, "heads": 6},
     "quantizer": {"kind": "ema", "codes": 8192, "dim": 32, "normalize": True},
     "decoder": {"patch": 16, "width": 64, "depth": 0, "heads": 4},
@@ -74,7 +74,7 @@ def main() -> None:
 
 def on_gpu(device: str = "cuda", batch: int = 256, rounds: int = 20) -> list[Figure]:
     spec = yaml.safe_load((digits.ROOT / "tokenizers" / "image_seed.yaml").read_text(encoding="utf-8"))["tokenizer"]
-    tower = {"open_clip": spec["tower"]["open_clip"], "pretrained": None}
+    tower = {**spec["tower"], "pretrained": None}
     config = ImageTokenizerConfig(**{**spec, "tower": tower, "branches": None})
     tokenizer = ImageTokenizer(config).to(device).eval().requires_grad_(False)
     pixels = torch.rand(batch, 3, config.side, config.side, device=device) * 2 - 1

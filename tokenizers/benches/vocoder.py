@@ -19,7 +19,7 @@ import yaml
 from mmpt.evaluation.speech_tokenizer import mean_stoi, mel_distance
 from mmpt.results import Figure, report
 from mmpt.tokenizers.speech.features import log_mel, waveform
-from mmpt.tokenizers.speech.vocoder import Vocoder
+from mmpt.tokenizers.speech.vocoder import saved_vocoder
 
 SAMPLE_RATE, HOP, TESTED = 16_000, 160, 60
 
@@ -31,7 +31,7 @@ def main() -> None:
     test = digits.strings(runs / "test", digits.TEST, 300, 3, seed=1)
     spec = {**yaml.safe_load((digits.ROOT / "tokenizers" / "vocoder.yaml").read_text()), "data": [str(data)]}
     digits.train({runs / "run": spec}, result="vocoder")
-    vocoder = Vocoder.load(runs / "run" / "vocoder")
+    vocoder = saved_vocoder(runs / "run" / "vocoder")
     sounds = [samples[: len(samples) // HOP * HOP] for samples in digits.utterances(test)[0][:TESTED]]
     figures = [Figure("training, minutes", digits.training_seconds(runs / "run") / 60)]
     for name, speak in {"vocoder": vocoder.speak, "Griffin-Lim": waveform}.items():

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from mmpt.layers.attention import blocks
+from mmpt.layers.positions import table
 from mmpt.tokenizers.image.config import CaptionConfig
-from mmpt.tokenizers.image.layers import blocks, table
 
 _DENSE = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 _WORD = regex.compile(
@@ -57,7 +58,9 @@ class TextTower(nn.Module):
 
 
 class CaptionDecoder(nn.Module):
-    """Reads the code vectors of a picture and writes its caption, word by word (the captioning loss of BLIP, Li et al. 2022)."""
+    """Reads the code vectors of an image and writes its caption, word by word (the captioning loss of BLIP, Li et al. 2022)."""
+
+    mask: torch.Tensor
 
     def __init__(self, config: CaptionConfig, queries: int, code_dim: int):
         super().__init__()
@@ -68,7 +71,7 @@ class CaptionDecoder(nn.Module):
         self.blocks = blocks(config.depth, config.width, config.heads)
         self.out = nn.Sequential(nn.LayerNorm(config.width), nn.Linear(config.width, config.buckets))
         mask = torch.ones(queries + config.words, queries + config.words, dtype=torch.bool).tril()
-        mask[:queries, :queries] = True
+        mask[:queries, :queries] = True  # codes see each other, words see codes and the words before
         self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, vectors: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:

@@ -5,138 +5,135 @@ from typing import Literal
 import pydantic
 
 from mmpt.config import Schema
-from mmpt.tokenizers.quantizer_config import QuantizerConfig
-
-
-class VitConfig(Schema):
-    """A vision transformer trained from scratch: `patch` (a power of two) pixels square become one feature of `width` through
-    stride-2 convolutions, and `depth` blocks follow (0 is allowed: convolutions alone)."""
-
-    patch: int
-    width: int
-    depth: int
-    heads: int
-
-
-class TimmConfig(Schema):
-    """A frozen vision tower of timm by its name. Where the tokenizer's `side` is not the model's, positions are resampled."""
-
-    timm: str
-    pretrained: bool = True
-
-
-class OpenClipConfig(Schema):
-    """The frozen picture side of an open_clip model by its name; `pretrained`: a tag of that model, or a file of its weights,
-    read where training starts; null: random weights, which never learn. Where the tokenizer's `side` is not the model's, its
-    positions are resampled."""
-
-    open_clip: str
-    pretrained: str | None = None
-
-    @pydantic.model_validator(mode="after")
-    def _weights_are_named(self) -> "OpenClipConfig":
-        if "pretrained" not in self.model_fields_set:
-            raise ValueError("pretrained: missing; a tag of the model or a file of weights, since a frozen tower never learns")
-        return self
-
-
-TowerConfig = VitConfig | TimmConfig | OpenClipConfig
+from mmpt.tokenizers.image.renderers import Renderer
+from mmpt.tokenizers.image.renderers.own import Own
+from mmpt.tokenizers.image.towers import Tower
+from mmpt.tokenizers.image.towers.open_clip import OpenClip
+from mmpt.tokenizers.quantizers import Quantizer
 
 
 class QformerConfig(Schema):
-    """The Q-Former: `queries` learned queries, one code each, in `depth` blocks. `causal`: a query sees earlier queries alone;
-    without, all. Cross-attention starts with its logits `sharpness`² times their usual size, so that queries look at different
-    places from the first step. `summary`: the states that are compared with captions, the last or the mean of all."""
+    """The causal Q-Former between the tower and the codes (SEED, Ge et al. 2023, arXiv:2307.08041, section 3.1)."""
 
     queries: int
+    """Learned queries; each gives one code."""
     width: int
+    """Values of a state."""
     depth: int
+    """Transformer blocks."""
     heads: int
+    """Of each block's attention; a divisor of `width`."""
     sharpness: float = 4.0
+    """Cross-attention starts with its logits this number squared times their usual size, so that queries look at different
+    positions from the first step."""
     causal: bool = True
+    """A query sees earlier queries alone; without, all."""
     summary: Literal["last", "mean"] = "last"
+    """Which states are compared with captions: the last, or the mean of all."""
 
 
 class BranchConfig(Schema):
-    """What SEED trains beside the codebook: `depth` blocks that give back the Q-Former's states from the codes, as many that
-    prepare them for the reverse Q-Former, of `reverse_depth` blocks and one query, which predicts the picture's embedding.
-
-    `target`: the model whose embedding that is; by default the tokenizer's own, by which pictures and captions are compared.
-    """
+    """What SEED trains beside the codebook (section 3.2): one branch that gives back the Q-Former's states from the codes, and
+    one that predicts the image's embedding by a reverse Q-Former."""
 
     depth: int = pydantic.Field(4, ge=1)
+    """Blocks of either branch over the vectors of the codes."""
     reverse_depth: int = pydantic.Field(4, ge=1)
-    target: OpenClipConfig | None = None
+    """Blocks of the reverse Q-Former, which has one query."""
+    target: OpenClip | None = None
+    """The model whose image embedding is predicted, as a renderer takes it; by default the tokenizer's own, by which images and
+    captions are compared."""
 
 
 class PixelFlowConfig(Schema):
-    """Flow matching over pixels: `blocks` convolutional blocks, `dim` wide, over patches of `patch` × `patch` pixels (a power of
-    two); `steps` from noise to picture; `guidance` by what the codes change (0: none, half the work)."""
+    """Flow matching over pixels (Lipman et al. 2022, arXiv:2210.02747): a finer image drawn from the coarse one."""
 
     dim: int = pydantic.Field(96, ge=8)
+    """Channels of the convolutional blocks."""
     blocks: int = pydantic.Field(6, ge=1)
+    """How many of them."""
     patch: int = pydantic.Field(2, ge=1)
+    """Side in pixels (a power of two) of what becomes one position."""
     steps: int = pydantic.Field(8, ge=1)
+    """Euler steps from noise to image."""
     guidance: float = pydantic.Field(0.5, ge=0)
+    """How far each step goes beyond what the codes change; 0: none, half the work."""
 
 
 class DecoderConfig(Schema):
-    """The way from codes back to pixels: one state of `width` for each `patch` × `patch` pixels (a power of two), `depth`
-    transformer blocks over them (0 is allowed), and one convolution for each doubling up to pixels; with `flow`, a finer
-    picture is drawn from that one."""
+    """The way from codes back to pixels."""
 
     patch: int
+    """Side in pixels (a power of two) of what is drawn of one state; one convolution for each doubling up to pixels."""
     width: int
+    """Values of a state."""
     depth: int
+    """Transformer blocks over the states; 0 is allowed."""
     heads: int
+    """Of each block's attention; a divisor of `width`."""
     flow: PixelFlowConfig | None = None
+    """What draws a finer image from that one; by default nothing does."""
 
 
 class CaptionConfig(Schema):
-    """The text tower over captions, used in training only: at most `words` words, hashed into `buckets` ids.
-
-    `dim` is the size of the space in which pictures and captions are compared.
-    """
+    """The text tower over captions, used in training only."""
 
     words: int = 32
+    """Most words of a caption."""
     buckets: int = 16384
+    """Ids into which words are hashed."""
     width: int = 128
+    """Values of a state."""
     depth: int = 2
+    """Transformer blocks."""
     heads: int = 4
+    """Of each block's attention; a divisor of `width`."""
     dim: int = 64
+    """Size of the space in which images and captions are compared."""
 
 
 class AugmentConfig(Schema):
-    """Changes to a training picture: moved by up to `shift` pixels (borders repeat), mirrored half of the time with `flip`
-    (never where captions tell left from right)."""
+    """Changes to a training image."""
 
     shift: int = pydantic.Field(0, ge=0)
+    """Largest move to either side in pixels; borders repeat."""
     flip: bool = False
+    """Mirrored half of the time; never where captions tell left from right."""
 
 
 class ImageTokenizerConfig(Schema):
-    """Pictures are squashed to `side` × `side`. `branches`: what stage II of SEED needs. `precision`: of the matrix products in
-    training, bf16 only where the device has instructions for it; codes are always chosen in float32."""
+    """An image tokenizer: tower → Q-Former → quantiser → decoder."""
 
     side: int
-    tower: TowerConfig
+    """Images are squashed to this many pixels square."""
+    tower: Tower
+    """What makes features of pixels."""
     qformer: QformerConfig
-    quantizer: QuantizerConfig
+    """What makes a short causal sequence of the features."""
+    quantizer: Quantizer
+    """What makes codes of that sequence; one for each query."""
     decoder: DecoderConfig
+    """What makes pixels of codes."""
     branches: BranchConfig | None = None
+    """What stage II of SEED trains beside the codebook, and a renderer of embeddings needs."""
     captions: CaptionConfig = CaptionConfig()
+    """The text side of the training."""
     augment: AugmentConfig = AugmentConfig()
+    """How training images are varied."""
     precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the matrix products in training, bf16 only where the device has instructions for it; codes are always chosen in
+    float32."""
+    renderer: Renderer = Own()
+    """What draws the images that codes stand for, where a person is to see them."""
 
     @pydantic.model_validator(mode="after")
     def _sizes_fit(self) -> "ImageTokenizerConfig":
-        problems = []
-        sections = {"tower": self.tower, "qformer": self.qformer, "decoder": self.decoder, "captions": self.captions}
+        problems = self.tower.problems(self.side)
+        sections = {"qformer": self.qformer, "decoder": self.decoder, "captions": self.captions}
         for name, section in sections.items():
-            width, heads = getattr(section, "width", 1), getattr(section, "heads", 1)
-            if width % heads:
-                problems.append(f"{name}.width {width} is no multiple of {name}.heads {heads}")
-        patches = {"tower": getattr(self.tower, "patch", 1), "decoder": self.decoder.patch}
+            if section.width % section.heads:
+                problems.append(f"{name}.width {section.width} is no multiple of {name}.heads {section.heads}")
+        patches = {"decoder": self.decoder.patch}
         if self.decoder.flow:
             patches["decoder.flow"] = self.decoder.flow.patch
         for name, patch in patches.items():
@@ -144,20 +141,24 @@ class ImageTokenizerConfig(Schema):
                 problems.append(f"{name}.patch {patch} is no power of two that divides side {self.side}")
         if not self.quantizer.codes or self.quantizer.depth > 1:
             problems.append(f"quantizer.kind {self.quantizer.kind} does not give one code for each query")
+        problems += self.renderer.problems(self.branches is not None)
         if problems:
             raise ValueError("; ".join(problems))
         return self
 
 
 class Gates(Schema):
-    """What a tokenizer must hold to be of use. `used`, `entropy`: least share of codes in use, least entropy ÷ log of their
-    number; `gap`: most points of R@mean that codes may lie below embeddings (SEED, table 1: 2.0 and 3.3); `recall`: least R@mean
-    of the embeddings themselves, in multiples of chance (0.5 where that is less), since codes as bad as bad embeddings lie below
-    nothing; `prefixes`: whether each beginning of the codes must draw something nearer to the picture than a shorter one and
-    than other pictures' codes."""
+    """What a tokenizer must hold to be of use."""
 
     used: float = pydantic.Field(0.5, ge=0, le=1)
+    """Least share of codes in use."""
     entropy: float = pydantic.Field(0.5, ge=0, le=1)
+    """Least entropy of the codes' use ÷ log of their number."""
     gap: float = 3.3
+    """Most points of R@mean that codes may lie below embeddings (SEED, table 1: 2.0 and 3.3)."""
     recall: float = pydantic.Field(10.0, ge=0)
+    """Least R@mean of the embeddings themselves, in multiples of chance (0.5 where that is less), since codes as bad as bad
+    embeddings lie below nothing."""
     prefixes: bool = True
+    """Whether each beginning of the codes must draw something nearer to the image than a shorter one and than other images'
+    codes."""

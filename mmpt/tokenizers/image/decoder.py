@@ -3,9 +3,10 @@
 import torch
 from torch import nn
 
+from mmpt.layers.attention import blocks
+from mmpt.layers.positions import table
 from mmpt.tokenizers.image.config import DecoderConfig
 from mmpt.tokenizers.image.flow import PixelFlow
-from mmpt.tokenizers.image.layers import blocks, table
 
 
 class ImageDecoder(nn.Module):

@@ -4,12 +4,10 @@ Lipman et al. 2022, section 4.1; classifier-free guidance as in Ho and Salimans 
 pictures that have these codes; the flow draws one of them.
 """
 
-import math
-
 import torch
 from torch import nn
-from torch.nn import functional as F
 
+from mmpt.layers.positions import sinusoids
 from mmpt.tokenizers.image.config import PixelFlowConfig
 from mmpt.tokenizers.terms import Term
 
@@ -43,15 +41,17 @@ class PixelFlow(nn.Module):
         self.positions = nn.Parameter(0.02 * torch.randn(dim, side // patch, side // patch))
         self.codes = nn.Linear(queries * code_dim, dim)
         self.time = nn.Linear(dim, dim)
-        self.condition = nn.Sequential(nn.SiLU(), nn.Linear(dim, 2 * dim * config.blocks))
+        known = nn.Linear(dim, 2 * dim * config.blocks)
+        self.condition = nn.Sequential(nn.SiLU(), known)
         self.blocks = nn.ModuleList(PixelBlock(dim) for _ in range(config.blocks))
         self.out = nn.Sequential(nn.GroupNorm(1, dim), nn.Conv2d(dim, 3 * patch**2, 3, padding=1), nn.PixelShuffle(patch))
-        nn.init.zeros_(self.condition[1].weight)
-        nn.init.zeros_(self.condition[1].bias)
+        # The condition starts without effect, so that the blocks learn to pass the image on before they learn to change it.
+        nn.init.zeros_(known.weight)
+        nn.init.zeros_(known.bias)
 
     def velocity(self, x: torch.Tensor, time: torch.Tensor, coarse: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
         """[B, 3, side, side] at `x` and `time` [B] in 0 … 1, given `coarse` [B, 3, side, side] and `vectors` [B, queries, D]."""
-        known = self.codes(vectors.flatten(1)) + self.time(_sinusoids(1000 * time, self.config.dim).to(vectors.dtype))
+        known = self.codes(vectors.flatten(1)) + self.time(sinusoids(1000 * time, self.config.dim).to(vectors.dtype))
         conditions = self.condition(known).chunk(len(self.blocks), dim=-1)
         y = self.embed(torch.cat([x, coarse], dim=1)) + self.positions
         for block, condition in zip(self.blocks, conditions, strict=True):
@@ -88,13 +88,7 @@ class PixelFlow(nn.Module):
         for now, later in zip(times[:-1], times[1:], strict=True):
             time = x.new_full((len(x),), now)
             direction = self.velocity(x, time, coarse, vectors)
-            if guidance:
+            if guidance:  # away from what would be drawn without any code
                 direction = (1 + guidance) * direction - guidance * self.velocity(x, time, *nothing)
             x = x + (later - now) * direction
         return x
-
-
-def _sinusoids(places: torch.Tensor, dim: int) -> torch.Tensor:
-    steps = torch.arange(dim // 2, device=places.device) / (dim // 2 - 1)
-    angles = places[..., None] * torch.exp(-math.log(10_000) * steps)
-    return F.pad(torch.cat([angles.sin(), angles.cos()], dim=-1), (0, dim % 2))

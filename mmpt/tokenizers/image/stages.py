@@ -14,7 +14,7 @@ from mmpt.tokenizers.image.batches import ImageBatch
 from mmpt.tokenizers.image.losses import contrastive_loss, pixel_loss, prediction_loss
 from mmpt.tokenizers.image.stage_config import AlignConfig, DrawConfig, JointConfig, PerturbConfig, QuantizeConfig
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
-from mmpt.tokenizers.quantizers import Quantized
+from mmpt.tokenizers.quantized import Quantized
 from mmpt.tokenizers.terms import StepOutput, Term, UsedCodes
 
 
@@ -28,9 +28,8 @@ class Stage(nn.Module):
         for part in parts:
             if part is not None:
                 part.requires_grad_(True)
-        for frozen in (tokenizer.tower, tokenizer.target):
-            if hasattr(frozen, "model"):  # a published one never learns
-                frozen.requires_grad_(False)
+        if tokenizer.config.tower.frozen:  # whatever a stage would have learn
+            tokenizer.tower.requires_grad_(False)
 
     def training_step(self, batch: ImageBatch, progress: float) -> StepOutput:
         """The stage's terms for one batch; `progress` (0 … 1) is how much of it is over."""
@@ -44,8 +43,8 @@ class Stage(nn.Module):
         raise NotImplementedError
 
     def used(self, quantized: Quantized) -> UsedCodes:
-        restarts = int(getattr(self.tokenizer.quantizer, "restarts", 0))
-        return UsedCodes(quantized.codes, self.tokenizer.codes, restarts)
+        """What the loop is told of the codes."""
+        return UsedCodes(quantized.codes, self.tokenizer.codes, self.tokenizer.quantizer.restart_count())
 
 
 class AlignStage(Stage):

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 import torch
@@ -15,16 +16,20 @@ from torch.nn import functional as F
 
 from mmpt.config import parse_config
 from mmpt.errors import CheckpointError, DataError
+from mmpt.layers.qformer import Branch, Qformer, ReverseQformer
 from mmpt.storage import check_folder, published_folder, read_json, write_json
 from mmpt.tokenizers.image.batches import picture_bytes, to_pixels
 from mmpt.tokenizers.image.captions import CaptionDecoder, TextTower, caption_ids
 from mmpt.tokenizers.image.config import ImageTokenizerConfig
 from mmpt.tokenizers.image.decoder import ImageDecoder
-from mmpt.tokenizers.image.qformer import Branch, Qformer, ReverseQformer
-from mmpt.tokenizers.image.towers import OpenClipTower, build_tower
-from mmpt.tokenizers.quantizers import Quantized, build_quantizer
+from mmpt.tokenizers.image.renderers import ImageRenderer, Renderer
+from mmpt.tokenizers.quantized import Quantized
+
+if TYPE_CHECKING:
+    from mmpt.tokenizers.image.towers._open_clip import OpenClipTower
 
 FORMAT = "mmpt-image-tokenizer/3"
+B = TypeVar("B", bound=nn.Module)
 CHUNK = 64  # pictures at a time in encode and decode
 
 
@@ -35,23 +40,29 @@ class ImageTokenizer(nn.Module):
         super().__init__()
         self.config = config
         dim, queries, width = config.quantizer.dim, config.qformer.queries, config.qformer.width
-        self.tower = build_tower(config.side, config.tower, pretrained)
-        self.qformer = Qformer(config.qformer, self.tower.width)
+        self.tower = config.tower.build(config.side, pretrained)
+        asked = config.qformer
+        shape = (asked.queries, asked.width, asked.depth, asked.heads)
+        self.qformer = Qformer(*shape, self.tower.width, asked.sharpness, asked.causal)
         self.down = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, dim))
-        self.quantizer = build_quantizer(config.quantizer)
+        self.quantizer = config.quantizer.build()
         self.decoder = ImageDecoder(config.side, queries, dim, config.decoder)
         self.text = TextTower(config.captions, queries, dim)
         self.describer = CaptionDecoder(config.captions, queries, dim)
         self.summary = nn.Linear(width, config.captions.dim)
         self.scale = nn.Parameter(torch.tensor([math.log(1 / 0.07)]))  # of one dimension: DeepSpeed takes none without
-        self.target, self.restoring, self.embedding = None, None, None
-        if config.branches:
-            shape, out = config.branches, config.captions.dim
-            if shape.target:
-                self.target = OpenClipTower(config.side, shape.target, pretrained)
+        self.target: OpenClipTower | None = None
+        self.restoring: Branch | None = None
+        self.embedding: ReverseQformer | None = None
+        self._renderer: ImageRenderer | None = None
+        if branches := config.branches:
+            out = config.captions.dim
+            if branches.target:
+                self.target = branches.target.build(config.side, pretrained)
                 out = self.target.embedding_width
-            self.restoring = Branch(config.qformer, dim, shape.depth)
-            self.embedding = ReverseQformer(config.qformer, dim, shape.depth, shape.reverse_depth, out)
+            queries, width, _, heads = shape
+            self.restoring = Branch(queries, width, branches.depth, heads, dim)
+            self.embedding = ReverseQformer(queries, width, branches.depth, heads, dim, branches.reverse_depth, out)
 
     @property
     def codes(self) -> int:
@@ -62,11 +73,18 @@ class ImageTokenizer(nn.Module):
     def codes_per_image(self) -> int:
         return self.config.qformer.queries
 
+    @property
+    def embedding_width(self) -> int:
+        """Values of the embedding that stage II predicts from codes; 0 without `branches`."""
+        if not self.config.branches:
+            return 0
+        return self.target.embedding_width if self.target else self.config.captions.dim
+
     def states(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """`pixels` [B, 3, side, side] in −1 … 1 → Q-Former states [B, queries, width] and what is quantised [B, queries, dim]."""
         hidden = self.qformer(self.tower(pixels))
         states = self.down(hidden).float()
-        return hidden, self.quantizer.bounded(states) if hasattr(self.quantizer, "bounded") else states
+        return hidden, self.quantizer.bounded(states)
 
     def quantize(self, states: torch.Tensor) -> Quantized:
         """Of `states` [B, queries, dim], in float32."""
@@ -101,6 +119,17 @@ class ImageTokenizer(nn.Module):
             return ((drawn.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
         return [Image.fromarray(value) for value in self._of_codes(codes, draw)]
+
+    def render_by(self, renderer: Renderer) -> None:
+        """Draw by `renderer` in `render` from now on. Raises `ConfigError` where it cannot be loaded or does not fit."""
+        self._renderer = renderer.build(self)
+
+    def render(self, codes: np.ndarray, first: int | None = None, seed: int = 0) -> Sequence[Image.Image]:
+        """The images of `codes` [n, codes_per_image], or of the `first` of them, as they are to be seen: by the renderer of the
+        configuration or of `render_by`, loaded where the first is drawn. Raises what that raises, and `DataError`."""
+        if self._renderer is None:
+            self.render_by(self.config.renderer)
+        return cast(ImageRenderer, self._renderer).render(codes, first, seed)
 
     def embed(self, pictures: Sequence[Image.Image]) -> np.ndarray:
         """Embeddings of length 1, float32 [n, captions.dim], to be compared with those of texts."""
@@ -153,7 +182,7 @@ class ImageTokenizer(nn.Module):
     def _restored(self, vectors: torch.Tensor) -> torch.Tensor:
         return self._branch(self.restoring)(vectors)
 
-    def _branch(self, branch: nn.Module | None) -> nn.Module:
+    def _branch(self, branch: B | None) -> B:
         if branch is None:
             raise DataError("this tokenizer was configured without `branches`, which stage II trains")
         return branch

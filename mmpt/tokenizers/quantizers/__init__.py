@@ -1,44 +1,40 @@
-"""Quantisers behind one interface: a vector in, a code and its vector out."""
+"""Quantisers: a vector in, a code and its vector out.
 
-from torch import nn
+quantizer: {kind: ema, codes: 128, dim: 16}
+quantizer: {kind: fsq, levels: [8, 8, 8]}
+"""
 
-from mmpt.tokenizers.quantizer_config import QuantizerConfig
-from mmpt.tokenizers.quantizers.base import Quantized
-from mmpt.tokenizers.quantizers.ema import EmaConfig, EmaQuantizer
-from mmpt.tokenizers.quantizers.fsq import FiniteScalarQuantizer, FsqConfig
-from mmpt.tokenizers.quantizers.health import code_counts, codebook_health, codebook_use
-from mmpt.tokenizers.quantizers.none import NoneConfig, NoQuantizer
-from mmpt.tokenizers.quantizers.residual import ResidualConfig, ResidualQuantizer
-from mmpt.tokenizers.quantizers.vq import VectorQuantizer, VqConfig
+from abc import abstractmethod
+from typing import TYPE_CHECKING, ClassVar
 
-__all__ = [
-    "EmaConfig",
-    "EmaQuantizer",
-    "FiniteScalarQuantizer",
-    "FsqConfig",
-    "NoQuantizer",
-    "NoneConfig",
-    "Quantized",
-    "QuantizerConfig",
-    "ResidualConfig",
-    "ResidualQuantizer",
-    "VectorQuantizer",
-    "VqConfig",
-    "build_quantizer",
-    "code_counts",
-    "codebook_health",
-    "codebook_use",
-]
+from mmpt.methods import Method
 
-_CLASSES = {
-    EmaConfig: EmaQuantizer,
-    VqConfig: VectorQuantizer,
-    FsqConfig: FiniteScalarQuantizer,
-    ResidualConfig: ResidualQuantizer,
-    NoneConfig: NoQuantizer,
-}
+if TYPE_CHECKING:
+    from mmpt.tokenizers.quantized import QuantizerModule
 
 
-def build_quantizer(config: QuantizerConfig) -> nn.Module:
-    """The quantiser that a configuration describes."""
-    return _CLASSES[type(config)](config)
+class Quantizer(Method):
+    """How vectors become codes. `build` gives the module that does it."""
+
+    key: ClassVar[str] = "quantizer"
+
+    if TYPE_CHECKING:  # fields of some methods, computed from their fields by others
+
+        @property
+        def codes(self) -> int:
+            """Size of the id space; 0 where there are no codes."""
+            ...
+
+        @property
+        def dim(self) -> int:
+            """Values of a vector."""
+            ...
+
+    @property
+    def depth(self) -> int:
+        """Codes of one vector."""
+        return 1
+
+    @abstractmethod
+    def build(self) -> "QuantizerModule":
+        """The module, its codebook not yet started."""

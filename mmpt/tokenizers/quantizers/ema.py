@@ -1,133 +1,42 @@
-"""A learned codebook that follows the data by exponential moving averages (van den Oord et al. 2017, appendix A), started by
-k-means, with dead codes restarted from inputs (Jukebox, Dhariwal et al. 2020, section 3).
+"""A codebook that follows the data."""
 
-What it learns from is summed over all ranks, and what it draws is drawn from the inputs of all ranks in their order by a seed of
-its own: the same global batches give the same codebook on any number of ranks.
-"""
+from typing import TYPE_CHECKING, Literal
 
-import math
+import pydantic
 
-import torch
-import torch.distributed as dist
-from torch.nn import functional as F
+from mmpt.tokenizers.quantizers import Quantizer
 
-from mmpt.kernels.nearest_code import nearest_code
-from mmpt.tokenizers.quantizer_config import EmaConfig
-from mmpt.tokenizers.quantizers.base import ExactBuffers, Quantized, of_all_ranks, ranks, without_loss
-
-LEAST_USED = 0.1
-"""Share of the codes used between two looks for dead ones below which every unused code is restarted at once."""
+if TYPE_CHECKING:
+    from mmpt.tokenizers.quantizers._ema import EmaQuantizer
 
 
-class EmaQuantizer(ExactBuffers):
-    """A codebook [codes, dim] held as running sums and counts; the entries are sums ÷ counts.
+class Ema(Quantizer):
+    """A learned codebook as exponential moving averages of its inputs (VQ-VAE, van den Oord et al. 2017, arXiv:1711.00937,
+    appendix A), started by k-means, with dead codes restarted from inputs (Jukebox, Dhariwal et al. 2020, arXiv:2005.00341,
+    section 3)."""
 
-    `restarts` counts the dead codes that were restarted. All of it stays float32 whatever the module is cast to: at decay 0.99 a
-    step is smaller than what bfloat16 can tell apart.
-    """
+    codes: int = pydantic.Field(ge=1)  # pyright: ignore[reportIncompatibleMethodOverride]  # pydantic fields are attributes
+    """How many entries the codebook has."""
+    dim: int = pydantic.Field(ge=1)  # pyright: ignore[reportIncompatibleMethodOverride]  # pydantic fields are attributes
+    """How many values an entry has."""
+    decay: float = pydantic.Field(0.99, gt=0, lt=1)
+    """Of the moving averages: the share that is kept of them at each step."""
+    commitment: float = pydantic.Field(0.25, ge=0)
+    """Weight of ‖x − sg(q)‖², which draws inputs to their entries."""
+    restart_below: float = pydantic.Field(0.05, ge=0, le=1)
+    """A code used less than this share of its uniform use is dead and restarted from a random input."""
+    restart_every: int = pydantic.Field(20, ge=1)
+    """Training steps from one look for dead codes to the next. Where nine in ten were not used at all since the last look, all
+    unused ones are restarted."""
+    normalize: bool = False
+    """Inputs and entries have one length, √dim, so that no term of a loss can be lowered by shrinking the inputs (ViT-VQGAN, Yu
+    et al. 2022, arXiv:2110.04627, section 3.2)."""
+    start: Literal["kmeans", "uniform"] = "kmeans"
+    """Entries start from the first batch by k-means, or uniformly from ±1 ÷ codes."""
+    seed: int = pydantic.Field(0, ge=0)
+    """Of the random inputs that entries start and are restarted from."""
 
-    def __init__(self, config: EmaConfig):
-        super().__init__()
-        self.config = config
-        self.register_buffer("codebook", torch.zeros(config.codes, config.dim))
-        self.register_buffer("sums", torch.zeros(config.codes, config.dim))
-        self.register_buffer("counts", torch.zeros(config.codes))
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("restarts", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("seen", torch.zeros(config.codes))  # how often each was used since the last look for dead ones
+    def build(self) -> "EmaQuantizer":
+        from mmpt.tokenizers.quantizers._ema import EmaQuantizer
 
-    def _load_from_state_dict(self, state: dict, prefix: str, *rest) -> None:
-        state.setdefault(f"{prefix}seen", torch.zeros_like(self.seen))  # saved before it was counted
-        super()._load_from_state_dict(state, prefix, *rest)
-
-    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> Quantized:
-        """Quantise `x` [..., D]. In training the codebook follows the inputs where `mask` [...] (bool) is true (default: all)."""
-        with torch.autocast(x.device.type, enabled=False):
-            rows = self.bounded(x).reshape(-1, x.shape[-1])
-            exact = rows.detach().float()
-            valid = exact[mask.reshape(-1)] if self.training and mask is not None else exact
-            if self.training and self.steps == 0:
-                self._start(valid)
-            codes = nearest_code(exact, self.codebook)
-            quantized = F.embedding(codes, self.codebook)
-            states = rows + (quantized.to(rows.dtype) - rows).detach()
-            found = without_loss(states.reshape(x.shape), codes.reshape(x.shape[:-1]))
-            if not self.training:
-                return found
-            valid_codes = codes if mask is None else codes[mask.reshape(-1)]
-            learning = rows if mask is None else rows[mask.reshape(-1)]
-            distance = (learning.float() - F.embedding(valid_codes, self.codebook)).square().mean(dim=1).sum()
-            self._follow(valid, valid_codes)
-        return found._replace(loss=self.config.commitment * distance, count=distance.new_tensor(float(len(valid))))
-
-    def bounded(self, x: torch.Tensor) -> torch.Tensor:
-        """`x` [..., D] as it is before its code is chosen: of one length where the configuration says so."""
-        return _of_one_length(x) if self.config.normalize else x
-
-    def decode(self, codes: torch.Tensor) -> torch.Tensor:
-        """Vectors float32 [..., D] of `codes` [...]."""
-        return F.embedding(codes, self.codebook)
-
-    @torch.no_grad()
-    def _start(self, rows: torch.Tensor, iterations: int = 10) -> None:
-        """k-means on the first batch, from randomly chosen rows; or no look at the data at all."""
-        if self.config.start == "uniform":
-            draw = torch.Generator().manual_seed(self.config.seed)
-            random = 2 * torch.rand(self.config.codes, self.config.dim, generator=draw) - 1
-            self._set((random / self.config.codes).to(rows.device))
-            return
-        rows = of_all_ranks(rows)
-        centers = self._sample(rows)
-        for _ in range(iterations):
-            sums, counts = self._assign(rows, nearest_code(rows, centers)).split([self.config.dim, 1], dim=1)
-            centers = torch.where(counts > 0, sums / counts.clamp_min(1), centers)
-        self._set(centers)
-
-    def _set(self, entries: torch.Tensor) -> None:
-        self.codebook.copy_(self._entries(entries))
-        self.sums.copy_(entries)
-        self.counts.fill_(1.0)
-
-    def _entries(self, means: torch.Tensor) -> torch.Tensor:
-        return _of_one_length(means) if self.config.normalize else means
-
-    @torch.no_grad()
-    def _follow(self, rows: torch.Tensor, codes: torch.Tensor) -> None:
-        found = self._assign(rows, codes)
-        if ranks() > 1:
-            dist.all_reduce(found)
-        sums, counts = found[:, :-1], found[:, -1]
-        total = counts.sum().clamp_min(1)
-        self.sums.lerp_(sums / total * self.config.codes, 1 - self.config.decay)
-        self.counts.lerp_(counts / total * self.config.codes, 1 - self.config.decay)
-        self.seen += counts
-        self.steps += 1
-        if self.steps % self.config.restart_every == 0:
-            dead = self.counts < self.config.restart_below
-            unused = self.seen == 0
-            # A collapse: averages of 0.99 would show it some 300 steps later. Not where there were too few inputs for more codes.
-            if (~unused).float().mean() < LEAST_USED and self.seen.sum() >= self.config.codes:
-                dead |= unused
-            self.seen.zero_()
-            if dead.any():
-                self.sums[dead] = self._sample(of_all_ranks(rows))[dead]
-                self.counts[dead] = 1.0
-                self.restarts += dead.sum()
-        self.codebook.copy_(self._entries(self.sums / self.counts.clamp_min(1e-5)[:, None]))
-
-    def _assign(self, rows: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
-        """For each code, the sum of its rows and behind it their number: [codes, dim + 1], in a fixed order of summation (on a
-        GPU too, where `index_add_` has none)."""
-        found = rows.new_zeros(self.config.codes, rows.shape[1] + 1)
-        return found.index_put_((codes,), F.pad(rows, (0, 1), value=1.0), accumulate=True)
-
-    def _sample(self, rows: torch.Tensor) -> torch.Tensor:
-        """As many random rows as there are codes, with a little noise so that no two are equal."""
-        draw = torch.Generator().manual_seed(self.config.seed * 1_000_003 + int(self.steps))
-        chosen = rows[torch.randint(len(rows), (self.config.codes,), generator=draw).to(rows.device)]
-        noise = torch.randn(chosen.shape, generator=draw).to(rows.device)
-        return chosen + 0.01 * rows.std() * noise
-
-
-def _of_one_length(x: torch.Tensor) -> torch.Tensor:
-    return F.normalize(x.float(), dim=-1).to(x.dtype) * math.sqrt(x.shape[-1])
+        return EmaQuantizer(self)

@@ -1,126 +1,53 @@
-"""FSQ (Mentzer et al. 2023): each of a few dimensions rounded to a few levels; no codebook, so nothing can die."""
+"""Rounding instead of a codebook."""
 
 import math
+from typing import TYPE_CHECKING, Any
 
-import torch
-import torch.distributed as dist
-from torch.nn import functional as F
+import pydantic
 
-from mmpt.tokenizers.quantizer_config import FsqConfig
-from mmpt.tokenizers.quantizers.base import ExactBuffers, Quantized, of_all_ranks, ranks, without_loss
+from mmpt.tokenizers.quantizers import Quantizer
 
-SOFTNESS = 0.1  # temperature of the soft codes that `spread` counts, in squared distances of levels
-MEMORY = 0.9  # of the running mean of their shares: a batch of speech holds too few codes to tell which lie idle
-DEVIATION = 0.8  # what a standard deviation becomes before tanh; of 4 levels it puts the edges where they are best for a Gaussian
+if TYPE_CHECKING:
+    from mmpt.tokenizers.quantizers._fsq import FiniteScalarQuantizer
 
 
-class FiniteScalarQuantizer(ExactBuffers):
-    """Dimension i, bounded by tanh, is rounded to `levels[i]` values spread evenly over −1 … 1 (Mentzer et al. 2023, eq. 1).
+class Fsq(Quantizer):
+    """Each of a few dimensions rounded to a few levels (FSQ, Mentzer et al. 2023, arXiv:2309.15505); no codebook, so nothing can
+    die."""
 
-    Of wider vectors, coordinate i along the principal axes is: into = `down` · (x − `mean`); back = `mean` + `up` · rounded.
-    These do not learn: what comes before and after does.
-    """
+    levels: tuple[int, ...] = pydantic.Field(min_length=1)
+    """One entry for each rounded dimension: how many values it takes. The number of codes is their product."""
+    dim: int  # pyright: ignore[reportIncompatibleMethodOverride]  # pydantic fields are attributes
+    """How many values a vector has, by default as many as there are levels. If more, it is rounded along its principal axes (the
+    first levels along the widest), which are found on the first batch, as k-means starts a codebook."""
+    spread: float = pydantic.Field(0.0, ge=0)
+    """Weight of log K − H of the shares that soft codes have, K being their number and H the entropy in nats: what keeps all
+    codes in use (the term of the mean in MAGVIT-v2's entropy penalty, Yu et al. 2023, arXiv:2310.05737). Shares are a running
+    mean over the batches of all ranks; dimensions are taken in groups of at most 1,024 codes."""
 
-    def __init__(self, config: FsqConfig):
-        super().__init__()
-        self.config = config
-        levels = torch.tensor(config.levels, dtype=torch.int64)
-        self.register_buffer("levels", levels, persistent=False)
-        self.register_buffer("basis", torch.cumprod(torch.cat([levels.new_ones(1), levels[:-1]]), 0), persistent=False)
-        if config.spread:
-            sizes = [math.prod(config.levels[i] for i in group) for group in _groups(config.levels)]
-            self.register_buffer("shares", torch.cat([torch.full((size,), 1 / size) for size in sizes]))
-        self.projected = config.dim > len(levels)
-        if self.projected:
-            self.register_buffer("started", torch.zeros((), dtype=torch.bool))
-            self.register_buffer("mean", torch.zeros(config.dim))
-            self.register_buffer("down", torch.eye(len(levels), config.dim))
-            self.register_buffer("up", torch.eye(config.dim, len(levels)))
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _as_wide_as_levels(cls, values: Any) -> Any:
+        return {"dim": len(values["levels"]), **values} if isinstance(values, dict) and "levels" in values else values
 
-    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> Quantized:
-        """Quantise `x` [..., D]. The axes are found, in training, where `mask` [...] (bool) is true (default: everywhere)."""
-        with torch.autocast(x.device.type, enabled=False):
-            exact = x.float()
-            if self.projected:
-                if self.training and not self.started:
-                    self._start((exact if mask is None else exact[mask]).detach().reshape(-1, self.config.dim))
-                exact = (exact - self.mean) @ self.down.t()
-            states, codes = self._rounded(exact)
-            found = without_loss(self._back(states).to(x.dtype), codes)
-            if not self.training or not self.config.spread:
-                return found
-            rows = (exact if mask is None else exact[mask]).reshape(-1, exact.shape[-1])
-            loss = self.config.spread * self._unevenness(rows)
-            return found._replace(loss=loss, count=loss.new_tensor(float(len(rows))))
+    @pydantic.field_validator("levels")
+    @classmethod
+    def _at_least_two(cls, levels: tuple[int, ...]) -> tuple[int, ...]:
+        if min(levels) < 2:
+            raise ValueError("a dimension takes at least 2 values")
+        return levels
 
-    def bounded(self, x: torch.Tensor) -> torch.Tensor:
-        """`x` [..., D] as it is to be used until it is quantised: within −1 … 1 where no axes will be chosen to fit it."""
-        return x if self.projected else torch.tanh(x)
+    @pydantic.model_validator(mode="after")
+    def _wide_enough(self) -> "Fsq":
+        if self.dim < len(self.levels):
+            raise ValueError(f"dim is {self.dim}, expected at least the number of levels, {len(self.levels)}")
+        return self
 
-    def decode(self, codes: torch.Tensor) -> torch.Tensor:
-        """Vectors float32 [..., D] of `codes` [...]."""
-        digits = codes[..., None] // self.basis % self.levels
-        return self._back(digits.to(torch.float32) / (self.levels - 1) * 2 - 1)
+    @property
+    def codes(self) -> int:
+        return math.prod(self.levels)
 
-    def _rounded(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """States [..., levels] in −1 … 1 with straight-through gradient, and codes [...]."""
-        top = (self.levels - 1).to(torch.float32)
-        position = (torch.tanh(x) + 1) / 2 * top  # 0 … levels − 1
-        digits = position.round()
-        states = (position + (digits - position).detach()) / top * 2 - 1
-        return states, (digits.detach().to(torch.int64) * self.basis).sum(dim=-1)
+    def build(self) -> "FiniteScalarQuantizer":
+        from mmpt.tokenizers.quantizers._fsq import FiniteScalarQuantizer
 
-    def _unevenness(self, rows: torch.Tensor) -> torch.Tensor:
-        """Σ p · log(K · share) over the soft codes p of `rows` [n, dimensions] of this rank, summed over groups of dimensions.
-
-        The shares are held: the gradient is that of log K − H of the mean of p where that is the shares, whatever the ranks.
-        """
-        position = (torch.tanh(rows) + 1) / 2
-        found, start = rows.new_zeros(()), 0
-        for group in _groups(self.config.levels):
-            soft = rows.new_ones(len(rows), 1)
-            for i in group:
-                levels = torch.arange(self.config.levels[i], device=rows.device)
-                distance = (position[:, i, None] * (self.config.levels[i] - 1) - levels).square()
-                soft = (soft[:, :, None] * torch.softmax(-distance / SOFTNESS, dim=1)[:, None]).flatten(1)
-            total = F.pad(soft.detach().sum(dim=0), (0, 1), value=float(len(rows)))
-            if ranks() > 1:
-                dist.all_reduce(total)
-            shares = self.shares[start : start + soft.shape[1]]
-            if total[-1]:
-                shares.mul_(MEMORY).add_(total[:-1] / total[-1], alpha=1 - MEMORY)
-            found = found + (soft * (shares.clamp_min(1e-9) * soft.shape[1]).log()).sum()
-            start += soft.shape[1]
-        return found
-
-    def _back(self, states: torch.Tensor) -> torch.Tensor:
-        return states @ self.up.t() + self.mean if self.projected else states
-
-    @torch.no_grad()
-    def _start(self, rows: torch.Tensor) -> None:
-        """Principal axes of the rows of all ranks; the way back is the least-squares fit along each."""
-        rows = of_all_ranks(rows).double()
-        mean = rows.mean(dim=0)
-        spread, axes = torch.linalg.eigh((rows - mean).t() @ (rows - mean) / len(rows))
-        axes = axes.flip(1)[:, : len(self.levels)].t()
-        axes = axes * axes.gather(1, axes.abs().argmax(dim=1, keepdim=True)).sign()  # eigenvectors have no sign of their own
-        widths = spread.flip(0)[: len(self.levels)].clamp_min(1e-12).sqrt()
-        self.mean.copy_(mean)
-        self.down.copy_(DEVIATION * axes / widths[:, None])
-        states, _ = self._rounded(((rows - mean) @ self.down.double().t()).float())
-        found = (rows - mean) @ axes.t()
-        gains = (found * states).sum(dim=0) / states.square().sum(dim=0).clamp_min(1e-12)
-        self.up.copy_(axes.t() * gains)
-        self.started.fill_(True)
-
-
-def _groups(levels: tuple[int, ...]) -> list[list[int]]:
-    """Dimensions one after the other, together as long as they make at most 1,024 codes."""
-    found, size = [[]], 1
-    for i, count in enumerate(levels):
-        if found[-1] and size * count > 1024:
-            found.append([])
-            size = 1
-        found[-1].append(i)
-        size *= count
-    return found
+        return FiniteScalarQuantizer(self)

@@ -1,18 +1,26 @@
-"""No quantiser at all: the same network with its states left as they are, against which the cost of codes is measured."""
+"""No codes at all."""
 
-import torch
-from torch import nn
+from typing import TYPE_CHECKING
 
-from mmpt.tokenizers.quantizer_config import NoneConfig
-from mmpt.tokenizers.quantizers.base import Quantized, without_loss
+import pydantic
+
+from mmpt.tokenizers.quantizers import Quantizer
+
+if TYPE_CHECKING:
+    from mmpt.tokenizers.quantizers._none import NoQuantizer
 
 
-class NoQuantizer(nn.Module):
-    """`forward` gives its input back, with code 0 everywhere."""
+class Unquantized(Quantizer):
+    """States pass unchanged and there are no codes (own): the same network against which the cost of codes is measured."""
 
-    def __init__(self, config: NoneConfig):
-        super().__init__()
-        self.config = config
+    dim: int = pydantic.Field(ge=1)  # pyright: ignore[reportIncompatibleMethodOverride]  # pydantic fields are attributes
+    """How many values a state has."""
 
-    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> Quantized:
-        return without_loss(x, torch.zeros(x.shape[:-1], dtype=torch.int64, device=x.device))
+    @property
+    def codes(self) -> int:
+        return 0
+
+    def build(self) -> "NoQuantizer":
+        from mmpt.tokenizers.quantizers._none import NoQuantizer
+
+        return NoQuantizer(self)

@@ -1,41 +1,38 @@
-"""Residual vector quantisation: each stage quantises what the stages before it left (Zeghidour et al. 2021, algorithm 1)."""
+"""Several codebooks one behind the other."""
 
-import torch
-from torch import nn
+from typing import TYPE_CHECKING
 
-from mmpt.tokenizers.quantizer_config import ResidualConfig
-from mmpt.tokenizers.quantizers.base import Quantized
-from mmpt.tokenizers.quantizers.ema import EmaQuantizer
+import pydantic
+
+from mmpt.tokenizers.quantizers import Quantizer
+from mmpt.tokenizers.quantizers.ema import Ema
+
+if TYPE_CHECKING:
+    from mmpt.tokenizers.quantizers._residual import ResidualQuantizer
 
 
-class ResidualQuantizer(nn.Module):
-    """`stages` codebooks one behind the other; a vector is the sum of its entries."""
+class Residual(Quantizer):
+    """Each stage quantises what the stages before it left (residual vector quantisation: SoundStream, Zeghidour et al. 2021,
+    arXiv:2107.03312, algorithm 1). The codes of stage s are numbered from s · stage.codes."""
 
-    def __init__(self, config: ResidualConfig):
-        super().__init__()
-        self.config = config
-        self.stages = nn.ModuleList(EmaQuantizer(config.stage) for _ in range(config.stages))
+    stages: int = pydantic.Field(ge=1)
+    """How many codebooks, and codes of a vector."""
+    stage: Ema
+    """The quantiser of every stage."""
 
     @property
-    def restarts(self) -> torch.Tensor:
-        """Dead codes restarted so far, over all stages."""
-        return sum(stage.restarts for stage in self.stages)
+    def codes(self) -> int:
+        return self.stages * self.stage.codes
 
-    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> Quantized:
-        """Quantise `x` [..., D]; codes are [..., stages]. The loss is the mean over the stages."""
-        rest, total = x, torch.zeros_like(x)
-        codes, losses = [], []
-        for number, stage in enumerate(self.stages):
-            found = stage(rest, mask)
-            vectors = stage.decode(found.codes).to(x.dtype)
-            rest, total = rest - vectors, total + vectors
-            codes.append(found.codes + number * self.config.stage.codes)
-            losses.append(found.loss)
-        states = x + (total - x).detach()
-        return Quantized(states, torch.stack(codes, dim=-1), torch.stack(losses).mean(), found.count)
+    @property
+    def dim(self) -> int:
+        return self.stage.dim
 
-    def decode(self, codes: torch.Tensor) -> torch.Tensor:
-        """Vectors float32 [..., D] of `codes` [..., stages]."""
-        return sum(
-            stage.decode(codes[..., number] - number * self.config.stage.codes) for number, stage in enumerate(self.stages)
-        )
+    @property
+    def depth(self) -> int:
+        return self.stages
+
+    def build(self) -> "ResidualQuantizer":
+        from mmpt.tokenizers.quantizers._residual import ResidualQuantizer
+
+        return ResidualQuantizer(self)

@@ -1,40 +1,29 @@
-"""A codebook learned by its gradient (van den Oord et al. 2017, eq. 3), as the released SEED trains it."""
+"""A codebook that learns by its gradient."""
 
-import torch
-from torch import nn
-from torch.nn import functional as F
+from typing import TYPE_CHECKING
 
-from mmpt.kernels.nearest_code import nearest_code
-from mmpt.tokenizers.quantizer_config import VqConfig
-from mmpt.tokenizers.quantizers.base import Quantized, without_loss
+import pydantic
+
+from mmpt.tokenizers.quantizers import Quantizer
+
+if TYPE_CHECKING:
+    from mmpt.tokenizers.quantizers._vq import VectorQuantizer
 
 
-class VectorQuantizer(nn.Module):
-    """The codebook is a parameter [codes, dim]."""
+class Vq(Quantizer):
+    """A codebook learned by its gradient (VQ-VAE, van den Oord et al. 2017, arXiv:1711.00937, eq. 3), neither started from data
+    nor restarted: as the released SEED trains it (AILab-CVC/SEED, lavis/models/blip2_models/quantize_semantic.py)."""
 
-    def __init__(self, config: VqConfig):
-        super().__init__()
-        self.config = config
-        self.codebook = nn.Parameter(torch.empty(config.codes, config.dim).uniform_(-1 / config.codes, 1 / config.codes))
+    codes: int = pydantic.Field(ge=1)  # pyright: ignore[reportIncompatibleMethodOverride]  # pydantic fields are attributes
+    """How many entries the codebook has, drawn uniformly from ±1 ÷ codes."""
+    dim: int = pydantic.Field(ge=1)  # pyright: ignore[reportIncompatibleMethodOverride]  # pydantic fields are attributes
+    """How many values an entry has."""
+    beta: float = pydantic.Field(0.25, ge=0)
+    """Weight of the commitment in the loss ‖sg(x) − q‖² + beta · ‖x − sg(q)‖²."""
+    legacy: bool = False
+    """`beta` weighs the first term instead of the second: the slip of taming-transformers that SEED's training keeps."""
 
-    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> Quantized:
-        """Quantise `x` [..., D]. In training the loss is over inputs where `mask` [...] (bool) is true (default: all)."""
-        with torch.autocast(x.device.type, enabled=False):
-            rows = x.reshape(-1, x.shape[-1]).float()
-            codes = nearest_code(rows.detach(), self.codebook.detach())
-            entries = F.embedding(codes, self.codebook).float()
-            states = (rows + (entries - rows).detach()).to(x.dtype)
-            found = without_loss(states.reshape(x.shape), codes.reshape(x.shape[:-1]))
-            if not self.training:
-                return found
-            if mask is not None:
-                rows, entries = rows[mask.reshape(-1)], entries[mask.reshape(-1)]
-            pull = (entries - rows.detach()).square().mean(dim=1).sum()
-            commitment = (rows - entries.detach()).square().mean(dim=1).sum()
-            beta = self.config.beta
-            loss = beta * pull + commitment if self.config.legacy else pull + beta * commitment
-            return found._replace(loss=loss, count=loss.new_tensor(float(len(rows))))
+    def build(self) -> "VectorQuantizer":
+        from mmpt.tokenizers.quantizers._vq import VectorQuantizer
 
-    def decode(self, codes: torch.Tensor) -> torch.Tensor:
-        """Vectors float32 [..., D] of `codes` [...]."""
-        return F.embedding(codes, self.codebook).float()
+        return VectorQuantizer(self)

@@ -5,7 +5,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from mmpt.tokenizers.speech.config import HOP, SAMPLE_RATE, AugmentConfig
+from mmpt.modality import SAMPLE_RATE
+from mmpt.tokenizers.speech.config import AugmentConfig
+from mmpt.tokenizers.speech.constants import HOP
 from mmpt.tokenizers.speech.features import SILENCE, compress, expand
 
 

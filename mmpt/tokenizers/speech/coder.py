@@ -13,11 +13,11 @@ from torch import nn
 from mmpt.config import parse_config
 from mmpt.errors import CheckpointError, DataError
 from mmpt.storage import check_folder, read_json
-from mmpt.tokenizers.quantizers import Quantized
+from mmpt.tokenizers.quantized import Quantized
 from mmpt.tokenizers.speech.batches import code_count
 from mmpt.tokenizers.speech.config import SAMPLE_RATE, SpeechConfig
 from mmpt.tokenizers.speech.features import log_mel
-from mmpt.tokenizers.speech.recognizer import build_encoder
+from mmpt.tokenizers.speech.recognizer import EncoderModule
 from mmpt.tokenizers.speech.streaming import SpeechStream, checked, wanted
 from mmpt.tokenizers.speech.windows import windows
 
@@ -31,7 +31,7 @@ class SpeechCoder(nn.Module):
 
     sample_rate = SAMPLE_RATE
 
-    def __init__(self, config: SpeechConfig, encoder: nn.Module):
+    def __init__(self, config: SpeechConfig, encoder: EncoderModule):
         super().__init__()
         self.config = config
         self.encoder = encoder
@@ -67,7 +67,7 @@ class SpeechCoder(nn.Module):
         """What makes codes of the tokenizer saved in `folder`, in eval mode. Raises `CheckpointError` where the folder is not
         whole."""
         config = saved_config(folder)
-        coder = SpeechCoder(config, build_encoder(config))
+        coder = SpeechCoder(config, config.encoder.build(config))
         file = Path(folder) / "model.safetensors"
         try:
             with safe_open(file, "pt") as weights:

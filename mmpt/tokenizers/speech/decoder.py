@@ -6,15 +6,15 @@ import torch
 from torch import nn
 
 from mmpt.tokenizers.speech.config import SpeechConfig
-from mmpt.tokenizers.speech.features import waveform
 from mmpt.tokenizers.speech.flow import FlowDecoder
 from mmpt.tokenizers.speech.mel_decoder import MelDecoder, voice_statistics
-from mmpt.tokenizers.speech.vocoders import AnyVocoder
+from mmpt.tokenizers.speech.vocoder import VocoderModule
+from mmpt.tokenizers.speech.vocoders.griffin_lim import GriffinLim
 from mmpt.tokenizers.terms import Term
 
 
 class SpeechDecoder(nn.Module):
-    """`vocoder` is None until one that was trained for itself is put there; then Griffin-Lim makes the waveforms."""
+    """`vocoder` is Griffin-Lim until one that was trained for itself is put there."""
 
     def __init__(self, config: SpeechConfig):
         super().__init__()
@@ -22,13 +22,14 @@ class SpeechDecoder(nn.Module):
         shape = config.decoder
         self.coarse = MelDecoder(config)
         self.flow = FlowDecoder(shape.flow, config.mels, shape.voice, shape.block is not None) if shape.flow else None
-        self.vocoder: AnyVocoder | None = None
+        self.vocoder: VocoderModule = GriffinLim().build()
 
     @property
     def reach(self) -> tuple[int, int]:
         """How many codes before and after it a code's frames depend on."""
-        reaches = [self.coarse.reach, self.flow.reach if self.flow else (0, 0)]
-        return tuple(-(-sum(side) // self.config.frames_per_code) for side in zip(*reaches, strict=True))
+        coarse, flow = self.coarse.reach, self.flow.reach if self.flow else (0, 0)
+        before, after = (-(-sum(side) // self.config.frames_per_code) for side in zip(coarse, flow, strict=True))
+        return before, after
 
     def voice(self, statistics: torch.Tensor) -> torch.Tensor:
         """Voices [B, decoder.voice] of what `voice_statistics` gives, [B, 2 · mels]."""
@@ -52,8 +53,8 @@ class SpeechDecoder(nn.Module):
         starts: Sequence[int],
         prompt: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Log-mel [B, C · frames_per_code, mels] of `states` [B, C, quantizer.dim] in `voice` [B, V]. `starts` [B]: the places of
-        their first codes in what is spoken. `prompt` [B, P, mels]: the first frames, if they are known."""
+        """Log-mel [B, C · frames_per_code, mels] of `states` [B, C, quantizer.dim] in `voice` [B, V]. `starts` [B]: the positions
+        of their first codes in what is spoken. `prompt` [B, P, mels]: the first frames, if they are known."""
         coarse = self.coarse(states, lengths, voice)
         if self.flow is None:
             return coarse
@@ -62,4 +63,4 @@ class SpeechDecoder(nn.Module):
 
     def waveform(self, mel: torch.Tensor) -> torch.Tensor:
         """The waveform [T · HOP] in −1 … 1 of a log-mel [T, mels]."""
-        return waveform(mel) if self.vocoder is None else self.vocoder.speak(mel)
+        return self.vocoder.speak(mel)

@@ -11,7 +11,8 @@ import torch
 import torchaudio
 from torch.nn import functional as F
 
-from mmpt.tokenizers.speech.config import HOP, SAMPLE_RATE
+from mmpt.modality import SAMPLE_RATE
+from mmpt.tokenizers.speech.constants import HOP
 from mmpt.tokenizers.speech.griffin_lim import griffin_lim
 
 WINDOW = 400
@@ -66,6 +67,7 @@ def linear_power(log: torch.Tensor) -> torch.Tensor:
     power = expand(log)
     spectrum = (power @ inverse).clamp_min(1e-8)
     target, gram = power @ filters.t(), filters @ filters.t()
+    # Each step keeps power non-negative and lowers the squared error; far quicker than an exact solver for every frame.
     for _ in range(30):
         spectrum = spectrum * target / (spectrum @ gram).clamp_min(1e-12)
     return spectrum

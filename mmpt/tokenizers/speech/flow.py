@@ -11,8 +11,10 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from mmpt.layers.convolution import KERNEL, ConvBlock
+from mmpt.layers.masks import length_mask
+from mmpt.layers.positions import sinusoids
 from mmpt.tokenizers.speech.config import FlowConfig
-from mmpt.tokenizers.speech.layers import KERNEL, ConvBlock, length_mask, sinusoids
 from mmpt.tokenizers.terms import Term
 
 SIGMA = 1e-4  # what is left of the noise at the end of a path
@@ -31,11 +33,13 @@ class FlowDecoder(nn.Module):
         dim = config.dim
         self.embed = nn.Linear(3 * mels, dim)
         self.voice = nn.Linear(voice, dim)
-        self.time = nn.Sequential(nn.Linear(dim, dim), nn.SiLU(), nn.Linear(dim, 2 * dim * config.blocks))
+        first, shifts = nn.Linear(dim, dim), nn.Linear(dim, 2 * dim * config.blocks)
+        self.time = nn.Sequential(first, nn.SiLU(), shifts)
         self.blocks = nn.ModuleList(ConvBlock(dim, causal) for _ in range(config.blocks))
         self.out = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, mels))
-        nn.init.zeros_(self.time[2].weight)
-        nn.init.zeros_(self.time[2].bias)
+        # The time starts without effect, so that blocks learn what all times have in common first.
+        nn.init.zeros_(shifts.weight)
+        nn.init.zeros_(shifts.bias)
 
     @property
     def reach(self) -> tuple[int, int]:

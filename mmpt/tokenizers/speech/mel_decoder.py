@@ -3,8 +3,12 @@
 import torch
 from torch import nn
 
-from mmpt.tokenizers.speech.config import STRIDE, SpeechConfig
-from mmpt.tokenizers.speech.layers import KERNEL, ConvBlock, Layer, length_mask, local_mask, rotations
+from mmpt.layers.attention import blocks
+from mmpt.layers.convolution import KERNEL, ConvBlock
+from mmpt.layers.masks import length_mask, local_mask
+from mmpt.layers.positions import rotations
+from mmpt.tokenizers.speech.config import SpeechConfig
+from mmpt.tokenizers.speech.constants import STRIDE
 from mmpt.tokenizers.terms import Term
 
 
@@ -19,7 +23,7 @@ class MelDecoder(nn.Module):
         self.voice = nn.Linear(2 * config.mels, shape.voice)
         self.from_voice = nn.Linear(shape.voice, shape.dim)
         self.from_code = nn.Linear(config.quantizer.dim, shape.dim)
-        self.layers = nn.ModuleList(Layer(shape.dim, shape.heads, shape.dropout) for _ in range(shape.layers))
+        self.layers = blocks(shape.layers, shape.dim, shape.heads, dropout=shape.dropout)
         self.upsample = nn.Linear(shape.dim, config.pool * shape.dim)
         self.blocks = nn.ModuleList(ConvBlock(shape.dim, shape.block is not None) for _ in range(shape.blocks))
         self.out = nn.Sequential(nn.LayerNorm(shape.dim), nn.Linear(shape.dim, STRIDE * config.mels))

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from mmpt.errors import DataError
-from mmpt.tokenizers.speech.config import HOP
-from mmpt.tokenizers.speech.vocoders import AnyVocoder
+from mmpt.tokenizers.speech.constants import HOP
+from mmpt.tokenizers.speech.vocoder import VocoderModule
 from mmpt.tokenizers.speech.windows import Context, Window, window_for
 
 
@@ -80,9 +80,15 @@ class WaveStream:
         block: int,
         check: Callable[[np.ndarray, int], np.ndarray],
         mel: Callable[[np.ndarray, int], torch.Tensor],
-        vocoder: AnyVocoder,
+        vocoder: VocoderModule,
     ) -> None:
-        """`mel` gives the log-mel of codes, the first of which has the place it is told; `check` refuses what are no codes."""
+        """`mel` gives the log-mel of codes, the first of which has the position it is told; `check` refuses what are no codes.
+
+        Raises `DataError` where `vocoder` speaks nothing before the end.
+        """
+        if vocoder.reach is None:
+            raise DataError(f"sound in a stream: {vocoder.config.kind} makes it of the whole alone")
+        self._vocoder_reach = vocoder.reach
         self._per_code, self._depth, self._reach, self._block = frames_per_code, depth, reach, block
         self._check, self._mel, self._vocoder = check, mel, vocoder
         self._codes: list[np.ndarray] = []  # those that are kept, in one array each push
@@ -101,7 +107,7 @@ class WaveStream:
             self._codes.append(self._check(np.asarray(codes), 0))
         final = max(0, self._total() - self._reach[1]) // self._block * self._block
         self._extend(final)
-        return self._speak(max(0, final * self._per_code - self._vocoder.reach))
+        return self._speak(max(0, final * self._per_code - self._vocoder_reach))
 
     def finish(self) -> np.ndarray:
         """The samples that were still open, float32 [n]."""
@@ -127,11 +133,11 @@ class WaveStream:
     def _speak(self, final: int) -> np.ndarray:
         if final <= self._spoken:
             return np.zeros(0, dtype=np.float32)
-        end = min(final + self._vocoder.reach, self._made * self._per_code)
+        end = min(final + self._vocoder_reach, self._made * self._per_code)
         samples = self._vocoder.speak(self._frames[: end - self._frames_dropped]).cpu().numpy()
         new = samples[(self._spoken - self._frames_dropped) * HOP : (final - self._frames_dropped) * HOP]
         self._spoken = final
-        start = max(0, final - self._vocoder.reach) // self._vocoder.period * self._vocoder.period
+        start = max(0, final - self._vocoder_reach) // self._vocoder.period * self._vocoder.period
         self._frames, self._frames_dropped = self._frames[start - self._frames_dropped :], start
         return new
 

@@ -5,20 +5,23 @@ from torch import nn
 from torch.nn import functional as F
 
 from mmpt.errors import DataError
-from mmpt.tokenizers.speech.layers import Layer, length_mask, sinusoids
+from mmpt.layers.attention import blocks
+from mmpt.layers.masks import length_mask
+from mmpt.layers.positions import sinusoids
+from mmpt.tokenizers.speech.recognizer import TextDecoder
 from mmpt.tokenizers.terms import Term
 
 MAX_TOKENS = 512
 
 
-class TextDecoder(nn.Module):
+class SmallTextDecoder(TextDecoder):
     """Over a text vocabulary of `size` ids; the id `size` itself stands for begin and end, and for CTC's blank."""
 
     def __init__(self, size: int, dim: int, heads: int, layers: int, dropout: float):
         super().__init__()
         self.end, self.most_tokens = size, MAX_TOKENS - 1
         self.embedding = nn.Embedding(size + 1, dim)
-        self.layers = nn.ModuleList(Layer(dim, heads, dropout, cross=True) for _ in range(layers))
+        self.layers = blocks(layers, dim, heads, memory_width=dim, dropout=dropout)
         self.norm = nn.LayerNorm(dim)
         self.head = nn.Linear(dim, size + 1)
         self.ctc_head = nn.Linear(dim, size + 1)
@@ -36,17 +39,13 @@ class TextDecoder(nn.Module):
     def losses(
         self, texts: list[list[int]], states: torch.Tensor, alone: torch.Tensor, lengths: torch.Tensor
     ) -> tuple[Term, Term]:
-        """Cross-entropy of each next token of `texts`, and the CTC loss for each token (Graves et al. 2006), of weight 1.
-
-        CTC reads `alone` [B, C, dim], what a single code says: from `states`, in context, it could guess the text by its grammar.
-        Raises `DataError` where a text has more than `most_tokens`.
-        """
         sizes = torch.tensor([len(text) for text in texts], device=states.device)
         if int(sizes.max()) > self.most_tokens:
             raise DataError(f"a transcript of {int(sizes.max())} tokens, at most {self.most_tokens} are read")
         rows = torch.full((len(texts), int(sizes.max()) + 2), self.end, device=states.device)
         for row, text in zip(rows, texts, strict=True):
             row[1 : len(text) + 1] = torch.tensor(text)
+        # CTC (Graves et al. 2006) reads what a single code says: from states in context it could guess the text by its grammar.
         scores = self.ctc_head(alone).float().log_softmax(dim=-1)
         logits = self(rows[:, :-1], self._numbered(states, scores), lengths)
         valid = length_mask(sizes + 1, logits.shape[1])
@@ -55,7 +54,6 @@ class TextDecoder(nn.Module):
         return Term(reading, valid.sum().to(reading.dtype)), Term(ctc, sizes.sum().to(ctc.dtype))
 
     def read(self, states: torch.Tensor, alone: torch.Tensor, lengths: torch.Tensor) -> list[list[int]]:
-        """The most probable token at each step until the end token; at most two tokens for each code and four more."""
         states = self._numbered(states, self.ctc_head(alone).float().log_softmax(dim=-1))
         limits = (2 * lengths + 4).clamp_max(self.most_tokens)
         ids = torch.full((len(states), 1), self.end, device=states.device)

@@ -14,18 +14,17 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from mmpt.errors import CheckpointError, ConfigError, DataError
+from mmpt.layers.masks import length_mask
 from mmpt.storage import published_folder, read_json, write_json
 from mmpt.tokenizers.speech.batches import SpeechBatch, SpeechExample, code_count
 from mmpt.tokenizers.speech.coder import FORMAT, SpeechCoder, joined, saved_config
 from mmpt.tokenizers.speech.config import SpeechConfig
 from mmpt.tokenizers.speech.decoder import SpeechDecoder
 from mmpt.tokenizers.speech.features import heard, log_mel
-from mmpt.tokenizers.speech.layers import length_mask
 from mmpt.tokenizers.speech.long_reading import merged, pieces
 from mmpt.tokenizers.speech.mel_decoder import voice_statistics
-from mmpt.tokenizers.speech.recognizer import build_recognizer
 from mmpt.tokenizers.speech.streaming import WaveStream, checked, wanted
-from mmpt.tokenizers.speech.vocoders import AnyVocoder, build_vocoder
+from mmpt.tokenizers.speech.vocoder import VocoderModule, build_vocoder
 from mmpt.tokenizers.speech.windows import Window, code_windows
 from mmpt.tokenizers.terms import StepOutput, Term, UsedCodes
 from mmpt.tokenizers.text import decode_text, encode_text, load_text_tokenizer
@@ -35,7 +34,7 @@ class SpeechTokenizer(SpeechCoder):
     """Encoder, codebook and both decoders. In `fit`, a training batch is a `SpeechBatch`."""
 
     def __init__(self, config: SpeechConfig, text: PreTrainedTokenizerBase):
-        encoder, reader = build_recognizer(config, len(text))
+        encoder, reader = config.encoder.build_recognizer(config, len(text))
         super().__init__(config, encoder)
         self.text = text
         self.reader = reader
@@ -66,12 +65,18 @@ class SpeechTokenizer(SpeechCoder):
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # the operations of one are too small to share out
             return list(pool.map(spoken, mels))
 
+    @property
+    def can_stream(self) -> bool:
+        """Whether `speaking` can give sound before the end; with `decoder.block`, it does block by block."""
+        return self.speaker.vocoder.reach is not None
+
     @contextmanager
     def speaking(self, voice: np.ndarray | None = None) -> Iterator[WaveStream]:
         """A stream of codes to sound: `push(codes)` and at the end `finish()` give the samples of `decode`, as soon as they are
         final: with `decoder.block`, some 0.2 s after the end of their block. Raises `DataError` where there is no vocoder."""
-        if self.speaker.vocoder is None:
-            raise DataError("sound in a stream needs a vocoder, and this tokenizer has none")
+        if not self.can_stream:
+            kind = self.speaker.vocoder.config.kind
+            raise DataError(f"sound in a stream needs a vocoder that speaks piece by piece, and this tokenizer's is {kind}")
         vector, block = self._voice_or_default(voice), self.config.decoder.block or 1
 
         def mel(codes: np.ndarray, start: int) -> torch.Tensor:
@@ -96,10 +101,10 @@ class SpeechTokenizer(SpeechCoder):
         texts = self._texts(self._quantized(waveforms, lambda found: found.states.float()), padded)
         return [text if heard(samples) else "" for samples, text in zip(waveforms, texts, strict=True)]
 
-    def use_vocoder(self, vocoder: AnyVocoder) -> None:
+    def use_vocoder(self, vocoder: VocoderModule) -> None:
         """Make waveforms by `vocoder` from now on; it is saved with the tokenizer. Raises `ConfigError` where it takes others."""
-        if vocoder.config.mels != self.config.mels:
-            raise ConfigError(f"the vocoder takes {vocoder.config.mels} mel bands, the tokenizer makes {self.config.mels}")
+        if vocoder.config.bands not in (None, self.config.mels):
+            raise ConfigError(f"the vocoder takes {vocoder.config.bands} mel bands, the tokenizer makes {self.config.mels}")
         self.speaker.vocoder = vocoder.to(self.default_voice.device)
 
     def voice(self, samples: np.ndarray) -> np.ndarray:
@@ -135,9 +140,9 @@ class SpeechTokenizer(SpeechCoder):
             states = found.states
             if self.codes:
                 codes = found.codes[length_mask(batch.lengths, states.shape[1])]
-                restarts = getattr(self.encoder.quantizer, "restarts", 0)
-                terms["commitment"], used = Term(found.loss, found.count), UsedCodes(codes, self.codes, int(restarts))
-        elif hasattr(self.encoder.quantizer, "bounded"):
+                terms["commitment"] = Term(found.loss, found.count)
+                used = UsedCodes(codes, self.codes, self.encoder.quantizer.restart_count())
+        else:
             states = self.encoder.quantizer.bounded(states)  # so that rounding is all that will change
         texts = [encode_text(self.text, text) for text in batch.texts]
         alone, context = self.encoder.read(states, batch.lengths)
@@ -154,8 +159,7 @@ class SpeechTokenizer(SpeechCoder):
             write_json(temporary / "config.json", self.config.model_dump(mode="json"))
             save_file({name: value.contiguous() for name, value in self.state_dict().items()}, temporary / "model.safetensors")
             self.text.save_pretrained(temporary / "text")
-            if self.speaker.vocoder is not None:
-                write_json(temporary / "vocoder.json", self.speaker.vocoder.config.model_dump(mode="json"))
+            write_json(temporary / "vocoder.json", self.speaker.vocoder.config.model_dump(mode="json"))
 
     @classmethod
     def load(cls, folder: Path) -> "SpeechTokenizer":
@@ -163,7 +167,7 @@ class SpeechTokenizer(SpeechCoder):
         folder = Path(folder)
         config = saved_config(folder)
         tokenizer = cls(config, load_text_tokenizer(folder / "text"))
-        if (folder / "vocoder.json").exists():
+        if (folder / "vocoder.json").exists():  # folders of before it was always written have Griffin-Lim without saying so
             shape = read_json(folder / "vocoder.json", CheckpointError)
             tokenizer.speaker.vocoder = build_vocoder(shape, f"{folder}/vocoder.json")
         try:

@@ -1,7 +1,8 @@
 """What every quantiser takes and gives."""
 
+from abc import abstractmethod
 from collections.abc import Callable
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import torch
 import torch.distributed as dist
@@ -19,21 +20,48 @@ class Quantized(NamedTuple):
     count: torch.Tensor
 
 
+class QuantizerModule(nn.Module):
+    """The module of a `Quantizer`."""
+
+    if TYPE_CHECKING:
+
+        def __call__(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> Quantized: ...
+
+    @abstractmethod
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> Quantized:
+        """Quantise `x` [..., D]. In training it learns only of inputs where `mask` [...] (bool) is true (default: all)."""
+
+    @abstractmethod
+    def decode(self, codes: torch.Tensor) -> torch.Tensor:
+        """Vectors float32 [..., D] of `codes` [...] (of a residual quantiser [..., stages])."""
+
+    def bounded(self, x: torch.Tensor) -> torch.Tensor:
+        """`x` [..., D] as it is before its code is chosen, so that what is learned of it before quantisation sets in still holds
+        afterwards."""
+        return x
+
+    def restart_count(self) -> int:
+        """How many dead codes were restarted so far."""
+        return 0
+
+
 def without_loss(states: torch.Tensor, codes: torch.Tensor) -> Quantized:
     """Of a quantiser that asks nothing of its inputs."""
     zero = torch.zeros((), dtype=torch.float32, device=states.device)
     return Quantized(states, codes, zero, zero)
 
 
-class ExactBuffers(nn.Module):
+class ExactBuffers(QuantizerModule):
     """Buffers stay float32 whatever the module is cast to: what follows the data by small steps cannot do so in bfloat16."""
 
     def _apply(self, function: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
         exact = dict(self._buffers)
         super()._apply(function, recurse)
+        # `function` may have moved and cast at once: the device is taken from its result, the values from before it.
         for name, buffer in exact.items():
-            if self._buffers[name].dtype != buffer.dtype:
-                self._buffers[name] = buffer.to(self._buffers[name].device)
+            moved = self._buffers[name]
+            if buffer is not None and moved is not None and moved.dtype != buffer.dtype:
+                self._buffers[name] = buffer.to(moved.device)
         return self
 
 
@@ -46,6 +74,7 @@ def of_all_ranks(rows: torch.Tensor) -> torch.Tensor:
     """The rows [n, D] of rank 0, then those of rank 1, …; n may differ."""
     if ranks() == 1:
         return rows
+    # all_gather takes equal shapes alone: sizes first, then rows padded to the longest, then the padding cut off.
     sizes = torch.zeros(ranks(), dtype=torch.int64, device=rows.device)
     sizes[dist.get_rank()] = len(rows)
     dist.all_reduce(sizes)

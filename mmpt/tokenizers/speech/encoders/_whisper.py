@@ -1,4 +1,4 @@
-"""A Whisper checkpoint as the recogniser of a speech tokenizer, a quantiser in the middle of its encoder.
+"""The modules of `Whisper`: a Whisper checkpoint as recogniser, a quantiser in the middle of its encoder.
 
 GLM-4-Voice's design (Zeng et al. 2024, section 3.1; the released configuration of its tokenizer): pooling and quantiser after a
 layer of Whisper's encoder, a second position table behind it, the remaining layers and Whisper's own text decoder. Padding is
@@ -6,6 +6,7 @@ masked everywhere, which Whisper's own code leaves out, so codes do not depend o
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,44 +16,46 @@ from transformers import WhisperConfig as HuggingFaceConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from mmpt.errors import ConfigError, DataError
-from mmpt.tokenizers.quantizers import Quantized, build_quantizer
-from mmpt.tokenizers.speech.config import HOP, STRIDE, SpeechConfig
+from mmpt.layers.masks import length_mask, local_mask
+from mmpt.tokenizers.speech.config import SpeechConfig
+from mmpt.tokenizers.speech.constants import HOP, STRIDE
+from mmpt.tokenizers.speech.encoders.whisper import Whisper
 from mmpt.tokenizers.speech.features import WINDOW
-from mmpt.tokenizers.speech.layers import length_mask, local_mask
+from mmpt.tokenizers.speech.recognizer import EncoderModule, TextDecoder
 from mmpt.tokenizers.speech.windows import Context
 from mmpt.tokenizers.terms import Term
 
 STEM = 3  # the kernel of both convolutions
 
 
-def whisper_model(config: SpeechConfig) -> WhisperForConditionalGeneration:
-    """The whole model that `config.encoder.architecture` describes, with random weights."""
-    return WhisperForConditionalGeneration(_architecture(config))
+def whisper_model(shape: Whisper) -> WhisperForConditionalGeneration:
+    """The whole model that `shape.architecture` describes, with random weights."""
+    return WhisperForConditionalGeneration(_architecture(shape))
 
 
-def whisper_up_to_the_cut(config: SpeechConfig) -> WhisperEncoder:
+def whisper_up_to_the_cut(shape: Whisper) -> WhisperEncoder:
     """Of the same model, what codes are made by: the encoder's layers up to the quantiser."""
-    known = _architecture(config)
-    known.encoder_layers = config.encoder.layer
+    known = _architecture(shape)
+    known.encoder_layers = shape.layer
     return WhisperEncoder(known)
 
 
-class WhisperSpeechEncoder(nn.Module):
-    """Three steps as of `SpeechEncoder`: `states`, `quantize`, `read`."""
+class WhisperSpeechEncoder(EncoderModule):
+    """Whisper's encoder, or of it the layers up to the quantiser."""
 
-    def __init__(self, config: SpeechConfig, whisper: nn.Module):
+    def __init__(self, config: SpeechConfig, shape: Whisper, whisper: WhisperEncoder):
         super().__init__()
-        self.config, self.shape, self.whisper = config, config.encoder, whisper
+        self.config, self.shape, self.whisper = config, shape, whisper
         dim, inner = whisper.config.d_model, config.quantizer.dim
         self.stem_padding = (STEM - 1, 0) if self.shape.block else (STEM // 2, STEM // 2)
         self.to_code = nn.Identity() if inner == dim else nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, inner))
-        self.quantizer = build_quantizer(config.quantizer)
+        self.quantizer = config.quantizer.build()
         self.from_code = nn.Identity() if inner == dim else nn.Sequential(nn.Linear(inner, dim), nn.LayerNorm(dim))
         self.code_positions = nn.Embedding(math.ceil(whisper.config.max_source_positions / config.pool), dim)
 
     @property
     def context(self) -> Context:
-        """Windows of `config.window` codes that overlap; see `WhisperConfig`."""
+        # Windows of `config.window` codes that overlap: positions, and so codes, depend on where a window begins.
         overlap, block = self.shape.overlap, self.shape.block
         if block is None:
             grid = self.config.window - 2 * overlap
@@ -60,11 +63,8 @@ class WhisperSpeechEncoder(nn.Module):
         return Context(overlap, max(0, WINDOW // 2 - STRIDE * HOP), block, self.config.window - overlap)
 
     def states(self, mel: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Vectors before the quantiser [B, C, quantizer.dim] of `mel` [B, C · frames_per_code, mels]; `lengths` [B] in codes.
-
-        Our log-mel is (log10 p + 2) ÷ 2 with a fixed floor; Whisper's is (log10 p + 4) ÷ 4 with a floor that follows the loudest
-        frame of a clip.
-        """
+        # Our log-mel is (log10 p + 2) ÷ 2 with a fixed floor; Whisper's is (log10 p + 4) ÷ 4, hence (mel + 1) ÷ 2, with a floor
+        # that follows the loudest frame of a clip.
         whisper, pool = self.whisper, self.config.pool
         frames = length_mask(lengths * self.config.frames_per_code, mel.shape[1])
         mask = frames[:, ::STRIDE]
@@ -72,18 +72,13 @@ class WhisperSpeechEncoder(nn.Module):
         x = F.gelu(self._convolve(whisper.conv1, x)) * frames[:, None]
         x = F.gelu(self._convolve(whisper.conv2, x)).transpose(1, 2)
         x = x + whisper.embed_positions.weight[: x.shape[1]]
-        seen = self._seen(mask, self.shape.block and self.shape.block * pool)
+        seen = self._seen(mask, None if self.shape.block is None else self.shape.block * pool)
         for layer in whisper.layers[: self.shape.layer]:
             x = _hidden(layer(x, attention_mask=seen))
         x = x.unflatten(1, (-1, pool))
         return self.to_code(x.mean(dim=2) if self.shape.pooling == "avg" else x.amax(dim=2))
 
-    def quantize(self, states: torch.Tensor, lengths: torch.Tensor) -> Quantized:
-        """Codes of `states` [B, C, quantizer.dim]; a codebook learns only from positions inside `lengths` [B]."""
-        return self.quantizer(states, length_mask(lengths, states.shape[1]))
-
     def read(self, states: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Quantised vectors [B, C, quantizer.dim] → each one alone [B, C, dim], and all in context for the text decoder."""
         alone = self.from_code(states.to(self.code_positions.weight.dtype))  # a codebook stays float32
         x = alone + self.code_positions.weight[: states.shape[1]].to(alone.dtype)
         seen = self._seen(length_mask(lengths, x.shape[1]), self.shape.block)
@@ -98,17 +93,19 @@ class WhisperSpeechEncoder(nn.Module):
         return local_mask(mask, mask.shape[1], block)
 
 
-class WhisperReader(nn.Module):
-    """Whisper's text decoder, with the padding of what it reads masked; methods as of `TextDecoder`.
+class WhisperReader(TextDecoder):
+    """Whisper's text decoder, with the padding of what it reads masked.
 
     `head`: the table of the logits, where the checkpoint has one of its own; None where, as in OpenAI's, the token table is it.
     """
 
-    def __init__(self, config: SpeechConfig, model: WhisperForConditionalGeneration):
+    def __init__(self, shape: Whisper, model: WhisperForConditionalGeneration):
         super().__init__()
         self.decoder = model.model.decoder
-        self.head = None if model.config.tie_word_embeddings else model.proj_out
-        self.prompt, self.end = list(config.encoder.prompt), model.config.eos_token_id
+        known: Any = model.config  # what transformers says of its fields is wider than what a checkpoint holds
+        self.head: nn.Linear | None = None if known.tie_word_embeddings else model.proj_out
+        self.prompt = [int(token) for token in shape.prompt]  # ids since `settled`
+        self.end = int(known.eos_token_id)
         self.most_tokens = self.decoder.max_target_positions - len(self.prompt)
 
     def forward(
@@ -139,10 +136,7 @@ class WhisperReader(nn.Module):
     def losses(
         self, texts: list[list[int]], states: torch.Tensor, alone: torch.Tensor, lengths: torch.Tensor
     ) -> tuple[Term, Term]:
-        """Cross-entropy of each token of `texts` and of the end after them; no CTC.
-
-        Raises `DataError` where a text has more than `most_tokens`: the decoder's position table ends there.
-        """
+        # `most_tokens` is where the decoder's position table ends. There is no CTC: Whisper has no head for it.
         if max(map(len, texts)) > self.most_tokens:
             raise DataError(f"a transcript of {max(map(len, texts))} tokens, at most {self.most_tokens} are read")
         rows = [[*self.prompt, *text, self.end] for text in texts]
@@ -157,7 +151,6 @@ class WhisperReader(nn.Module):
         return Term(reading, learned.sum().to(reading.dtype)), Term(nothing, nothing)
 
     def read(self, states: torch.Tensor, alone: torch.Tensor, lengths: torch.Tensor) -> list[list[int]]:
-        """The most probable token at each step until the end token; at most two tokens for each code and four more."""
         limits = (2 * lengths + 4).clamp_max(self.most_tokens)
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         given = torch.tensor([self.prompt] * len(states), device=states.device)
@@ -171,10 +164,10 @@ class WhisperReader(nn.Module):
         return [[i for i in row if i != self.end] for row in torch.cat(rows, dim=1).tolist()]
 
 
-def _architecture(config: SpeechConfig) -> HuggingFaceConfig:
-    if not config.encoder.architecture:
+def _architecture(shape: Whisper) -> HuggingFaceConfig:
+    if not shape.architecture:
         raise ConfigError("encoder.architecture is empty: it is filled in from the checkpoint where training starts")
-    known = HuggingFaceConfig(**config.encoder.architecture)
+    known = HuggingFaceConfig(**shape.architecture)
     known._attn_implementation = "sdpa"  # takes masks of true and false
     return known
 

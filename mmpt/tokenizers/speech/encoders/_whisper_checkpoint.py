@@ -6,23 +6,24 @@ from transformers import AutoConfig, PreTrainedTokenizerBase, WhisperForConditio
 from transformers import WhisperConfig as HuggingFaceConfig
 
 from mmpt.errors import ConfigError
-from mmpt.tokenizers.speech.config import SpeechConfig, WhisperConfig
-from mmpt.tokenizers.speech.whisper import WhisperReader, WhisperSpeechEncoder
+from mmpt.tokenizers.speech.config import SpeechConfig
+from mmpt.tokenizers.speech.encoders._whisper import WhisperReader, WhisperSpeechEncoder
+from mmpt.tokenizers.speech.encoders.whisper import Whisper
+from mmpt.tokenizers.speech.recognizer import EncoderModule, TextDecoder
 
 
-def with_architecture(config: SpeechConfig, text: PreTrainedTokenizerBase) -> SpeechConfig:
-    """`config` with the shape of its Whisper checkpoint filled in, and its prompt as ids of `text`.
+def with_architecture(config: SpeechConfig, shape: Whisper, text: PreTrainedTokenizerBase) -> SpeechConfig:
+    """`config`, whose encoder is `shape`, with the shape of its Whisper checkpoint filled in, and its prompt as ids of `text`.
 
     Raises `ConfigError` naming all that does not fit, the text tokenizer included.
     """
-    shape = config.encoder
     try:
         known = AutoConfig.from_pretrained(shape.checkpoint)
     except (OSError, ValueError) as problem:
         raise ConfigError(f"encoder.checkpoint: {shape.checkpoint}: no model can be loaded ({problem})") from None
     if not isinstance(known, HuggingFaceConfig):
         raise ConfigError(f"encoder.checkpoint: {shape.checkpoint} is a {known.model_type} model, expected whisper")
-    problems = _misfits(config, known) + _foreign_text(shape, text, known)
+    problems = _misfits(config, shape, known) + _foreign_text(shape, text, known)
     if problems:
         raise ConfigError("\n  ".join([f"{shape.checkpoint}: does not fit the configuration", *problems]))
     prompt = tuple(_id(token, text) for token in shape.prompt) or (known.decoder_start_token_id,)
@@ -30,12 +31,13 @@ def with_architecture(config: SpeechConfig, text: PreTrainedTokenizerBase) -> Sp
     return config.model_copy(update={"encoder": filled})
 
 
-def take_weights(encoder: WhisperSpeechEncoder, reader: WhisperReader, config: SpeechConfig) -> None:
-    """Copy the checkpoint's weights into both, as float32; the second position table begins as a copy of the first.
+def take_weights(encoder: EncoderModule, reader: TextDecoder, name: str) -> None:
+    """Copy the weights of the checkpoint `name` into both, as float32; the second position table begins as a copy of the first.
 
     Raises `ConfigError` where a weight is missing or has another shape: nothing is left random in silence.
     """
-    name = config.encoder.checkpoint
+    if not isinstance(encoder, WhisperSpeechEncoder) or not isinstance(reader, WhisperReader):
+        raise TypeError(f"weights of a Whisper for {type(encoder).__name__} and {type(reader).__name__}")
     try:
         model, found = WhisperForConditionalGeneration.from_pretrained(
             name, dtype=torch.float32, use_safetensors=True, output_loading_info=True
@@ -54,8 +56,7 @@ def take_weights(encoder: WhisperSpeechEncoder, reader: WhisperReader, config: S
         encoder.code_positions.weight.copy_(table[: len(encoder.code_positions.weight)])
 
 
-def _misfits(config: SpeechConfig, known: HuggingFaceConfig) -> list[str]:
-    shape = config.encoder
+def _misfits(config: SpeechConfig, shape: Whisper, known: HuggingFaceConfig) -> list[str]:
     pairs = [
         (shape.layer <= known.encoder_layers, f"encoder.layer is {shape.layer}, the checkpoint has {known.encoder_layers}"),
         (config.mels == known.num_mel_bins, f"mels is {config.mels}, the checkpoint takes {known.num_mel_bins}"),
@@ -70,7 +71,7 @@ def _misfits(config: SpeechConfig, known: HuggingFaceConfig) -> list[str]:
     return [problem for fits, problem in pairs if not fits]
 
 
-def _foreign_text(shape: WhisperConfig, text: PreTrainedTokenizerBase, known: HuggingFaceConfig) -> list[str]:
+def _foreign_text(shape: Whisper, text: PreTrainedTokenizerBase, known: HuggingFaceConfig) -> list[str]:
     """Signs that `text` is not the checkpoint's own tokenizer, whose ids its decoder has learned."""
     problems = []
     if len(text) > known.vocab_size:

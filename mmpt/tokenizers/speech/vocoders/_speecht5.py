@@ -1,24 +1,24 @@
-"""A vocoder that others have published, with the methods of `Vocoder`: SpeechT5's HiFi-GAN (Ao et al. 2022; Kong et al. 2020).
+"""The module of `SpeechT5`.
 
 Its log-mel is another one than ours: a Hann window of 64 ms every 16 ms, log10 of magnitudes rather than of powers, bands from
 80 to 7600 Hz (as `transformers.SpeechT5FeatureExtractor` computes it). Ours is turned into it by way of the linear spectrum.
 """
 
 import math
-from typing import Literal
+from typing import Any, cast
 
 import torch
 import torchaudio
 import transformers  # which imports the model where it is named
 from safetensors import SafetensorError
-from torch import nn
 from torch.nn import functional as F
 
-from mmpt.config import Schema
 from mmpt.errors import CheckpointError, ConfigError
-from mmpt.tokenizers.speech.config import HOP, SAMPLE_RATE
+from mmpt.modality import SAMPLE_RATE
+from mmpt.tokenizers.speech.constants import HOP
 from mmpt.tokenizers.speech.features import WINDOW, linear_power
-from mmpt.tokenizers.speech.vocoder import in_pieces
+from mmpt.tokenizers.speech.vocoder import VocoderModule, in_pieces
+from mmpt.tokenizers.speech.vocoders.speecht5 import SpeechT5
 
 BANDS = 80
 LENGTH = 1024  # window of SpeechT5's analysis in samples
@@ -27,28 +27,21 @@ LOWEST, HIGHEST = 80.0, 7600.0  # Hz
 FLOOR = 1e-10
 
 
-class PublishedVocoderConfig(Schema):
-    """`mels`: bands of the log-mel that is spoken. `architecture`: what the checkpoint says of its shape."""
+class SpeechT5Vocoder(VocoderModule):
+    """Random weights until they are loaded; `published` takes the published ones."""
 
-    kind: Literal["speecht5"] = "speecht5"
-    mels: int
-    architecture: dict
-
-
-class PublishedVocoder(nn.Module):
-    """Random weights until they are loaded; `from_checkpoint` takes the published ones."""
-
-    period = STEP * 5 // HOP
-    """Of our frames: 5 of SpeechT5's, after which both fall on the same sample again."""
-
-    def __init__(self, config: PublishedVocoderConfig):
+    def __init__(self, config: SpeechT5):
         super().__init__()
-        self.config = config
+        self.config: SpeechT5 = config
         self.model = transformers.SpeechT5HifiGan(transformers.SpeechT5HifiGanConfig(**config.architecture))
 
     @property
+    def period(self) -> int:
+        """Of our frames: 5 of SpeechT5's, after which both fall on the same sample again."""
+        return STEP * 5 // HOP
+
+    @property
     def reach(self) -> int:
-        """How many frames to either side a sample depends on."""
         shape = self.model.config
         kernels = zip(shape.resblock_kernel_sizes, shape.resblock_dilation_sizes, strict=True)
         block = max(size // 2 * (sum(dilations) + len(dilations)) for size, dilations in kernels)
@@ -61,7 +54,6 @@ class PublishedVocoder(nn.Module):
 
     @torch.inference_mode()
     def speak(self, mel: torch.Tensor) -> torch.Tensor:
-        """The waveform [T · HOP] in −1 … 1 of a log-mel [T, mels] of any length, in overlapping pieces."""
         device = self.model.mean.device
 
         def speak(piece: torch.Tensor) -> torch.Tensor:
@@ -69,28 +61,25 @@ class PublishedVocoder(nn.Module):
 
         return in_pieces(mel, self.reach, self.period, speak)
 
-    @classmethod
-    def from_checkpoint(cls, name: str, mels: int) -> "PublishedVocoder":
-        """The `SpeechT5HifiGan` of a folder or Hugging Face `name`, in eval mode, for log-mels of `mels` bands.
 
-        Raises `ConfigError` naming all that does not fit, and `CheckpointError` where weights are missing.
-        """
-        try:
-            content, _ = transformers.PreTrainedConfig.get_config_dict(name)
-        except (OSError, ValueError) as problem:
-            raise ConfigError(f"{name}: no vocoder there, neither one of ours nor a published one ({problem})") from None
-        problems = _problems(content)
-        if problems:
-            raise ConfigError("\n  ".join([f"{name}: no vocoder that can be used here", *problems]))
-        try:
-            model, found = transformers.SpeechT5HifiGan.from_pretrained(name, use_safetensors=True, output_loading_info=True)
-        except (OSError, RuntimeError, ValueError, SafetensorError) as problem:
-            raise ConfigError(f"{name}: its weights cannot be loaded; safetensors alone are read ({problem})") from None
-        if found["missing_keys"]:
-            raise CheckpointError(f"{name}: weights missing: {', '.join(sorted(found['missing_keys']))}")
-        vocoder = cls(PublishedVocoderConfig(mels=mels, architecture=model.config.to_dict()))
-        vocoder.model.load_state_dict(model.state_dict())
-        return vocoder.eval()
+def published(name: str, content: dict[str, Any], mels: int) -> SpeechT5Vocoder:
+    """The `SpeechT5HifiGan` of a folder or Hugging Face `name`, whose config.json is `content`, in eval mode, for log-mels of
+    `mels` bands.
+
+    Raises `ConfigError` naming all that does not fit, and `CheckpointError` where weights are missing.
+    """
+    if problems := _problems(content):
+        raise ConfigError("\n  ".join([f"{name}: no vocoder that can be used here", *problems]))
+    try:
+        loaded = transformers.SpeechT5HifiGan.from_pretrained(name, use_safetensors=True, output_loading_info=True)
+    except (OSError, RuntimeError, ValueError, SafetensorError) as problem:
+        raise ConfigError(f"{name}: its weights cannot be loaded; safetensors alone are read ({problem})") from None
+    model, found = cast(tuple[transformers.SpeechT5HifiGan, dict[str, Any]], loaded)  # two, with output_loading_info
+    if found["missing_keys"]:
+        raise CheckpointError(f"{name}: weights missing: {', '.join(sorted(found['missing_keys']))}")
+    vocoder = SpeechT5Vocoder(SpeechT5(mels=mels, architecture=model.config.to_dict()))
+    vocoder.model.load_state_dict(model.state_dict())
+    return vocoder.eval()
 
 
 def speecht5_log_mel(mel: torch.Tensor) -> torch.Tensor:
@@ -101,7 +90,7 @@ def speecht5_log_mel(mel: torch.Tensor) -> torch.Tensor:
     """
     power = linear_power(mel)
     wanted = torch.arange(math.ceil(len(mel) * HOP / STEP), device=mel.device) * (STEP / HOP)
-    left = wanted.long()
+    left = wanted.long()  # our frame before each of theirs, which lies between two of ours
     share = (wanted - left)[:, None]
     power = torch.lerp(power[left], power[(left + 1).clamp_max(len(power) - 1)], share)
     # As noise has it: power grows with the window's length, and a magnitude's mean is √(π ÷ 4) of its root mean square.
@@ -112,8 +101,6 @@ def speecht5_log_mel(mel: torch.Tensor) -> torch.Tensor:
 
 
 def _problems(content: dict) -> list[str]:
-    if "SpeechT5HifiGan" not in (content.get("architectures") or []):
-        return [f"architectures: {content.get('architectures')}, expected SpeechT5HifiGan (16 kHz, {BANDS} bands, hop {STEP})"]
     found = {
         "sampling_rate": (content.get("sampling_rate", SAMPLE_RATE), SAMPLE_RATE),
         "model_in_dim": (content.get("model_in_dim", BANDS), BANDS),

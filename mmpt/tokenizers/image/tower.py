@@ -1,0 +1,48 @@
+"""What every vision tower gives."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+
+class TowerModule(nn.Module):
+    """The module of a `Tower`. `width`: values of a feature."""
+
+    width: int
+
+    if TYPE_CHECKING:
+
+        def __call__(self, pixels: torch.Tensor) -> torch.Tensor: ...
+
+    @abstractmethod
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Features [B, N, width] of pixels [B, 3, side, side] in −1 … 1."""
+
+
+class FrozenTower(TowerModule):
+    """A published model that never changes: no gradient, no dropout, no batch statistics. It takes pixels in −1 … 1; the model's
+    own mean and deviation are applied here."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float]):
+        super().__init__()
+        self.model = model.eval().requires_grad_(False)
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None])
+        self.register_buffer("std", torch.tensor(std)[:, None, None])
+
+    def train(self, mode: bool = True) -> "FrozenTower":
+        return super().train(False)
+
+    def normalized(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels [B, 3, side, side] in −1 … 1 as the model was trained on them."""
+        return ((pixels + 1) / 2 - self.mean) / self.std
+
+    @abstractmethod
+    def layer_states(self, pixels: torch.Tensor, layers: list[int]) -> list[torch.Tensor]:
+        """One state [B, width] of each image after each of `layers` (rising, counted from 0): the class token's, or the mean of
+        all patches where there is none. Raises what the library raises where there is no such layer."""

@@ -1,0 +1,63 @@
+"""A Whisper checkpoint, cut for the quantiser."""
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import pydantic
+
+from mmpt.tokenizers.speech.encoders import Encoder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from mmpt.tokenizers.speech.config import SpeechConfig
+    from mmpt.tokenizers.speech.encoders._whisper import WhisperSpeechEncoder
+    from mmpt.tokenizers.speech.recognizer import EncoderModule, Recognizer, TextDecoder
+
+
+class Whisper(Encoder):
+    """Encoder and text decoder of a Whisper checkpoint (Radford et al. 2022, arXiv:2212.04356), pooling and quantiser after a
+    layer of its encoder, as GLM-4-Voice's tokenizer (Zeng et al. 2024, arXiv:2412.02612, section 3.1).
+
+    Audio is taken in windows, since Whisper knows positions in a window alone.
+    """
+
+    checkpoint: str
+    """A folder or Hugging Face name, read where training starts."""
+    layer: int = pydantic.Field(ge=1)
+    """The layer of its encoder after which states are pooled and quantised, counted from 1."""
+    pooling: Literal["avg", "max"] = "avg"
+    """What is taken of the states of a code."""
+    block: int | None = pydantic.Field(None, ge=1)
+    """With it, codes are final in blocks of that many: causal convolutions, and attention sees its own block and what lies
+    before. Without, a window is seen whole."""
+    overlap: int = pydantic.Field(25, ge=0)
+    """Codes by which windows overlap on each side that is seen."""
+    prompt: tuple[int | str, ...] = ()
+    """Tokens (or ids) of the text tokenizer that open every transcript and are not learned, such as those of a language and of a
+    task; by default the checkpoint's first token alone."""
+    architecture: dict[str, Any] = {}
+    """What the checkpoint says of its shape; filled in where training starts."""
+
+    def build(self, config: "SpeechConfig") -> "WhisperSpeechEncoder":
+        """Of its encoder, the layers up to the quantiser alone."""
+        from mmpt.tokenizers.speech.encoders._whisper import WhisperSpeechEncoder, whisper_up_to_the_cut
+
+        return WhisperSpeechEncoder(config, self, whisper_up_to_the_cut(self))
+
+    def build_recognizer(self, config: "SpeechConfig", text_size: int) -> "Recognizer":
+        """The text decoder's vocabulary is the checkpoint's, which `settled` has checked against the text tokenizer."""
+        from mmpt.tokenizers.speech.encoders._whisper import WhisperReader, WhisperSpeechEncoder, whisper_model
+        from mmpt.tokenizers.speech.recognizer import Recognizer
+
+        model = whisper_model(self)
+        return Recognizer(WhisperSpeechEncoder(config, self, model.model.encoder), WhisperReader(self, model))
+
+    def settled(self, config: "SpeechConfig", text: "PreTrainedTokenizerBase") -> "SpeechConfig":
+        from mmpt.tokenizers.speech.encoders._whisper_checkpoint import with_architecture
+
+        return with_architecture(config, self, text)
+
+    def take_weights(self, encoder: "EncoderModule", reader: "TextDecoder") -> None:
+        from mmpt.tokenizers.speech.encoders._whisper_checkpoint import take_weights
+
+        take_weights(encoder, reader, self.checkpoint)
