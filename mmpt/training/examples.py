@@ -105,20 +105,21 @@ def utterances(
     limit: int | None,
     run: Path,
     world: World,
-    why_not: Callable[[SpeechExample], str] = lambda example: "",
+    why_not: Callable[[SpeechExample], str] | None = None,
     settings: dict | None = None,
 ) -> Examples[SpeechExample]:
     """Utterances with a transcript; their sizes are in samples. Those that cannot be decoded, or for which `why_not` gives a
-    reason, are left out; `settings`: JSON values that `why_not` depends on. Raises `DataError` as `find`."""
+    reason, are left out; `settings`: JSON values that `why_not` depends on (see `Kind`). Raises `DataError` as `find`."""
+    known = why_not is None or settings is not None
     kind = Kind(
         part="speech",
         name="utterance",
         needs=", with a transcript,",
         wanted=_has_transcript,
-        make=lambda part: _learnable(part, sample_rate, why_not),
+        make=lambda part: _learnable(part, sample_rate, why_not) if why_not else spoken(part, sample_rate),
         size=lambda example: len(example.samples),
         nbytes=lambda example: example.samples.nbytes,
-        settings={"sample_rate": sample_rate, **(settings or {})},
+        settings={"sample_rate": sample_rate, **(settings or {})} if known else None,
     )
     return find(kind, folders, limit, run, world, 0)
 

@@ -53,7 +53,8 @@ class Kind(Generic[V]):
 
     `wanted` tells whether a part counts at all; `make` gives the example of one, or raises `DataError` with the reason why it is
     left out; `size` is what batches are planned by (less than 2 ** 32) and `nbytes` the memory that an example takes. `settings`
-    are JSON values: all that the outcome depends on beside the data; `needs` is what `wanted` asks for, in words.
+    are JSON values: all that the outcome depends on beside the data, or None where nobody can tell: then nothing is taken from an
+    earlier run. `needs` is what `wanted` asks for, in words.
     """
 
     part: str
@@ -62,7 +63,7 @@ class Kind(Generic[V]):
     make: Callable[[Any], V]
     size: Callable[[V], int]
     nbytes: Callable[[V], int]
-    settings: dict = field(default_factory=dict)
+    settings: dict | None = field(default_factory=dict)
     needs: str = ""
 
 
@@ -88,7 +89,7 @@ class Kept(Generic[V]):
             self._values[number] = value
 
     def claim(self, value: V) -> bool:
-        """Whether there is room for an example; then it is taken, and `settle` puts the example there once its number is known."""
+        """Whether there is room for an example; then it is taken, and `settle` fills it once the example's number is known."""
         size = self._nbytes(value) + _OVERHEAD
         with self._lock:
             if size > self._left:
@@ -97,7 +98,7 @@ class Kept(Generic[V]):
             return True
 
     def settle(self, number: int, value: V) -> None:
-        """Keep an example whose room was claimed."""
+        """Keep an example for which room was claimed."""
         self._values[number] = value
 
 
@@ -116,11 +117,11 @@ def scan(kind: Kind[V], shards: Sequence[DocumentShards], limit: int | None, run
     damaged.
     """
     fingerprint = _fingerprint(kind, shards, limit)
-    found = _read(run / FILE, fingerprint)
+    found = _read(run / FILE, fingerprint) if fingerprint else None
     # The folder may be on a disk that not all ranks see: then none takes what it has, since all look together or none does.
     if int(_sum(np.array([found is not None], np.uint8), world)[0]) < world.size or found is None:
         found = _look(kind, shards, limit, world, kept)
-        if world.rank == 0:
+        if world.rank == 0 and fingerprint:
             _write(run / FILE, fingerprint, found)
     if world.rank == 0:
         _tell(kind, found, run)
@@ -227,11 +228,13 @@ def _sum(values: np.ndarray, world: World) -> np.ndarray:
 
 def part_at(shards: Sequence[DocumentShards], row: np.void) -> tuple[str, Part]:
     """(Name, part) of the example at `row` of `ROW`. Raises `DataError` where it cannot be read."""
-    document = shards[row["source"]].read(int(row["shard"]), int(row["document"]))
-    return f"{document.id}/{row['place']}", document.parts[row["place"]]
+    document, part = shards[row["source"]].part(int(row["shard"]), int(row["document"]), int(row["place"]))
+    return f"{document}/{row['place']}", part
 
 
 def _fingerprint(kind: Kind, shards: Sequence[DocumentShards], limit: int | None) -> str:
+    if kind.settings is None:
+        return ""
     data = [[shard["sha256"] for shard in one.manifest["shards"]] for one in shards]
     told = {"format": FORMAT, "part": kind.part, "name": kind.name, "settings": kind.settings, "limit": limit, "data": data}
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
@@ -260,6 +263,7 @@ def _tell(kind: Kind, found: Found, run: Path) -> None:
     if not found.lost:
         file.unlink(missing_ok=True)  # of data that were then others
         return
+    run.mkdir(parents=True, exist_ok=True)
     write_bytes(file, found.lost)
     lost = from_lines(found.lost)
     share = f"{len(lost)} of {len(lost) + len(found.rows)} {kind.name}s are left out"

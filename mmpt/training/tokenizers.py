@@ -142,10 +142,8 @@ def _encoded(tokenizer: SpeechCoder, examples: Sequence[SpeechExample]) -> list[
 
 
 def _train_image(spec: ImageSpec, folder: Path, world: World) -> int:
-    if spec.tokenizer:
-        model = ImageTokenizer(spec.tokenizer)
-    else:
-        model = ImageTokenizer.load(cast(Path, spec.start))  # the schema asks for one of the two
+    # The schema asks for one of the two.
+    model = ImageTokenizer(spec.tokenizer) if spec.tokenizer else ImageTokenizer.load(cast(Path, spec.start))
     if spec.stages.quantize and not model.config.branches:
         raise ConfigError(f"{spec.start}: configured without `branches`, which stages.quantize trains")
     examples = pictures(spec.data, model.config, spec.examples, folder, world, spec.cache_mib)

@@ -2,9 +2,9 @@
 
     python tokenizers/benches/memory.py [OUT]
 
-Drawn scenes with spoken captions, `COUNT` and ten times as many, are made in OUT (default runs/memory); a tokenizer of pictures, one
-of speech and a vocoder are trained for a few steps on each, each training a process of its own. Both sets are larger than what
-the trainings may keep decoded. Writes tokenizers/results/memory.json.
+Drawn scenes with spoken captions, `COUNT` and ten times as many, are made in OUT (default runs/memory); a tokenizer of pictures,
+one of speech and a vocoder are trained for a few steps on each, each training a process of its own. Both sets are larger than
+what the trainings may keep decoded. Writes tokenizers/results/memory.json.
 """
 
 import json
