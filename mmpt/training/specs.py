@@ -17,6 +17,9 @@ class _Spec(Schema):
     data: tuple[Path, ...] = pydantic.Field(min_length=1)
     fit: FitConfig
     examples: int | None = None
+    cache_mib: int = pydantic.Field(default=1024, ge=0)
+    """MiB of decoded examples that each rank keeps in memory; what is beyond is read and decoded anew each time, ahead of the
+    step."""
 
 
 class SpeechSpec(_Spec):
@@ -83,6 +86,9 @@ class ImageSpec(Schema):
     kind: Literal["image"]
     data: tuple[Path, ...] = pydantic.Field(min_length=1)
     examples: int | None = None
+    cache_mib: int = pydantic.Field(default=1024, ge=0)
+    """MiB of decoded examples that each rank keeps in memory; what is beyond is read and decoded anew each time, ahead of the
+    step."""
     tokenizer: ImageTokenizerConfig | None = None
     start: Path | None = None
     stages: ImageStages

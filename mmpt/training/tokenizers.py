@@ -3,14 +3,17 @@
 What takes transformers' modelling code along, which is seconds, is imported where it is trained.
 """
 
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
+from typing import cast
 
+import numpy as np
 import torch
 
-from mmpt.document import Speech, Text
+from mmpt.document import Text
 from mmpt.errors import ConfigError, DataError
-from mmpt.media import decode_speech
-from mmpt.tokenizers.image.batches import image_batches
+from mmpt.tokenizers.image.batches import picture_batches
 from mmpt.tokenizers.image.stages import (
     AlignStage,
     DrawStage,
@@ -18,15 +21,19 @@ from mmpt.tokenizers.image.stages import (
     QuantizeStage,
 )
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
-from mmpt.tokenizers.speech.batches import code_count, speech_batches
+from mmpt.tokenizers.speech.batches import SpeechExample, code_count, utterance_batches
 from mmpt.tokenizers.speech.coder import SpeechCoder
 from mmpt.tokenizers.speech.tokenizer import DecoderTraining, SpeechTokenizer
 from mmpt.tokenizers.speech.vocoder import load_vocoder, vocoder_batches
-from mmpt.tokenizers.text import load_text_tokenizer, train_text_tokenizer
+from mmpt.tokenizers.text import load_text_tokenizer, text_fingerprint, train_text_tokenizer
+from mmpt.training.ahead import ahead
 from mmpt.training.distributed import World
-from mmpt.training.examples import parts, pictures, utterances, with_codes
+from mmpt.training.examples import features, parts, pictures, recordings, spoken, utterances, with_codes
 from mmpt.training.fit import fit
 from mmpt.training.specs import ImageSpec, SpeechSpec, TextSpec, TextToCodesSpec, VocoderSpec
+
+ENCODED_TOGETHER = 3600 * 16_000
+"""Samples of speech, an hour, that are decoded and encoded at once, those of like length together: more means less padding."""
 
 
 def train_tokenizer(spec: TextSpec | SpeechSpec | ImageSpec | VocoderSpec | TextToCodesSpec, folder: Path, world: World) -> int:
@@ -45,10 +52,11 @@ def train_tokenizer(spec: TextSpec | SpeechSpec | ImageSpec | VocoderSpec | Text
 
 def _train_text(spec: TextSpec, folder: Path, world: World) -> int:
     if world.rank == 0:
-        texts = [part.text for _, part in parts(spec.data, Text, None)]
-        if not texts:
+        texts = (part.text for _, part in parts(spec.data, Text, None) if isinstance(part, Text))
+        first = next(texts, None)
+        if first is None:
             raise DataError(f"no text in {', '.join(map(str, spec.data))}")
-        train_text_tokenizer(texts, spec.ids).save_pretrained(folder / "tokenizer")
+        train_text_tokenizer(chain([first], texts), spec.ids).save_pretrained(folder / "tokenizer")
     return 0
 
 
@@ -59,15 +67,25 @@ def _train_speech(spec: SpeechSpec, folder: Path, world: World) -> int:
     config.encoder.take_weights(model.encoder, model.reader)
     # Before the training, so that a folder without one is said at once.
     vocoder = load_vocoder(spec.vocoder, config.mels) if spec.vocoder else None
-    examples = utterances(spec.data, model.sample_rate, spec.examples, folder, world, model.why_not_learned)
-    longest = max(code_count(len(example.samples), config) for example in examples)
+    # What `why_not_learned` depends on: with other settings, other utterances can be learned from.
+    settings = {
+        "window": config.window,
+        "samples_per_code": config.samples_per_code,
+        "tokens": model.reader.most_tokens,
+        "text": text_fingerprint(text),
+    }
+    rate, learned = model.sample_rate, model.why_not_learned
+    examples = features(spec.data, config, rate, spec.examples, folder, world, spec.cache_mib, learned, settings)
+    samples = examples.sizes
+    longest = code_count(int(samples.max()), config)
     model.config = config.model_copy(update={"longest": longest})  # what the text decoder has learned to read
-    stopped = fit(model, speech_batches(examples, spec.tokenizer, spec.fit), spec.fit, folder / "recognition", world)
+    with ahead(utterance_batches(examples, samples, spec.tokenizer, spec.fit)) as batches:
+        stopped = fit(model, batches, spec.fit, folder / "recognition", world)
     if spec.speak and not stopped:
-        speaking = DecoderTraining(model)
-        stopped = fit(speaking, speech_batches(examples, spec.tokenizer, spec.speak), spec.speak, folder / "speaking", world)
+        with ahead(utterance_batches(examples, samples, spec.tokenizer, spec.speak)) as batches:
+            stopped = fit(DecoderTraining(model), batches, spec.speak, folder / "speaking", world)
     if world.rank == 0 and not stopped:
-        model.choose_default_voice(examples)
+        model.choose_default_voice(examples.made_by(lambda part: spoken(part, rate)))
         if vocoder:
             model.use_vocoder(vocoder)
         model.save(folder / "tokenizer")
@@ -76,8 +94,9 @@ def _train_speech(spec: SpeechSpec, folder: Path, world: World) -> int:
 
 def _train_vocoder(spec: VocoderSpec, folder: Path, world: World) -> int:
     model = spec.vocoder.build()
-    sounds = [decode_speech(part.data) for _, part in parts(spec.data, Speech, spec.examples)]
-    stopped = fit(model, vocoder_batches(sounds, spec.vocoder, spec.fit), spec.fit, folder / "vocoding", world)
+    sounds = recordings(spec.data, spec.examples, folder, world, spec.cache_mib)
+    with ahead(vocoder_batches(sounds, spec.vocoder, spec.fit, sounds.sizes)) as batches:
+        stopped = fit(model, batches, spec.fit, folder / "vocoding", world)
     if world.rank == 0 and not stopped:
         model.save(folder / "vocoder")
     return stopped
@@ -88,28 +107,43 @@ def _train_text_to_codes(spec: TextToCodesSpec, folder: Path, world: World) -> i
 
     tokenizer = SpeechCoder.load(spec.speech_tokenizer).to(world.device)
     examples = utterances(spec.data, tokenizer.sample_rate, spec.examples, folder, world)
-    codes = tokenizer.encode([example.samples for example in examples])
     speech = SpeechCodes.of(spec.speech_tokenizer, tokenizer.codes, tokenizer.rate)
-    pairs = [(example.text, row) for example, row in zip(examples, codes, strict=True)]
+    # Text and codes of everything are a few hundred bytes for a second of speech at most: they stay in memory.
+    pairs = [pair for group in _groups(examples, examples.sizes) for pair in _encoded(tokenizer, group)]
     text = load_text_tokenizer(spec.text_tokenizer)
     config = spec.model if spec.model.pace else spec.model.model_copy(update={"pace": pace(pairs, text)})
     model = TextToCodes(config, text, speech)
-    stopped = fit(model, codes_batches(model, pairs, spec.fit), spec.fit, folder / "speaking", world)
+    with ahead(codes_batches(model, pairs, spec.fit)) as batches:
+        stopped = fit(model, batches, spec.fit, folder / "speaking", world)
     if world.rank == 0 and not stopped:
         model.save(folder / "text_to_codes")
     return stopped
 
 
+def _groups(examples: Sequence[SpeechExample], samples: np.ndarray) -> Iterator[list[SpeechExample]]:
+    """The examples in order, decoded, as many together as make about `ENCODED_TOGETHER` samples."""
+    edges = np.flatnonzero(np.diff(np.cumsum(samples) // ENCODED_TOGETHER)) + 1
+    for start, end in zip([0, *edges.tolist()], [*edges.tolist(), len(samples)], strict=True):
+        yield [examples[number] for number in range(start, end)]
+
+
+def _encoded(tokenizer: SpeechCoder, examples: Sequence[SpeechExample]) -> list[tuple[str, np.ndarray]]:
+    codes = tokenizer.encode([example.samples for example in examples])
+    return [(example.text, row.astype(np.int32)) for example, row in zip(examples, codes, strict=True)]
+
+
 def _train_image(spec: ImageSpec, folder: Path, world: World) -> int:
-    model = ImageTokenizer.load(spec.start) if spec.start else ImageTokenizer(spec.tokenizer)
+    # The schema asks for one of the two.
+    model = ImageTokenizer(spec.tokenizer) if spec.tokenizer else ImageTokenizer.load(cast(Path, spec.start))
     if spec.stages.quantize and not model.config.branches:
         raise ConfigError(f"{spec.start}: configured without `branches`, which stages.quantize trains")
-    examples = pictures(spec.data, spec.examples)
+    examples = pictures(spec.data, model.config, spec.examples, folder, world, spec.cache_mib)
+    words = int(examples.sizes.max())
     kinds = {"joint": JointStage, "align": AlignStage, "quantize": QuantizeStage, "draw": DrawStage, "harden": DrawStage}
     for name, stage in spec.stages.given.items():
-        chosen = with_codes(examples, getattr(stage, "generated_codes", None))
-        batches = image_batches(chosen, model.config, stage.fit)
-        stopped = fit(kinds[name](model, stage), batches, stage.fit, folder / name, world)
+        chosen = with_codes(examples, getattr(stage, "generated_codes", None), model.config)
+        with ahead(picture_batches(chosen, words, model.config, stage.fit)) as batches:
+            stopped = fit(kinds[name](model, stage), batches, stage.fit, folder / name, world)
         if stopped:
             return stopped
     if world.rank == 0:

@@ -20,10 +20,10 @@ from mmpt.data.shards.manifest import (
     parse_manifest,
     read_manifest,
 )
-from mmpt.data.shards.sample import decode_json, sample_key
+from mmpt.data.shards.sample import decode_json, find_member, sample_key
 from mmpt.data.shards.tokens import TokenDocument, from_members
 from mmpt.data.store import Store
-from mmpt.document import Document, from_record
+from mmpt.document import Document, Part, from_record
 from mmpt.errors import DataError, VocabularyError
 from mmpt.storage import MANIFEST
 from mmpt.vocabulary import FILE as VOCABULARY_FILE
@@ -34,6 +34,8 @@ MAX_OPEN = 64
 """Tars kept open."""
 MAX_INDICES = 256
 """Indices kept in memory, of about half a megabyte each."""
+WHOLE = 1 << 20
+"""Bytes of a document up to which reading it whole, checksum and all, costs no more than finding one part of it."""
 
 
 class _OpenTar:
@@ -161,6 +163,29 @@ class DocumentShards(_Shards[DocumentManifest]):
         try:
             return from_record(decode_json(members.pop("json")), members)
         except DataError as problem:
+            raise DataError(f"{self._where(shard, number)}: {problem}") from None
+
+    def part(self, shard: int, number: int, place: int) -> tuple[str, Part]:
+        """(Document's id, its part `place`). Of a document of more than `WHOLE` bytes only the record and that part are read;
+        its checksum is then not compared. Raises `DataError` as `read`, IndexError where there is no such part."""
+        start, end = self.index(shard).offsets[number : number + 2].tolist()
+        if end - start <= WHOLE:
+            document = self.read(shard, number)
+            return document.id, document.parts[place]
+        key = sample_key(self.manifest["shards"][shard]["name"], number)
+        try:
+            tar = self._tar(shard)  # held, as in `_members`
+
+            def read(offset: int, size: int) -> bytes:
+                return os.pread(tar.descriptor, size, start + offset)
+
+            record = decode_json(find_member(read, end - start, key, "json"))
+            entry = record["parts"][place]
+            member = entry.get("member")
+            members = {member: find_member(read, end - start, key, member)} if member else {}
+            document = from_record({**record, "parts": [entry]}, members)
+            return document.id, document.parts[0]
+        except (OSError, KeyError, TypeError, AttributeError, DataError) as problem:
             raise DataError(f"{self._where(shard, number)}: {problem}") from None
 
     def __iter__(self) -> Iterator[Document]:

@@ -6,6 +6,7 @@ POSIX ustar (IEEE Std 1003.1, pax, "ustar Interchange Format"): a header block o
 import json
 import re
 import tarfile
+from collections.abc import Callable
 
 from mmpt.errors import DataError
 
@@ -60,6 +61,22 @@ def decode_sample(data: bytes, key: str) -> dict[str, bytes]:
     if "json" not in members:
         raise DataError("member json is missing")
     return members
+
+
+def find_member(read: Callable[[int, int], bytes], size: int, key: str, suffix: str) -> bytes:
+    """The member KEY.SUFFIX of a sample of `size` bytes, of which `read` (offset, bytes) gives a piece: the headers before it and
+    the member itself are all that is read. Raises `DataError` where it is not there, or cut short."""
+    offset = 0
+    while offset < size:
+        name, length = _decode_header(read(offset, BLOCK))
+        start = offset + BLOCK
+        if name == f"{key}.{suffix}":
+            data = read(start, length)
+            if len(data) != length or start + length > size:
+                break
+            return data
+        offset = start + length + -length % BLOCK
+    raise DataError(f"member {suffix} is missing or cut short")
 
 
 def _decode_header(header: bytes) -> tuple[str, int]:

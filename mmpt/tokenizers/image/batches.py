@@ -1,6 +1,7 @@
 """Training batches of pictures and captions as a pure function of the step."""
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -19,6 +20,15 @@ class ImageExample(NamedTuple):
     picture: Image.Image
     text: str
     generated: Sequence[int] | None = None
+
+
+class Picture(NamedTuple):
+    """What a batch takes of an example: `pixels` uint8 [side, side, 3]; `caption` int32 [words]; `generated` int [queries], −1
+    where there are no codes of a language model, or None."""
+
+    pixels: np.ndarray
+    caption: np.ndarray
+    generated: np.ndarray | None = None
 
 
 class ImageBatch(NamedTuple):
@@ -53,49 +63,63 @@ def to_pixels(pictures: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(pictures.transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1)
 
 
+def prepared(example: ImageExample, config: ImageTokenizerConfig) -> Picture:
+    """What batches take of `example`. Raises `DataError` where its generated codes do not fit."""
+    generated = None if example.generated is None else checked_codes(example.generated, repr(example.text), config)
+    caption = np.array(caption_ids(example.text, config.captions), dtype=np.int32)
+    return Picture(picture_bytes(example.picture, config.side), caption, generated)
+
+
+def checked_codes(codes: Sequence[int], name: str, config: ImageTokenizerConfig) -> np.ndarray:
+    """int64 [queries]. Raises `DataError`, saying that they are of `name`, where they are no codes of such a tokenizer."""
+    queries, size = config.qformer.queries, config.quantizer.codes
+    found = np.array(codes, dtype=np.int64)
+    if found.shape != (queries,) or found.min() < 0 or found.max() >= size:
+        raise DataError(f"generated codes {found.tolist()} of {name}: expected {queries} from 0 to {size - 1}")
+    return found
+
+
 def image_batches(
     examples: Sequence[ImageExample], config: ImageTokenizerConfig, fit: BatchPlan
 ) -> Callable[[int, int, int], ImageBatch]:
+    """`picture_batches` of examples in memory, squashed once here. Raises `DataError` where there is no example, or generated
+    codes do not fit."""
+    pictures = [prepared(example, config) for example in examples]
+    return picture_batches(pictures, max((len(picture.caption) for picture in pictures), default=0), config, fit)
+
+
+def picture_batches(
+    pictures: Sequence[Picture], words: int, config: ImageTokenizerConfig, fit: BatchPlan
+) -> Callable[[int, int, int], ImageBatch]:
     """(step, rank, ranks) → that rank's share of the step's batch: epoch after epoch in a fresh order each, changed as
-    `config.augment` says, all from `fit.seed` and the step.
+    `config.augment` says, all from `fit.seed` and the step. `words`: ids of the longest caption.
 
-    Pictures are squashed once and kept as uint8. Raises `DataError` where there is no example, or generated codes do not fit.
+    A picture is asked for when it is in the batch, from several threads where batches are. Raises `DataError` without any.
     """
-    if not examples:
+    if not len(pictures):
         raise DataError("no pictures to train the image tokenizer on")
-    pictures = np.stack([picture_bytes(example.picture, config.side) for example in examples])
-    rows = [caption_ids(example.text, config.captions) for example in examples]
-    captions = np.zeros((len(rows), max(1, max(map(len, rows)))), dtype=np.int64)
-    for row, ids in zip(captions, rows, strict=True):
-        row[: len(ids)] = ids
-    generated = np.stack([_codes_or_none(example, config) for example in examples])
-    orders: dict[int, np.ndarray] = {}
 
+    @lru_cache(maxsize=2)  # a batch may lie on both sides of an epoch's end
     def order(epoch: int) -> np.ndarray:
-        if epoch not in orders:
-            orders.clear()
-            orders[epoch] = np.random.default_rng((fit.seed, epoch)).permutation(len(examples))
-        return orders[epoch]
+        return np.random.default_rng((fit.seed, epoch)).permutation(len(pictures))
 
     def batch(step: int, rank: int = 0, ranks: int = 1) -> ImageBatch:
         share = fit.batch_size // ranks
-        places = step * fit.batch_size + np.arange(rank * share, (rank + 1) * share)
-        chosen = np.array([order(int(place) // len(examples))[int(place) % len(examples)] for place in places])
-        draws = [np.random.default_rng((fit.seed, int(place), 1)) for place in places]
-        changed = np.stack([_augment(pictures[i], config, random) for i, random in zip(chosen, draws, strict=True)])
-        return ImageBatch(to_pixels(changed), torch.from_numpy(captions[chosen]), torch.from_numpy(generated[chosen]))
+        # Numbered through all epochs: each place of the endless row of pictures has random numbers of its own, whatever the rank.
+        places = (step * fit.batch_size + np.arange(rank * share, (rank + 1) * share)).tolist()
+        chosen = [pictures[int(order(place // len(pictures))[place % len(pictures)])] for place in places]
+        draws = [np.random.default_rng((fit.seed, place, 1)) for place in places]
+        changed = np.stack([_augment(one.pixels, config, random) for one, random in zip(chosen, draws, strict=True)])
+        # As wide as the longest caption of all, not of the batch: shapes that change make compiled kernels anew.
+        captions = np.zeros((share, max(1, words)), dtype=np.int64)
+        generated = np.full((share, config.qformer.queries), -1, dtype=np.int64)
+        for row, one in enumerate(chosen):
+            captions[row, : len(one.caption)] = one.caption
+            if one.generated is not None:
+                generated[row] = one.generated
+        return ImageBatch(to_pixels(changed), torch.from_numpy(captions), torch.from_numpy(generated))
 
     return batch
-
-
-def _codes_or_none(example: ImageExample, config: ImageTokenizerConfig) -> np.ndarray:
-    queries, codes = config.qformer.queries, config.quantizer.codes
-    if example.generated is None:
-        return np.full(queries, -1, dtype=np.int64)
-    found = np.array(example.generated, dtype=np.int64)
-    if found.shape != (queries,) or found.min() < 0 or found.max() >= codes:
-        raise DataError(f"generated codes {found.tolist()} of {example.text!r}: expected {queries} from 0 to {codes - 1}")
-    return found
 
 
 def _augment(picture: np.ndarray, config: ImageTokenizerConfig, random: np.random.Generator) -> np.ndarray:

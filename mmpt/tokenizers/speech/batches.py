@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -25,6 +25,14 @@ class SpeechExample:
     text: str
 
 
+class Utterance(NamedTuple):
+    """What a batch takes of an example: `mel` float32 [codes · frames_per_code, mels] of its `samples` samples, and `text`."""
+
+    mel: torch.Tensor
+    text: str
+    samples: int
+
+
 @dataclass(frozen=True)
 class SpeechBatch:
     """`spoken` [B, T, mels]: the log-mel to be spoken; `heard` [B, T, mels]: the same, disturbed; zero past the end.
@@ -42,36 +50,54 @@ class SpeechBatch:
 class Plan(Protocol):
     """What is needed of a fit configuration."""
 
-    batch_size: int
-    seed: int
+    @property
+    def batch_size(self) -> int: ...
+
+    @property
+    def seed(self) -> int: ...
+
+
+def utterance(example: SpeechExample, config: SpeechConfig) -> Utterance:
+    """What batches take of `example`: about 115 MB for an hour of speech with 80 mel bands."""
+    frames = code_count(len(example.samples), config) * config.frames_per_code
+    return Utterance(log_mel(torch.from_numpy(example.samples), config.mels, frames), example.text, len(example.samples))
 
 
 def speech_batches(examples: Sequence[SpeechExample], config: SpeechConfig, fit: Plan) -> Callable[[int, int, int], SpeechBatch]:
-    """(step, rank, ranks) → that rank's share of the batch of the step, the same utterances for any number of ranks. Every epoch
-    goes through all examples in a new order, utterances of like length together.
+    """`utterance_batches` of examples in memory, whose features are computed once here.
 
-    Features are computed once here: about 115 MB for an hour of speech with 80 mel bands.
     Raises `DataError` naming each example without sound, without text, or longer than `config.window`.
     """
-    counts = [code_count(len(example.samples), config) for example in examples]
-    _check(examples, counts, config)
-    features = [
-        log_mel(torch.from_numpy(example.samples), config.mels, count * config.frames_per_code)
-        for example, count in zip(examples, counts, strict=True)
-    ]
-    per_epoch = math.ceil(len(examples) / fit.batch_size)
-    order = lru_cache(maxsize=1)(lambda epoch: _order(np.array(counts), fit.batch_size, per_epoch, fit.seed, epoch))
+    _check(examples, config)
+    samples = np.array([len(example.samples) for example in examples])
+    return utterance_batches([utterance(example, config) for example in examples], samples, config, fit)
+
+
+def utterance_batches(
+    utterances: Sequence[Utterance], samples: np.ndarray, config: SpeechConfig, fit: Plan
+) -> Callable[[int, int, int], SpeechBatch]:
+    """(step, rank, ranks) → that rank's share of the batch of the step, the same utterances for any number of ranks. Every epoch
+    goes through all utterances in a new order, those of like length together. `samples` int64 [utterances]: how long each is.
+
+    An utterance is asked for when it is in the batch, from several threads where batches are.
+    """
+    counts = np.array([code_count(int(length), config) for length in samples], dtype=np.int32)
+    per_epoch = math.ceil(len(utterances) / fit.batch_size)
+
+    @lru_cache(maxsize=2)  # batches are made ahead, some of them of the next epoch
+    def order(epoch: int) -> np.ndarray:
+        return _order(counts, fit.batch_size, per_epoch, fit.seed, epoch)
 
     def batch(step: int, rank: int = 0, ranks: int = 1) -> SpeechBatch:
         epoch, place = divmod(step, per_epoch)
         share = fit.batch_size // ranks
         places = range(rank * share, (rank + 1) * share)
-        chosen = order(epoch)[place][places]
+        chosen = [utterances[i] for i in order(epoch)[place][places].tolist()]
         draws = [np.random.default_rng([fit.seed, 1, step, number]) for number in places]
-        spoken = [_vary(features[i], config, random) for i, random in zip(chosen, draws, strict=True)]
+        spoken = [_vary(one.mel, config, random) for one, random in zip(chosen, draws, strict=True)]
         heard = [disturb(mel, config.augment, random) for mel, random in zip(spoken, draws, strict=True)]
         lengths = torch.tensor([len(mel) // config.frames_per_code for mel in spoken])
-        return SpeechBatch(_stack(spoken), _stack(heard), lengths, tuple(examples[i].text for i in chosen))
+        return SpeechBatch(_stack(spoken), _stack(heard), lengths, tuple(one.text for one in chosen))
 
     return batch
 
@@ -81,21 +107,24 @@ def code_count(samples: int, config: SpeechConfig) -> int:
     return max(1, math.ceil(samples / config.samples_per_code))
 
 
-def _check(examples: Sequence[SpeechExample], counts: list[int], config: SpeechConfig) -> None:
+def why_not_trained(example: SpeechExample, config: SpeechConfig) -> str:
+    """Why no batch can be made of `example`; else ""."""
+    samples = example.samples
+    if samples.ndim != 1 or samples.dtype != np.float32 or not len(samples) or not np.isfinite(samples).all():
+        return "expected finite float32 samples in one dimension"
+    if code_count(len(samples), config) > config.window:
+        longest = config.window * config.samples_per_code
+        return f"{len(samples)} samples, at most {longest} fit the window of {config.window} codes"
+    if not any(character.isalnum() for character in example.text):
+        return f"no letter or digit in its text {example.text[:40]!r}"
+    return ""
+
+
+def _check(examples: Sequence[SpeechExample], config: SpeechConfig) -> None:
     if not examples:
         raise DataError("no speech to train on")
-    problems = []
-    for number, (example, count) in enumerate(zip(examples, counts, strict=True)):
-        samples = example.samples
-        if samples.ndim != 1 or samples.dtype != np.float32 or not len(samples) or not np.isfinite(samples).all():
-            problems.append(f"example {number}: expected finite float32 samples in one dimension")
-        elif count > config.window:
-            longest = config.window * config.samples_per_code
-            problems.append(
-                f"example {number}: {len(samples)} samples, at most {longest} fit the window of {config.window} codes"
-            )
-        elif not any(character.isalnum() for character in example.text):
-            problems.append(f"example {number}: no letter or digit in its text {example.text[:40]!r}")
+    reasons = [why_not_trained(example, config) for example in examples]
+    problems = [f"example {number}: {reason}" for number, reason in enumerate(reasons) if reason]
     if problems:
         raise DataError("\n  ".join(["speech that cannot be trained on", *problems[:20]]))
 

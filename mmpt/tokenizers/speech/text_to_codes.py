@@ -10,6 +10,7 @@ token, a token of text stands about where it is spoken (VoiceStar, Peng et al. 2
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -204,14 +205,18 @@ def pace(pairs: Sequence[tuple[str, np.ndarray]], text: PreTrainedTokenizerBase)
 class Plan(Protocol):
     """What is needed of a fit configuration."""
 
-    batch_size: int
-    seed: int
+    @property
+    def batch_size(self) -> int: ...
+
+    @property
+    def seed(self) -> int: ...
 
 
 def codes_batches(
     model: TextToCodes, pairs: Sequence[tuple[str, np.ndarray]], fit: Plan
 ) -> Callable[[int, int, int], CodesBatch]:
-    """(step, rank, ranks) → that rank's share of the step's batch of (text, codes) pairs, some of them two after another.
+    """(step, rank, ranks) → that rank's share of the step's batch of (text, codes) pairs, some of them two after another. The
+    codes' type must hold all ids of `model`: they are shifted behind those of text.
 
     Every epoch goes through all pairs in a new order. Raises `DataError` where there is none.
     """
@@ -220,6 +225,7 @@ def codes_batches(
     lengths = np.array([len(codes) for _, codes in pairs])
     per_epoch = -(-len(pairs) // fit.batch_size)
 
+    @lru_cache(maxsize=2)  # batches are made ahead in threads, some of them of the next epoch
     def order(epoch: int) -> np.ndarray:
         random = np.random.default_rng([fit.seed, 0, epoch])
         drawn = np.resize(random.permutation(len(pairs)), per_epoch * fit.batch_size)
@@ -228,18 +234,13 @@ def codes_batches(
             drawn[start : start + len(piece)] = piece[np.argsort(lengths[piece], kind="stable")]
         return random.permutation(drawn.reshape(per_epoch, fit.batch_size))
 
-    known: dict[int, np.ndarray] = {}
-
     def batch(step: int, rank: int = 0, ranks: int = 1) -> CodesBatch:
         epoch, place = divmod(step, per_epoch)
-        if epoch not in known:
-            known.clear()
-            known[epoch] = order(epoch)
         share = fit.batch_size // ranks
         rows = []
         for number in range(rank * share, (rank + 1) * share):
             random = np.random.default_rng([fit.seed, 1, step, number])
-            chosen = [known[epoch][place][number]]
+            chosen = [int(order(epoch)[place][number])]
             if random.random() < model.config.joined:
                 chosen.append(int(random.integers(len(pairs))))
             prompt = model.prompt(" ".join(pairs[i][0] for i in chosen))

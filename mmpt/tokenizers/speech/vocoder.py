@@ -128,20 +128,26 @@ def in_pieces(mel: torch.Tensor, reach: int, period: int, speak: Callable[[torch
 class Plan(Protocol):
     """What is needed of a fit configuration."""
 
-    batch_size: int
-    seed: int
+    @property
+    def batch_size(self) -> int: ...
+
+    @property
+    def seed(self) -> int: ...
 
 
-def vocoder_batches(waveforms: Sequence[np.ndarray], config: Istft, fit: Plan) -> Callable[[int, int, int], VocoderBatch]:
+def vocoder_batches(
+    waveforms: Sequence[np.ndarray], config: Istft, fit: Plan, lengths: np.ndarray | None = None
+) -> Callable[[int, int, int], VocoderBatch]:
     """(step, rank, ranks) → that rank's share of the step's batch: crops of the waveforms (float32 [samples], 16 kHz), each as
     likely as it is long, at another level each time.
 
-    Raises `DataError` where there is no sound.
+    `lengths` int64 [waveforms]: samples of each; where they are given, a waveform is asked for only when it is in the batch,
+    from several threads where batches are. Raises `DataError` where there is no sound.
     """
-    if not waveforms:
+    if not len(waveforms):
         raise DataError("no speech to train a vocoder on")
     size = config.crop * HOP
-    edges = np.cumsum([len(samples) for samples in waveforms])
+    edges = np.cumsum([len(samples) for samples in waveforms] if lengths is None else lengths)
 
     def crop(random: np.random.Generator) -> torch.Tensor:
         samples = waveforms[int(np.searchsorted(edges, random.integers(edges[-1]), side="right"))]
