@@ -235,7 +235,7 @@ def part_at(shards: Sequence[DocumentShards], row: np.void) -> tuple[str, Part]:
 def _fingerprint(kind: Kind, shards: Sequence[DocumentShards], limit: int | None) -> str:
     if kind.settings is None:
         return ""
-    data = [[shard["sha256"] for shard in one.manifest["shards"]] for one in shards]
+    data = [[shard.sha256 for shard in one.manifest.shards] for one in shards]
     told = {"format": FORMAT, "part": kind.part, "name": kind.name, "settings": kind.settings, "limit": limit, "data": data}
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 

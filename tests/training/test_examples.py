@@ -20,8 +20,9 @@ from mmpt.storage import write_bytes
 from mmpt.tokenizers.image.batches import ImageExample, image_batches, picture_batches
 from mmpt.tokenizers.image.config import ImageTokenizerConfig
 from mmpt.tokenizers.speech.batches import SpeechExample, speech_batches, utterance_batches
-from mmpt.tokenizers.speech.config import SpeechConfig, VocoderConfig
+from mmpt.tokenizers.speech.config import SpeechConfig
 from mmpt.tokenizers.speech.vocoder import vocoder_batches
+from mmpt.tokenizers.speech.vocoders.istft import Istft
 from mmpt.training import scan
 from mmpt.training.ahead import ahead
 from mmpt.training.config import FitConfig
@@ -118,7 +119,7 @@ def test_utterances_from_shards_make_the_batches_of_those_in_memory(shards, tmp_
 
 def test_recordings_that_cannot_be_decoded_are_left_out_listed_and_counted(shards, tmp_path, capsys):
     sounds = recordings([shards], None, tmp_path, ALONE, 1)
-    kept, config = [samples for samples, _ in whole_sounds(shards)], VocoderConfig(mels=16, crop=20)
+    kept, config = [samples for samples, _ in whole_sounds(shards)], Istft(mels=16, crop=20)
     assert all(np.array_equal(a, b) for a, b in zip(sounds, kept, strict=True)) and len(kept) == COUNT - 2
     assert same(vocoder_batches(sounds, config, PLAN, sounds.sizes)(4), vocoder_batches(kept, config, PLAN)(4))
     lost = from_lines((tmp_path / "lost.jsonl").read_bytes())
