@@ -172,7 +172,7 @@ class DocumentShards(_Shards[DocumentManifest]):
         if end - start <= WHOLE:
             document = self.read(shard, number)
             return document.id, document.parts[place]
-        key = sample_key(self.manifest["shards"][shard]["name"], number)
+        key = sample_key(self.manifest.shards[shard].name, number)
         try:
             tar = self._tar(shard)  # held, as in `_members`
 
