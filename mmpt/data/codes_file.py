@@ -132,7 +132,7 @@ def _items(medium: MediumCoder, source: Path | str) -> tuple[Iterable[tuple[str,
     return ((name, lambda name=name: store.read(name)) for name in files), len(files)
 
 
-def _parts(shards: DocumentShards, kind: type) -> Iterator[tuple[str, Callable[[], bytes]]]:
+def _parts(shards: DocumentShards, kind: type[Speech] | type[Image]) -> Iterator[tuple[str, Callable[[], bytes]]]:
     for number in range(len(shards)):
         try:
             document = shards[number]

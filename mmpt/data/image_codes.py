@@ -1,6 +1,7 @@
 """Folders or shards of pictures to lines of codes, and lines of codes to picture files."""
 
 import time
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -22,8 +23,8 @@ _TOGETHER = 256.0  # pictures
 def encode_pictures(tokenizer: ImageTokenizer, source: Path | str, out: Path, progress: Progress) -> Speed:
     """`encode_media` of pictures."""
 
-    def encode(pictures: list[Pillow.Image]) -> list[dict]:
-        return [{"codes": row.tolist()} for row in tokenizer.encode(pictures)]
+    def encode(pictures: Sequence[Pillow.Image]) -> list[dict]:
+        return [{"codes": row.tolist()} for row in tokenizer.encode(list(pictures))]
 
     medium = MediumCoder(Image, SUFFIXES, "pictures", _TOGETHER, decode_image, lambda picture: 1.0, encode)
     return encode_media(medium, source, out, progress)

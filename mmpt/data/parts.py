@@ -25,7 +25,7 @@ def image_part(data: bytes, alt: str = "", max_pixels: int = MAX_PIXELS) -> Imag
     if picture.format in _CONVERTED:
         data = to_png(picture)
     width, height = upright(picture).size
-    return Image(data, _KEPT.get(picture.format, "png"), width, height, alt)
+    return Image(data, _KEPT.get(picture.format or "", "png"), width, height, alt)
 
 
 def speech_part(

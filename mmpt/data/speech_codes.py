@@ -1,6 +1,7 @@
 """Folders or shards of speech to lines of codes, and lines of codes to audio files."""
 
 import time
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -23,8 +24,8 @@ def encode_speech(tokenizer: SpeechCoder, source: Path | str, out: Path, progres
     """`encode_media` of speech; a line tells the `seconds` too."""
     rate = tokenizer.sample_rate
 
-    def encode(sounds: list[np.ndarray]) -> list[dict]:
-        rows = tokenizer.encode(sounds)
+    def encode(sounds: Sequence[np.ndarray]) -> list[dict]:
+        rows = tokenizer.encode(list(sounds))
         return [{"seconds": len(one) / rate, "codes": row.tolist()} for one, row in zip(sounds, rows, strict=True)]
 
     medium = MediumCoder(

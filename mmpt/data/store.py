@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from mmpt.errors import DataError
 from mmpt.storage import write_bytes
@@ -40,7 +41,7 @@ class Store:
             self._files, root = fsspec.core.url_to_fs(str(location))
         except (ImportError, ValueError) as problem:
             raise DataError(f"{location}: cannot be opened ({problem})") from None
-        self.is_local = isinstance(self._files, fsspec.implementations.local.LocalFileSystem)
+        self.is_local = isinstance(self._files, LocalFileSystem)
         self.location = str(location).rstrip("/") or "/"
         self._root = root.rstrip("/")
 

@@ -36,6 +36,7 @@ def token_documents(
     while batch := list(islice(stream, BATCH)):
         found = [list(_sequences(document, arrangements)) for document in batch]
         slots = partial(_slots, tokenizer=tokenizer, features=features)
+        # By identity: equal parts of two sequences are one part of the document, and go through the tokenizers once.
         coded = [
             {id(part): part for _, sequence in sequences for part, weight in sequence if not slots(part, weight)}
             for sequences in found
@@ -44,23 +45,24 @@ def token_documents(
         for document, sequences, parts, ids in zip(batch, found, coded, encoded, strict=True):
             ids_of = dict(zip(parts, ids, strict=True))
             for number, sequence in sequences:
-                pieces = [_Piece(part, weight, ids_of.get(id(part)), slots(part, weight)) for part, weight in sequence]
-                if arrangements and arrangements[number].alternate and not any(piece.slots for piece in pieces[-2:]):
-                    pieces[-2:] = _alternated(*pieces[-2:], *arrangements[number].alternate)
+                pieces = [_Piece(part, weight, ids_of.get(id(part), []), slots(part, weight)) for part, weight in sequence]
+                alternate = arrangements[number].alternate if arrangements else None
+                if alternate and not any(piece.slots for piece in pieces[-2:]):
+                    pieces[-2:] = _alternated(pieces[-2], pieces[-1], *alternate)
                 yield _token_document(f"{document.id}/{number}", document.source, pieces, tokenizer.vocabulary)
 
 
 class _Piece(NamedTuple):
-    """A part of a sequence: its `ids`, or how many `slots` its features take."""
+    """A part of a sequence: its `ids`, or how many `slots` its features take (it then has no ids yet)."""
 
     part: Part
     weight: float
-    ids: list[int] | None
+    ids: list[int]
     slots: int
 
 
 def _sequences(document: Document, arrangements: Sequence[Arrangement]) -> Iterator[tuple[int, list[tuple[Part, float]]]]:
-    for number, arrangement in enumerate(arrangements or [None]):
+    for number, arrangement in enumerate(arrangements or (None,)):
         sequence = arrange(document, arrangement) if arrangement else as_it_stands(document)
         if sequence is not None:
             yield number, sequence
@@ -77,7 +79,7 @@ def _slots(part: Part, weight: float, tokenizer: "MultimodalTokenizer", features
 def _token_document(name: str, source: str, pieces: list[_Piece], vocabulary: Vocabulary) -> TokenDocument:
     ids, weights, media = [vocabulary.special("<|begin|>")], [0.0], []
     for part, weight, own, slots in pieces:
-        if slots:
+        if slots and not isinstance(part, Text):
             _check(part)
             kind = "image" if isinstance(part, Image) else "speech"
             media.append(Medium(kind, part.suffix, part.data, len(ids) + 1, slots))

@@ -93,7 +93,8 @@ def _split(text: str) -> Iterator[str | Medium]:
 
 
 def _piece(piece: object, unknown: set[str]) -> list[str | Medium]:
-    kind = piece.get("type") if isinstance(piece, dict) else None
+    piece = piece if isinstance(piece, dict) else {}
+    kind = piece.get("type")
     if kind == "text" and isinstance(piece.get("text"), str):
         unknown |= {f"text piece: {key}" for key, value in piece.items() if value and key not in ("type", "text")}
         return list(_split(piece["text"]))

@@ -5,8 +5,9 @@ block, the marks of list items written out, and what lies in an item as far in a
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import Any, NamedTuple
 
 from mmpt.data.formats import html_pictures
 from mmpt.data.formats.html_run import Run
@@ -36,68 +37,106 @@ def html_blocks(page: Page, title: str = "", drop: tuple[str, ...] = ()) -> Iter
     run.block(2)
     lists: list[int | None] = []  # the next number of each open list, None: bullets
     rows: list[bool] = []  # of each open row of a table, whether it has a cell
-    for kind, what, flag in _paired(_events(page, page.marked(drop))):
-        if kind == "text":
-            run.add_verbatim(what) if flag else run.add(_SPACES.sub(" ", what))
-        elif kind == "picture":
+    for event in _paired(_events(page, page.marked(drop))):
+        if isinstance(event, _Words):
+            run.add_verbatim(event.text) if event.verbatim else run.add(_SPACES.sub(" ", event.text))
+            continue
+        if isinstance(event, _Shown):
+            # A run of text ends where a picture stands; its lists and quotations stay open.
             if text := run.take():
                 yield text
-            yield what.picture()
-        elif kind == "lost":
-            yield what
-        elif kind == "end":
-            if what.tag in _LISTS:
+            yield event.found.picture()
+            continue
+        if isinstance(event, _Gone):
+            yield event.picture
+            continue
+        node = event.node
+        if isinstance(event, _End):
+            if node.tag in _LISTS:
                 lists.pop()
-            elif what.tag == "tr":
+            elif node.tag == "tr":
                 rows.pop()
-            if what.tag == "li" or _marks(what):
+            if node.tag == "li" or _marks(node):
                 run.pop()
-            run.block(_breaks(what.tag, bool(lists)))
-        elif what.tag == "br":
+            run.block(_breaks(node.tag, bool(lists)))
+        elif node.tag == "br":
             run.line()
         else:
-            run.block(_breaks(what.tag, bool(lists)))
-            if what.tag in _LISTS:
-                lists.append(_first_number(what))
-            elif what.tag == "tr":
+            run.block(_breaks(node.tag, bool(lists)))
+            if node.tag in _LISTS:
+                lists.append(_first_number(node))
+            elif node.tag == "tr":
                 rows.append(False)
-            elif what.tag in ("td", "th") and rows:
-                run.tabs += rows[-1]
+            elif node.tag in ("td", "th") and rows:
+                run.tabs += rows[-1]  # between two cells, not before the first
                 rows[-1] = True
-            if what.tag == "li":
+            if node.tag == "li":
                 number = lists[-1] if lists else None
                 lists[-1:] = lists[-1:] if number is None else [number + 1]
                 mark = "- " if number is None else f"{number}. "
-                run.push(mark, " " * len(mark))
-            elif marks := _marks(what):
+                run.push(mark, " " * len(mark))  # later lines of an item are as far in as its text
+            elif marks := _marks(node):
                 run.push(*marks)
     if text := run.take():
         yield text
 
 
-Event = tuple[str, object, bool]
-"""("start" | "end", element, False), ("text", its characters, verbatim?), ("picture", `Found`, for browsers without scripts?),
-("lost", `Picture`, False)."""
+class _Start(NamedTuple):
+    """An element begins."""
+
+    node: Any
+
+
+class _End(NamedTuple):
+    """An element ends."""
+
+    node: Any
+
+
+class _Words(NamedTuple):
+    """Characters, `verbatim` where their spaces count."""
+
+    text: str
+    verbatim: bool
+
+
+class _Shown(NamedTuple):
+    """An element that shows a picture; `plain`: only to browsers without scripts."""
+
+    found: html_pictures.Found
+    plain: bool
+
+
+class _Gone(NamedTuple):
+    """A picture that is not in the text's order, or was left out."""
+
+    picture: Picture
+
+
+Event = _Start | _End | _Words | _Shown | _Gone
 
 
 def _events(page: Page, dropped: dict[int, str]) -> Iterator[Event]:
     """What lies in a tree, in order. Of what is shown only without scripts and of what is dropped, the pictures alone."""
-    left = [(page.root, False, False, False, "")]  # (node, its end?, in pre?, without scripts?, dropped by), the next one last
+    # A stack instead of a recursion: pages nest deeper than Python calls.
+    # (node, its end?, in pre?, without scripts?, dropped by), the next one last
+    left: list[tuple[Any, bool, bool, bool, str]] = [(page.root, False, False, False, "")]
     while left:
         node, is_end, verbatim, plain, selector = left.pop()
         name = node.tag
         if is_end:
-            yield "end", node, False
+            yield _End(node)
             continue
         if node.is_text_node:
             if not (plain or selector) and (text := node.text_content):
-                yield "text", text, verbatim
+                yield _Words(text, verbatim)
             continue
         if not node.is_element_node or name in _NEVER:
             continue
         selector = selector or dropped.get(node.mem_id, "")
         plain = plain or name == "noscript"
-        found, lost = None, ()
+        found: html_pictures.Found | None = None
+        lost: Iterable[Picture] = ()
         if name == "picture" or (name == "img" and node.parent is not None and node.parent.tag == "picture"):
             found = html_pictures.chosen(page, node)
         elif name == "img":
@@ -113,14 +152,14 @@ def _events(page: Page, dropped: dict[int, str]) -> Iterator[Event]:
             pictures = [found.picture()] if found else [one for one in lost if not one.short.startswith("<svg>")]
             lost = [replace(one, reason=reason, rule="drop") for one in pictures]
         elif found:
-            yield "picture", found, plain
-        yield from (("lost", one, False) for one in lost)
+            yield _Shown(found, plain)
+        yield from map(_Gone, lost)
         if name == "math" and not (plain or selector):
-            yield "text", _formula(node), False
+            yield _Words(_formula(node), False)
         if (found and name != "video") or name in ("img", "svg", "math"):
             continue
         if not (plain or selector):
-            yield "start", node, False
+            yield _Start(node)
             left.append((node, True, False, False, ""))
         verbatim = verbatim or name in _VERBATIM
         left.extend((child, False, verbatim, plain, selector) for child in reversed([*node.iter(include_text=True)]))
@@ -130,20 +169,20 @@ def _paired(events: Iterator[Event]) -> Iterator[Event]:
     """The events, but a picture for browsers without scripts right beside one that a script puts there is that one."""
     held: list[Event] = []  # a picture and what followed it, as long as that is no text
     for event in events:
-        kind, what, plain = event
-        if kind == "picture" and held:
-            _, other, other_plain = held[0]
-            if plain and not other_plain and other.is_stand_in:
-                other.instead += what.late + what.shown
+        if isinstance(event, _Shown) and held and isinstance(before := held[0], _Shown):
+            if event.plain and not before.plain and before.found.is_stand_in:
+                before.found.instead += event.found.late + event.found.shown
                 continue
-            if other_plain and not plain and what.is_stand_in:
-                what.instead += other.late + other.shown
+            if before.plain and not event.plain and event.found.is_stand_in:
+                event.found.instead += before.found.late + before.found.shown
                 held.pop(0)
-        if kind == "picture" or (kind == "text" and not what.isspace()):
+        if isinstance(event, _Shown):
             yield from held
-            held = [event] if kind == "picture" else []
-            if kind == "text":
-                yield event
+            held = [event]
+        elif isinstance(event, _Words) and not event.text.isspace():
+            yield from held
+            held = []
+            yield event
         elif held:
             held.append(event)
         else:

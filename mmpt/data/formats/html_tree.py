@@ -94,7 +94,8 @@ class Page:
     def _places(self) -> dict[str, deque[int]]:
         found = defaultdict(deque)
         for match in _VALUE.finditer(self._source):
-            value = ("<svg", "")[match.lastindex - 3] if match.lastindex > 2 else unescape(match[match.lastindex].strip("\"'<>"))
+            group = match.lastindex or 0  # 1: an attribute, 2: Markdown's address, 3: <svg, 4: an empty src
+            value = ("<svg", "")[group - 3] if group > 2 else unescape(match[group].strip("\"'<>"))
             found[value.strip()].append(match.start())
         return found
 

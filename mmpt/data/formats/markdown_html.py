@@ -41,8 +41,9 @@ def parser(html: bool = True) -> MarkdownIt:
     """markdown-it that keeps addresses, escapes and entities as they are written."""
     md = MarkdownIt("commonmark", {"html": html, "maxNesting": MAX_NESTING}).enable("table").disable("text_join")
     add_rules(md)
-    md.normalizeLink = md.normalizeLinkText = lambda address: address
-    md.validateLink = lambda address: True
+    md.normalizeLink = lambda url: url
+    md.normalizeLinkText = lambda link: link
+    md.validateLink = lambda url: True
     return md
 
 
@@ -195,6 +196,7 @@ def _literal_tags(children: list[Token]) -> set[int]:
                 found.discard(opened[name].pop())
         elif not tag[4] and (name not in _LEFT_OPEN):
             opened.setdefault(name, []).append(number)
+            # Taken for text until its end is found; one with an attribute was surely meant as a tag.
             if name in _SWALLOW or not _VALUED.search(tag[3]):
                 found.add(number)
     return found
@@ -207,7 +209,7 @@ def _html(token: Token, page: _Page) -> Iterator[str]:
     if lone and lone[1].lower() not in _LEFT_OPEN and lone[1].lower() not in page.closed:
         yield _text(html, page)  # a placeholder such as <name>
         return
-    first, at = token.map[0] + page.first, 0
+    first, at = (token.map or [0])[0] + page.first, 0
     for start, end in _tags(html):
         yield _text(html[at:start], replace(page, first=first + html.count("\n", 0, at)))
         # What would swallow all that follows, and never ends, is text.

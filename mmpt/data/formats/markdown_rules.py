@@ -140,7 +140,8 @@ def _exclamation(state: StateInline, silent: bool) -> bool:
 def _push(state: StateInline, silent: bool, end: int, target: str, alt: str, anywhere: bool = False) -> bool:
     if not silent:
         token = state.push("picture", "img", 0)
-        token.attrs = {"src": target, "alt": alt} | ({"anywhere": "1"} if anywhere else {})
+        attributes: dict[str, str | int | float] = {"src": target, "alt": alt}
+        token.attrs = attributes | ({"anywhere": "1"} if anywhere else {})
     state.pos = end
     return True
 

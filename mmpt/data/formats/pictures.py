@@ -15,7 +15,7 @@ Naming = Literal["path", "basename", "sha256"]
 """How a reference names a file: as it stands; by the last step of its path; by the SHA-256 of it, as OmniCorpus does."""
 
 
-def find_picture(store: Store, reference: str, naming: Naming, alt: str = "") -> Image:
+def find_picture(store: Store, reference: object, naming: Naming, alt: str = "") -> Image:
     """The picture part for a reference. Raises `DataError` where there is no such file, or it is no picture."""
     if not isinstance(reference, str) or not reference:
         raise DataError(f"{reference!r} is no reference to a picture")

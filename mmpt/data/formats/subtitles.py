@@ -6,6 +6,7 @@ becomes a cue, names of cues and notes become text.
 
 import html
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mmpt.data.lost import Lost
@@ -72,9 +73,9 @@ def read_subtitles(data: bytes, suffix: str, where: str) -> tuple[list[Cue], lis
     ], lost
 
 
-def _seconds(groups: tuple[str | None, ...]) -> float:
+def _seconds(groups: Sequence[str | None]) -> float:
     hours, minutes, seconds, fraction = groups
-    return int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds) + int(fraction.ljust(3, "0")) / 1000
+    return int(hours or 0) * 3600 + int(minutes or 0) * 60 + int(seconds or 0) + int((fraction or "").ljust(3, "0")) / 1000
 
 
 def _said(body: list[str], suffix: str, last: bool) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ Both raise `DataError` where the file is no video, is damaged or cut short, has 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -87,7 +88,7 @@ def _track(container, kind: str):
     return stream
 
 
-def _decoded(container, stream) -> Iterator[tuple[float, object]]:
+def _decoded(container, stream) -> Iterator[tuple[float, Any]]:
     """(seconds from the start of the file, frame) of one stream to the end of the file."""
     unit = need("av").time_base
     begin = max(0, container.start_time or 0) / unit

@@ -249,9 +249,10 @@ class Loader:
                 if saved.get(name) != value
             ]
             raise DataError("loader state: of other data or settings:\n" + "\n".join(differences or ["  fingerprint"]))
-        numbers = [state.get(name) for name in ("step", "epoch", "block", "pack")]
-        if any(type(number) is not int or number < 0 for number in numbers):
-            raise DataError(f"loader state: step, epoch, block and pack are {numbers}, expected whole numbers of 0 or more")
+        found = [state.get(name) for name in ("step", "epoch", "block", "pack")]
+        numbers = [number for number in found if type(number) is int and number >= 0]
+        if len(numbers) < len(found):
+            raise DataError(f"loader state: step, epoch, block and pack are {found}, expected whole numbers of 0 or more")
         position = Position(*numbers)
         if position.block >= self._blocks:
             raise DataError(f"loader state: block is {position.block}, but an epoch has {self._blocks}")

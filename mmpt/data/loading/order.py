@@ -44,9 +44,10 @@ def block_order(shards: list[np.ndarray], documents: list[int], seed: int, epoch
         raise ConfigError(f"seed is {seed}, expected 0 or more")
     parts = [np.zeros((0, 3), dtype=np.int64)]
     for source, (sizes, count) in enumerate(zip(shards, documents, strict=True)):
+        # Edges by whole numbers: the blocks of an epoch hold each document once, however badly `blocks` divides `count`.
         first, last = count * block // blocks, count * (block + 1) // blocks
         parts += _stretch(sizes, source, count, first, last, seed, epoch)
-    rows = np.concatenate(parts)
+    rows = np.concatenate(parts)  # source by source and shard by shard so far
     return rows[_permutation((seed, epoch, 0, block), len(rows))]
 
 
@@ -55,6 +56,7 @@ def _stretch(sizes: np.ndarray, source: int, count: int, first: int, last: int, 
     random order. Of a pass that is not whole, each shard gives its share."""
     found, size = [], int(np.sum(sizes))
     while first < last:
+        # Which pass over the source, and where in it; the last pass of a weight such as 2.5 takes but `taken` of its documents.
         turn, start = divmod(first, size)
         taken = min(size, count - turn * size)
         stop = min(taken, start + last - first)
@@ -62,6 +64,7 @@ def _stretch(sizes: np.ndarray, source: int, count: int, first: int, last: int, 
         at = int(np.searchsorted(ends, start, side="right"))
         while start < stop:
             shard, end, begin = int(order[at]), int(ends[at]), int(ends[at - 1]) if at else 0
+            # The whole shard is permuted even where a part is needed: a document's place must not depend on the block's edges.
             own = _permutation((seed, epoch, 2, source, turn, shard), int(sizes[shard]))
             numbers = own[start - begin : min(stop, end) - begin]
             found.append(np.stack([np.full(len(numbers), source), np.full(len(numbers), shard), numbers], axis=1))

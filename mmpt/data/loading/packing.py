@@ -55,7 +55,7 @@ def plan_packs(
         while seen < len(sizes) and len(view) < window:
             insort(view, keys[seen])
             seen += 1
-        if seen == len(sizes):
+        if seen == len(sizes):  # all that is left is in view: no more packs one by one, which would leave a nearly empty last one
             places = [last_place - (key & last_place) for key in reversed(view)]
             packs += [queue[pack] for pack in _share_out(places, sizes, budget, counts, max_images)]
             break
@@ -69,10 +69,11 @@ def plan_packs(
             if head == len(sizes):
                 break
             if sizes[head] <= space and (counts is None or counts[head] <= room):
-                at, place = bisect_left(view, keys[head]), head
+                at, place = bisect_left(view, keys[head]), head  # in order, as long as that fits
             else:
+                # The longest that fits: the last key whose length is at most `space`, whatever its place.
                 at = bisect_right(view, ((space + 1) << _PLACE_BITS) - 1) - 1
-                if counts is not None:
+                if counts is not None:  # lengths are sorted, numbers of pictures are not: look on among the shorter ones
                     while at >= 0 and counts[last_place - (view[at] & last_place)] > room:
                         at -= 1
                 if at < 0:
@@ -92,8 +93,8 @@ def _share_out(
     places: list[int], sizes: list[int], budget: int, counts: list[int] | None, max_images: int | None
 ) -> list[list[int]]:
     """Packs of `places` (longest first) by the rule of Graham (1969): each to the emptiest pack that has room for it."""
-    number = max(1, -(-sum(sizes[place] for place in places) // budget))
-    while True:
+    number = max(1, -(-sum(sizes[place] for place in places) // budget))  # no fewer could hold all tokens
+    while True:  # one more pack each time that something had no room
         packs: list[list[int]] = [[] for _ in range(number)]
         emptiest = [(0, 0, pack) for pack in range(number)]  # (tokens, pictures, pack), a heap
         for place in places:
@@ -103,13 +104,13 @@ def _share_out(
                 more = counts[place] if counts is not None else 0
                 if tokens + sizes[place] > budget:
                     emptiest = []  # no fuller one has room either
-                elif counts is not None and pictures + more > max_images:
+                elif max_images is not None and pictures + more > max_images:
                     aside.append((tokens, pictures, pack))
                 else:
                     packs[pack].append(place)
                     aside.append((tokens + sizes[place], pictures + more, pack))
                     break
-            else:
+            else:  # no pack had room
                 break
             for entry in aside:
                 heappush(emptiest, entry)
@@ -169,15 +170,20 @@ def pack(documents: list[TokenDocument], inputs: list[list[torch.Tensor]] | None
     for document, start, end in zip(documents, edges[:-1], edges[1:], strict=True):
         if document.weights is not None:
             own[start:end] = document.weights
+    # Token t predicts token t + 1 of its own document. Rolled, the last token of each would predict the first of the next one:
+    # that is ignored, so nothing is learned across documents.
     targets, weights = np.roll(ids, -1), np.roll(own, -1)
     targets[edges[1:] - 1] = IGNORED
     weights[edges[1:] - 1] = 0.0
     positions = np.arange(len(ids)) - np.repeat(edges[:-1], lengths)
     return PackedBatch(
-        *(torch.from_numpy(row[None]) for row in (ids, targets, weights, positions)),
-        torch.from_numpy(edges.astype(np.int32)),
-        tuple(document.id for document in documents),
-        _features(documents, edges, inputs) if inputs is not None else {},
+        input_ids=torch.from_numpy(ids[None]),
+        targets=torch.from_numpy(targets[None]),
+        weights=torch.from_numpy(weights[None]),
+        position_ids=torch.from_numpy(positions[None]),
+        cu_seqlens=torch.from_numpy(edges.astype(np.int32)),
+        document_ids=tuple(document.id for document in documents),
+        features=_features(documents, edges, inputs) if inputs is not None else {},
     )
 
 

@@ -57,6 +57,7 @@ def plan_block(
 def _lengths(sources: list[TokenShards], rows: np.ndarray) -> _Lengths:
     tokens, images, indices = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64), {}
     if len(rows):
+        # Row by row in the order of (source, shard), so that each index is opened once, however the rows are shuffled.
         pairs, inverse = np.unique(rows[:, :2], axis=0, return_inverse=True)
         order = np.argsort(inverse.ravel(), kind="stable")
         edges = np.searchsorted(inverse.ravel()[order], np.arange(len(pairs) + 1))
@@ -64,7 +65,7 @@ def _lengths(sources: list[TokenShards], rows: np.ndarray) -> _Lengths:
             index = indices[source, shard] = sources[source].index(shard)
             numbers = rows[order[start:end], 2]
             tokens[order[start:end]] = index.counts[numbers].sum(axis=1, dtype=np.int64)
-            before = np.concatenate([[0], np.cumsum(index.part_kinds == _IMAGE)])
+            before = np.concatenate([[0], np.cumsum(index.part_kinds == _IMAGE)])  # pictures before each part of the shard
             images[order[start:end]] = before[index.part_starts[numbers + 1]] - before[index.part_starts[numbers]]
     return _Lengths(tokens, images, indices)
 
@@ -82,9 +83,11 @@ def _pieces(rows: np.ndarray, lengths: _Lengths, budget: int, long: LongDocument
         parts = slice(index.part_starts[number], index.part_starts[number + 1])
         sizes, kinds = index.part_lengths[parts].astype(np.int64), index.part_kinds[parts]
         stretches = split_parts(sizes.tolist(), (kinds == _TEXT).tolist(), budget)
-        dropped += int(((kinds != _TEXT) & (sizes > budget)).sum())
+        dropped += int(((kinds != _TEXT) & (sizes > budget)).sum())  # whole by nature, and no pack is large enough
         starts = np.cumsum(sizes) - sizes
+        # A picture lies in one stretch whole, so it is counted where it begins.
         pictures = starts[kinds == _IMAGE]
+        # What lies before the long document stays as it is; its own piece is replaced by its stretches.
         found += [pieces[at:row], np.array([(row, start, end) for start, end in stretches], np.int64).reshape(-1, 3)]
         inside = [int(((pictures >= start) & (pictures < end)).sum()) for start, end in stretches]
         images += [lengths.images[at:row], np.array(inside, np.int64)]
@@ -100,14 +103,16 @@ def split_parts(parts: list[int], cuttable: list[bool], budget: int) -> list[tup
     """
     spans, covered, start, end = [], 0, 0, 0  # covered: up to where tokens are in a span, or in none for good
     for size, text in zip(parts, cuttable, strict=True):
-        if not text and size > budget:
+        if not text and size > budget:  # in no span: what came before it ends here, and what follows begins anew
             if end > covered:
                 spans.append((start, end))
             covered = start = end = end + size
             continue
-        if not text and end - start + size > budget:
+        if not text and end - start + size > budget:  # it does not fit behind what is there, so the span ends before it
             if end > covered:
                 spans.append((start, end))
+            # The next span reads the last token again, so that its own first token is predicted; where the medium alone fills
+            # the budget, there is no room for that.
             covered, start = end, end - 1 if size < budget else end
         end += size
         while end - start > budget:  # only text can have made it so long

@@ -4,7 +4,7 @@ import atexit
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mmpt.errors import DataError
 
@@ -13,14 +13,15 @@ AHEAD = 2
 PATIENCE = 2.0
 """Seconds that the end of a loop waits for each thread; one that is stalled is left behind."""
 _END = object()
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class _Slot:
     def __init__(self) -> None:
         self.done = threading.Event()
-        self.task: object = None
-        self.result: object = _END
+        self.task: Any = None
+        self.result: Any = _END
         self.error: BaseException | None = None
 
 
@@ -46,7 +47,7 @@ def prefetch(
                 return
             slot = _Slot()
             try:
-                with lock:
+                with lock:  # places in the order are taken as tasks are, so results come in the order of the tasks
                     order.put(slot)
                     slot.task = next(tasks)
                 slot.result = work(slot.task)

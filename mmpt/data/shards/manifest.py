@@ -112,7 +112,7 @@ class DocumentManifest(Manifest):
     """The manifest of a set of documents."""
 
     kind: ClassVar[Kind] = "documents"
-    shards: Sequence[DocumentShard]
+    shards: Sequence[DocumentShard]  # pyright: ignore[reportIncompatibleVariableOverride] (frozen: narrower is safe)
     """The shards in order."""
 
 
@@ -120,7 +120,7 @@ class TokenManifest(Manifest):
     """The manifest of a set of token sequences."""
 
     kind: ClassVar[Kind] = "tokens"
-    shards: Sequence[TokenShard]
+    shards: Sequence[TokenShard]  # pyright: ignore[reportIncompatibleVariableOverride] (frozen: narrower is safe)
     """The shards in order."""
     vocabulary: _Sha256
     """Fingerprint of the vocabulary of its ids."""

@@ -4,6 +4,7 @@ pictures and utterances that enter as continuous features, `KEY.0.png`, `KEY.1.f
 import io
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -131,7 +132,7 @@ def check_counts(document: TokenDocument, vocabulary: Vocabulary, counts: np.nda
         raise DataError(f"parts of (tokens, kind) {found.tolist()}, the index says {parts.tolist()}")
 
 
-def _media(entries: object, members: dict[str, bytes]) -> tuple[Medium, ...]:
+def _media(entries: Any, members: dict[str, bytes]) -> tuple[Medium, ...]:
     found = []
     try:
         for number, entry in enumerate(entries):

@@ -4,12 +4,12 @@ import hashlib
 import zlib
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Self
+from typing import Any, BinaryIO, ClassVar, Self
 
 import numpy as np
 
 from mmpt.data.shards.index import Index, encode_index, id_hash
-from mmpt.data.shards.manifest import COLUMNS, COUNTED, FORMAT, index_name
+from mmpt.data.shards.manifest import COLUMNS, COUNTED, FORMAT, Kind, index_name
 from mmpt.data.shards.sample import END, encode_json, encode_sample, sample_key, shard_name
 from mmpt.data.shards.tokens import TokenDocument, to_members
 from mmpt.document import Document, Image, Speech, Text, from_record, to_record
@@ -27,7 +27,7 @@ NO_PARTS = np.zeros((0, 2), np.int64)
 class _Writer:
     """Appends samples to numbered tars in a temporary folder; see `ShardWriter` for what a caller is promised."""
 
-    kind: str
+    kind: ClassVar[Kind]
 
     def __init__(
         self,
@@ -44,14 +44,20 @@ class _Writer:
             raise DataError(f"{folder}: `built` cannot be written as JSON ({problem})") from None
         self._folder = Path(folder)
         self._max_bytes, self._max_documents = max_bytes, max_documents
-        self._manifest = {"format": FORMAT, "kind": self.kind, "documents": 0, COUNTED[self.kind]: {}, "built": built}
+        self._manifest: dict[str, Any] = {
+            "format": FORMAT,
+            "kind": self.kind,
+            "documents": 0,
+            COUNTED[self.kind]: {},
+            "built": built,
+        }
         self._manifest["shards"] = []
         self._seen: set[str] = set()
         self._task = () if task is None else (task,)
+        self._file: BinaryIO | None = None
         self._begin_shard()
 
     def __enter__(self) -> Self:
-        self._file = None
         self._stack = ExitStack()
         self._temporary = self._stack.enter_context(published_folder(self._folder, self._manifest))
         self._stack.push(self._finish)
@@ -73,10 +79,7 @@ class _Writer:
         full = len(self._checksums) >= self._max_documents or self._offsets[-1] + len(data) + len(END) > self._max_bytes
         if self._checksums and full:
             self._close_shard()
-            data = encode_sample(sample_key(self._name, 0), members)
-        if self._file is None:
-            self._file = open(self._temporary / self._name, "wb")  # noqa: SIM115
-            self._hash = hashlib.sha256()
+            data = encode_sample(sample_key(self._name, 0), members)  # its key says in which shard it lies
         self._put(data)
         self._offsets.append(self._offsets[-1] + len(data))
         self._checksums.append(zlib.crc32(data))
@@ -86,13 +89,20 @@ class _Writer:
         self._seen.add(document_id)
 
     def _put(self, data: bytes) -> None:
+        if self._file is None:  # a shard begins with its first document, so there is none without any
+            self._file = open(self._temporary / self._name, "wb")  # noqa: SIM115
+            self._hash = hashlib.sha256()
         self._file.write(data)
         self._hash.update(data)
 
+    def _close_file(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
     def _close_shard(self) -> None:
         self._put(END)
-        self._file.close()
-        self._file = None
+        self._close_file()
         counts, parts = np.array(self._counts), np.concatenate(self._parts)
         index = Index(
             np.array(self._offsets),
@@ -115,8 +125,7 @@ class _Writer:
 
     def _finish(self, error_type: type[BaseException] | None, *_: object) -> None:
         if error_type is not None:
-            if self._file is not None:
-                self._file.close()
+            self._close_file()
             return
         if self._checksums:
             self._close_shard()
@@ -153,8 +162,17 @@ class TokenShardWriter(_Writer):
 
     kind = "tokens"
 
-    def __init__(self, folder: Path, *, vocabulary: Vocabulary, built: dict, **limits: int | None) -> None:
-        super().__init__(folder, built=built, **limits)
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        vocabulary: Vocabulary,
+        built: dict,
+        max_bytes: int = MAX_BYTES,
+        max_documents: int = MAX_DOCUMENTS,
+        task: int | None = None,
+    ) -> None:
+        super().__init__(folder, built=built, max_bytes=max_bytes, max_documents=max_documents, task=task)
         self._vocabulary = vocabulary
         self._manifest["vocabulary"] = vocabulary.fingerprint
 

@@ -11,6 +11,7 @@ import re
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -29,14 +30,26 @@ from mmpt.data.unit import Unit
 from mmpt.document import IMAGE_SUFFIXES, SPEECH_SUFFIXES, Document, Image, Part, Speech, Text
 from mmpt.errors import ConfigError, DataError
 from mmpt.media import decode_image, decode_speech, encode_flac
+from mmpt.modality import SAMPLE_RATE
 
-SAMPLE_RATE = 16_000
 RULE = "near_duplicate_frame"
 _HASH_SIDE = 16
 _JPEG_QUALITY = 90
 _MISSING = 0.5
 """Seconds by which a cue may reach beyond the end of the sound: the last one often stays in sight a little."""
 _LANGUAGE = re.compile(r"(?P<stem>.+)\.(?P<language>[a-z]{2,3}(-[A-Za-z0-9]+)*)")
+
+
+@dataclass(frozen=True)
+class Lecture:
+    """The files of a lecture, by their names in the folder. Without `subtitles` it cannot be read; `name` says what there is."""
+
+    name: str
+    subtitles: str | None = None
+    language: str = ""
+    frames: tuple[str, ...] = ()
+    video: str | None = None
+    sound: str | None = None
 
 
 class Lectures(NamedSource):
@@ -75,7 +88,7 @@ class Lectures(NamedSource):
             raise ValueError("expected a group (?P<time>…)")
         return pattern
 
-    def units(self) -> list[Unit]:
+    def units(self) -> list[Unit[Lecture]]:
         """One for each file of subtitles, and one for each video or folder of frames that has none.
 
         Raises `ConfigError` where there is no such folder, or nothing of a lecture in it.
@@ -97,32 +110,32 @@ class Lectures(NamedSource):
                 continue
             base, language = _base(stem, {*videos, *frames})
             left.discard(base)
-            lecture = {
-                "name": stem,
-                "subtitles": name,
-                "language": language or self.language,
-                "frames": frames.get(base, []),
-                "video": videos.get(base),
-                "sound": sounds.get(base),
-            }
-            size = sum(files[frame] for frame in lecture["frames"]) or files.get(lecture["video"], 0)
-            found.append(Unit(lecture, size + files.get(lecture["sound"], 0) + files[name]))
-        found += [Unit({"name": videos.get(stem, f"{stem}/"), "subtitles": None}, 0) for stem in sorted(left)]
+            lecture = Lecture(
+                name=stem,
+                subtitles=name,
+                language=language or self.language,
+                frames=tuple(frames.get(base, ())),
+                video=videos.get(base),
+                sound=sounds.get(base),
+            )
+            size = sum(files[frame] for frame in lecture.frames) or files.get(lecture.video or "", 0)
+            found.append(Unit(lecture, size + files.get(lecture.sound or "", 0) + files[name]))
+        found += [Unit(Lecture(videos.get(stem, f"{stem}/")), 0) for stem in sorted(left)]
         if not found:
             raise ConfigError(f"{self.folder}: no subtitles (*.srt, *.vtt), video or frames in it")
         return found
 
-    def read(self, unit: Unit) -> Documents:
+    def read(self, unit: Unit[Lecture]) -> Documents:
         """The document of one lecture. Frames that repeat the one before, and cues that cannot be read, are listed."""
         store, source, lecture = Store(self.folder), self.source_name(self.folder), unit.what
-        document_id = f"{source}/{lecture['name']}"
-        where = store.path(lecture["subtitles"] or lecture["name"])
+        document_id = f"{source}/{lecture.name}"
+        where = store.path(lecture.subtitles or lecture.name)
         lost: list[Lost] = []
         try:
-            if lecture["subtitles"] is None:
+            if lecture.subtitles is None:
                 raise DataError("no subtitles beside it")
-            suffix = lecture["subtitles"].rpartition(".")[2].lower()
-            cues, unread = read_subtitles(store.read(lecture["subtitles"]), suffix, where)
+            suffix = lecture.subtitles.rpartition(".")[2].lower()
+            cues, unread = read_subtitles(store.read(lecture.subtitles), suffix, where)
             lost += [Lost(one.item, one.reason, document_id, whole=False) for one in unread]
             frames = deque(_distinct(self, store, lecture, document_id, lost))
             sound = _sound(store, lecture) if self.speech else None
@@ -140,7 +153,7 @@ class Lectures(NamedSource):
                 lost.append(Lost(item, f"{problem}: kept as text", document_id, whole=False, part="speech"))
                 parts.append(Text(cue.text))
         parts += [frame for _, frame in frames]
-        meta = {"language": lecture["language"], "license": self.license}
+        meta = {"language": lecture.language, "license": self.license}
         yield from lost
         yield Document(document_id, source, tuple(_joined(parts)), {key: value for key, value in meta.items() if value})
 
@@ -164,7 +177,9 @@ def _base(stem: str, known: set[str]) -> tuple[str, str]:
     return (match["stem"], match["language"]) if stem not in known and match and match["stem"] in known else (stem, "")
 
 
-def _distinct(config: Lectures, store: Store, lecture: dict, document_id: str, lost: list[Lost]) -> Iterator[tuple[float, Image]]:
+def _distinct(
+    config: Lectures, store: Store, lecture: Lecture, document_id: str, lost: list[Lost]
+) -> Iterator[tuple[float, Image]]:
     """(time, picture) of the frames that are kept; the others are added to `lost`."""
     imagehash = need("imagehash")
     last = None
@@ -181,10 +196,10 @@ def _distinct(config: Lectures, store: Store, lecture: dict, document_id: str, l
         yield time, image_part(data or _jpeg(picture))
 
 
-def _frames(config: Lectures, store: Store, lecture: dict) -> Iterator[tuple[str, float, Pillow.Image, bytes] | Lost]:
+def _frames(config: Lectures, store: Store, lecture: Lecture) -> Iterator[tuple[str, float, Pillow.Image, bytes] | Lost]:
     """(place, time, picture, its bytes where it came from a file) in order of time."""
-    if lecture["frames"]:
-        times = {name: _time(config, name) for name in lecture["frames"]}
+    if lecture.frames:
+        times = {name: _time(config, name) for name in lecture.frames}
         yield from (Lost(store.path(name), "no time in its name") for name, time in times.items() if time is None)
         for (time, _), name in sorted((time, name) for name, time in times.items() if time is not None):
             try:
@@ -192,10 +207,10 @@ def _frames(config: Lectures, store: Store, lecture: dict) -> Iterator[tuple[str
                 yield store.path(name), time, decode_image(data), data
             except DataError as problem:
                 yield Lost(store.path(name), str(problem))
-    elif lecture["video"]:
-        with _on_disk(store, lecture["video"]) as path:
+    elif lecture.video:
+        with _on_disk(store, lecture.video) as path:
             for time, picture in video.read_frames(path, config.every):
-                yield f"{store.path(lecture['video'])} at {time:.2f} s", time, picture, b""
+                yield f"{store.path(lecture.video)} at {time:.2f} s", time, picture, b""
     else:
         raise DataError("no video and no folder of frames beside it")
 
@@ -215,16 +230,16 @@ def _jpeg(picture: Pillow.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _sound(store: Store, lecture: dict) -> np.ndarray:
+def _sound(store: Store, lecture: Lecture) -> np.ndarray:
     """Mono int16 [samples] at `SAMPLE_RATE`."""
-    if lecture["sound"]:
-        if store.size(lecture["sound"]) > MAX_BYTES:
-            raise DataError(f"{store.path(lecture['sound'])}: more than {MAX_BYTES} bytes")
-        samples = decode_speech(store.read(lecture["sound"]), SAMPLE_RATE)
+    if lecture.sound:
+        if store.size(lecture.sound) > MAX_BYTES:
+            raise DataError(f"{store.path(lecture.sound)}: more than {MAX_BYTES} bytes")
+        samples = decode_speech(store.read(lecture.sound), SAMPLE_RATE)
         return (samples * 32768).clip(-32768, 32767).astype(np.int16)
-    if not lecture["video"]:
+    if not lecture.video:
         raise DataError("no sound and no video beside it")
-    with _on_disk(store, lecture["video"]) as path:
+    with _on_disk(store, lecture.video) as path:
         return video.read_sound(path, SAMPLE_RATE)
 
 

@@ -16,7 +16,7 @@ from mmpt.data.lost import Documents, Lost
 from mmpt.data.sources import NamedSource
 from mmpt.data.store import Store
 from mmpt.data.unit import Unit
-from mmpt.document import Document
+from mmpt.document import Document, Speech
 from mmpt.errors import ConfigError, DataError
 
 _TOLERANCE = 0.1
@@ -109,7 +109,8 @@ def _document(config: Lhotse, source: str, document_id: str, where: str, cut: di
         sample_rate=config.sample_rate,
         words=words if all(-_TOLERANCE <= start <= end <= duration + _TOLERANCE for _, start, end in words) else (),
     )
-    if isinstance(found, Document) and words and not found.parts[0].words:
+    speech = found.parts[0] if isinstance(found, Document) else None
+    if words and isinstance(speech, Speech) and not speech.words:
         yield Lost(where, "its words are aligned outside of it: kept without their times", document_id, whole=False)
     yield found
 
@@ -137,8 +138,9 @@ def _recording(cut: dict) -> str:
     """The path of its file. Raises `DataError` where the cut is something else than a stretch of a file as it is."""
     if cut.get("type", "MonoCut") != "MonoCut":
         raise DataError(f"a cut of type {cut.get('type')!r}, expected MonoCut")
-    recording = cut.get("recording")
-    sources = recording.get("sources") if isinstance(recording, dict) else None
+    found = cut.get("recording")
+    recording = found if isinstance(found, dict) else {}
+    sources = recording.get("sources")
     if not isinstance(sources, list) or len(sources) != 1 or not isinstance(sources[0], dict) or sources[0].get("type") != "file":
         raise DataError("expected a recording with one source of type file")
     if recording.get("transforms"):

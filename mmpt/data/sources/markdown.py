@@ -113,7 +113,9 @@ def _page(text: str, drop_lines: tuple[str, ...]) -> tuple[str, Page]:
     title, text = front_matter(text)
     if drop_lines:
         drop = [re.compile(line) for line in drop_lines]
-        code = {n for token in parser().parse(text) if token.type in ("fence", "code_block") for n in range(*token.map)}
+        code = {
+            n for token in parser().parse(text) if token.type in ("fence", "code_block") for n in range(*(token.map or (0, 0)))
+        }
         lines = text.split("\n")
         text = "\n".join("" if n not in code and _matches(line, drop) else line for n, line in enumerate(lines))
     page = markdown_html(text)

@@ -7,6 +7,7 @@ first), so that reading and drawing can be scored exactly and without any traine
 import itertools
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -109,8 +110,9 @@ def read_picture(picture: Image.Image) -> Scene | None:
         return None
     back = np.array(BACKGROUNDS[background], dtype=np.float32)
     inside = np.linalg.norm(pixels - back, axis=-1) > 55
-    labels, count = ndimage.label(inside)
-    areas = ndimage.sum_labels(inside, labels, np.arange(1, count + 1))
+    labelled: Any = ndimage.label(inside)  # its stubs leave out that it is a pair without an output given
+    labels, count = labelled
+    areas: Any = ndimage.sum_labels(inside, labels, np.arange(1, count + 1))
     if count < 2:
         return None
     found = []

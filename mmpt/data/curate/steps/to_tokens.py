@@ -37,10 +37,10 @@ class FeatureRows(Schema):
 
 
 class Told(NamedTuple):
-    """Of a shard: its name, for messages, and how many of its documents are taken."""
+    """Of a shard: its name, for messages, and how many of its documents are `taken`."""
 
     shard: str
-    count: int
+    taken: int
 
 
 class ToTokens(Step):
@@ -78,7 +78,7 @@ class ToTokens(Step):
 
     def run(self, documents: Iterable[Document | Lost], told: Told | None = None) -> Iterator[TokenDocument | Lost]:
         """The sequences of the documents of a shard."""
-        stream = islice(documents, told.count if told else None)
+        stream = islice(documents, told.taken if told else None)
         tokenizer = _tokenizer(self.text, self.speech, self.image)
         features: dict[MediumKind, int] = {one: rows for one in MEDIA if (rows := getattr(self.features, one)) is not None}
         while batch := list(islice(stream, BATCH)):

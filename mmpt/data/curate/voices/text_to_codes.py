@@ -82,7 +82,12 @@ class TextToCodes(Voice):
 
     def _spoken(self, batch: Sequence["_Work"], spans: Spans) -> Iterator[TokenDocument | Lost]:
         loaded, words = self._loaded(), self.vocabulary()
-        asked = [piece.content for work in batch for piece in work.pieces if piece.spoken and can_be_said(piece.content)]
+        asked = [
+            piece.content
+            for work in batch
+            for piece in work.pieces
+            if piece.spoken and piece.content is not None and can_be_said(piece.content)
+        ]
         # All spans of the batch at once: the model answers in the order in which it is asked.
         answers = iter(loaded.model.speak(asked, temperature=self.temperature, top_k=self.top_k, seed=spans.seed + spans.epoch))
         for document, pieces, codes in batch:
