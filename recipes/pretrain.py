@@ -67,7 +67,7 @@ def train(config: PretrainConfig, ranks: "World") -> int:
         text = None if known else vocabulary.text_size
         model = build_backbone(config.backbone, vocabulary.size, config.seed, sequences=sample(sources), text_size=text)
     else:
-        model, known = load_parts(checkpoint)
+        model, known = load_parts(checkpoint, factors=True)
         check_same(vocabulary, str(config.data[0].path), known, str(checkpoint))
     check_head(model)
     inputs = open_inputs(config, checkpoint, model.config.get_text_config().hidden_size, ranks)

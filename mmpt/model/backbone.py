@@ -19,6 +19,7 @@ from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 
 from mmpt.errors import ConfigError
 from mmpt.model.config import BackboneConfig
+from mmpt.model.factors import FILE, restore_layers, saved_layers
 from mmpt.model.packed_attention import NAME as PACKED_ATTENTION
 from mmpt.model.row_init import RowInitialization
 from mmpt.storage import is_missing_folder
@@ -48,8 +49,17 @@ def build_backbone(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if config.path is None:
-            return _initialised(config.config, vocabulary_size, dtype)
+            model = _initialised(config.config or {}, vocabulary_size, dtype)
+            config.linear.put_into(model, seed)
+            return model.train()
         model = load_backbone(Path(config.path) if Path(config.path).exists() else config.path, dtype)
+        if (saved := saved_layers(Path(config.path).parent)) is not None and saved[0] == config.linear:
+            restore_layers(model, Path(config.path).parent)
+        elif config.linear.kind != config.linear.default_kind:
+            raise ConfigError(
+                f"backbone.linear: {config.linear.kind} trains from scratch, or goes on with the same settings where {FILE} lies "
+                "beside the backbone"
+            )
         rows = model.get_input_embeddings().weight.shape[0]
         old = min(rows, vocabulary_size) if text_size is None else text_size
         if not old == rows == vocabulary_size:

@@ -8,6 +8,8 @@ import pydantic
 from mmpt.config import Schema
 from mmpt.model.connectors import Connector
 from mmpt.model.connectors.mlp import Mlp
+from mmpt.model.linears import LinearLayer
+from mmpt.model.linears.dense import Dense
 from mmpt.model.row_init import RowInitialization
 from mmpt.model.row_init.mean import Mean
 from mmpt.tokenizers.image.towers import Tower
@@ -46,6 +48,9 @@ class BackboneConfig(Schema):
 
     row_init: RowInitialization = Mean()
     """How the rows of new tokens start beside those of `path`."""
+
+    linear: LinearLayer = Dense()
+    """What stands in the decoder's layers in place of plain matrices while they learn from scratch."""
 
     @pydantic.model_validator(mode="after")
     def _exactly_one(self) -> "BackboneConfig":

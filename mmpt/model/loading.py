@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from mmpt.errors import CheckpointError, ConfigError, VocabularyError
 from mmpt.model.adaptation import load_adapter
 from mmpt.model.backbone import load_backbone
+from mmpt.model.factors import restore_layers
 from mmpt.model.new_rows import fill_rows, split_rows, table_size
 from mmpt.storage import check_folder
 from mmpt.vocabulary import Vocabulary
@@ -32,10 +33,11 @@ def load_model(checkpoint: Path, dtype: torch.dtype = torch.float32) -> tuple[Pr
 
 
 def load_parts(
-    checkpoint: Path, trainable: bool = False, dtype: torch.dtype = torch.float32
+    checkpoint: Path, trainable: bool = False, dtype: torch.dtype = torch.float32, factors: bool = False
 ) -> tuple[PreTrainedModel | PeftModel, Vocabulary]:
     """As `load_model`, for a folder that is already checked. `trainable`: its adapters and tables of new rows require a gradient,
-    and nothing else; where it has neither, everything does."""
+    and nothing else; where it has neither, everything does. `factors`: its linear layers
+    as training has them (see `mmpt.model.linears`), not as plain matrices."""
     if not (checkpoint / "backbone" / "config.json").is_file():
         raise CheckpointError(f"{checkpoint}: backbone/config.json is missing")
     vocabulary = Vocabulary.load(checkpoint)
@@ -45,6 +47,8 @@ def load_parts(
         raise CheckpointError(f"{checkpoint}: {problem}") from None
     if (checkpoint / NEW_ROWS).is_file():
         fill_rows(model, _tensors(checkpoint / NEW_ROWS), vocabulary.text_size)
+    if factors:
+        restore_layers(model, checkpoint)
     rows = table_size(model)
     if rows != vocabulary.size:
         raise VocabularyError(f"{checkpoint}: backbone/ has {rows} embedding rows, vocabulary.json has {vocabulary.size} ids")

@@ -1,6 +1,6 @@
 """Checkpoints: RUN/checkpoints/step-00000400, whole or not there, checked by hash before use, without pickle.
 
-    manifest.json  vocabulary.json  recipe.yaml  backbone/  [adapter/]  [new_rows.safetensors]
+    manifest.json  vocabulary.json  recipe.yaml  backbone/  [adapter/]  [new_rows.safetensors]  [linear.safetensors]
     [features/KIND/] [text_tokenizer/ speech_tokenizer/ image_tokenizer/]
     training/optimizer.safetensors   training/state.json
 
@@ -26,6 +26,7 @@ from torch import Tensor
 from mmpt.errors import CheckpointError
 from mmpt.model.adaptation import save_adapter
 from mmpt.model.backbone import no_progress_bars
+from mmpt.model.factors import split_weights
 from mmpt.model.feature_inputs import FOLDER
 from mmpt.model.loading import FORMAT, NEW_ROWS
 from mmpt.model.new_rows import new_tables
@@ -163,7 +164,7 @@ def _folder(run: Path) -> Path:
 def _write_model(model, tensors: dict[str, Tensor], folder: Path, frozen: Path | None) -> None:
     if frozen is None:
         with no_progress_bars():
-            model.save_pretrained(folder / "backbone", state_dict=tensors)
+            model.save_pretrained(folder / "backbone", state_dict=split_weights(model, tensors, folder))
         return
     link_tree(frozen / "backbone", folder / "backbone")
     if isinstance(model, PeftModel):

@@ -260,6 +260,12 @@ class PretrainConfig(TrainingConfig):
 
     backbone: BackboneConfig
 
+    @pydantic.model_validator(mode="after")
+    def _layers_that_compile(self) -> "PretrainConfig":
+        if self.compile and not self.backbone.linear.compiles:
+            raise ValueError(f"backbone.linear: {self.backbone.linear.kind} does not go with compile: true")
+        return self
+
 
 class FinetuneConfig(TrainingConfig):
     """recipes/finetune.py: adapters, the rows of new tokens, or both, on a frozen backbone.
@@ -283,6 +289,8 @@ class FinetuneConfig(TrainingConfig):
             raise ValueError("expected exactly one of from and backbone")
         if self.backbone is not None and self.backbone.path is None:
             raise ValueError("backbone.path: missing; a backbone from backbone.config has nothing worth freezing")
+        if self.backbone is not None and self.backbone.linear.kind != self.backbone.linear.default_kind:
+            raise ValueError("backbone.linear: a frozen backbone has no use for it")
         if self.backbone is not None and not self.new_rows:
             raise ValueError("backbone goes with new_rows: true, else the rows of new tokens would never learn")
         if self.adapter is None and not (self.new_rows or self.features or self.features_from):

@@ -53,4 +53,5 @@ def _start(config: PretrainConfig | FinetuneConfig, before: Path) -> dict:
     features = {"features": {}, "features_from": str(before)} if (config.features or config.features_from) else {}
     if isinstance(config, FinetuneConfig):
         return {"from": str(before), "backbone": None, **features}
-    return {"backbone": {"path": str(before / "backbone")}, **features}
+    backbone = {"path": str(before / "backbone"), "linear": config.backbone.linear.model_dump(mode="json")}
+    return {"backbone": backbone, **features}
