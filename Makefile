@@ -65,6 +65,7 @@ bench-tokenizers: $(READY)
 	$(BIN)/python tokenizers/benches/ablations.py runs/ablations || short=1; \
 	$(BIN)/python tokenizers/benches/generated_codes.py runs/seed || short=1; \
 	$(BIN)/python tokenizers/benches/image_encoding.py || short=1; \
+	$(BIN)/python tokenizers/benches/memory.py runs/memory || short=1; \
 	test -z "$$short"
 
 # The exact set that is tested: constraints.txt. The ranges of pyproject.toml stay open for those who bring their own.

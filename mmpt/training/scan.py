@@ -28,6 +28,7 @@ from mmpt.data.shards.manifest import COLUMNS
 from mmpt.data.shards.read import DocumentShards
 from mmpt.document import Part
 from mmpt.errors import DataError
+from mmpt.modality import Medium, modality_of
 from mmpt.storage import write_bytes
 from mmpt.training.distributed import World
 
@@ -49,7 +50,7 @@ V = TypeVar("V")
 
 @dataclass(frozen=True)
 class Kind(Generic[V]):
-    """What examples are made of: parts of the type `part` ("speech" or "image"), called a `name` in messages.
+    """What examples are made of: parts of the modality `part`, called a `name` in messages.
 
     `wanted` tells whether a part counts at all; `make` gives the example of one, or raises `DataError` with the reason why it is
     left out; `size` is what batches are planned by (less than 2 ** 32) and `nbytes` the memory that an example takes. `settings`
@@ -57,7 +58,7 @@ class Kind(Generic[V]):
     earlier run. `needs` is what `wanted` asks for, in words.
     """
 
-    part: str
+    part: Medium
     name: str
     wanted: Callable[[Any], bool]
     make: Callable[[Any], V]
@@ -134,7 +135,7 @@ def threads() -> int:
     return max(1, min(8, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1))
 
 
-def _documents(part: str, shards: Sequence[DocumentShards], limit: int | None) -> np.ndarray:
+def _documents(part: Medium, shards: Sequence[DocumentShards], limit: int | None) -> np.ndarray:
     """[documents] of `_DOCUMENT`: those that hold one of the first `limit` such parts, by the indices alone."""
     column, left, found = COLUMNS["documents"].index(part), sys.maxsize if limit is None else limit, []
     for source, one in enumerate(shards):
@@ -190,7 +191,7 @@ def _look(kind: Kind[V], shards: Sequence[DocumentShards], limit: int | None, wo
 def _look_at(kind: Kind[V], shards: Sequence[DocumentShards], where: np.void, kept: Kept[V]) -> _Seen:
     source, shard, number = (int(where[name]) for name in ("source", "shard", "document"))
     document, seen = shards[source].read(shard, number), _Seen([], [], [])
-    places = [place for place, part in enumerate(document.parts) if type(part).__name__.lower() == kind.part]
+    places = [place for place, part in enumerate(document.parts) if modality_of(part) == kind.part]
     for place in places[: int(where["parts"])]:
         name, part = f"{document.id}/{place}", document.parts[place]
         if not kind.wanted(part):

@@ -13,6 +13,7 @@ import torch
 
 from mmpt.document import Text
 from mmpt.errors import ConfigError, DataError
+from mmpt.modality import SAMPLE_RATE
 from mmpt.tokenizers.image.batches import picture_batches
 from mmpt.tokenizers.image.stages import (
     AlignStage,
@@ -32,7 +33,7 @@ from mmpt.training.examples import features, parts, pictures, recordings, spoken
 from mmpt.training.fit import fit
 from mmpt.training.specs import ImageSpec, SpeechSpec, TextSpec, TextToCodesSpec, VocoderSpec
 
-ENCODED_TOGETHER = 3600 * 16_000
+ENCODED_TOGETHER = 3600 * SAMPLE_RATE
 """Samples of speech, an hour, that are decoded and encoded at once, those of like length together: more means less padding."""
 
 

@@ -23,7 +23,7 @@ from mmpt.tokenizers.speech.batches import SpeechExample, speech_batches, uttera
 from mmpt.tokenizers.speech.config import SpeechConfig
 from mmpt.tokenizers.speech.vocoder import vocoder_batches
 from mmpt.tokenizers.speech.vocoders.istft import Istft
-from mmpt.training import scan
+from mmpt.training import scan, tokenizers
 from mmpt.training.ahead import ahead
 from mmpt.training.config import FitConfig
 from mmpt.training.distributed import World
@@ -265,3 +265,14 @@ def test_batches_made_ahead_are_those_that_are_asked_for():
     with ahead(batches):
         pass
     assert len(asked) == count  # nothing is made before it is asked for
+
+
+@pytest.mark.parametrize("together", [1, 5000, 10_000, 10**9])
+def test_utterances_are_encoded_some_at_a_time_and_each_once(monkeypatch, together):
+    monkeypatch.setattr(tokenizers, "ENCODED_TOGETHER", together)
+    samples = np.array([1000, 6000, 100, 100, 4900, 12_000, 1])
+    examples = [SpeechExample(np.zeros(size, np.float32), str(number)) for number, size in enumerate(samples)]
+    groups = list(tokenizers._groups(examples, samples))
+    assert [example for group in groups for example in group] == examples
+    assert all(sum(len(example.samples) for example in group[1:]) <= together for group in groups)
+    assert len(groups) == (1 if together > samples.sum() else len(groups)) and (len(groups) > 2 or together > 10_000)

@@ -81,7 +81,7 @@ def utterance_batches(
 
     An utterance is asked for when it is in the batch, from several threads where batches are.
     """
-    counts = np.array([code_count(int(length), config) for length in samples], dtype=np.int32)
+    counts = np.maximum(1, -(-samples // config.samples_per_code))  # `code_count` of all at once
     per_epoch = math.ceil(len(utterances) / fit.batch_size)
 
     @lru_cache(maxsize=2)  # batches are made ahead, some of them of the next epoch
