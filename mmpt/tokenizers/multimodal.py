@@ -65,13 +65,10 @@ class MultimodalTokenizer:
         parts = [part for sequence in sequences for part in sequence]
         pictures = [part for part in parts if isinstance(part, Image)]
         utterances = [part for part in parts if isinstance(part, Speech)]
-        if pictures and self.image is None:
-            raise DataError("a picture, but no image tokenizer is configured")
-        if utterances and self.speech is None:
-            raise DataError("an utterance, but no speech tokenizer is configured")
-        picture_codes = iter(self.image.encode([decode_image(part.data) for part in pictures]) if pictures else ())
-        sounds = [decode_speech(part.data, self.speech.sample_rate) for part in utterances]
-        speech_codes = iter(self.speech.encode(sounds) if sounds else ())
+        image, speech = self._image() if pictures else None, self._speech() if utterances else None
+        picture_codes = iter(image.encode([decode_image(part.data) for part in pictures]) if image else ())
+        sounds = [decode_speech(part.data, speech.sample_rate) for part in utterances] if speech else []
+        speech_codes = iter(speech.encode(sounds) if speech else ())
 
         def ids(part: Part) -> list[int]:
             if isinstance(part, Text):
@@ -92,10 +89,21 @@ class MultimodalTokenizer:
             if modality == "text":
                 parts.append(Text(decode_text(self.text, values.tolist())))
             elif modality == "image":
-                (picture,) = self.image.render(values[None])
+                (picture,) = self._image().render(values[None])
                 parts.append(Image(encode_png(picture), "png", picture.width, picture.height))
             elif len(values):
-                (samples,) = self.speech.decode([values], voice)
-                rate = self.speech.sample_rate
+                speech = self._speech()
+                (samples,) = speech.decode([values], voice)
+                rate = speech.sample_rate
                 parts.append(Speech(encode_wav(samples, rate), "wav", rate, len(samples) / rate))
         return tuple(parts)
+
+    def _image(self) -> ImageTokenizer:
+        if self.image is None:
+            raise DataError("a picture, but no image tokenizer is configured")
+        return self.image
+
+    def _speech(self) -> SpeechTokenizer:
+        if self.speech is None:
+            raise DataError("an utterance, but no speech tokenizer is configured")
+        return self.speech

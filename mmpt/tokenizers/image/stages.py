@@ -81,7 +81,7 @@ class QuantizeStage(Stage):
     """Stage II."""
 
     def __init__(self, tokenizer: ImageTokenizer, config: QuantizeConfig):
-        super().__init__(tokenizer, tokenizer.down, tokenizer.quantizer, tokenizer.restoring, tokenizer.embedding)
+        super().__init__(tokenizer, tokenizer.down, tokenizer.quantizer, *tokenizer.branches())
         self.config = config
 
     def terms(self, batch: ImageBatch, progress: float) -> StepOutput:
@@ -90,9 +90,10 @@ class QuantizeStage(Stage):
         target = tokenizer.target.embed(batch.pixels) if tokenizer.target else tokenizer.picture_embedding(hidden)
         quantized = tokenizer.quantize(states) if progress >= config.quantize_from else None
         vectors = states if quantized is None else quantized.states
-        restored = tokenizer.restoring(vectors)
+        restoring, embedding = tokenizer.branches()
+        restored = restoring(vectors)
         away = (1 - F.cosine_similarity(restored.float(), hidden.detach().float(), dim=-1)).mean()
-        apart = (tokenizer.embedding(vectors).float() - target.detach().float()).square().mean()
+        apart = (embedding(vectors).float() - target.detach().float()).square().mean()
         found = {"restore": Term.mean(away, count, config.restore), "embed": Term.mean(apart, count, config.embed)}
         if quantized is None:
             return StepOutput(found)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from mmpt.tokenizers.image.towers._open_clip import OpenClipTower
 
 FORMAT = "mmpt-image-tokenizer/3"
-B = TypeVar("B", bound=nn.Module)
 CHUNK = 64  # pictures at a time in encode and decode
 
 
@@ -157,7 +156,7 @@ class ImageTokenizer(nn.Module):
 
     def predicted_embedding(self, codes: np.ndarray) -> np.ndarray:
         """The embedding that stage II predicts from codes, float32 [n, width of the target], such as unCLIP is conditioned on."""
-        return self._of_codes(codes, lambda vectors: self._branch(self.embedding)(vectors).float())
+        return self._of_codes(codes, lambda vectors: self.branches()[1](vectors).float())
 
     def save(self, folder: Path) -> None:
         """Publish config.json and model.safetensors in `folder`."""
@@ -179,13 +178,15 @@ class ImageTokenizer(nn.Module):
             raise CheckpointError(f"{folder}/model.safetensors does not match config.json ({problem})") from None
         return tokenizer.eval()
 
-    def _restored(self, vectors: torch.Tensor) -> torch.Tensor:
-        return self._branch(self.restoring)(vectors)
-
-    def _branch(self, branch: B | None) -> B:
-        if branch is None:
+    def branches(self) -> tuple[Branch, ReverseQformer]:
+        """What gives back the Q-Former's states from the codes, and what predicts the embedding. Raises `DataError` where the
+        tokenizer was configured without."""
+        if self.restoring is None or self.embedding is None:
             raise DataError("this tokenizer was configured without `branches`, which stage II trains")
-        return branch
+        return self.restoring, self.embedding
+
+    def _restored(self, vectors: torch.Tensor) -> torch.Tensor:
+        return self.branches()[0](vectors)
 
     def _of_pictures(self, pictures: Sequence[Image.Image], function: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
         found = []

@@ -1,6 +1,7 @@
 """The module of `Fsq`."""
 
 import math
+from dataclasses import replace
 
 import torch
 import torch.distributed as dist
@@ -58,7 +59,7 @@ class FiniteScalarQuantizer(ExactBuffers):
                 return found
             rows = (exact if mask is None else exact[mask]).reshape(-1, exact.shape[-1])
             loss = self.config.spread * self._unevenness(rows)
-            return found._replace(loss=loss, count=loss.new_tensor(float(len(rows))))
+            return replace(found, loss=loss, count=loss.new_tensor(float(len(rows))))
 
     def bounded(self, x: torch.Tensor) -> torch.Tensor:
         """`x` [..., D] as it is to be used until it is quantised: within −1 … 1 where no axes will be chosen to fit it."""

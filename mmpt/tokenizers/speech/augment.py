@@ -28,7 +28,7 @@ def warp(mel: torch.Tensor, speed: float, pitch: float, frames: int) -> torch.Te
     grid[..., 1] = 2 * times[:, None] / (len(mel) - 1) - 1
     grid = torch.from_numpy(grid)
     warped = F.grid_sample(mel[None, None], grid[None], mode="bilinear", padding_mode="border", align_corners=True)[0, 0]
-    warped[times > len(mel) - 1] = SILENCE
+    warped[torch.from_numpy(times > len(mel) - 1)] = SILENCE
     return warped
 
 

@@ -3,6 +3,7 @@ depends on."""
 
 import math
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -11,6 +12,8 @@ from mmpt.errors import DataError
 from mmpt.tokenizers.speech.constants import HOP
 from mmpt.tokenizers.speech.vocoder import VocoderModule
 from mmpt.tokenizers.speech.windows import Context, Window, window_for
+
+R = TypeVar("R", np.ndarray, torch.Tensor)
 
 
 class SpeechStream:
@@ -142,7 +145,7 @@ class WaveStream:
         return new
 
 
-def wanted(rows: np.ndarray, window: Window) -> np.ndarray:
+def wanted(rows: R, window: Window) -> R:
     """Of what a window gives [codes, ...], what it was made for."""
     return rows[window.first - window.origin : window.last - window.origin]
 

@@ -116,7 +116,7 @@ class TextToCodes(nn.Module):
         What is drawn for a text depends on (`seed`, text) alone, whatever is spoken beside it. Raises `DataError` naming a text
         with nothing to say.
         """
-        training, results = self.training, [None] * len(texts)
+        training, results = self.training, dict[int, Spoken]()
         self.eval()
         prompts = [self.prompt(text) for text in texts]
         order = sorted(range(len(texts)), key=lambda number: len(prompts[number]))
@@ -126,7 +126,7 @@ class TextToCodes(nn.Module):
             for number, spoken in zip(chosen, self._speak([prompts[n] for n in chosen], draws, temperature, top_k), strict=True):
                 results[number] = spoken
         self.train(training)
-        return results
+        return [results[number] for number in range(len(texts))]
 
     def _speak(self, prompts: list[list[int]], draws: list[np.random.Generator], temperature: float, top_k: int) -> list[Spoken]:
         device = self.model.device

@@ -33,6 +33,8 @@ from mmpt.tokenizers.text import decode_text, encode_text, load_text_tokenizer
 class SpeechTokenizer(SpeechCoder):
     """Encoder, codebook and both decoders. In `fit`, a training batch is a `SpeechBatch`."""
 
+    default_voice: torch.Tensor
+
     def __init__(self, config: SpeechConfig, text: PreTrainedTokenizerBase):
         encoder, reader = config.encoder.build_recognizer(config, len(text))
         super().__init__(config, encoder)

@@ -18,7 +18,7 @@ class UnclipDecoder:
     def __init__(self, config: Unclip, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32):
         """Raises `ConfigError` where diffusers is missing or the pipeline cannot be loaded."""
         try:
-            from diffusers import StableUnCLIPImg2ImgPipeline  # pyright: ignore[reportMissingImports]  # an optional extra
+            from diffusers import StableUnCLIPImg2ImgPipeline  # pyright: ignore  # an optional extra, imported lazily there too
         except ImportError:
             raise ConfigError('an unCLIP model needs diffusers: pip install "mmpt[unclip]"') from None
         try:

@@ -18,14 +18,14 @@ RESOLUTIONS = ((1024, 256), (512, 128), (256, 64))
 """(window, hop) in samples of the spectra that are compared in training."""
 
 
-class IstftVocoder(VocoderModule):
+class IstftVocoder(VocoderModule[Istft]):
     """In `fit`, a training batch is a `VocoderBatch`."""
 
     window: torch.Tensor
 
     def __init__(self, config: Istft):
         super().__init__()
-        self.config: Istft = config
+        self.config = config
         self.embed = nn.Conv1d(config.mels, config.dim, 7, padding=3)
         self.norm = nn.LayerNorm(config.dim)
         self.blocks = nn.ModuleList(ConvBlock(config.dim) for _ in range(config.blocks))
