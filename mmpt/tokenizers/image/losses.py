@@ -12,7 +12,7 @@ def pixel_loss(drawn: torch.Tensor, pixels: torch.Tensor, tolerance: int) -> tor
     """Mean of d² + |d| / 10 over the differences d of two pictures [B, 3, H, W], after the best shift of each neighbourhood.
 
     In every window of half the side (windows overlap by three quarters), `pixels` may be moved by up to `tolerance` pixels to
-    where it fits best, so that a shape drawn crisply a pixel away costs nothing, but a blur over all places it may be at does.
+    where it fits best, so that a shape drawn crisply a pixel away costs nothing, but a blur over all positions it may be at does.
     The best of all shifts is also how the PROBA-V super-resolution score compares pictures (Märtens et al. 2019, eq. 3), there
     for the whole picture at once.
     """

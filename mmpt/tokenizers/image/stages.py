@@ -1,6 +1,6 @@
 """How an image tokenizer is trained: SEED's stages one after the other, or all parts at once.
 
-Each stage is a module for `fit`: its parameters that ask for a gradient learn, the tokenizer's others rest.
+Each stage is a module for `fit`: its parameters that ask for a gradient learn, the tokenizer's others are frozen.
 """
 
 from collections.abc import Callable
@@ -71,6 +71,7 @@ class AlignStage(Stage):
         if self.config.describe:
             found["describe"] = Term.mean(tokenizer.describer(states, batch.captions), count, self.config.describe)
         if self.config.pixels:
+            # Of some images only the first states: what says most is then put first.
             known = tokenizer.decoder.first(states, _given(states, self.config.beginnings))
             drawn = tokenizer.decoder.coarse(known).float()
             found["pixels"] = Term.mean(pixel_loss(drawn, batch.pixels, 0), count, self.config.pixels)
@@ -112,11 +113,11 @@ class DrawStage(Stage):
     def terms(self, batch: ImageBatch, progress: float) -> StepOutput:
         tokenizer, config, count = self.tokenizer, self.config, len(batch.pixels)
         with torch.no_grad():
-            tokenizer.quantizer.eval()
+            tokenizer.quantizer.eval()  # `train` of the stage has set it to learn
             quantized = tokenizer.quantize(tokenizer.states(batch.pixels)[1])
             codes = quantized.codes
             if config.perturb:
-                if self.nearest is None:  # the codebook rests
+                if self.nearest is None:  # the codebook is frozen
                     self.nearest = nearest_entries(tokenizer.quantizer.decode, tokenizer.codes, config.perturb.neighbours)
                 codes = perturbed(codes, self.nearest, config.perturb)
             other = (batch.generated >= 0) & (torch.rand(count, 1, device=codes.device) < config.generated)

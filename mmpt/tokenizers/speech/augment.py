@@ -61,9 +61,9 @@ def disturb(mel: torch.Tensor, config: AugmentConfig, random: np.random.Generato
     hidden = mel.mean()
     for _ in range(2):
         width = int(random.integers(config.time_mask + 1))
-        place = int(random.integers(max(1, frames - width + 1)))
-        mel[place : place + width] = hidden
+        start = int(random.integers(max(1, frames - width + 1)))
+        mel[start : start + width] = hidden
         width = int(random.integers(config.mel_mask + 1))
-        place = int(random.integers(mels - width + 1))
-        mel[:, place : place + width] = hidden
+        start = int(random.integers(mels - width + 1))
+        mel[:, start : start + width] = hidden
     return mel
