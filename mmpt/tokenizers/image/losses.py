@@ -9,12 +9,12 @@ from torch.nn import functional as F
 
 
 def pixel_loss(drawn: torch.Tensor, pixels: torch.Tensor, tolerance: int) -> torch.Tensor:
-    """Mean of d² + |d| / 10 over the differences d of two pictures [B, 3, H, W], after the best shift of each neighbourhood.
+    """Mean of d² + |d| / 10 over the differences d of two images [B, 3, H, W], after the best shift of each neighbourhood.
 
     In every window of half the side (windows overlap by three quarters), `pixels` may be moved by up to `tolerance` pixels to
     where it fits best, so that a shape drawn crisply a pixel away costs nothing, but a blur over all positions it may be at does.
-    The best of all shifts is also how the PROBA-V super-resolution score compares pictures (Märtens et al. 2019, eq. 3), there
-    for the whole picture at once.
+    The best of all shifts is also how the PROBA-V super-resolution score compares images (Märtens et al. 2019, eq. 3), there
+    for the whole image at once.
     """
     height, width = pixels.shape[-2:]
     window = max(1, height // 2)
@@ -29,21 +29,21 @@ def pixel_loss(drawn: torch.Tensor, pixels: torch.Tensor, tolerance: int) -> tor
     return best.mean()
 
 
-def contrastive_loss(pictures: torch.Tensor, texts: torch.Tensor, ids: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """Symmetric cross-entropy of picture-text similarities (CLIP, Radford et al. 2021) with label smoothing 0.1, the mean over
-    this rank's `pictures` [B, dim] and `texts` [B, dim], each against those of all ranks (of which each has as many).
+def contrastive_loss(images: torch.Tensor, texts: torch.Tensor, ids: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """Symmetric cross-entropy of image-text similarities (CLIP, Radford et al. 2021) with label smoothing 0.1, the mean over
+    this rank's `images` [B, dim] and `texts` [B, dim], each against those of all ranks (of which each has as many).
 
-    Pictures with the same caption (equal rows of `ids` [B, L], ids above 0, 0 pads) are right answers for each other, each with
-    an equal share (UniCL, Yang et al. 2022, eq. 3): captions that are class names repeat within a batch. A picture without a
+    Images with the same caption (equal rows of `ids` [B, L], ids above 0, 0 pads) are right answers for each other, each with
+    an equal share (UniCL, Yang et al. 2022, eq. 3): captions that are class names repeat within a batch. An image without a
     caption is no answer to anything and asks nothing; 0 where none has one.
     """
-    pictures, texts = F.normalize(pictures.float(), dim=-1), F.normalize(texts.float(), dim=-1)
+    images, texts = F.normalize(images.float(), dim=-1), F.normalize(texts.float(), dim=-1)
     everyone = of_ranks(ids)
     told, others = (ids != 0).any(dim=1), (everyone != 0).any(dim=1)
     same = ((ids[told][:, None] == everyone[others][None]).all(dim=-1)).float()
     targets = same / same.sum(dim=1, keepdim=True)
     scale = scale.clamp(max=4.6).exp()
-    pairs = ((pictures, of_ranks(texts)), (texts, of_ranks(pictures)))
+    pairs = ((images, of_ranks(texts)), (texts, of_ranks(images)))
     logits = [one[told] @ all_[others].t() * scale for one, all_ in pairs]
     if not told.any():
         # Nothing, but of every parameter: ranks wait for each other's gradients.

@@ -65,7 +65,7 @@ class AlignStage(Stage):
         tokenizer, count = self.tokenizer, len(batch.pixels)
         hidden, states = tokenizer.states(batch.pixels)
         summary, _ = tokenizer.text(batch.captions)
-        contrast = contrastive_loss(tokenizer.picture_embedding(hidden), summary, batch.captions, tokenizer.scale)
+        contrast = contrastive_loss(tokenizer.image_embedding(hidden), summary, batch.captions, tokenizer.scale)
         found = {"contrast": Term.mean(contrast, count)}
         states = _swapped(states, self.config.swap)
         if self.config.describe:
@@ -88,7 +88,7 @@ class QuantizeStage(Stage):
     def terms(self, batch: ImageBatch, progress: float) -> StepOutput:
         tokenizer, config, count = self.tokenizer, self.config, len(batch.pixels)
         hidden, states = tokenizer.states(batch.pixels)
-        target = tokenizer.target.embed(batch.pixels) if tokenizer.target else tokenizer.picture_embedding(hidden)
+        target = tokenizer.target.embed(batch.pixels) if tokenizer.target else tokenizer.image_embedding(hidden)
         quantized = tokenizer.quantize(states) if progress >= config.quantize_from else None
         vectors = states if quantized is None else quantized.states
         restoring, embedding = tokenizer.branches()
@@ -146,7 +146,7 @@ class JointStage(Stage):
         summary, predicted = tokenizer.text(batch.captions)
         terms = {
             "pixels": pixel_loss(tokenizer.decoder.coarse(vectors).float(), batch.pixels, config.tolerance),
-            "contrast": contrastive_loss(tokenizer.picture_embedding(hidden), summary, batch.captions, tokenizer.scale),
+            "contrast": contrastive_loss(tokenizer.image_embedding(hidden), summary, batch.captions, tokenizer.scale),
             "predict": prediction_loss(states, predicted),
             "describe": tokenizer.describer(vectors, batch.captions),
         }
@@ -173,7 +173,7 @@ def perturbed(codes: torch.Tensor, nearest: torch.Tensor, config: PerturbConfig)
 
 
 def _swapped(vectors: torch.Tensor, share: float) -> torch.Tensor:
-    """`vectors` [B, queries, D], a random `share` of them those of the picture before."""
+    """`vectors` [B, queries, D], a random `share` of them those of the image before."""
     if not share:
         return vectors
     wrong = torch.rand(*vectors.shape[:2], 1, device=vectors.device) < share
@@ -181,7 +181,7 @@ def _swapped(vectors: torch.Tensor, share: float) -> torch.Tensor:
 
 
 def _given(vectors: torch.Tensor, beginnings: float, empty: float = 0.0) -> torch.Tensor:
-    """How many of the first of `vectors` [B, queries, D] are given of each picture: [B]."""
+    """How many of the first of `vectors` [B, queries, D] are given of each image: [B]."""
     (count, queries), device = vectors.shape[:2], vectors.device
     chance = torch.rand(count, device=device)
     random = torch.randint(1, queries + 1, (count,), device=device)

@@ -43,7 +43,7 @@ class UnclipDecoder:
         """
         embeddings = np.asarray(embeddings, dtype=np.float32)
         if embeddings.ndim != 2 or embeddings.shape[1] != self.width or not np.isfinite(embeddings).all():
-            raise DataError(f"embeddings: expected finite [pictures, {self.width}], found {list(embeddings.shape)}")
+            raise DataError(f"embeddings: expected finite [images, {self.width}], found {list(embeddings.shape)}")
         images = []
         for row in torch.from_numpy(embeddings).to(self.pipeline.device, self.pipeline.unet.dtype):
             drawn = self.pipeline(
