@@ -14,7 +14,7 @@ import torch
 
 from mmpt.document import Image, Speech
 from mmpt.media import encode_png, encode_wav
-from mmpt.tokenizers.image.renderers import Renderer
+from mmpt.tokenizers.image.renderers import Renderer, chosen_renderer
 from mmpt.tokenizers.multimodal import MultimodalTokenizer
 
 
@@ -53,7 +53,8 @@ class DecodingProcess:
 
     def __init__(self, checkpoint: Path, renderer: Renderer | None = None) -> None:
         """`renderer`: what draws images instead of the image tokenizer's own choice."""
-        self._checkpoint, self._renderer, self._lock = str(checkpoint), renderer, Lock()
+        self._checkpoint, self._lock = str(checkpoint), Lock()
+        self._renderer = renderer and renderer.model_dump_json()
 
     def __enter__(self) -> Decode:
         self._pool = self._started()
@@ -78,18 +79,18 @@ class DecodingProcess:
             return self._pool.submit(_decode, self._checkpoint, self._renderer, kind, codes).result()
 
 
-def _decode(checkpoint: str, renderer: Renderer | None, kind: str, codes: np.ndarray) -> Decoded:
+def _decode(checkpoint: str, renderer: str | None, kind: str, codes: np.ndarray) -> Decoded:
     return decode_with(_tokenizer(checkpoint, renderer))(kind, codes)
 
 
-def _ready(checkpoint: str, renderer: Renderer | None) -> None:
+def _ready(checkpoint: str, renderer: str | None) -> None:
     _tokenizer(checkpoint, renderer)
 
 
 @lru_cache(maxsize=1)
-def _tokenizer(checkpoint: str, renderer: Renderer | None) -> MultimodalTokenizer:
-    """Loaded once in the process."""
+def _tokenizer(checkpoint: str, renderer: str | None) -> MultimodalTokenizer:
+    """Loaded once in the process; `renderer` as JSON."""
     torch.set_num_threads(1)
     tokenizer = MultimodalTokenizer.of_checkpoint(Path(checkpoint))
-    tokenizer.render_by(renderer)
+    tokenizer.render_by(chosen_renderer(renderer))
     return tokenizer

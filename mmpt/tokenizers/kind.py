@@ -1,15 +1,15 @@
 """What kind of tokenizer a folder holds."""
 
 from pathlib import Path
-from typing import Literal
 
 from mmpt.errors import CheckpointError
+from mmpt.modality import Medium
 from mmpt.storage import MANIFEST, read_json
 
-_KINDS = {"mmpt-speech-tokenizer": "speech", "mmpt-image-tokenizer": "image"}
+_KINDS: dict[str, Medium] = {"mmpt-speech-tokenizer": "speech", "mmpt-image-tokenizer": "image"}
 
 
-def tokenizer_kind(folder: Path) -> Literal["speech", "image"]:
+def tokenizer_kind(folder: Path) -> Medium:
     """By its manifest. Raises `CheckpointError` where there is none, or it is of something else."""
     path = Path(folder) / MANIFEST
     if not path.is_file():

@@ -19,7 +19,7 @@ from mmpt.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class MultimodalTokenizer:
-    """A text tokenizer with a speech and a picture tokenizer, either of which may be absent, and the vocabulary over them."""
+    """A text tokenizer with a speech and an image tokenizer, either of which may be absent, and the vocabulary over them."""
 
     vocabulary: Vocabulary
     text: PreTrainedTokenizerBase
@@ -58,32 +58,29 @@ class MultimodalTokenizer:
         self.image.render_by(renderer)
 
     def encode(self, sequences: Sequence[Sequence[Part]]) -> list[list[list[int]]]:
-        """Ids of each part of each sequence; the pictures and utterances of all sequences are encoded together.
+        """Ids of each part of each sequence; the images and utterances of all sequences are encoded together.
 
         Raises `DataError` where a part cannot be decoded or has no tokenizer here.
         """
         parts = [part for sequence in sequences for part in sequence]
-        pictures = [part for part in parts if isinstance(part, Image)]
+        images = [part for part in parts if isinstance(part, Image)]
         utterances = [part for part in parts if isinstance(part, Speech)]
-        if pictures and self.image is None:
-            raise DataError("a picture, but no image tokenizer is configured")
-        if utterances and self.speech is None:
-            raise DataError("an utterance, but no speech tokenizer is configured")
-        picture_codes = iter(self.image.encode([decode_image(part.data) for part in pictures]) if pictures else ())
-        sounds = [decode_speech(part.data, self.speech.sample_rate) for part in utterances]
-        speech_codes = iter(self.speech.encode(sounds) if sounds else ())
+        image, speech = self._image() if images else None, self._speech() if utterances else None
+        image_codes = iter(image.encode([decode_image(part.data) for part in images]) if image else ())
+        sounds = [decode_speech(part.data, speech.sample_rate) for part in utterances] if speech else []
+        speech_codes = iter(speech.encode(sounds) if speech else ())
 
         def ids(part: Part) -> list[int]:
             if isinstance(part, Text):
                 return encode_text(self.text, part.text)
             if isinstance(part, Image):
-                return self.vocabulary.encode_image(next(picture_codes))
+                return self.vocabulary.encode_image(next(image_codes))
             return self.vocabulary.encode_speech(next(speech_codes))
 
         return [[ids(part) for part in sequence] for sequence in sequences]
 
     def decode(self, ids: Sequence[int], voice: np.ndarray | None = None) -> tuple[Part, ...]:
-        """Parts that a sequence of ids stands for: text, PNG pictures and WAV utterances, in order.
+        """Parts that a sequence of ids stands for: text, PNG images and WAV utterances, in order.
 
         Raises `VocabularyError` where the ids break the grammar of blocks.
         """
@@ -92,10 +89,21 @@ class MultimodalTokenizer:
             if modality == "text":
                 parts.append(Text(decode_text(self.text, values.tolist())))
             elif modality == "image":
-                (picture,) = self.image.render(values[None])
-                parts.append(Image(encode_png(picture), "png", picture.width, picture.height))
+                (image,) = self._image().render(values[None])
+                parts.append(Image(encode_png(image), "png", image.width, image.height))
             elif len(values):
-                (samples,) = self.speech.decode([values], voice)
-                rate = self.speech.sample_rate
+                speech = self._speech()
+                (samples,) = speech.decode([values], voice)
+                rate = speech.sample_rate
                 parts.append(Speech(encode_wav(samples, rate), "wav", rate, len(samples) / rate))
         return tuple(parts)
+
+    def _image(self) -> ImageTokenizer:
+        if self.image is None:
+            raise DataError("an image, but no image tokenizer is configured")
+        return self.image
+
+    def _speech(self) -> SpeechTokenizer:
+        if self.speech is None:
+            raise DataError("an utterance, but no speech tokenizer is configured")
+        return self.speech

@@ -2,7 +2,8 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
 
 import torch
 import torch.distributed as dist
@@ -10,7 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 
 
-class Quantized(NamedTuple):
+@dataclass(frozen=True)
+class Quantized:
     """`states` [..., D] with straight-through gradient, `codes` int64 [...] (of a residual quantiser [..., stages]), and the
     `loss` summed over the `count` vectors that it was taken of (both scalars, 0 outside training)."""
 
@@ -54,10 +56,10 @@ def without_loss(states: torch.Tensor, codes: torch.Tensor) -> Quantized:
 class ExactBuffers(QuantizerModule):
     """Buffers stay float32 whatever the module is cast to: what follows the data by small steps cannot do so in bfloat16."""
 
-    def _apply(self, function: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
         exact = dict(self._buffers)
-        super()._apply(function, recurse)
-        # `function` may have moved and cast at once: the device is taken from its result, the values from before it.
+        super()._apply(fn, recurse)
+        # `fn` may have moved and cast at once: the device is taken from its result, the values from before it.
         for name, buffer in exact.items():
             moved = self._buffers[name]
             if buffer is not None and moved is not None and moved.dtype != buffer.dtype:

@@ -10,7 +10,7 @@ class Term(NamedTuple):
     """A part of the loss: `weight` · Σ `total` ÷ Σ `count`, both scalars and summed over all ranks."""
 
     total: torch.Tensor
-    count: torch.Tensor
+    count: torch.Tensor  # pyright: ignore[reportIncompatibleMethodOverride]  # nobody asks a Term for tuple's count(value)
     weight: float = 1.0
 
     @classmethod

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -51,7 +51,8 @@ def encode_text(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
 
 def decode_text(tokenizer: "PreTrainedTokenizerBase", ids: Iterable[int]) -> str:
     """The text of ids in the text range, without surrounding space."""
-    return tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False).strip()
+    text = tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    return cast(str, text).strip()  # a list of texts comes of a list of lists alone
 
 
 def text_fingerprint(tokenizer: "PreTrainedTokenizerBase") -> str:

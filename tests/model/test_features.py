@@ -59,6 +59,11 @@ def test_an_encoder_that_is_not_there(tmp_path):
         )
 
 
+def test_a_tower_that_was_never_published_is_no_encoder_of_features():
+    with pytest.raises(ConfigError, match="tower: kind: vit has no published weights"):
+        parse_config({"side": 32, "tower": {"patch": 8, "width": 8, "depth": 0, "heads": 1}}, PictureFeaturesConfig, "test")
+
+
 def test_features_stand_where_the_slots_are(pictures):
     """A row of a decoder's own embeddings in a slot is the token itself."""
     model = build_backbone(BackboneConfig(config=DECODER), 30, seed=0).eval()

@@ -167,7 +167,7 @@ def test_what_generates_and_what_decodes_draw_by_the_renderer(folder, tmp_path, 
 
 
 def test_what_does_not_fit_is_refused(folder, tmp_path):
-    with pytest.raises(DataError, match=r"expected finite \[pictures, 32\]"):
+    with pytest.raises(DataError, match=r"expected finite \[images, 32\]"):
         UnclipDecoder(Unclip(model=str(folder))).draw(np.zeros((1, 7)))
     with pytest.raises(ConfigError, match="no unCLIP pipeline can be loaded"):
         UnclipDecoder(Unclip(model=str(tmp_path)))

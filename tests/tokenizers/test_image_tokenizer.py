@@ -21,6 +21,7 @@ from mmpt.tokenizers.image.stages import JointConfig, JointStage
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
 from mmpt.tokenizers.image.towers._open_clip import _statistics
 from mmpt.tokenizers.image.towers.timm import Timm
+from mmpt.tokenizers.image.towers.vit import Vit
 from mmpt.tokenizers.terms import StepOutput
 
 EMA = {"kind": "ema", "codes": 16, "dim": 6, "normalize": True}
@@ -410,6 +411,18 @@ def test_a_tower_of_timm_takes_other_sides_as_timm_itself_does():
 def test_a_configuration_that_cannot_work_says_why(changes, message):
     with pytest.raises(ConfigError, match=message):
         config(**changes)
+
+
+def test_a_tower_from_scratch_halves_the_side_and_sees_patches_in_order():
+    """Width and number of features, and that convolutions alone (depth 0) see no more than a patch and its neighbours."""
+    torch.manual_seed(0)
+    tower = Vit(patch=8, width=12, depth=0, heads=4).build(32)
+    pixels = torch.randn(1, 3, 32, 32)
+    changed = pixels.clone()
+    changed[..., 8:16, 24:32] += torch.randn(3, 8, 8)
+    moved = (tower(changed) - tower(pixels)).abs().amax(dim=-1)[0].unflatten(0, (4, 4)) > 1e-6
+    assert tower(pixels).shape == (1, 16, 12) and tower.width == 12 and moved[1, 3]
+    assert not moved[3].any() and not moved[:, :2].any()
 
 
 def test_an_unknown_timm_tower_is_a_mistake_of_the_configuration():

@@ -1,5 +1,7 @@
 """From codes to sound: the flow against a field that is known, pieces against the whole, the vocoder against the signal."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -7,11 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmpt.errors import CheckpointError, ConfigError, DataError
+from mmpt.storage import published_folder
+from mmpt.tokenizers.speech.coder import FORMAT
 from mmpt.tokenizers.speech.config import FlowConfig, SpeechConfig
-from mmpt.tokenizers.speech.features import log_mel
+from mmpt.tokenizers.speech.features import log_mel, waveform
 from mmpt.tokenizers.speech.flow import SIGMA, FlowDecoder, noise
 from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
 from mmpt.tokenizers.speech.vocoder import load_vocoder, saved_vocoder, vocoder_batches
+from mmpt.tokenizers.speech.vocoders.griffin_lim import GriffinLim
 from mmpt.tokenizers.speech.vocoders.istft import Istft
 from mmpt.tokenizers.text import train_text_tokenizer
 from mmpt.training.fit import FitConfig
@@ -167,6 +172,24 @@ def test_a_vocoder_is_saved_with_the_tokenizer_and_must_fit(tmp_path):
     assert saved_vocoder(tmp_path / "vocoder").config == model.speaker.vocoder.config
     with pytest.raises(CheckpointError):
         saved_vocoder(tmp_path / "tokenizer")
+
+
+def test_griffin_lim_is_named_by_its_kind_and_needs_no_weights(tmp_path):
+    """The default, in folders that say so and in older ones that name no vocoder."""
+    mel = log_mel(torch.randn(4000, generator=torch.Generator().manual_seed(0)), MELS, 25)
+    vocoder = load_vocoder("griffin_lim", MELS)
+    assert torch.equal(vocoder.speak(mel), waveform(mel)) and vocoder.reach is None
+    model = build()
+    model.use_vocoder(GriffinLim(iterations=4).build())
+    assert torch.equal(model.speaker.waveform(mel), waveform(mel, 4)) and not model.can_stream
+    model.save(tmp_path / "tokenizer")
+    assert SpeechTokenizer.load(tmp_path / "tokenizer").speaker.vocoder.config == GriffinLim(iterations=4)
+    with published_folder(tmp_path / "older", {"format": FORMAT}) as older:
+        for name in ("config.json", "model.safetensors", "text"):
+            (shutil.copytree if name == "text" else shutil.copy)(tmp_path / "tokenizer" / name, older / name)
+    assert SpeechTokenizer.load(tmp_path / "older").speaker.vocoder.config == GriffinLim()
+    with pytest.raises(ConfigError, match="istft has weights to learn"):
+        load_vocoder("istft", MELS)
 
 
 def test_a_vocoder_learns_a_tone_that_does_not_repeat_with_the_frames():

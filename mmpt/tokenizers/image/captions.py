@@ -33,7 +33,7 @@ def caption_ids(text: str, config: CaptionConfig) -> list[int]:
 
 
 class TextTower(nn.Module):
-    """Reads a caption into one vector to compare with pictures, and a prediction of what each image query will hold."""
+    """Reads a caption into one vector to compare with images, and a prediction of what each image query will hold."""
 
     def __init__(self, config: CaptionConfig, queries: int, code_dim: int):
         super().__init__()

@@ -36,9 +36,9 @@ class BranchConfig(Schema):
     """What SEED trains beside the codebook (section 3.2): one branch that gives back the Q-Former's states from the codes, and
     one that predicts the image's embedding by a reverse Q-Former."""
 
-    depth: int = pydantic.Field(4, ge=1)
+    depth: int = pydantic.Field(default=4, ge=1)
     """Blocks of either branch over the vectors of the codes."""
-    reverse_depth: int = pydantic.Field(4, ge=1)
+    reverse_depth: int = pydantic.Field(default=4, ge=1)
     """Blocks of the reverse Q-Former, which has one query."""
     target: OpenClip | None = None
     """The model whose image embedding is predicted, as a renderer takes it; by default the tokenizer's own, by which images and
@@ -48,15 +48,15 @@ class BranchConfig(Schema):
 class PixelFlowConfig(Schema):
     """Flow matching over pixels (Lipman et al. 2022, arXiv:2210.02747): a finer image drawn from the coarse one."""
 
-    dim: int = pydantic.Field(96, ge=8)
+    dim: int = pydantic.Field(default=96, ge=8)
     """Channels of the convolutional blocks."""
-    blocks: int = pydantic.Field(6, ge=1)
+    blocks: int = pydantic.Field(default=6, ge=1)
     """How many of them."""
-    patch: int = pydantic.Field(2, ge=1)
+    patch: int = pydantic.Field(default=2, ge=1)
     """Side in pixels (a power of two) of what becomes one position."""
-    steps: int = pydantic.Field(8, ge=1)
+    steps: int = pydantic.Field(default=8, ge=1)
     """Euler steps from noise to image."""
-    guidance: float = pydantic.Field(0.5, ge=0)
+    guidance: float = pydantic.Field(default=0.5, ge=0)
     """How far each step goes beyond what the codes change; 0: none, half the work."""
 
 
@@ -95,7 +95,7 @@ class CaptionConfig(Schema):
 class AugmentConfig(Schema):
     """Changes to a training image."""
 
-    shift: int = pydantic.Field(0, ge=0)
+    shift: int = pydantic.Field(default=0, ge=0)
     """Largest move to either side in pixels; borders repeat."""
     flip: bool = False
     """Mirrored half of the time; never where captions tell left from right."""
@@ -150,13 +150,13 @@ class ImageTokenizerConfig(Schema):
 class Gates(Schema):
     """What a tokenizer must hold to be of use."""
 
-    used: float = pydantic.Field(0.5, ge=0, le=1)
+    used: float = pydantic.Field(default=0.5, ge=0, le=1)
     """Least share of codes in use."""
-    entropy: float = pydantic.Field(0.5, ge=0, le=1)
+    entropy: float = pydantic.Field(default=0.5, ge=0, le=1)
     """Least entropy of the codes' use ÷ log of their number."""
     gap: float = 3.3
     """Most points of R@mean that codes may lie below embeddings (SEED, table 1: 2.0 and 3.3)."""
-    recall: float = pydantic.Field(10.0, ge=0)
+    recall: float = pydantic.Field(default=10.0, ge=0)
     """Least R@mean of the embeddings themselves, in multiples of chance (0.5 where that is less), since codes as bad as bad
     embeddings lie below nothing."""
     prefixes: bool = True

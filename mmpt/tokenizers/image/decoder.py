@@ -1,4 +1,4 @@
-"""From the vectors of the codes back to pixels: a coarse picture, and what a flow draws from it."""
+"""From the vectors of the codes back to pixels: a coarse image, and what a flow draws from it."""
 
 import torch
 from torch import nn
@@ -24,7 +24,7 @@ class ImageDecoder(nn.Module):
         return torch.where(given[..., None], vectors, self.nothing.to(vectors.dtype))
 
     def draw(self, vectors: torch.Tensor, seed: int, guidance: float | None = None) -> torch.Tensor:
-        """Pictures [B, 3, side, side], about −1 … 1, of `vectors` [B, queries, D], from the noise of `seed`."""
+        """Images [B, 3, side, side], about −1 … 1, of `vectors` [B, queries, D], from the noise of `seed`."""
         coarse = self.coarse(vectors)
         if self.flow is None:
             return coarse

@@ -1,7 +1,7 @@
-"""Conditional flow matching over pixels: noise → picture along straight paths, given the codes and a coarse picture.
+"""Conditional flow matching over pixels: noise → image along straight paths, given the codes and a coarse image.
 
-Lipman et al. 2022, section 4.1; classifier-free guidance as in Ho and Salimans 2022. The coarse picture is a mean over all
-pictures that have these codes; the flow draws one of them.
+Lipman et al. 2022, section 4.1; classifier-free guidance as in Ho and Salimans 2022. The coarse image is a mean over all
+images that have these codes; the flow draws one of them.
 """
 
 import torch
@@ -31,7 +31,7 @@ class PixelBlock(nn.Module):
 
 
 class PixelFlow(nn.Module):
-    """A velocity field over pictures [B, 3, side, side]."""
+    """A velocity field over images [B, 3, side, side]."""
 
     def __init__(self, config: PixelFlowConfig, side: int, queries: int, code_dim: int):
         super().__init__()
@@ -56,7 +56,7 @@ class PixelFlow(nn.Module):
         y = self.embed(torch.cat([x, coarse], dim=1)) + self.positions
         for block, condition in zip(self.blocks, conditions, strict=True):
             y = block(y, condition)
-        # The network says what the picture is, and the velocity leads there: a picture lies near a surface of few dimensions,
+        # The network says what the image is, and the velocity leads there: an image lies near a surface of few dimensions,
         # noise and velocity do not (Li and He 2025, "Back to basics: let denoising generative models denoise").
         left = (1 - time).clamp_min(LEAST_LEFT)[:, None, None, None]
         return (self.out(y) - x) / left
@@ -77,9 +77,9 @@ class PixelFlow(nn.Module):
         seed: int,
         guidance: float | None = None,
     ) -> torch.Tensor:
-        """Pictures [B, 3, side, side] for `conditions` (coarse, vectors), `nothing` being those without any code; by Euler steps.
+        """Images [B, 3, side, side] for `conditions` (coarse, vectors), `nothing` being those without any code; by Euler steps.
 
-        The noise is the same for every picture, a function of `seed`: what is drawn does not depend on the batch.
+        The noise is the same for every image, a function of `seed`: what is drawn does not depend on the batch.
         """
         coarse, vectors = conditions
         guidance = self.config.guidance if guidance is None else guidance

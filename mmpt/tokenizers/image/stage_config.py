@@ -6,64 +6,80 @@ from mmpt.config import Schema
 
 
 class AlignConfig(Schema):
-    """Stage I of SEED (Ge et al. 2023, section 3.1): the Q-Former, and a tower that is not a published one, learn to tell which
-    caption a picture has. `describe`: weight of the caption written by a small decoder from all states before they are quantised
-    (the captioning loss of BLIP-2, which SEED leaves out). `pixels`: weight of the coarse picture drawn from these states, so
-    that a tower from scratch learns more of a picture than its caption tells; one that was trained on millions knows it. Of the
-    share `beginnings` of the pictures it is drawn from the first states alone, a random number of them, so that what says most
-    comes first (nested dropout, Rippel et al. 2014). The share `swap` of the states is another picture's where caption and
-    picture are made of them: what one tells, others must tell too, or no decoder could do without a code that is wrong."""
+    """Stage I of SEED (Ge et al. 2023, arXiv:2307.08041, section 3.1): the Q-Former, and a tower that is not a published one,
+    learn to tell which caption an image has."""
 
-    describe: float = pydantic.Field(0.0, ge=0)
-    pixels: float = pydantic.Field(0.0, ge=0)
-    beginnings: float = pydantic.Field(0.3, ge=0, le=1)
-    swap: float = pydantic.Field(0.0, ge=0, lt=1)
+    describe: float = pydantic.Field(default=0.0, ge=0)
+    """Weight of the caption written by a small decoder from all states before they are quantised (the captioning loss of BLIP-2,
+    Li et al. 2023, arXiv:2301.12597, which SEED leaves out)."""
+    pixels: float = pydantic.Field(default=0.0, ge=0)
+    """Weight of the coarse image drawn from these states, so that a tower from scratch learns more of an image than its caption
+    tells; one that was trained on millions knows it."""
+    beginnings: float = pydantic.Field(default=0.3, ge=0, le=1)
+    """Share of the images that are drawn from the first states alone, a random number of them, so that what says most comes first
+    (nested dropout, Rippel et al. 2014, arXiv:1402.0915)."""
+    swap: float = pydantic.Field(default=0.0, ge=0, lt=1)
+    """Share of the states that are another image's where caption and image are made of them: what one tells, others must tell
+    too, or no decoder could do without a code that is wrong."""
 
 
 class QuantizeConfig(Schema):
-    """Stage II of SEED (section 3.2) with its weights: the codebook, what gives back the Q-Former's states (1 − cosine), and
-    what predicts the picture's embedding (mean squared difference of its values). Tower and Q-Former rest. The states pass
-    unquantised for the share `quantize_from` of the stage."""
+    """Stage II of SEED (section 3.2) with its weights: the codebook and both branches learn, tower and Q-Former are frozen."""
 
-    quantizer: float = pydantic.Field(5.0, ge=0)
-    restore: float = pydantic.Field(2.0, ge=0)
-    embed: float = pydantic.Field(0.5, ge=0)
-    quantize_from: float = pydantic.Field(0.0, ge=0, lt=1)
+    quantizer: float = pydantic.Field(default=5.0, ge=0)
+    """Weight of the quantiser's own loss."""
+    restore: float = pydantic.Field(default=2.0, ge=0)
+    """Weight of what gives back the Q-Former's states (1 − cosine)."""
+    embed: float = pydantic.Field(default=0.5, ge=0)
+    """Weight of what predicts the image's embedding (mean squared difference of its values)."""
+    quantize_from: float = pydantic.Field(default=0.0, ge=0, lt=1)
+    """Share of the stage for which the states pass unquantised."""
 
 
 class PerturbConfig(Schema):
-    """In the share `pictures` of the pictures, the share `codes` of their codes are replaced by one of the `neighbours` nearest
-    entries of the codebook (RobusTok, Qiu et al. 2025): what an LM that errs would give."""
+    """Codes that are not quite right, as an LM that errs would give them (RobusTok, Qiu et al. 2025)."""
 
-    pictures: float = pydantic.Field(0.5, ge=0, le=1)
-    codes: float = pydantic.Field(0.1, ge=0, le=1)
-    neighbours: int = pydantic.Field(100, ge=1)
+    pictures: float = pydantic.Field(default=0.5, ge=0, le=1)
+    """Share of the images of which some codes are replaced."""
+    codes: float = pydantic.Field(default=0.1, ge=0, le=1)
+    """Share of the codes of such an image that are."""
+    neighbours: int = pydantic.Field(default=100, ge=1)
+    """How many of the nearest entries of the codebook one of is taken instead."""
 
 
 class DrawConfig(Schema):
-    """The decoder alone learns to draw. `pixels` weighs the coarse picture (see `pixel_loss` for `tolerance`), `flow` what is
-    drawn from it. Of the share `beginnings` of the pictures only a random number of the first codes is given, of the share
-    `empty` none, for guidance. Of the pictures that have codes given by a language model, the share `generated` is learned from
-    those (the post-training of RobusTok, Qiu et al. 2025)."""
+    """The decoder alone learns to draw."""
 
-    pixels: float = pydantic.Field(10.0, ge=0)
-    tolerance: int = pydantic.Field(0, ge=0)
-    flow: float = pydantic.Field(1.0, ge=0)
-    beginnings: float = pydantic.Field(0.3, ge=0, le=1)
-    empty: float = pydantic.Field(0.1, ge=0, le=1)
-    generated: float = pydantic.Field(0.5, ge=0, le=1)
+    pixels: float = pydantic.Field(default=10.0, ge=0)
+    """Weight of the coarse image."""
+    tolerance: int = pydantic.Field(default=0, ge=0)
+    """Pixels by which each neighbourhood may be moved to where it fits best before it is compared."""
+    flow: float = pydantic.Field(default=1.0, ge=0)
+    """Weight of what the flow draws from the coarse image."""
+    beginnings: float = pydantic.Field(default=0.3, ge=0, le=1)
+    """Share of the images of which only a random number of the first codes is given."""
+    empty: float = pydantic.Field(default=0.1, ge=0, le=1)
+    """Share of the images of which no code is given, for guidance."""
+    generated: float = pydantic.Field(default=0.5, ge=0, le=1)
+    """Of the images that have codes given by a language model, the share learned from those (the post-training of RobusTok, Qiu
+    et al. 2025)."""
     perturb: PerturbConfig | None = None
+    """Some codes are replaced by neighbours; by default none."""
 
 
 class JointConfig(Schema):
-    """All parts at once, for little data and a tower from scratch. `pixels` and `tolerance`: see `pixel_loss`; `contrast`:
-    pictures against captions; `predict`: what each query holds against what the text tower predicts from the caption alone,
-    which keeps out of the codes what no caption could tell; `describe`: the caption, written by a small decoder from the codes.
-    """
+    """All parts at once, for little data and a tower from scratch."""
 
-    pixels: float = pydantic.Field(10.0, ge=0)
-    tolerance: int = pydantic.Field(0, ge=0)
-    contrast: float = pydantic.Field(0.05, ge=0)
-    predict: float = pydantic.Field(0.2, ge=0)
-    describe: float = pydantic.Field(0.1, ge=0)
-    quantize_from: float = pydantic.Field(0.1, ge=0, lt=1)
+    pixels: float = pydantic.Field(default=10.0, ge=0)
+    """Weight of the coarse image drawn from the codes."""
+    tolerance: int = pydantic.Field(default=0, ge=0)
+    """Pixels by which each neighbourhood may be moved to where it fits best before it is compared."""
+    contrast: float = pydantic.Field(default=0.05, ge=0)
+    """Weight of images against captions."""
+    predict: float = pydantic.Field(default=0.2, ge=0)
+    """Weight of what each query holds against what the text tower predicts from the caption alone, which keeps out of the codes
+    what no caption could tell."""
+    describe: float = pydantic.Field(default=0.1, ge=0)
+    """Weight of the caption, written by a small decoder from the codes."""
+    quantize_from: float = pydantic.Field(default=0.1, ge=0, lt=1)
+    """Share of the stage for which the states pass unquantised."""

@@ -1,6 +1,6 @@
 """How an image tokenizer is trained: SEED's stages one after the other, or all parts at once.
 
-Each stage is a module for `fit`: its parameters that ask for a gradient learn, the tokenizer's others rest.
+Each stage is a module for `fit`: its parameters that ask for a gradient learn, the tokenizer's others are frozen.
 """
 
 from collections.abc import Callable
@@ -65,12 +65,13 @@ class AlignStage(Stage):
         tokenizer, count = self.tokenizer, len(batch.pixels)
         hidden, states = tokenizer.states(batch.pixels)
         summary, _ = tokenizer.text(batch.captions)
-        contrast = contrastive_loss(tokenizer.picture_embedding(hidden), summary, batch.captions, tokenizer.scale)
+        contrast = contrastive_loss(tokenizer.image_embedding(hidden), summary, batch.captions, tokenizer.scale)
         found = {"contrast": Term.mean(contrast, count)}
         states = _swapped(states, self.config.swap)
         if self.config.describe:
             found["describe"] = Term.mean(tokenizer.describer(states, batch.captions), count, self.config.describe)
         if self.config.pixels:
+            # Of some images only the first states: what says most is then put first.
             known = tokenizer.decoder.first(states, _given(states, self.config.beginnings))
             drawn = tokenizer.decoder.coarse(known).float()
             found["pixels"] = Term.mean(pixel_loss(drawn, batch.pixels, 0), count, self.config.pixels)
@@ -81,18 +82,19 @@ class QuantizeStage(Stage):
     """Stage II."""
 
     def __init__(self, tokenizer: ImageTokenizer, config: QuantizeConfig):
-        super().__init__(tokenizer, tokenizer.down, tokenizer.quantizer, tokenizer.restoring, tokenizer.embedding)
+        super().__init__(tokenizer, tokenizer.down, tokenizer.quantizer, *tokenizer.branches())
         self.config = config
 
     def terms(self, batch: ImageBatch, progress: float) -> StepOutput:
         tokenizer, config, count = self.tokenizer, self.config, len(batch.pixels)
         hidden, states = tokenizer.states(batch.pixels)
-        target = tokenizer.target.embed(batch.pixels) if tokenizer.target else tokenizer.picture_embedding(hidden)
+        target = tokenizer.target.embed(batch.pixels) if tokenizer.target else tokenizer.image_embedding(hidden)
         quantized = tokenizer.quantize(states) if progress >= config.quantize_from else None
         vectors = states if quantized is None else quantized.states
-        restored = tokenizer.restoring(vectors)
+        restoring, embedding = tokenizer.branches()
+        restored = restoring(vectors)
         away = (1 - F.cosine_similarity(restored.float(), hidden.detach().float(), dim=-1)).mean()
-        apart = (tokenizer.embedding(vectors).float() - target.detach().float()).square().mean()
+        apart = (embedding(vectors).float() - target.detach().float()).square().mean()
         found = {"restore": Term.mean(away, count, config.restore), "embed": Term.mean(apart, count, config.embed)}
         if quantized is None:
             return StepOutput(found)
@@ -111,11 +113,11 @@ class DrawStage(Stage):
     def terms(self, batch: ImageBatch, progress: float) -> StepOutput:
         tokenizer, config, count = self.tokenizer, self.config, len(batch.pixels)
         with torch.no_grad():
-            tokenizer.quantizer.eval()
+            tokenizer.quantizer.eval()  # `train` of the stage has set it to learn
             quantized = tokenizer.quantize(tokenizer.states(batch.pixels)[1])
             codes = quantized.codes
             if config.perturb:
-                if self.nearest is None:  # the codebook rests
+                if self.nearest is None:  # the codebook is frozen
                     self.nearest = nearest_entries(tokenizer.quantizer.decode, tokenizer.codes, config.perturb.neighbours)
                 codes = perturbed(codes, self.nearest, config.perturb)
             other = (batch.generated >= 0) & (torch.rand(count, 1, device=codes.device) < config.generated)
@@ -144,7 +146,7 @@ class JointStage(Stage):
         summary, predicted = tokenizer.text(batch.captions)
         terms = {
             "pixels": pixel_loss(tokenizer.decoder.coarse(vectors).float(), batch.pixels, config.tolerance),
-            "contrast": contrastive_loss(tokenizer.picture_embedding(hidden), summary, batch.captions, tokenizer.scale),
+            "contrast": contrastive_loss(tokenizer.image_embedding(hidden), summary, batch.captions, tokenizer.scale),
             "predict": prediction_loss(states, predicted),
             "describe": tokenizer.describer(vectors, batch.captions),
         }
@@ -171,7 +173,7 @@ def perturbed(codes: torch.Tensor, nearest: torch.Tensor, config: PerturbConfig)
 
 
 def _swapped(vectors: torch.Tensor, share: float) -> torch.Tensor:
-    """`vectors` [B, queries, D], a random `share` of them those of the picture before."""
+    """`vectors` [B, queries, D], a random `share` of them those of the image before."""
     if not share:
         return vectors
     wrong = torch.rand(*vectors.shape[:2], 1, device=vectors.device) < share
@@ -179,7 +181,7 @@ def _swapped(vectors: torch.Tensor, share: float) -> torch.Tensor:
 
 
 def _given(vectors: torch.Tensor, beginnings: float, empty: float = 0.0) -> torch.Tensor:
-    """How many of the first of `vectors` [B, queries, D] are given of each picture: [B]."""
+    """How many of the first of `vectors` [B, queries, D] are given of each image: [B]."""
     (count, queries), device = vectors.shape[:2], vectors.device
     chance = torch.rand(count, device=device)
     random = torch.randint(1, queries + 1, (count,), device=device)

@@ -1,10 +1,10 @@
-"""The image tokenizer: a picture in, a short causal sequence of codes out, and the way back."""
+"""The image tokenizer: an image in, a short causal sequence of codes out, and the way back."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from mmpt.tokenizers.image.towers._open_clip import OpenClipTower
 
 FORMAT = "mmpt-image-tokenizer/3"
-B = TypeVar("B", bound=nn.Module)
-CHUNK = 64  # pictures at a time in encode and decode
+CHUNK = 64  # images at a time in encode and decode
 
 
 class ImageTokenizer(nn.Module):
@@ -91,20 +90,20 @@ class ImageTokenizer(nn.Module):
         with torch.autocast(states.device.type, enabled=False):
             return self.quantizer(states)
 
-    def picture_embedding(self, hidden: torch.Tensor) -> torch.Tensor:
+    def image_embedding(self, hidden: torch.Tensor) -> torch.Tensor:
         """What is compared with captions, of length 1: [B, captions.dim] of Q-Former states [B, queries, width]."""
         compared = hidden[:, -1] if self.config.qformer.summary == "last" else hidden.mean(dim=1)
         return F.normalize(self.summary(compared).float(), dim=-1)
 
-    def encode(self, pictures: Sequence[Image.Image]) -> np.ndarray:
-        """Codes int64 [n, codes_per_image] of pictures of any size and mode."""
-        found = self._of_pictures(pictures, lambda pixels: self.quantize(self.states(pixels)[1]).codes)
+    def encode(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """Codes int64 [n, codes_per_image] of images of any size and mode."""
+        found = self._of_images(images, lambda pixels: self.quantize(self.states(pixels)[1]).codes)
         return found if len(found) else np.zeros((0, self.codes_per_image), dtype=np.int64)
 
     def decode(
         self, codes: np.ndarray, first: int | None = None, seed: int = 0, guidance: float | None = None
     ) -> list[Image.Image]:
-        """Pictures of side × side pixels of `codes` [n, codes_per_image], or of the `first` of them alone.
+        """Images of side × side pixels of `codes` [n, codes_per_image], or of the `first` of them alone.
 
         Where the decoder has a flow, `seed` chooses the noise it draws from, and `guidance` is by default its configuration's.
         Raises `DataError` on codes of another shape or range.
@@ -131,13 +130,13 @@ class ImageTokenizer(nn.Module):
             self.render_by(self.config.renderer)
         return cast(ImageRenderer, self._renderer).render(codes, first, seed)
 
-    def embed(self, pictures: Sequence[Image.Image]) -> np.ndarray:
+    def embed(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Embeddings of length 1, float32 [n, captions.dim], to be compared with those of texts."""
-        return self._of_pictures(pictures, lambda pixels: self.picture_embedding(self.states(pixels)[0]))
+        return self._of_images(images, lambda pixels: self.image_embedding(self.states(pixels)[0]))
 
     def embed_codes(self, codes: np.ndarray) -> np.ndarray:
-        """The same embeddings of what the codes [n, codes_per_image] give back of the picture's states."""
-        return self._of_codes(codes, lambda vectors: self.picture_embedding(self._restored(vectors)))
+        """The same embeddings of what the codes [n, codes_per_image] give back of the image's states."""
+        return self._of_codes(codes, lambda vectors: self.image_embedding(self._restored(vectors)))
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Embeddings of length 1 of texts, float32 [n, captions.dim]."""
@@ -147,9 +146,9 @@ class ImageTokenizer(nn.Module):
         rows = torch.cat(found) if found else torch.zeros(0, self.config.captions.dim)
         return F.normalize(rows.float(), dim=-1).cpu().numpy()
 
-    def features(self, pictures: Sequence[Image.Image]) -> np.ndarray:
-        """The Q-Former's states of pictures: float32 [n, queries, width]."""
-        return self._of_pictures(pictures, lambda pixels: self.states(pixels)[0].float())
+    def features(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """The Q-Former's states of images: float32 [n, queries, width]."""
+        return self._of_images(images, lambda pixels: self.states(pixels)[0].float())
 
     def features_of_codes(self, codes: np.ndarray) -> np.ndarray:
         """Those states as the codes [n, codes_per_image] give them back."""
@@ -157,7 +156,7 @@ class ImageTokenizer(nn.Module):
 
     def predicted_embedding(self, codes: np.ndarray) -> np.ndarray:
         """The embedding that stage II predicts from codes, float32 [n, width of the target], such as unCLIP is conditioned on."""
-        return self._of_codes(codes, lambda vectors: self._branch(self.embedding)(vectors).float())
+        return self._of_codes(codes, lambda vectors: self.branches()[1](vectors).float())
 
     def save(self, folder: Path) -> None:
         """Publish config.json and model.safetensors in `folder`."""
@@ -179,29 +178,31 @@ class ImageTokenizer(nn.Module):
             raise CheckpointError(f"{folder}/model.safetensors does not match config.json ({problem})") from None
         return tokenizer.eval()
 
-    def _restored(self, vectors: torch.Tensor) -> torch.Tensor:
-        return self._branch(self.restoring)(vectors)
-
-    def _branch(self, branch: B | None) -> B:
-        if branch is None:
+    def branches(self) -> tuple[Branch, ReverseQformer]:
+        """What gives back the Q-Former's states from the codes, and what predicts the embedding. Raises `DataError` where the
+        tokenizer was configured without."""
+        if self.restoring is None or self.embedding is None:
             raise DataError("this tokenizer was configured without `branches`, which stage II trains")
-        return branch
+        return self.restoring, self.embedding
 
-    def _of_pictures(self, pictures: Sequence[Image.Image], function: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
+    def _restored(self, vectors: torch.Tensor) -> torch.Tensor:
+        return self.branches()[0](vectors)
+
+    def _of_images(self, images: Sequence[Image.Image], function: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
         found = []
         kind = self.scale.device.type
         # As in training; on a CPU float32 is no slower than bfloat16 for one chunk.
         fast = torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda" and self.config.precision == "bf16")
         with evaluating(self), fast:
-            for start in range(0, len(pictures), CHUNK):
-                squashed = np.stack([picture_bytes(picture, self.config.side) for picture in pictures[start : start + CHUNK]])
+            for start in range(0, len(images), CHUNK):
+                squashed = np.stack([picture_bytes(image, self.config.side) for image in images[start : start + CHUNK]])
                 found.append(function(to_pixels(squashed).to(self.scale.device)).cpu().numpy())
         return np.concatenate(found) if found else np.zeros(0)
 
     def _of_codes(self, codes: np.ndarray, function: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
         codes = np.asarray(codes)
         if codes.ndim != 2 or codes.shape[1] != self.codes_per_image or not np.issubdtype(codes.dtype, np.integer):
-            raise DataError(f"codes are {codes.dtype} {list(codes.shape)}, expected int [pictures, {self.codes_per_image}]")
+            raise DataError(f"codes are {codes.dtype} {list(codes.shape)}, expected int [images, {self.codes_per_image}]")
         if codes.size and (codes.min() < 0 or codes.max() >= self.codes):
             raise DataError(f"codes run from {codes.min()} to {codes.max()}, expected 0 … {self.codes - 1}")
         found = []

@@ -5,6 +5,8 @@ its own: the same global batches give the same codebook on any number of ranks.
 """
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -42,9 +44,9 @@ class EmaQuantizer(ExactBuffers):
         self.register_buffer("restarts", torch.zeros((), dtype=torch.int64))
         self.register_buffer("seen", torch.zeros(config.codes))  # how often each was used since the last look for dead ones
 
-    def _load_from_state_dict(self, state: dict, prefix: str, *rest) -> None:
-        state.setdefault(f"{prefix}seen", torch.zeros_like(self.seen))  # saved before it was counted
-        super()._load_from_state_dict(state, prefix, *rest)
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **options: Any) -> None:
+        state_dict.setdefault(f"{prefix}seen", torch.zeros_like(self.seen))  # saved before it was counted
+        super()._load_from_state_dict(state_dict, prefix, *args, **options)
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> Quantized:
         # Nearest codes are chosen in float32: in bfloat16 neighbours of a large codebook have equal distances.
@@ -65,7 +67,7 @@ class EmaQuantizer(ExactBuffers):
             learning = rows if mask is None else rows[mask.reshape(-1)]
             distance = (learning.float() - F.embedding(valid_codes, self.codebook)).square().mean(dim=1).sum()
             self._follow(valid, valid_codes)
-        return found._replace(loss=self.config.commitment * distance, count=distance.new_tensor(float(len(valid))))
+        return replace(found, loss=self.config.commitment * distance, count=distance.new_tensor(float(len(valid))))
 
     def bounded(self, x: torch.Tensor) -> torch.Tensor:
         """`x` [..., D] as it is before its code is chosen: of one length where the configuration says so."""

@@ -1,6 +1,7 @@
 """The module of `Fsq`."""
 
 import math
+from dataclasses import replace
 
 import torch
 import torch.distributed as dist
@@ -58,14 +59,14 @@ class FiniteScalarQuantizer(ExactBuffers):
                 return found
             rows = (exact if mask is None else exact[mask]).reshape(-1, exact.shape[-1])
             loss = self.config.spread * self._unevenness(rows)
-            return found._replace(loss=loss, count=loss.new_tensor(float(len(rows))))
+            return replace(found, loss=loss, count=loss.new_tensor(float(len(rows))))
 
     def bounded(self, x: torch.Tensor) -> torch.Tensor:
         """`x` [..., D] as it is to be used until it is quantised: within −1 … 1 where no axes will be chosen to fit it."""
         return x if self.projected else torch.tanh(x)
 
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
-        # A code is a number of mixed radix, dimension i its digit of place `basis[i]`.
+        # A code is a number of mixed radix, dimension i its digit of weight `basis[i]`.
         digits = codes[..., None] // self.basis % self.levels
         return self._back(digits.to(torch.float32) / (self.levels - 1) * 2 - 1)
 
@@ -89,6 +90,7 @@ class FiniteScalarQuantizer(ExactBuffers):
             for i in group:
                 levels = torch.arange(self.config.levels[i], device=rows.device)
                 distance = (position[:, i, None] * (self.config.levels[i] - 1) - levels).square()
+                # The soft code of a group is the product of those of its dimensions.
                 soft = (soft[:, :, None] * torch.softmax(-distance / SOFTNESS, dim=1)[:, None]).flatten(1)
             total = F.pad(soft.detach().sum(dim=0), (0, 1), value=float(len(rows)))
             if ranks() > 1:
@@ -109,6 +111,7 @@ class FiniteScalarQuantizer(ExactBuffers):
         """Principal axes of the rows of all ranks; the way back is the least-squares fit along each."""
         rows = of_all_ranks(rows).double()
         mean = rows.mean(dim=0)
+        # In float64: a covariance in float32 loses the narrow axes beside the wide ones. eigh gives the narrowest first.
         spread, axes = torch.linalg.eigh((rows - mean).t() @ (rows - mean) / len(rows))
         axes = axes.flip(1)[:, : len(self.levels)].t()
         axes = axes * axes.gather(1, axes.abs().argmax(dim=1, keepdim=True)).sign()  # eigenvectors have no sign of their own

@@ -26,16 +26,19 @@ class ResidualQuantizer(QuantizerModule):
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> Quantized:
         # Each stage learns of what is left by itself; the loss is the mean over the stages.
-        rest, total = x, torch.zeros_like(x)
-        codes, losses = [], []
+        residual, total = x, torch.zeros_like(x)
+        codes: list[torch.Tensor] = []
+        losses: list[torch.Tensor] = []
+        count = x.new_zeros((), dtype=torch.float32)
         for number, stage in enumerate(self._stages()):
-            found = stage(rest, mask)
+            found = stage(residual, mask)
             vectors = stage.decode(found.codes).to(x.dtype)
-            rest, total = rest - vectors, total + vectors
+            residual, total = residual - vectors, total + vectors
             codes.append(found.codes + number * self.config.stage.codes)
             losses.append(found.loss)
+            count = found.count
         states = x + (total - x).detach()
-        return Quantized(states, torch.stack(codes, dim=-1), torch.stack(losses).mean(), found.count)
+        return Quantized(states, torch.stack(codes, dim=-1), torch.stack(losses).mean(), count)
 
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
         first, *others = self._stages()

@@ -1,5 +1,7 @@
 """The module of `Vq`."""
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -34,7 +36,7 @@ class VectorQuantizer(QuantizerModule):
             commitment = (rows - entries.detach()).square().mean(dim=1).sum()
             beta = self.config.beta
             loss = beta * pull + commitment if self.config.legacy else pull + beta * commitment
-            return found._replace(loss=loss, count=loss.new_tensor(float(len(rows))))
+            return replace(found, loss=loss, count=loss.new_tensor(float(len(rows))))
 
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
         return F.embedding(codes, self.codebook).float()

@@ -19,13 +19,13 @@ class Ema(Quantizer):
     """How many entries the codebook has."""
     dim: int = pydantic.Field(ge=1)  # pyright: ignore[reportIncompatibleMethodOverride]  # pydantic fields are attributes
     """How many values an entry has."""
-    decay: float = pydantic.Field(0.99, gt=0, lt=1)
+    decay: float = pydantic.Field(default=0.99, gt=0, lt=1)
     """Of the moving averages: the share that is kept of them at each step."""
-    commitment: float = pydantic.Field(0.25, ge=0)
+    commitment: float = pydantic.Field(default=0.25, ge=0)
     """Weight of ‖x − sg(q)‖², which draws inputs to their entries."""
-    restart_below: float = pydantic.Field(0.05, ge=0, le=1)
+    restart_below: float = pydantic.Field(default=0.05, ge=0, le=1)
     """A code used less than this share of its uniform use is dead and restarted from a random input."""
-    restart_every: int = pydantic.Field(20, ge=1)
+    restart_every: int = pydantic.Field(default=20, ge=1)
     """Training steps from one look for dead codes to the next. Where nine in ten were not used at all since the last look, all
     unused ones are restarted."""
     normalize: bool = False
@@ -33,7 +33,7 @@ class Ema(Quantizer):
     et al. 2022, arXiv:2110.04627, section 3.2)."""
     start: Literal["kmeans", "uniform"] = "kmeans"
     """Entries start from the first batch by k-means, or uniformly from ±1 ÷ codes."""
-    seed: int = pydantic.Field(0, ge=0)
+    seed: int = pydantic.Field(default=0, ge=0)
     """Of the random inputs that entries start and are restarted from."""
 
     def build(self) -> "EmaQuantizer":

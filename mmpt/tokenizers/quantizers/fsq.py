@@ -20,7 +20,7 @@ class Fsq(Quantizer):
     dim: int  # pyright: ignore[reportIncompatibleMethodOverride]  # pydantic fields are attributes
     """How many values a vector has, by default as many as there are levels. If more, it is rounded along its principal axes (the
     first levels along the widest), which are found on the first batch, as k-means starts a codebook."""
-    spread: float = pydantic.Field(0.0, ge=0)
+    spread: float = pydantic.Field(default=0.0, ge=0)
     """Weight of log K − H of the shares that soft codes have, K being their number and H the entropy in nats: what keeps all
     codes in use (the term of the mean in MAGVIT-v2's entropy penalty, Yu et al. 2023, arXiv:2310.05737). Shares are a running
     mean over the batches of all ranks; dimensions are taken in groups of at most 1,024 codes."""

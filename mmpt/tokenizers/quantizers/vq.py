@@ -18,7 +18,7 @@ class Vq(Quantizer):
     """How many entries the codebook has, drawn uniformly from ±1 ÷ codes."""
     dim: int = pydantic.Field(ge=1)  # pyright: ignore[reportIncompatibleMethodOverride]  # pydantic fields are attributes
     """How many values an entry has."""
-    beta: float = pydantic.Field(0.25, ge=0)
+    beta: float = pydantic.Field(default=0.25, ge=0)
     """Weight of the commitment in the loss ‖sg(x) − q‖² + beta · ‖x − sg(q)‖²."""
     legacy: bool = False
     """`beta` weighs the first term instead of the second: the slip of taming-transformers that SEED's training keeps."""

@@ -28,7 +28,7 @@ def warp(mel: torch.Tensor, speed: float, pitch: float, frames: int) -> torch.Te
     grid[..., 1] = 2 * times[:, None] / (len(mel) - 1) - 1
     grid = torch.from_numpy(grid)
     warped = F.grid_sample(mel[None, None], grid[None], mode="bilinear", padding_mode="border", align_corners=True)[0, 0]
-    warped[times > len(mel) - 1] = SILENCE
+    warped[torch.from_numpy(times > len(mel) - 1)] = SILENCE
     return warped
 
 
@@ -61,9 +61,9 @@ def disturb(mel: torch.Tensor, config: AugmentConfig, random: np.random.Generato
     hidden = mel.mean()
     for _ in range(2):
         width = int(random.integers(config.time_mask + 1))
-        place = int(random.integers(max(1, frames - width + 1)))
-        mel[place : place + width] = hidden
+        start = int(random.integers(max(1, frames - width + 1)))
+        mel[start : start + width] = hidden
         width = int(random.integers(config.mel_mask + 1))
-        place = int(random.integers(mels - width + 1))
-        mel[:, place : place + width] = hidden
+        start = int(random.integers(mels - width + 1))
+        mel[:, start : start + width] = hidden
     return mel

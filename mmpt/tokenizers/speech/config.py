@@ -14,36 +14,36 @@ from mmpt.tokenizers.speech.encoders.small import Small
 class AugmentConfig(Schema):
     """How training speech is varied, each value drawn uniformly for each utterance."""
 
-    speed: float = pydantic.Field(0.1, ge=0, lt=0.5)
+    speed: float = pydantic.Field(default=0.1, ge=0, lt=0.5)
     """Largest relative change of tempo."""
-    pitch: float = pydantic.Field(0.12, ge=0, lt=0.5)
+    pitch: float = pydantic.Field(default=0.12, ge=0, lt=0.5)
     """Largest relative change of all frequencies."""
-    gain: float = pydantic.Field(20.0, ge=0)
+    gain: float = pydantic.Field(default=20.0, ge=0)
     """Largest change of level in dB."""
-    tilt: float = pydantic.Field(6.0, ge=0)
+    tilt: float = pydantic.Field(default=6.0, ge=0)
     """Largest change of level in dB from the lowest to the highest band: another microphone or mouth."""
-    noise: float = pydantic.Field(0.3, ge=0, le=1)
+    noise: float = pydantic.Field(default=0.3, ge=0, le=1)
     """Share of utterances with added noise, 5 to 30 dB below the speech."""
-    reverb: float = pydantic.Field(0.0, ge=0, le=1)
+    reverb: float = pydantic.Field(default=0.0, ge=0, le=1)
     """Share of utterances with a decaying tail, as of a room."""
-    reverb_time: float = pydantic.Field(0.4, gt=0)
+    reverb_time: float = pydantic.Field(default=0.4, gt=0)
     """Longest tail in seconds, to −60 dB."""
-    time_mask: int = pydantic.Field(0, ge=0)
+    time_mask: int = pydantic.Field(default=0, ge=0)
     """Longest hidden stretch in frames of 10 ms, two of them (SpecAugment, Park et al. 2019, arXiv:1904.08779)."""
-    mel_mask: int = pydantic.Field(0, ge=0)
+    mel_mask: int = pydantic.Field(default=0, ge=0)
     """Widest hidden stretch in mel bands, two of them."""
 
 
 class FlowConfig(Schema):
     """Flow matching over log-mels: a finer one drawn from the coarse one."""
 
-    dim: int = pydantic.Field(128, ge=8)
+    dim: int = pydantic.Field(default=128, ge=8)
     """Values of a state of 10 ms."""
-    blocks: int = pydantic.Field(4, ge=1)
+    blocks: int = pydantic.Field(default=4, ge=1)
     """Convolutional blocks at 100 Hz."""
-    steps: int = pydantic.Field(8, ge=1)
+    steps: int = pydantic.Field(default=8, ge=1)
     """Euler steps from noise to speech."""
-    guidance: float = pydantic.Field(0.7, ge=0)
+    guidance: float = pydantic.Field(default=0.7, ge=0)
     """How far each step goes beyond what the condition changes; 0: none, half the work."""
 
 
@@ -51,21 +51,21 @@ class MelDecoderConfig(Schema):
     """The way from codes back to a log-mel: a coarse one by transformer layers at the code rate and convolutional blocks at 50
     Hz, and, with `flow`, a finer one drawn from it."""
 
-    dim: int = pydantic.Field(128, ge=8)
+    dim: int = pydantic.Field(default=128, ge=8)
     """Values of a state."""
-    heads: int = pydantic.Field(4, ge=1)
+    heads: int = pydantic.Field(default=4, ge=1)
     """Of each layer's attention."""
-    layers: int = pydantic.Field(2, ge=0)
+    layers: int = pydantic.Field(default=2, ge=0)
     """Transformer layers at the code rate."""
-    blocks: int = pydantic.Field(2, ge=0)
+    blocks: int = pydantic.Field(default=2, ge=0)
     """Convolutional blocks at 50 Hz."""
-    attention: int = pydantic.Field(6, ge=0)
+    attention: int = pydantic.Field(default=6, ge=0)
     """How many codes a code looks to either side."""
-    block: int | None = pydantic.Field(None, ge=1)
+    block: int | None = pydantic.Field(default=None, ge=1)
     """With it, sound is final in blocks of that many codes and depends on no later ones, as in an encoder."""
-    voice: int = pydantic.Field(8, ge=1)
+    voice: int = pydantic.Field(default=8, ge=1)
     """Size of a voice vector."""
-    dropout: float = pydantic.Field(0.0, ge=0, lt=1)
+    dropout: float = pydantic.Field(default=0.0, ge=0, lt=1)
     """Of the transformer layers, in training."""
     flow: FlowConfig | None = None
     """What draws a finer log-mel; by default nothing does."""
@@ -76,24 +76,24 @@ class SpeechConfig(Schema):
 
     quantizer: Quantizer
     """What makes codes of the encoder's states."""
-    mels: int = pydantic.Field(80, ge=8)
+    mels: int = pydantic.Field(default=80, ge=8)
     """Bands of the log-mel."""
-    pool: int = pydantic.Field(4, ge=1)
+    pool: int = pydantic.Field(default=4, ge=1)
     """How many states of 50 Hz make one code; 4: 12.5 Hz."""
-    window: int = pydantic.Field(375, ge=1)
+    window: int = pydantic.Field(default=375, ge=1)
     """Codes in the longest piece taken at once; longer audio is taken in overlapping windows."""
-    longest: int | None = pydantic.Field(None, ge=1)
+    longest: int | None = pydantic.Field(default=None, ge=1)
     """Codes of the longest utterance of the training, filled in there; the text of longer speech is read in overlapping pieces of
     at most that many (without it, of `window`)."""
     encoder: Encoder = Small()
     """What hears, and reads text from the codes."""
     decoder: MelDecoderConfig = MelDecoderConfig()
     """What speaks."""
-    ctc_weight: float = pydantic.Field(0.5, ge=0)
+    ctc_weight: float = pydantic.Field(default=0.5, ge=0)
     """Of the CTC loss, beside the sequence-to-sequence loss's 1."""
-    mel_weight: float = pydantic.Field(1.0, ge=0)
+    mel_weight: float = pydantic.Field(default=1.0, ge=0)
     """Of what the mel decoder asks of the codes."""
-    quantize_from: float = pydantic.Field(0.4, ge=0, lt=1)
+    quantize_from: float = pydantic.Field(default=0.4, ge=0, lt=1)
     """Share of the training after which quantisation sets in."""
     augment: AugmentConfig = AugmentConfig()
     """How training speech is varied."""
@@ -112,19 +112,19 @@ class SpeechConfig(Schema):
 class TextToCodesConfig(Schema):
     """A Llama-shaped decoder from text to speech codes."""
 
-    dim: int = pydantic.Field(192, ge=8)
+    dim: int = pydantic.Field(default=192, ge=8)
     """Values of a state."""
-    layers: int = pydantic.Field(4, ge=1)
+    layers: int = pydantic.Field(default=4, ge=1)
     """Transformer layers."""
-    heads: int = pydantic.Field(4, ge=1)
+    heads: int = pydantic.Field(default=4, ge=1)
     """Of each layer's attention."""
-    joined: float = pydantic.Field(0.3, ge=0, le=1)
+    joined: float = pydantic.Field(default=0.3, ge=0, le=1)
     """Share of training examples made of two utterances, so that longer texts than those of the data can be spoken."""
-    pace: float | None = pydantic.Field(None, gt=0)
+    pace: float | None = pydantic.Field(default=None, gt=0)
     """Codes for a token of text; that of the training data if not given."""
-    codes_per_token: int = pydantic.Field(40, ge=1)
+    codes_per_token: int = pydantic.Field(default=40, ge=1)
     """At most so many codes for a token of text are spoken, and `more_codes` besides."""
-    more_codes: int = pydantic.Field(40, ge=0)
+    more_codes: int = pydantic.Field(default=40, ge=0)
     """Codes beyond those of `codes_per_token`, whatever the text."""
 
     @pydantic.model_validator(mode="after")

@@ -71,9 +71,11 @@ class FlowDecoder(nn.Module):
         noise = torch.randn_like(target)
         along = time[:, None, None]
         x = (1 - (1 - SIGMA) * along) * noise + along * target
+        # A beginning of some utterances is given as it is, so that a prompt can be gone on from; it is not to be learned.
         share = LONGEST_PROMPT * torch.rand(len(target), device=target.device)
         share = share * (torch.rand_like(share) < PROMPTED)
         given = length_mask((share * frames).long(), target.shape[1])[..., None]
+        # Some learn without any condition: what guidance compares with.
         kept = (torch.rand_like(share) >= DROPPED)[:, None]
         coarse, voice, prompt = coarse * kept[..., None], voice * kept, target * given * kept[..., None]
         error = self.velocity(x, time, coarse, mask, voice, prompt) - (target - (1 - SIGMA) * noise)
@@ -91,16 +93,16 @@ class FlowDecoder(nn.Module):
     ) -> torch.Tensor:
         """Log-mel [B, T, mels] for `coarse` [B, T, mels], of which `frames` [B] are valid, in `voice` [B, V], by Euler steps.
 
-        The noise of a frame is a function of `seed` and its place alone, the first of each row having its place of `starts` [B]:
-        pieces decoded with `reach` frames more on each side are those of the whole. `prompt` [B, P, mels]: the first P frames,
-        as they are.
-        """
+        The noise of a frame is a function of `seed` and its position alone, the first of each row having its position of `starts`
+        [B]: pieces decoded with `reach` frames more on each side are those of the whole. `prompt` [B, P, mels]: the first P
+        frames, as they are."""
         mask = length_mask(frames, coarse.shape[1])[..., None]
         x = torch.stack([noise(start, coarse.shape[1], self.mels, seed) for start in starts]).to(coarse)
         given = torch.zeros_like(coarse)
         if prompt is not None:
             given[:, : prompt.shape[1]] = prompt
         steps = self.config.steps
+        # Short steps first, where noise prevails and the direction changes most (Matcha-TTS and CosyVoice: cosine).
         times = 1 - torch.cos(torch.linspace(0, 0.5 * math.pi, steps + 1))
         empty, nobody, guidance = torch.zeros_like(coarse), torch.zeros_like(voice), self.config.guidance
         for now, later in zip(times[:-1].tolist(), times[1:].tolist(), strict=True):
@@ -115,7 +117,8 @@ class FlowDecoder(nn.Module):
 
 
 def noise(start: int, frames: int, mels: int, seed: int) -> torch.Tensor:
-    """Normal noise [frames, mels] of the frames from place `start` on, each a function of its place and `seed`."""
+    """Normal noise [frames, mels] of the frames from position `start` on, each a function of its position and `seed`."""
+    # Drawn in blocks that are counted from the beginning of the whole: a piece has the noise it has in the whole.
     first = start // _NOISE_BLOCK
     blocks = range(first, -(-(start + frames) // _NOISE_BLOCK))
     drawn = [

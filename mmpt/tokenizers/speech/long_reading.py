@@ -23,6 +23,7 @@ def pieces(count: int, longest: int) -> list[Piece]:
     shares about `OVERLAP` of it with the next."""
     if count <= longest:
         return [Piece(0, count)]
+    # As few pieces as overlap enough, spread evenly from the first vector to the last.
     size = max(1, round(PART * longest))
     shared = min(size - 1, round(OVERLAP * longest))
     number = math.ceil((count - shared) / (size - shared))
@@ -30,8 +31,8 @@ def pieces(count: int, longest: int) -> list[Piece]:
     return [Piece(start, start + size) for start in starts]
 
 
-def merged(read: Sequence[list[int]], places: Sequence[Piece]) -> list[int]:
-    """The tokens of a row from the tokens `read` in each of its pieces at `places`.
+def merged(read: Sequence[list[int]], cuts: Sequence[Piece]) -> list[int]:
+    """The tokens of a row from the tokens `read` in each of its pieces, `cuts`.
 
     The last tokens of a piece and the first of the next are laid on each other where most are equal, less the more their number
     departs from what the overlap should hold; then the left piece is left for the right one at the equal tokens nearest to the
@@ -39,11 +40,13 @@ def merged(read: Sequence[list[int]], places: Sequence[Piece]) -> list[int]:
     """
     whole: list[int] = []
     before: list[int] = []
-    for number, (tokens, place) in enumerate(zip(read, places, strict=True)):
+    for number, (tokens, piece) in enumerate(zip(read, cuts, strict=True)):
         if number:
-            last = places[number - 1]
-            rate = (len(before) + len(tokens)) / (last.end - last.start + place.end - place.start)
-            both, change = _join(before, tokens, rate * (last.end - place.start))
+            last = cuts[number - 1]
+            # How fast is spoken here: what both pieces read, for each vector, times the vectors that they share.
+            rate = (len(before) + len(tokens)) / (last.end - last.start + piece.end - piece.start)
+            both, change = _join(before, tokens, rate * (last.end - piece.start))
+            # `both` tokens at the end of `whole` are read again: those after the change come from the right piece.
             whole = whole[: len(whole) - both + change] + tokens[change:]
         else:
             whole = list(tokens)
@@ -54,9 +57,11 @@ def merged(read: Sequence[list[int]], places: Sequence[Piece]) -> list[int]:
 def _join(left: list[int], right: list[int], expected: float) -> tuple[int, int]:
     """(how many last tokens of `left` are the first of `right`, after how many of them to change over)."""
     most = min(len(left), len(right))
-    best = (0.0, min(most, round(expected)), [])
+    # Where not one token agrees (silence, or words cut in two), the overlap is taken at the length it should have.
+    best: tuple[float, int, list[int]] = (0.0, min(most, round(expected)), [])
     for both in range(1, most + 1):
         equal = [i for i in range(both) if left[len(left) - both + i] == right[i]]
+        # 1.5: common words agree by chance at many shifts, so a token more that agrees is worth less than the right length.
         score = len(equal) - 1.5 * abs(both - expected)
         if equal and (not best[2] or score > best[0]):
             best = (score, both, equal)

@@ -3,6 +3,7 @@ depends on."""
 
 import math
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -11,6 +12,8 @@ from mmpt.errors import DataError
 from mmpt.tokenizers.speech.constants import HOP
 from mmpt.tokenizers.speech.vocoder import VocoderModule
 from mmpt.tokenizers.speech.windows import Context, Window, window_for
+
+R = TypeVar("R", np.ndarray, torch.Tensor)
 
 
 class SpeechStream:
@@ -43,6 +46,7 @@ class SpeechStream:
         if not isinstance(samples, np.ndarray) or len(samples):
             self._kept = np.concatenate([self._kept, checked(samples, "samples")])
         total = self._dropped + len(self._kept)
+        # A code is final once all that it looks ahead at is there; a block, once its last code is.
         final = max(0, total - self._context.right) // self._per_code
         return self._make(final // self._context.block * self._context.block, total)
 
@@ -60,6 +64,7 @@ class SpeechStream:
             codes = self._codes(self._kept[window.start - self._dropped : window.end - self._dropped])
             found.append(wanted(codes, window).reshape(-1))
             self._made = end
+            # Only what the next code looks back at is kept.
             needed = self._context.start(end) * self._per_code
             self._kept = self._kept[needed - self._dropped :]
             self._dropped = needed
@@ -107,6 +112,7 @@ class WaveStream:
             self._codes.append(self._check(np.asarray(codes), 0))
         final = max(0, self._total() - self._reach[1]) // self._block * self._block
         self._extend(final)
+        # Samples of the last frames still change: the vocoder looks at frames that are yet to come.
         return self._speak(max(0, final * self._per_code - self._vocoder_reach))
 
     def finish(self) -> np.ndarray:
@@ -121,12 +127,14 @@ class WaveStream:
     def _extend(self, final: int) -> None:
         if final <= self._made:
             return
+        # Frames are made anew of the kept codes, with what they look ahead at, and those that were made before are dropped.
         kept = np.concatenate(self._codes)
         end = min(self._total(), final + self._reach[1]) - self._dropped
         mel = self._mel(kept[:end], self._dropped)
         new = mel[(self._made - self._dropped) * self._per_code : (final - self._dropped) * self._per_code]
         self._frames = torch.cat([self._frames.reshape(-1, mel.shape[1]), new])
         self._made = final
+        # Blocks and the noise of frames are counted from the beginning of the whole: what is kept begins with a block.
         start = max(0, final - self._reach[0]) // self._block * self._block
         self._codes, self._dropped = [kept[start - self._dropped :]], start
 
@@ -137,12 +145,13 @@ class WaveStream:
         samples = self._vocoder.speak(self._frames[: end - self._frames_dropped]).cpu().numpy()
         new = samples[(self._spoken - self._frames_dropped) * HOP : (final - self._frames_dropped) * HOP]
         self._spoken = final
+        # Frames are kept from a multiple of the period on, so that phases of the next piece continue those of this one.
         start = max(0, final - self._vocoder_reach) // self._vocoder.period * self._vocoder.period
         self._frames, self._frames_dropped = self._frames[start - self._frames_dropped :], start
         return new
 
 
-def wanted(rows: np.ndarray, window: Window) -> np.ndarray:
+def wanted(rows: R, window: Window) -> R:
     """Of what a window gives [codes, ...], what it was made for."""
     return rows[window.first - window.origin : window.last - window.origin]
 

@@ -65,10 +65,10 @@ class SmallTextDecoder(TextDecoder):
         return [[i for i in row if i != self.end] for row in ids.tolist()]
 
     def _numbered(self, states: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """`states` [B, C, dim] with the place in the text that each has come to: how many tokens CTC, by its `scores`
+        """`states` [B, C, dim] with the position in the text that each has come to: how many tokens CTC, by its `scores`
         [B, C, size + 1], expects to have begun by then. Cross-attention finds the next word by it (compare CIF, Dong and Xu
         2020); without, it learns to count only slowly."""
         heard = scores.detach().exp()[..., : self.end]
         before = F.pad(heard, (0, 0, 1, 0))[:, :-1]
-        place = (heard * (1 - before)).sum(dim=-1).cumsum(dim=1)
-        return states + sinusoids(place, states.shape[-1]).to(states.dtype)
+        position = (heard * (1 - before)).sum(dim=-1).cumsum(dim=1)
+        return states + sinusoids(position, states.shape[-1]).to(states.dtype)

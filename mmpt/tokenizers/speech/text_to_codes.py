@@ -95,16 +95,17 @@ class TextToCodes(nn.Module):
     def training_step(self, batch: CodesBatch, progress: float) -> StepOutput:
         """Cross-entropy of each code and of the end."""
         ids, learned = (part.to(self.model.device) for part in batch)
+        # The mark's position in each row is also how many tokens of text it has.
         marked = (ids == self.mark).int().argmax(dim=1, keepdim=True)
-        places = self._places(torch.arange(ids.shape[1] - 1, device=ids.device) - marked, marked)
+        positions = self._positions(torch.arange(ids.shape[1] - 1, device=ids.device) - marked, marked)
         # Without a mask, transformers takes a step of positions for the start of another document.
         mask = torch.ones_like(ids[:, :-1])
-        logits = self.model(ids[:, :-1], attention_mask=mask, position_ids=places, use_cache=False).logits
+        logits = self.model(ids[:, :-1], attention_mask=mask, position_ids=positions, use_cache=False).logits
         chosen = learned[:, 1:]
         loss = F.cross_entropy(logits[chosen].float(), ids[:, 1:][chosen], reduction="sum")
         return StepOutput({"codes": Term(loss, chosen.sum().float())})
 
-    def _places(self, after: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    def _positions(self, after: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """Rotary positions, float32, of what is `after` [B, L] the mark, text before it: `tokens` [B, 1] in each row."""
         return torch.where(after < 0, (after + tokens) * (self.config.pace or 1.0), after.to(torch.float32))
 
@@ -117,9 +118,10 @@ class TextToCodes(nn.Module):
         What is drawn for a text depends on (`seed`, text) alone, whatever is spoken beside it. Raises `DataError` naming a text
         with nothing to say.
         """
-        training, results = self.training, [None] * len(texts)
+        training, results = self.training, dict[int, Spoken]()
         self.eval()
         prompts = [self.prompt(text) for text in texts]
+        # Texts of like length together: little padding, and rows that end at about the same time.
         order = sorted(range(len(texts)), key=lambda number: len(prompts[number]))
         for start in range(0, len(order), batch):
             chosen = order[start : start + batch]
@@ -127,37 +129,38 @@ class TextToCodes(nn.Module):
             for number, spoken in zip(chosen, self._speak([prompts[n] for n in chosen], draws, temperature, top_k), strict=True):
                 results[number] = spoken
         self.train(training)
-        return results
+        return [results[number] for number in range(len(texts))]
 
     def _speak(self, prompts: list[list[int]], draws: list[np.random.Generator], temperature: float, top_k: int) -> list[Spoken]:
         device = self.model.device
         longest = max(map(len, prompts))
         ids = torch.tensor([[self.end] * (longest - len(prompt)) + prompt for prompt in prompts], device=device)
         mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
-        places = self._places(torch.arange(1 - longest, 1, device=device)[None], mask.sum(dim=1, keepdim=True) - 1)
+        positions = self._positions(torch.arange(1 - longest, 1, device=device)[None], mask.sum(dim=1, keepdim=True) - 1)
         limits = [self.config.codes_per_token * (len(prompt) - 1) + self.config.more_codes for prompt in prompts]
         rows = list(range(len(prompts)))  # of those still speaking, in the order of the tensors
         codes: list[list[int]] = [[] for _ in prompts]
         finished = [False] * len(prompts)
         cache = DynamicCache()
+        # All rows go on by one code at a time; those that have ended leave the batch, so that its cost follows who still speaks.
         while rows:
-            out = self.model(ids, attention_mask=mask, position_ids=places, past_key_values=cache, use_cache=True)
+            out = self.model(ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True)
             logits = out.logits[:, -1, self.first_code :].float()
-            logits[:, self.mark - self.first_code] = -torch.inf
+            logits[:, self.mark - self.first_code] = -torch.inf  # the mark stands before the codes, never among them
             picked = _pick(logits, [draws[row] for row in rows], temperature, top_k)
             for row, code in zip(rows, picked, strict=True):
                 finished[row] = code == self.end - self.first_code
                 if not finished[row]:
                     codes[row].append(code)
-            kept = [place for place, row in enumerate(rows) if not finished[row] and len(codes[row]) < limits[row]]
+            kept = [position for position, row in enumerate(rows) if not finished[row] and len(codes[row]) < limits[row]]
             if len(kept) < len(rows):
                 index = torch.tensor(kept, dtype=torch.int64, device=device)
                 cache.batch_select_indices(index)
-                mask, places = mask[index], places[index]
-            rows, picked = [rows[place] for place in kept], [picked[place] for place in kept]
+                mask, positions = mask[index], positions[index]
+            rows, picked = [rows[position] for position in kept], [picked[position] for position in kept]
             ids = torch.tensor(picked, device=device)[:, None] + self.first_code
             mask = F.pad(mask, (0, 1), value=1)
-            places = places[:, -1:] + 1
+            positions = positions[:, -1:] + 1
         return [Spoken(np.array(row, dtype=np.int64), done) for row, done in zip(codes, finished, strict=True)]
 
     def save(self, folder: Path) -> None:

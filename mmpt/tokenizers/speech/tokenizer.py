@@ -33,6 +33,8 @@ from mmpt.tokenizers.text import decode_text, encode_text, load_text_tokenizer
 class SpeechTokenizer(SpeechCoder):
     """Encoder, codebook and both decoders. In `fit`, a training batch is a `SpeechBatch`."""
 
+    default_voice: torch.Tensor
+
     def __init__(self, config: SpeechConfig, text: PreTrainedTokenizerBase):
         encoder, reader = config.encoder.build_recognizer(config, len(text))
         super().__init__(config, encoder)
@@ -223,15 +225,15 @@ class SpeechTokenizer(SpeechCoder):
     def _texts(self, rows: list[np.ndarray], states_of: Callable[[list[np.ndarray]], torch.Tensor]) -> list[str]:
         """The text of each of `rows`, which `states_of` makes vectors of, read in pieces no longer than those of training."""
         longest = min(self.config.longest or self.config.window, self.config.window)
-        places = [pieces(len(row), longest) for row in rows]
+        cuts = [pieces(len(row), longest) for row in rows]
 
         def read(batch: list[np.ndarray], lengths: torch.Tensor) -> list[list[int]]:
             alone, context = self.encoder.read(states_of(batch), lengths)
             return self.reader.read(context, alone, lengths)
 
-        cut = [row[one.start : one.end] for row, found in zip(rows, places, strict=True) for one in found]
+        cut = [row[one.start : one.end] for row, found in zip(rows, cuts, strict=True) for one in found]
         ids = iter(self._batched(cut, [len(piece) for piece in cut], read))
-        return [decode_text(self.text, merged([next(ids) for _ in found], found)) for found in places]
+        return [decode_text(self.text, merged([next(ids) for _ in found], found)) for found in cuts]
 
     def _code_states(self, codes: list[np.ndarray]) -> torch.Tensor:
         """Quantised vectors [B, C, quantizer.dim] of code sequences [C] or [C, depth], filled up to the longest."""
@@ -265,8 +267,8 @@ class SpeechTokenizer(SpeechCoder):
 
 
 class DecoderTraining(nn.Module):
-    """The second part of a speech tokenizer's training: encoder and text decoder rest, the decoder alone learns to speak what the
-    codes say. `fit` trains its parameters that ask for a gradient."""
+    """The second part of a speech tokenizer's training: encoder and text decoder are frozen, the decoder alone learns to speak
+    what the codes say. `fit` trains its parameters that ask for a gradient."""
 
     def __init__(self, tokenizer: SpeechTokenizer):
         super().__init__()

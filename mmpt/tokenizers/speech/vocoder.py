@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -31,10 +31,13 @@ class VocoderBatch(NamedTuple):
     samples: torch.Tensor
 
 
-class VocoderModule(nn.Module):
+S = TypeVar("S", bound=Vocoder)
+
+
+class VocoderModule(nn.Module, Generic[S]):
     """The module of a `Vocoder`, `config`."""
 
-    config: Vocoder
+    config: S
 
     @property
     @abstractmethod

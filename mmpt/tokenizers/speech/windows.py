@@ -12,7 +12,7 @@ class Context:
 
     `left`: codes before it. `right`: samples after it (after its block, where codes come in blocks). `block`: codes become final
     in runs of this length, counted from the beginning of the audio. `grid`: windows begin on multiples of it, less `left`, where
-    the encoder knows absolute places and so depends on where a window begins; None where it does not.
+    the encoder knows absolute positions and so depends on where a window begins; None where it does not.
     """
 
     left: int

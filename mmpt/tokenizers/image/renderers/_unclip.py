@@ -18,7 +18,7 @@ class UnclipDecoder:
     def __init__(self, config: Unclip, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32):
         """Raises `ConfigError` where diffusers is missing or the pipeline cannot be loaded."""
         try:
-            from diffusers import StableUnCLIPImg2ImgPipeline  # pyright: ignore[reportMissingImports]  # an optional extra
+            from diffusers import StableUnCLIPImg2ImgPipeline  # pyright: ignore  # an optional extra, imported lazily there too
         except ImportError:
             raise ConfigError('an unCLIP model needs diffusers: pip install "mmpt[unclip]"') from None
         try:
@@ -43,7 +43,7 @@ class UnclipDecoder:
         """
         embeddings = np.asarray(embeddings, dtype=np.float32)
         if embeddings.ndim != 2 or embeddings.shape[1] != self.width or not np.isfinite(embeddings).all():
-            raise DataError(f"embeddings: expected finite [pictures, {self.width}], found {list(embeddings.shape)}")
+            raise DataError(f"embeddings: expected finite [images, {self.width}], found {list(embeddings.shape)}")
         images = []
         for row in torch.from_numpy(embeddings).to(self.pipeline.device, self.pipeline.unet.dtype):
             drawn = self.pipeline(

@@ -18,7 +18,7 @@ class Own(Renderer):
     """By the decoder that was trained with the codes, as SEED's released de-tokenizer for its image embedding (Ge et al. 2023,
     arXiv:2307.08041) but to pixels; own."""
 
-    guidance: float | None = pydantic.Field(None, ge=0)
+    guidance: float | None = pydantic.Field(default=None, ge=0)
     """Classifier-free guidance of the decoder's flow instead of `decoder.flow.guidance`."""
 
     def build(self, tokenizer: "ImageTokenizer") -> "OwnRenderer":

@@ -18,9 +18,9 @@ class Unclip(Renderer):
 
     model: str
     """A `StableUnCLIPImg2ImgPipeline` of diffusers: a folder or Hugging Face name; safetensors alone are read."""
-    steps: int = pydantic.Field(20, ge=1)
+    steps: int = pydantic.Field(default=20, ge=1)
     """Steps of its diffusion."""
-    guidance: float = pydantic.Field(10.0, ge=1)
+    guidance: float = pydantic.Field(default=10.0, ge=1)
     """Its classifier-free guidance; 1: none."""
 
     def build(self, tokenizer: "ImageTokenizer") -> "UnclipRenderer":

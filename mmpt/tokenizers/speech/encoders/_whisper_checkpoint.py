@@ -1,5 +1,7 @@
 """What a speech tokenizer takes of a Whisper checkpoint: its shape, checked against the configuration, and its weights."""
 
+from typing import Any, cast
+
 import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, PreTrainedTokenizerBase, WhisperForConditionalGeneration
@@ -39,11 +41,12 @@ def take_weights(encoder: EncoderModule, reader: TextDecoder, name: str) -> None
     if not isinstance(encoder, WhisperSpeechEncoder) or not isinstance(reader, WhisperReader):
         raise TypeError(f"weights of a Whisper for {type(encoder).__name__} and {type(reader).__name__}")
     try:
-        model, found = WhisperForConditionalGeneration.from_pretrained(
+        loaded = WhisperForConditionalGeneration.from_pretrained(
             name, dtype=torch.float32, use_safetensors=True, output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as problem:
         raise ConfigError(f"encoder.checkpoint: {name}: its weights cannot be loaded ({problem})") from None
+    model, found = cast(tuple[WhisperForConditionalGeneration, dict[str, Any]], loaded)  # two, with output_loading_info
     if missing := sorted(found["missing_keys"]):
         some = ", ".join(missing[:3])
         raise ConfigError(f"encoder.checkpoint: {name} lacks {len(missing)} weights of a Whisper for transcription: {some}, …")

@@ -27,10 +27,10 @@ class Whisper(Encoder):
     """The layer of its encoder after which states are pooled and quantised, counted from 1."""
     pooling: Literal["avg", "max"] = "avg"
     """What is taken of the states of a code."""
-    block: int | None = pydantic.Field(None, ge=1)
+    block: int | None = pydantic.Field(default=None, ge=1)
     """With it, codes are final in blocks of that many: causal convolutions, and attention sees its own block and what lies
     before. Without, a window is seen whole."""
-    overlap: int = pydantic.Field(25, ge=0)
+    overlap: int = pydantic.Field(default=25, ge=0)
     """Codes by which windows overlap on each side that is seen."""
     prompt: tuple[int | str, ...] = ()
     """Tokens (or ids) of the text tokenizer that open every transcript and are not learned, such as those of a language and of a

@@ -7,12 +7,12 @@ from mmpt.tokenizers.speech.vocoder import VocoderModule
 from mmpt.tokenizers.speech.vocoders.griffin_lim import GriffinLim
 
 
-class GriffinLimVocoder(VocoderModule):
+class GriffinLimVocoder(VocoderModule[GriffinLim]):
     """Each sample depends on all frames: phases are made for the whole at once."""
 
     def __init__(self, config: GriffinLim):
         super().__init__()
-        self.config: GriffinLim = config
+        self.config = config
 
     @property
     def reach(self) -> None:

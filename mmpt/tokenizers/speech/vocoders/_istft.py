@@ -18,14 +18,14 @@ RESOLUTIONS = ((1024, 256), (512, 128), (256, 64))
 """(window, hop) in samples of the spectra that are compared in training."""
 
 
-class IstftVocoder(VocoderModule):
+class IstftVocoder(VocoderModule[Istft]):
     """In `fit`, a training batch is a `VocoderBatch`."""
 
     window: torch.Tensor
 
     def __init__(self, config: Istft):
         super().__init__()
-        self.config: Istft = config
+        self.config = config
         self.embed = nn.Conv1d(config.mels, config.dim, 7, padding=3)
         self.norm = nn.LayerNorm(config.dim)
         self.blocks = nn.ModuleList(ConvBlock(config.dim) for _ in range(config.blocks))
@@ -46,7 +46,7 @@ class IstftVocoder(VocoderModule):
 
     @property
     def period(self) -> int:
-        """Frames after which all bins have run through whole turns: the net tells frames apart by their place modulo that."""
+        """Frames after which all bins have run through whole turns: the net tells frames apart by their position modulo that."""
         return self.config.window // HOP
 
     @torch.inference_mode()
@@ -60,8 +60,8 @@ class IstftVocoder(VocoderModule):
         """Complex spectra as [B, window / 2 + 1, T, 2] (real, imaginary); `mask` [B, T] says which frames are valid."""
         mask = mask[..., None]
         # Relative to bins that run on from frame to frame: else a sound that stays the same repeats with every frame.
-        places = torch.arange(mel.shape[1], device=mel.device) % self.period
-        turns = torch.arange(self.config.window // 2 + 1, device=mel.device) * places[:, None] * (2 * math.pi / self.period)
+        positions = torch.arange(mel.shape[1], device=mel.device) % self.period
+        turns = torch.arange(self.config.window // 2 + 1, device=mel.device) * positions[:, None] * (2 * math.pi / self.period)
         x = self.norm(self.embed((mel * mask).transpose(1, 2)).transpose(1, 2))
         for block in self.blocks:
             x = block(x, mask)

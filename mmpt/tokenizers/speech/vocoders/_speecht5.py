@@ -27,12 +27,12 @@ LOWEST, HIGHEST = 80.0, 7600.0  # Hz
 FLOOR = 1e-10
 
 
-class SpeechT5Vocoder(VocoderModule):
+class SpeechT5Vocoder(VocoderModule[SpeechT5]):
     """Random weights until they are loaded; `published` takes the published ones."""
 
     def __init__(self, config: SpeechT5):
         super().__init__()
-        self.config: SpeechT5 = config
+        self.config = config
         self.model = transformers.SpeechT5HifiGan(transformers.SpeechT5HifiGanConfig(**config.architecture))
 
     @property
