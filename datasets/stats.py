@@ -6,8 +6,6 @@ The figures of a token set come from its indices alone; a document set is read o
 and histograms of all that has a distribution go into one self-contained HTML page.
 """
 
-import base64
-import html
 import io
 from collections import Counter
 from collections.abc import Iterable
@@ -17,6 +15,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from mmpt import html
 from mmpt.data.shards.manifest import read_manifest
 from mmpt.data.shards.read import DocumentShards, TokenShards
 from mmpt.document import Image, Speech, Text
@@ -48,18 +47,17 @@ def main() -> None:
         Console().print(table)
         sections.append(section(str(folder), rows, values))
     if arguments.page:
-        write_bytes(arguments.page, page(sections).encode())
+        write_bytes(arguments.page, html.page("Statistics of shards", sections).encode())
         print(arguments.page)
 
 
-def section(title: str, rows: list[tuple[str, str]], values: dict[str, list[float]]) -> str:
+def section(title: str, rows: list[tuple[str, str]], values: dict[str, list[float]]) -> html.Html:
     """A set's table, and a histogram of each of `values` that has any."""
-    lines = "".join(f"<tr><td>{html.escape(name)}</td><td>{html.escape(value)}</td></tr>" for name, value in rows)
-    plots = "".join(histogram(name, found) for name, found in values.items() if len(found))
-    return f"<h2>{html.escape(title)}</h2><table>{lines}</table>{plots}"
+    drawn = html.plots(histogram(name, found) for name, found in values.items() if len(found))
+    return html.join([html.heading(title), html.card(html.table(rows)), drawn])
 
 
-def histogram(name: str, values: list[float]) -> str:
+def histogram(name: str, values: list[float]) -> bytes:
     """An SVG of the distribution, on a logarithmic axis where the largest is far from the smallest."""
     from matplotlib.figure import Figure
 
@@ -73,19 +71,7 @@ def histogram(name: str, values: list[float]) -> str:
     axes.spines[["top", "right"]].set_visible(False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg")
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<p><img alt="histogram of {html.escape(name)}" src="data:image/svg+xml;base64,{data}"></p>'
-
-
-def page(sections: list[str]) -> str:
-    """The HTML page around the sections."""
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Statistics of shards</title>'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">"
-        "<style>body { font: 16px/1.5 system-ui, sans-serif; max-width: 860px; margin: 2rem auto; padding: 0 1rem; }"
-        "td { padding: .1rem 1.5rem .1rem 0; vertical-align: top; } img { max-width: 100%; }</style></head>"
-        f"<body>{''.join(sections)}</body></html>"
-    )
+    return buffer.getvalue()
 
 
 def document_rows(folder: Path) -> tuple[list[tuple[str, str]], dict[str, list[float]]]:

@@ -5,17 +5,22 @@ import os
 import sys
 from contextlib import ExitStack
 from importlib.metadata import version
-from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import yaml
+
+from mmpt.config import parse_config
 from mmpt.document import Image, Part, Speech, Text
 from mmpt.errors import ConfigError
+from mmpt.modality import MEDIA, MODALITIES
 from mmpt.model.checkpoints import find_checkpoint
 from mmpt.scripts import HelpFormatter, main_guard, script_parser
 from mmpt.storage import MANIFEST
 from mmpt.tokenizers.image.renderers import RENDERER_HELP, chosen_renderer
 
-KINDS = ("text", "image", "speech")
+if TYPE_CHECKING:
+    from mmpt.inference.settings import Settings
 
 
 @main_guard
@@ -40,16 +45,19 @@ def _add_generate(commands) -> None:
     _run_argument(parser)
     for name, metavar in (("text", "TEXT"), ("image", "FILE"), ("speech", "FILE")):
         parser.add_argument(f"--{name}", metavar=metavar, dest="prompt", action=_Append, help=f"a {name} part of the prompt")
-    parser.add_argument("--to", nargs="+", choices=KINDS, help="what may be written (default: anything)")
+    parser.add_argument("--to", nargs="+", choices=MODALITIES, help="what may be written (default: anything)")
     parser.add_argument("--out", type=Path, default=Path("."), help="folder of the .wav and .png files")
     parser.add_argument("--max-tokens", type=int, default=256, help="most tokens to generate")
     parser.add_argument("--temperature", type=float, default=0.0, help="0 takes the likeliest token each time")
-    parser.add_argument("--top-p", type=float, default=1.0, help="nucleus of the sampling")
-    parser.add_argument("--top-k", type=int, default=0, help="sample among so many; 0: all")
-    for name in ("image", "speech"):
+    parser.add_argument("--top-p", type=float, default=1.0, help="draw from the likeliest tokens that reach this probability")
+    parser.add_argument("--top-k", type=int, default=0, help="draw from this many of the likeliest tokens; 0: from all")
+    for name in MEDIA:
         parser.add_argument(f"--{name}-temperature", type=float, help=f"another temperature for codes of {name}")
+    parser.add_argument(
+        "--sampler", metavar="YAML", help="another sampler: greedy, or '{kind: min_p, min_p: 0.05, temperature: 1.2}'"
+    )
     parser.add_argument("--guidance", type=float, default=1.0, help="classifier-free guidance of pictures; 1: none")
-    parser.add_argument("--alternate", nargs=2, type=int, metavar=("TEXT", "SPEECH"), help="so many tokens of each in turn")
+    parser.add_argument("--alternate", nargs=2, type=int, metavar=("TEXT", "SPEECH"), help="this many tokens of each in turn")
     parser.add_argument("--seed", type=int, default=0, help="of the sampling")
     _renderer_argument(parser)
     parser.set_defaults(action=_generate)
@@ -58,38 +66,66 @@ def _add_generate(commands) -> None:
 def _generate(arguments: argparse.Namespace) -> None:
     if not arguments.prompt:
         raise ConfigError("the prompt is empty: give --text, --image or --speech")
-    prompt = [_read_part(kind, value) for kind, value in arguments.prompt]
-    common = {"temperature": arguments.temperature, "top_p": arguments.top_p, "top_k": arguments.top_k}
-    settings = {name: dict(common) for name in KINDS}
-    for name in ("image", "speech"):
-        own = getattr(arguments, f"{name}_temperature")
-        settings[name] |= {} if own is None else {"temperature": own}
-    settings |= {"outputs": arguments.to or KINDS, "max_new_tokens": arguments.max_tokens, "guidance": arguments.guidance}
-    settings |= {"seed": arguments.seed, "alternate": arguments.alternate}
+    settings = _settings(arguments)
+    prompt = [_read_part(modality, value) for modality, value in arguments.prompt]
     checkpoint, renderer = find_checkpoint(arguments.run), chosen_renderer(arguments.renderer)
     from mmpt.inference.events import PartDone, TextDelta
     from mmpt.inference.load import load
 
     arguments.out.mkdir(parents=True, exist_ok=True)
-    for event in load(checkpoint, renderer=renderer).stream(prompt, **settings):
+    for event in load(checkpoint, renderer=renderer).stream(prompt, settings=settings):
         if isinstance(event, TextDelta):
             print(event.text, end="", flush=True)
         elif isinstance(event, PartDone) and isinstance(event.content, Text):
             print(flush=True)
-        elif isinstance(event, PartDone):
+        elif isinstance(event, PartDone) and not isinstance(event.content, Text):
             print(_keep(arguments.out, event.content.suffix, event.content.data), flush=True)
+
+
+def _settings(arguments: argparse.Namespace) -> "Settings":
+    """What the arguments ask for. Raises `ConfigError`."""
+    from mmpt.inference.settings import Settings
+
+    sampler: object = {"temperature": arguments.temperature, "top_p": arguments.top_p, "top_k": arguments.top_k}
+    if arguments.sampler is not None:
+        if (arguments.temperature, arguments.top_p, arguments.top_k) != (0.0, 1.0, 0):
+            raise ConfigError("--sampler: it goes without --temperature, --top-p and --top-k, which are settings of its own")
+        sampler = _yaml("--sampler", arguments.sampler)
+    samplers = dict.fromkeys(MODALITIES, sampler)
+    for name in MEDIA:
+        if (own := getattr(arguments, f"{name}_temperature")) is not None:
+            if isinstance(sampler, str):
+                raise ConfigError(f"--{name}-temperature: --sampler {sampler} takes no temperature; give it as a section")
+            samplers[name] = {**sampler, "temperature": own} if isinstance(sampler, dict) else sampler
+    settings = {
+        "outputs": arguments.to or MODALITIES,
+        "max_new_tokens": arguments.max_tokens,
+        "guidance": arguments.guidance,
+        "seed": arguments.seed,
+        "alternate": arguments.alternate,
+        **samplers,
+    }
+    return parse_config(settings, Settings, "mmpt generate")
+
+
+def _yaml(name: str, text: str) -> object:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as problem:
+        raise ConfigError(f"{name}: not valid YAML ({' '.join(str(problem).split())})") from None
 
 
 def _keep(folder: Path, suffix: str, data: bytes) -> Path:
     """Write `data` as answer-N.`suffix`, N the first number that is free; nothing is ever overwritten."""
-    for number in count():
+    number = 0
+    while True:
         path = folder / f"answer-{number}.{suffix}"
         try:
             with open(path, "xb") as file:
                 file.write(data)
             return path
-        except FileExistsError:
-            continue
+        except FileExistsError:  # opened to be made, so that two commands in one folder never take the same number
+            number += 1
 
 
 def _add_serve(commands) -> None:
@@ -166,7 +202,7 @@ def _add_soup(commands) -> None:
 
 def _soup(arguments: argparse.Namespace) -> None:
     if arguments.greedy and arguments.weights:
-        raise ConfigError("--greedy and --weights: expected one of them")
+        raise ConfigError("--greedy and --weights: give one of them")
     chosen = [find_checkpoint(run) for run in arguments.runs]
     twice = [
         f"{run}: {path}, which {arguments.runs[first]} is already"
@@ -175,7 +211,7 @@ def _soup(arguments: argparse.Namespace) -> None:
     ]
     if twice:
         raise ConfigError("the same checkpoint twice (--weights gives one more weight):\n  " + "\n  ".join(twice))
-    from mmpt.evaluation.held_out import held_out_loss
+    from mmpt.evaluation.metrics.loss import held_out_loss
     from mmpt.model.soup import average, greedy, save_soup
 
     if arguments.greedy:
@@ -248,7 +284,7 @@ def _doctor(arguments: argparse.Namespace) -> None:
     lines, wrong = examine()
     print("\n".join(lines))
     if wrong:
-        raise ConfigError(f"{wrong} of these are wrong")
+        raise ConfigError(f"{wrong} {'problem' if wrong == 1 else 'problems'} found, marked MISSING or WRONG above")
 
 
 def _run_argument(parser: argparse.ArgumentParser) -> None:
@@ -272,9 +308,13 @@ def _read_part(kind: str, value: str) -> Part:
     path = Path(value)
     if not path.is_file():
         raise ConfigError(f"--{kind} {path}: no such file")
+    from mmpt.media import picture_size, sound_size
+
+    data, suffix = path.read_bytes(), path.suffix[1:]
     if kind == "image":
-        return Image(path.read_bytes(), path.suffix[1:], 0, 0)
-    return Speech(path.read_bytes(), path.suffix[1:], 0, 0.0)
+        return Image(data, suffix, *picture_size(data))
+    samples, _, rate = sound_size(data)
+    return Speech(data, suffix, rate, samples / rate)
 
 
 if __name__ == "__main__":

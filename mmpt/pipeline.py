@@ -54,13 +54,11 @@ class Pipeline:
                 shutil.rmtree(self.folder / output, ignore_errors=True)
         began = time.monotonic()
         with _MemoryWatch() as memory:
+            done = False
             try:
                 work()
                 done = True
-            except BaseException:
-                done = False
-                raise
-            finally:
+            finally:  # also after Ctrl-C: the time spent so far counts
                 self.records[name] = {
                     "settings": fingerprint,
                     "done": done,

@@ -3,7 +3,7 @@
     python recipes/evaluate.py RUN recipes/evaluate.yaml --out runs/quickstart/benchmarks
     python recipes/evaluate.py --report page.html runs/a/benchmarks runs/b/benchmarks
 
-RUN is a checkpoint or a run folder. Writes OUT/results.json, OUT/examples and OUT/report.html. Exit code 1 where a benchmark
+RUN is a checkpoint or a run folder; `{run}` in the suite stands for it. Writes OUT/results.json, OUT/examples and OUT/report.html. Exit code 1 where a benchmark
 could not be run; the others are run all the same. Killed, the same command goes on after the last benchmark that was done. With
 --report: one page on several results.
 """
@@ -11,7 +11,6 @@ could not be run; the others are run all the same. Killed, the same command goes
 import sys
 from pathlib import Path
 
-from mmpt.config import load_config
 from mmpt.errors import ConfigError
 from mmpt.scripts import main_guard, script_parser
 from mmpt.storage import MANIFEST, sha256
@@ -25,17 +24,17 @@ def main() -> None:
     parser.add_argument("--report", type=Path, metavar="PAGE.html", help="write one page on the results in the folders given")
     arguments = parser.parse_args()
     if arguments.report:
-        from mmpt.evaluation.suite.page import write_page
+        from mmpt.evaluation.pages.suite import write_page
 
         print(write_page(arguments.paths, arguments.report))
         return
     if len(arguments.paths) != 2:
         raise ConfigError("expected RUN and SUITE.yaml")
-    from mmpt.evaluation.suite.run import SuiteConfig, run_suite
+    from mmpt.evaluation.suite import load_suite, run_suite
 
     run, suite = arguments.paths
-    config = load_config(suite, SuiteConfig)
-    from mmpt.evaluation.suite.page import write_page
+    config = load_suite(suite, run)
+    from mmpt.evaluation.pages.suite import write_page
     from mmpt.inference.load import load
     from mmpt.model.checkpoints import find_checkpoint
 

@@ -39,7 +39,7 @@ def main() -> None:
 
 def train(config: FinetuneConfig, ranks: "World") -> int:
     """Run to the last step, or to the step in which a signal comes. Returns the exit code."""
-    from mmpt.evaluation.training_page import write_training_page
+    from mmpt.evaluation.pages.training import write_training_page
     from mmpt.model.forward import check_head
     from mmpt.model.leak import require_no_leak
     from mmpt.training.agreement import check_parts, settled

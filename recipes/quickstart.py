@@ -15,10 +15,11 @@ from typing import Literal
 import yaml
 from rich.progress import Progress
 
-from mmpt.config import Schema, load_config
+from mmpt.config import Schema, load_config, read_yaml
 from mmpt.data.arrange import Arrangement
 from mmpt.data.build import BuildConfig, build
 from mmpt.data.engine.run import RunConfig
+from mmpt.errors import DataError
 from mmpt.pipeline import Child, Pipeline, run_children
 from mmpt.progress import progress_bars
 from mmpt.scripts import add_overrides, main_guard, script_parser
@@ -28,11 +29,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Corpus(Schema):
-    """Held-out data is read only by the evaluation. `reader` says how a generated picture is read back."""
+    """Held-out data is read only by the evaluation."""
 
     train: BuildConfig
     test: BuildConfig
-    reader: Literal["scenes", "nearest_neighbour"]
     text_vocabulary: int
 
 
@@ -45,7 +45,7 @@ class LanguageModelStage(Schema):
 
 
 class Prompts(Schema):
-    """What is asked in the evaluation, in the words of the finetuning arrangements."""
+    """What is asked in the evaluation, in the words of the finetuning arrangements: the text tokenizer learns them, too."""
 
     speech_to_text: str
     text_to_speech: str
@@ -64,6 +64,8 @@ class QuickstartConfig(Schema):
     pretrain: LanguageModelStage
     finetune: LanguageModelStage
     prompts: Prompts
+    suite: Path
+    """The suite that measures the result, relative to the folder of this file; see recipes/evaluate_quickstart.yaml."""
 
 
 @main_guard
@@ -93,7 +95,7 @@ def main() -> None:
                 ("tokens", arranged, make_tokens, ["tokens"]),
                 ("pretrain", settings["pretrain"], partial(train_model, name="pretrain"), ["pretrain"]),
                 ("finetune", settings["finetune"], partial(train_model, name="finetune"), ["finetune"]),
-                ("evaluate", settings["prompts"], evaluate, ["evaluation"]),
+                ("evaluate", read_yaml(ROOT / "recipes" / config.suite), evaluate, ["evaluation"]),
             )
             for name, depends, work, outputs in stages:
                 pipeline.run(name, depends, partial(work, config, progress), outputs)
@@ -198,23 +200,24 @@ def evaluate(config: QuickstartConfig, progress: Progress) -> None:
     """Figures and examples on the held-out side, kept in `evaluation/` for the report."""
     import torch
 
-    from mmpt.data.shards.read import DocumentShards
-    from mmpt.evaluation.quickstart import evaluate_quickstart
+    from mmpt.evaluation.suite import load_suite, run_suite
     from mmpt.inference.load import load
 
     torch.set_num_threads(1)
-    model = load(config.run / "finetune")
-    train, test = (DocumentShards(config.run / "shards" / side) for side in ("train", "test"))
-    evaluate_quickstart(
-        model, train, test, config.corpus.reader, config.prompts.model_dump(), config.run / "evaluation", progress
-    )
+    suite = load_suite(ROOT / "recipes" / config.suite, config.run)
+    task = progress.add_task("evaluation", total=len(suite.benchmarks))
+    out = config.run / "evaluation"
+    failed = run_suite(suite, load(config.run / "finetune"), str(config.run), out, tell=lambda _: progress.advance(task))
+    if failed:
+        raise DataError("\n".join(failed))
 
 
 def finish(config: QuickstartConfig, pipeline: Pipeline) -> None:
     """`metrics.json` and `report.html` from what the stages left; `checkpoints` for `mmpt generate RUN`."""
-    from mmpt.evaluation.report import write_report
+    from mmpt.evaluation.pages.quickstart import write_report
+    from mmpt.evaluation.suite import suite_figures
 
-    figures = read_json(config.run / "evaluation" / "figures.json")
+    figures = suite_figures(config.run / "evaluation")
     metrics = {"seconds": pipeline.seconds, "peak_rss_gib": pipeline.peak_rss_gib, **figures}
     metrics["stages"] = {name: record["seconds"] for name, record in pipeline.records.items()}
     write_json(config.run / "metrics.json", metrics)

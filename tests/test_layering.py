@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-BASE = {"errors", "storage", "document", "vocabulary", "config", "media", "methods", "modality"}
+BASE = {"errors", "storage", "document", "vocabulary", "config", "media", "methods", "modality", "html"}
 # What each room may import of mmpt besides itself.
 MAY_IMPORT = {
     "errors": set(),
@@ -15,6 +15,7 @@ MAY_IMPORT = {
     "config": {"errors"},
     "methods": {"errors", "config"},
     "modality": {"document"},
+    "html": {"document"},
     "vocabulary": {"errors", "storage"},
     "scripts": {"errors"},
     "progress": set(),

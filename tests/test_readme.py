@@ -77,7 +77,7 @@ def test_the_walk_throughs_files_hold_what_their_scripts_expect():
     from mmpt.data.build import BuildConfig
     from mmpt.data.curate.steps.filter import Filter
     from mmpt.data.curate.steps.to_tokens import ToTokens
-    from mmpt.evaluation.suite.run import SuiteConfig
+    from mmpt.evaluation.suite import SuiteConfig
     from mmpt.training.config import FinetuneConfig, PretrainConfig
     from mmpt.training.specs import TokenizerSpec
 

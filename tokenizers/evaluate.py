@@ -44,8 +44,8 @@ def main() -> None:
 
 
 def of_speech(arguments: argparse.Namespace, folder: Path, page: Path) -> None:
-    from mmpt.evaluation.speech_page import write_speech_page
-    from mmpt.evaluation.speech_tokenizer import evaluate_speech_tokenizer
+    from mmpt.evaluation.metrics.speech_tokenizer import evaluate_speech_tokenizer
+    from mmpt.evaluation.pages.speech import write_speech_page
     from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
 
     tokenizer = SpeechTokenizer.load(folder)
@@ -62,8 +62,8 @@ def of_speech(arguments: argparse.Namespace, folder: Path, page: Path) -> None:
 
 
 def of_pictures(arguments: argparse.Namespace, page: Path) -> bool:
-    from mmpt.evaluation.image_page import evaluate_image_run
-    from mmpt.evaluation.image_tokenizer import gate_figures
+    from mmpt.evaluation.metrics.image_tokenizer import gate_figures
+    from mmpt.evaluation.pages.image import evaluate_image_run
 
     found = evaluate_image_run(arguments.run, arguments.shards, page, arguments.limit)
     print(json.dumps(found.figures, indent=2))

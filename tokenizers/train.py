@@ -35,8 +35,8 @@ def main() -> None:
     if stopped:
         sys.exit(128 + stopped)
     if first and spec.kind == "image" and spec.held_out:
-        from mmpt.evaluation.image_page import evaluate_image_run
-        from mmpt.evaluation.image_tokenizer import gate_figures
+        from mmpt.evaluation.metrics.image_tokenizer import gate_figures
+        from mmpt.evaluation.pages.image import evaluate_image_run
 
         found = evaluate_image_run(arguments.out, spec.held_out, arguments.out / "evaluation.html")
         gates = gate_figures(found.figures, spec.gates)

@@ -1,49 +1,30 @@
 """One self-contained HTML page of a set of document shards: documents as a reader sees them, and what each rule dropped."""
 
-import base64
-import html
 import io
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
+from mmpt import html
 from mmpt.data.lost import BAD_DATA, Lost
-from mmpt.document import Document, Image, Part, Text
+from mmpt.document import Document, Image, Part, Speech, Text
 from mmpt.errors import DataError
 from mmpt.media import decode_image, encode_png
 
 WIDEST = 720
 """Pixels of the longer side of a picture on the page; larger ones are made smaller."""
+SMALLEST = 96
+"""Pixels to which the longer side of a tiny picture (below 64) is enlarged, as blocks that can be seen."""
 EXAMPLES = 12
 """Things shown of each rule."""
-_TYPES = {"wav": "audio/wav", "flac": "audio/flac", "ogg": "audio/ogg", "mp3": "audio/mpeg"}
-_STYLE = """
-:root { color-scheme: light dark; --line: light-dark(#d5d8de, #3a3f4a); --soft: light-dark(#5b6270, #a3abba);
-  --card: light-dark(#fff, #1d2027); --page: light-dark(#f4f5f7, #14161b); --mark: light-dark(#2257c4, #8ab0ff); }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--page); font: 16px/1.55 system-ui, sans-serif; }
-header, main { max-width: 860px; margin: 0 auto; padding: 1rem; }
-h1 { font-size: 1.4rem; margin: .5rem 0; overflow-wrap: anywhere; }
-h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
-h3 { font-size: 1rem; margin: 0 0 .75rem; overflow-wrap: anywhere; }
-article { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 1rem 1.25rem;
-  margin: 0 0 1.25rem; }
-.text { white-space: pre-wrap; overflow-wrap: anywhere; margin: .6rem 0; }
-.unlearned { color: var(--soft); border-left: 3px solid var(--line); padding-left: .75rem; }
-figure { margin: .8rem 0; }
-img { max-width: 100%; height: auto; border-radius: 6px; border: 1px solid var(--line); }
-audio { width: 100%; max-width: 420px; display: block; }
-figcaption, .meta, .reason { color: var(--soft); font-size: .875rem; overflow-wrap: anywhere; }
-table { border-collapse: collapse; } td, th { text-align: left; padding: .2rem 1rem .2rem 0; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; }
-a { color: var(--mark); } a:focus-visible, summary:focus-visible, audio:focus-visible { outline: 2px solid var(--mark); }
-details { margin: .5rem 0; } summary { cursor: pointer; }
-li { margin: .35rem 0; }
-"""
 
 
 def render(
-    title: str, total: int, documents: Iterable[Document], lost: Iterable[Lost], sources: dict[str, Document] | None = None
+    title: str,
+    total: int,
+    documents: Iterable[Document],
+    lost: Iterable[Lost],
+    sources: Mapping[str, Document] | None = None,
 ) -> str:
     """The page. `total` is the number of documents in the set, of which `documents` are shown.
 
@@ -54,57 +35,48 @@ def render(
     by_rule: dict[str, list[Lost]] = defaultdict(list)
     for one in lost:
         by_rule[one.rule or BAD_DATA].append(one)
-    rows = "".join(
-        f'<tr><td><a href="#rule-{number}">{_text(rule)}</a></td><td class="number">{len(found):,}</td></tr>'
-        for number, (rule, found) in enumerate(sorted(by_rule.items()))
-    )
-    table = f"<table><tr><th>lost or dropped by</th><th>things</th></tr>{rows}</table>" if rows else "<p>Nothing was lost.</p>"
-    sections = "".join(
-        f'<h2 id="rule-{number}">{_text(rule)}: {len(found):,}</h2>{_dropped(found, sources or {})}'
-        for number, (rule, found) in enumerate(sorted(by_rule.items()))
-    )
-    policy = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{_text(title)}</title><style>{_STYLE}</style></head><body><header><h1>{_text(title)}</h1>"
-        f"<p>{total:,} documents, {len(shown):,} of them on this page. "
-        f"Pictures larger than {WIDEST} pixels are shown smaller.</p>"
-        f"{table}</header><main>{''.join(map(_document, shown))}{sections}</main></body></html>"
-    )
+    rules = sorted(by_rule.items())
+    rows = [(html.tag("a", rule, href=f"#rule-{number}"), len(found)) for number, (rule, found) in enumerate(rules)]
+    body = [html.table(rows, ("lost or dropped by", "things")) if rows else html.tag("p", "Nothing was lost.")]
+    body += [_document(document) for document in shown]
+    for number, (rule, found) in enumerate(rules):
+        body += [html.heading(f"{rule}: {len(found):,}", f"rule-{number}"), _dropped(found, sources or {})]
+    lead = f"{total:,} documents, {len(shown):,} of them on this page. Pictures larger than {WIDEST} pixels are shown smaller."
+    return html.page(title, body, lead)
 
 
-def _document(document: Document) -> str:
-    meta = "".join(f"<tr><td>{_text(str(key))}</td><td>{_text(str(value))}</td></tr>" for key, value in document.meta.items())
-    return (
-        f"<article><h3>{_text(document.id)}</h3>{''.join(map(_part, document.parts))}"
-        f'<details class="meta"><summary>{_text(document.source)}, {len(document.parts)} parts</summary>'
-        f"<table>{meta}</table></details></article>"
-    )
+def _document(document: Document) -> html.Html:
+    meta = html.table((key, str(value)) for key, value in document.meta.items())
+    about = html.details(f"{document.source}, {len(document.parts)} parts", meta)
+    return html.card(html.tag("h3", document.id), *map(_part, document.parts), about)
 
 
-def _part(part: Part) -> str:
-    unlearned = ' class="text unlearned" title="read, never learned"' if part.weight == 0 else ' class="text"'
+def _part(part: Part) -> html.Html:
     if isinstance(part, Text):
-        return f"<div{unlearned}>{_text(part.text)}</div>"
+        unlearned = part.weight == 0
+        looks = "text unlearned" if unlearned else "text"
+        return html.tag("div", part.text, class_=looks, title="read, never learned" if unlearned else None)
     if isinstance(part, Image):
-        caption = f"{_text(part.alt)} · {part.width} × {part.height}" if part.alt else f"{part.width} × {part.height}"
-        return f"<figure>{_picture(part)}<figcaption>{caption}</figcaption></figure>"
-    words = ", ".join(f"{_text(word)} {start:.2f}–{end:.2f}" for word, start, end in part.words)
-    times = f"<details><summary>word times</summary>{words}</details>" if words else ""
-    source = f"data:{_TYPES[part.suffix]};base64,{base64.b64encode(part.data).decode()}"
-    return (
-        f'<figure><audio controls preload="none" src="{source}"></audio>'
-        f"<figcaption>“{_text(part.text)}” · {part.duration:.2f} s, {part.sample_rate} Hz{times}</figcaption></figure>"
-    )
+        size = f"{part.width} × {part.height}"
+        return _figure(_picture(part), f"{part.alt} · {size}" if part.alt else size)
+    return _figure(html.audio(part.data, part.suffix), _about_speech(part))
 
 
-def _picture(part: Image) -> str:
+def _about_speech(part: Speech) -> html.Html:
+    said = f"“{part.text}” · {part.duration:.2f} s, {part.sample_rate} Hz"
+    words = ", ".join(f"{word} {start:.2f}–{end:.2f}" for word, start, end in part.words)
+    return html.join([said, html.details("word times", words) if words else ""])
+
+
+def _figure(medium: html.Html, caption: object) -> html.Html:
+    return html.tag("figure", medium, html.tag("figcaption", caption, class_="quiet"))
+
+
+def _picture(part: Image) -> html.Html:
     try:
         picture = decode_image(part.data)
     except DataError as problem:
-        return f'<p class="reason">{_text(str(problem))}</p>'
+        return html.quiet(str(problem))
     data, suffix = part.data, part.suffix
     if max(picture.size) > WIDEST:
         picture.thumbnail((WIDEST, WIDEST))
@@ -112,26 +84,22 @@ def _picture(part: Image) -> str:
         picture.save(buffer, "JPEG", quality=85)
         data, suffix = buffer.getvalue(), "jpeg"
     elif max(picture.size) < 64:  # tiny ones as blocks that can be seen
-        scale = 96 // max(picture.size)
+        scale = SMALLEST // max(picture.size)
         data, suffix = encode_png(picture.resize((picture.width * scale, picture.height * scale), resample=0)), "png"
-    kind = "jpeg" if suffix == "jpg" else suffix
-    return f'<img loading="lazy" alt="{_text(part.alt)}" src="data:image/{kind};base64,{base64.b64encode(data).decode()}">'
+    return html.image(data, suffix, part.alt)
 
 
-def _dropped(found: list[Lost], sources: dict[str, Document]) -> str:
+def _dropped(found: Sequence[Lost], sources: Mapping[str, Document]) -> html.Html:
     items = []
     for one in islice(found, EXAMPLES):
-        what = f"{_text(one.item)}: {_text(one.reason)}"
+        what: list[object] = [f"{one.item}: {one.reason}"]
         document = sources.get(one.document)
-        place = one.item.rpartition(", part ")[2]
-        if document and not one.whole and place.isdigit() and int(place) < len(document.parts):
-            what += _part(document.parts[int(place)])
+        # The place of a lost part stands at the end of its name: "shard, key, part 3".
+        index = one.item.rpartition(", part ")[2]
+        if document and not one.whole and index.isdigit() and int(index) < len(document.parts):
+            what.append(_part(document.parts[int(index)]))
         elif document and one.whole:
-            what += f"<details><summary>the document</summary>{''.join(map(_part, document.parts))}</details>"
-        items.append(f'<li class="reason">{what}</li>')
-    more = f'<p class="reason">and {len(found) - EXAMPLES:,} more in lost.jsonl</p>' if len(found) > EXAMPLES else ""
-    return f"<ul>{''.join(items)}</ul>{more}"
-
-
-def _text(value: str) -> str:
-    return html.escape(value, quote=True)
+            what.append(html.details("the document", *map(_part, document.parts)))
+        items.append(html.join(what))
+    more = html.quiet(f"and {len(found) - EXAMPLES:,} more in lost.jsonl") if len(found) > EXAMPLES else html.Html("")
+    return html.join([html.bullets(items), more])

@@ -5,12 +5,14 @@ simple_evaluate(HarnessModel(mmpt.load("runs/pretrain")), tasks=["hellaswag"])
 """
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 from mmpt.errors import ConfigError
-from mmpt.evaluation.likelihood import token_scores
+from mmpt.evaluation.metrics.likelihood import Scores, token_scores
 from mmpt.inference.engine import Prompt
 from mmpt.inference.load import MultimodalModel
-from mmpt.inference.settings import Sampling, Settings
+from mmpt.inference.samplers.top_p import TopP
+from mmpt.inference.settings import Settings
 from mmpt.tokenizers.text import encode_text
 
 try:
@@ -33,18 +35,16 @@ class HarnessModel(LM):
     def loglikelihood(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """For each (context, continuation): ln p of the continuation, and whether each of its tokens is the likeliest."""
         starts, wholes = [], []
-        for context, continuation in (request.args for request in requests):
+        for context, continuation in (cast(tuple[str, str], request.args) for request in requests):
             # Spaces belong to the word that follows them, as the tokenizer has it.
             starts.append(len(self._ids(context.rstrip())) - 1)
             wholes.append(self._ids(context + continuation))
-        found = [
-            (one.log_probability[n:], one.likeliest[n:]) for one, n in zip(token_scores(self._model, wholes), starts, strict=True)
-        ]
+        found = [(one.log_probability[n:], one.likeliest[n:]) for one, n in zip(self._scores(wholes), starts, strict=True)]
         return [(float(scores.sum()), bool(likeliest.all())) for scores, likeliest in found]
 
     def loglikelihood_rolling(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[float]:
         """ln p of each whole text."""
-        found = token_scores(self._model, [self._ids(*one.args) for one in requests])
+        found = self._scores([self._ids(*one.args) for one in requests])
         return [float(one.log_probability.sum()) for one in found]
 
     def generate_until(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[str]:
@@ -52,10 +52,10 @@ class HarnessModel(LM):
         side by side, and none further than to its end."""
         engine, stops = self._model.engine(), {}
         for request in requests:
-            context, options = request.args
-            sampling = Sampling(temperature=options.get("temperature", 0.0) if options.get("do_sample") else 0.0)
+            context, options = cast(tuple[str, dict[str, Any]], request.args)
+            sampler = TopP(temperature=options.get("temperature", 0.0) if options.get("do_sample") else 0.0)
             longest = options.get("max_gen_toks", MAX_NEW_TOKENS)
-            settings = Settings(max_new_tokens=longest, outputs=("text",), text=sampling, seed=len(stops))
+            settings = Settings(max_new_tokens=longest, outputs=("text",), text=sampler, seed=len(stops))
             until = options.get("until") or []
             stops[engine.submit(Prompt(self._ids(context)), settings)] = [until] if isinstance(until, str) else until
         while engine.busy:
@@ -64,12 +64,16 @@ class HarnessModel(LM):
                     engine.cancel(writing)
         return [_until(self._text(writing.ids), own) for writing, own in stops.items()]
 
+    def _scores(self, sequences: Sequence[Sequence[int]]) -> list[Scores]:
+        return token_scores(self._model.model, self._model.tokenizer.vocabulary, sequences)
+
     def _ids(self, text: str) -> list[int]:
         return [self._begin, *encode_text(self._model.tokenizer.text, text)]
 
     def _text(self, ids: Sequence[int]) -> str:
         # Not stripped: a line's end may be a stop.
-        return self._model.tokenizer.text.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        text = self._model.tokenizer.text.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return cast(str, text)  # a list only where it is given lists
 
 
 def _until(text: str, stops: Sequence[str]) -> str:

@@ -13,7 +13,9 @@ import numpy as np
 import torch
 
 from mmpt.document import Image, Speech
+from mmpt.errors import VocabularyError
 from mmpt.media import encode_png, encode_wav
+from mmpt.modality import Medium
 from mmpt.tokenizers.image.renderers import Renderer, chosen_renderer
 from mmpt.tokenizers.multimodal import MultimodalTokenizer
 
@@ -25,17 +27,19 @@ class Decoded(NamedTuple):
     samples: np.ndarray | None
 
 
-Decode = Callable[[str, np.ndarray], Decoded]
-"""("image" or "speech", codes int64 [n]) → what they stand for."""
+Decode = Callable[[Medium, np.ndarray], Decoded]
+"""(What the codes are of, codes int64 [n]) → what they stand for."""
 
 
 def decode_with(tokenizer: MultimodalTokenizer, voice: np.ndarray | None = None) -> Decode:
     """By the decoders of `tokenizer`, in this process."""
 
-    def decode(kind: str, codes: np.ndarray) -> Decoded:
-        if kind == "image":
+    def decode(kind: Medium, codes: np.ndarray) -> Decoded:
+        if kind == "image" and tokenizer.image is not None:
             (picture,) = tokenizer.image.render(codes[None])
             return Decoded(Image(encode_png(picture), "png", picture.width, picture.height), None)
+        if kind == "image" or tokenizer.speech is None:  # the grammar opens no block without codes
+            raise VocabularyError(f"codes of {kind}, but no {kind} tokenizer")
         (samples,) = tokenizer.speech.decode([codes], voice)
         return Decoded(spoken(samples, tokenizer.speech.sample_rate), samples)
 
@@ -64,22 +68,24 @@ class DecodingProcess:
         self._pool.shutdown(cancel_futures=True)
 
     def _started(self) -> ProcessPoolExecutor:
+        # Spawned, not forked: a fork would copy the locks of this process's threads as they stand.
         pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
         pool.submit(_ready, self._checkpoint, self._renderer).result()
         return pool
 
-    def _decode(self, kind: str, codes: np.ndarray) -> Decoded:
+    def _decode(self, kind: Medium, codes: np.ndarray) -> Decoded:
         pool = self._pool
         try:
             return pool.submit(_decode, self._checkpoint, self._renderer, kind, codes).result()
         except BrokenProcessPool:
             with self._lock:
+                # Several threads may have met the same death: the first of them starts the new process for all.
                 if self._pool is pool:
                     self._pool = self._started()
             return self._pool.submit(_decode, self._checkpoint, self._renderer, kind, codes).result()
 
 
-def _decode(checkpoint: str, renderer: str | None, kind: str, codes: np.ndarray) -> Decoded:
+def _decode(checkpoint: str, renderer: str | None, kind: Medium, codes: np.ndarray) -> Decoded:
     return decode_with(_tokenizer(checkpoint, renderer))(kind, codes)
 
 

@@ -6,7 +6,7 @@ sequence's tokens depend on its own prompt, settings and seed, not on what else 
 
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -21,6 +21,7 @@ from mmpt.errors import DataError
 from mmpt.inference.grammar import Grammar, Masks
 from mmpt.inference.sampling import choose
 from mmpt.inference.settings import Settings
+from mmpt.modality import Medium
 from mmpt.model.feature_inputs import FeatureInputs
 from mmpt.model.forward import head_tables, hidden_states
 from mmpt.model.key_values import KeyValues
@@ -36,7 +37,7 @@ class Prompt:
     """`ids`, and of the media that enter as features the (kind, start, input of the encoder) of each."""
 
     ids: list[int]
-    media: tuple[tuple[str, int, Tensor], ...] = ()
+    media: tuple[tuple[Medium, int, Tensor], ...] = ()
 
 
 @dataclass(eq=False)
@@ -89,7 +90,7 @@ class Engine:
         """Forget every sequence."""
         self._waiting: deque[Writing] = deque()
         self._rows: list[_Row] = []
-        self._opened: list[_Row] = []  # whose picture is to be guided from the next step on
+        self._opened: list[_Row] = []  # whose image is to be guided from the next step on
         self._cache = KeyValues()
 
     @property
@@ -153,35 +154,40 @@ class Engine:
         """Logits [rows + prompts, V] after one more token of each row, and after each of the prompts, which become rows."""
         lengths, device = [len(prompt.ids) for prompt in prompts], self.model.device
         ids = [token for prompt in prompts for token in prompt.ids]
-        places = [place for length in lengths for place in range(length)]
+        positions = [position for length in lengths for position in range(length)]
         ends, edges = [*accumulate(lengths)], [0, *accumulate([*lengths, *[1] * len(tokens)])]
+        # One packed row: the prompts whole, then one token of each running row, which sees the keys and values kept of its own
+        # past. So nothing is padded, and short prompts do not wait for long ones.
         append = self._cache.append(lengths)
         hidden = hidden_states(
             self.model,
             torch.tensor([[*ids, *tokens]], device=device),
-            torch.tensor([[*places, *self._cache.lengths]], device=device),
+            torch.tensor([[*positions, *self._cache.lengths]], device=device),
             torch.tensor(edges),
             self._features(prompts, lengths),
             key_values=append,
         )[0]
         append.done()
+        # Running rows first, as `_rows` has them; the prompts become the rows after them.
         wanted = torch.tensor([*range(len(ids), len(ids) + len(tokens)), *(end - 1 for end in ends)], device=device)
         return torch.cat([F.linear(hidden[wanted], table) for table in head_tables(self.model)], dim=-1)
 
     def _features(self, prompts: Sequence[Prompt], lengths: Sequence[int]) -> tuple[Tensor, Tensor] | None:
-        found: dict[str, tuple[list[Tensor], list[Tensor]]] = {}
-        edge = 0
+        if self.inputs is None:
+            return None
+        found: dict[Medium, tuple[list[Tensor], list[Tensor]]] = {}
+        edge = 0  # where the prompt begins in the packed row
         for prompt, length in zip(prompts, lengths, strict=True):
             for kind, start, value in prompt.media:
-                places, inputs = found.setdefault(kind, ([], []))
-                places.append(torch.arange(self.inputs.rows[kind]) + edge + start)
+                indices, inputs = found.setdefault(kind, ([], []))
+                indices.append(torch.arange(self.inputs.rows[kind]) + edge + start)
                 inputs.append(value)
             edge += length
         if not found:
             return None
         device = self.model.device
         return self.inputs(
-            {kind: Features(torch.cat(p).to(device), torch.stack(i).to(device)) for kind, (p, i) in found.items()}
+            {kind: Features(torch.cat(at).to(device), torch.stack(values).to(device)) for kind, (at, values) in found.items()}
         )[0]
 
     def _guided(self, logits: Tensor) -> Tensor:
@@ -197,10 +203,10 @@ class Engine:
         """Choose the next token of each sequence."""
         rows = [(number, row) for number, row in enumerate(self._rows) if not row.guide]
         forbidden = torch.stack([self._masks.forbidden(row.grammar.allowed()) for _, row in rows])
-        sampling = [row.writing.settings.sampling(row.grammar.inside or "text") for _, row in rows]
+        samplers = [row.writing.settings.sampler(row.grammar.inside or "text") for _, row in rows]
         if len(rows) < len(self._rows):
             logits = logits[[number for number, _ in rows]]
-        chosen = choose(logits, forbidden, sampling, [row.writing.generator for _, row in rows])
+        chosen = choose(logits, forbidden, samplers, [row.writing.generator for _, row in rows])
         pending: dict[Writing, int] = {}
         for (_, row), token in zip(rows, chosen, strict=True):
             row.grammar.advance(token)
@@ -208,18 +214,21 @@ class Engine:
             if token != self._end:
                 row.writing.ids.append(token)
             row.writing.finished = row.grammar.finished
+            # Its guide begins one step later with `<|begin|><|image|>`: by then the row itself has just seen its `<|image|>`.
             if token == self._opening and row.writing.settings.guidance != 1.0:
                 self._opened.append(row)
+        # A guide reads what was written with the prompt: the same codes, without what was asked.
         for row in self._rows:
             row.pending = pending[row.writing]
         closed = {row.writing for _, row in rows if row.grammar.inside != "image"}
         self._forget({row.writing for _, row in rows if row.writing.finished}, closed)
 
-    def _forget(self, gone: set[Writing], unguided: set[Writing] = frozenset()) -> None:
+    def _forget(self, gone: set[Writing], unguided: Collection[Writing] = ()) -> None:
         """Free the rows of `gone`, and the guides of `unguided`."""
         for number in reversed(range(len(self._rows))):
             row = self._rows[number]
             if row.writing in gone or (row.guide and row.writing in unguided):
+                # The last row takes the free place, here as in the cache: nothing else moves.
                 self._cache.remove(number)
                 last = self._rows.pop()
                 if number < len(self._rows):

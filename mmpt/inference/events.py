@@ -7,8 +7,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mmpt.document import Part, Text
+from mmpt.errors import VocabularyError
 from mmpt.inference.decoding import Decode, decode_with, spoken
+from mmpt.modality import MEDIA, Medium
 from mmpt.tokenizers.multimodal import MultimodalTokenizer
+from mmpt.tokenizers.speech.streaming import WaveStream
+from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
 from mmpt.tokenizers.text import decode_text
 
 
@@ -54,24 +58,27 @@ class Assembler:
         self._tokenizer, self._voice = tokenizer, voice
         self._decode = decode or decode_with(tokenizer, voice)
         self._vocabulary = tokenizer.vocabulary
-        self._marks = {
-            self._vocabulary.special(f"<|{slash}{kind}|>"): (slash, kind) for slash in ("", "/") for kind in ("image", "speech")
-        }
-        self._inside: str | None = None
-        self._part, self._new, self._run, self._shown, self._sounds = 0, [], [], "", []
-        self._stack, self._stream, self._spoken = ExitStack(), None, None
+        self._opening: dict[int, Medium] = {self._vocabulary.special(f"<|{kind}|>"): kind for kind in MEDIA}
+        self._closing = {self._vocabulary.special(f"<|/{kind}|>") for kind in MEDIA}
+        self._inside: Medium | None = None
+        self._part, self._shown = 0, ""
+        self._new: list[int] = []  # ids that no event has told of yet
+        self._run: list[int] = []  # ids of the open part that are not decoded yet
+        self._sounds: list[np.ndarray] = []
+        self._stack = ExitStack()
+        self._stream: WaveStream | None = None
+        self._spoken: Part | None = None
 
     def push(self, ids: Sequence[int]) -> Iterator[Event]:
         """Events of the next ids, of which none is `<|end|>`."""
         for token in ids:
-            slash, kind = self._marks.get(token, ("", ""))
-            if kind and not slash:
+            if token in self._opening:
+                yield from self._close()  # text that stood before
+                self._open(self._opening[token])
+            self._new.append(token)  # after that: the mark belongs to the part that it opens
+            if token in self._closing:
                 yield from self._close()
-                self._open(kind)
-            self._new.append(token)
-            if slash:
-                yield from self._close()
-            elif not kind:
+            elif token not in self._opening:
                 self._run.append(token)
         if self._inside == "speech":
             yield from self._sound()
@@ -80,16 +87,14 @@ class Assembler:
 
     def heavy(self, ids: Sequence[int]) -> bool:
         """Whether `push` of these would decode sound or pictures, which takes long."""
-        return self._stream is not None or any(
-            slash or kind for slash, kind in (self._marks.get(token, ("", "")) for token in ids)
-        )
+        return self._stream is not None or any(token in self._opening or token in self._closing for token in ids)
 
     def finish(self) -> Iterator[Event]:
         """Events of what is still open."""
         yield from self._close()
         self._stack.close()
 
-    def _open(self, kind: str) -> None:
+    def _open(self, kind: Medium) -> None:
         self._inside = kind
         speech = self._tokenizer.speech
         if kind == "speech" and speech is not None and speech.can_stream and speech.config.decoder.block:
@@ -106,7 +111,7 @@ class Assembler:
             content = self._decode("image", np.array(self._run) - self._vocabulary.image_offset).part
         else:
             yield from self._sound(whole=True)
-            content = self._spoken or spoken(np.concatenate(self._sounds), self._tokenizer.speech.sample_rate)
+            content = self._spoken or spoken(np.concatenate(self._sounds), self._speech.sample_rate)
         yield PartDone(self._part, content, self._taken())
         self._run, self._shown, self._sounds, self._inside, self._stream, self._spoken = [], "", [], None, None, None
         self._part += 1
@@ -117,15 +122,22 @@ class Assembler:
             new, self._shown = text[len(self._shown) :], text
             yield TextDelta(self._part, new, self._taken())
 
+    @property
+    def _speech(self) -> SpeechTokenizer:
+        if self._tokenizer.speech is None:  # the grammar opens no block without codes
+            raise VocabularyError("codes of speech, but no speech tokenizer")
+        return self._tokenizer.speech
+
     def _sound(self, whole: bool = False) -> Iterator[AudioDelta]:
-        speech = self._tokenizer.speech
+        speech = self._speech
         codes = np.array(self._run, dtype=np.int64) - self._vocabulary.speech_offset
         if self._stream is None:
-            found = []
+            found: list[np.ndarray] = []
             if whole:
                 self._spoken, samples = self._decode("speech", codes)
-                found = [samples]
+                found = [] if samples is None else [samples]
         else:
+            # A residual quantiser has `depth` codes for each step of time: only whole steps can be decoded.
             ready = len(codes) // speech.config.quantizer.depth * speech.config.quantizer.depth
             del self._run[:ready]
             found = [self._stream.push(codes[:ready]), *([self._stream.finish()] if whole else [])]

@@ -9,6 +9,7 @@ Each sequence has a `Grammar` that follows it token by token; what may come next
 import torch
 
 from mmpt.inference.settings import Settings
+from mmpt.modality import Medium
 from mmpt.vocabulary import Vocabulary
 
 Allowed = frozenset[str]
@@ -20,9 +21,9 @@ class Grammar:
     which the vocabulary has codes."""
 
     def __init__(self, vocabulary: Vocabulary, settings: Settings) -> None:
-        self._vocabulary, self._settings = vocabulary, settings
+        self._vocabulary, self._settings, self._alternate = vocabulary, settings, settings.alternate
         self._left = settings.max_new_tokens
-        self._inside: str | None = None
+        self._inside: Medium | None = None
         self._count = 0  # codes in the open block, or tokens of text since the last one
         self._parts, self._written, self._last = 0, False, False
         self.finished = False
@@ -37,7 +38,7 @@ class Grammar:
             return frozenset({"image" if self._count < self._vocabulary.codes_per_image else "<|/image|>"})
         if self._inside == "speech":
             return frozenset(self._in_speech())
-        found = self._alternating() if self._settings.alternate else self._between_blocks()
+        found = self._alternating(*self._alternate) if self._alternate else self._between_blocks()
         return frozenset(found or {"<|end|>"})
 
     def advance(self, token: int) -> None:
@@ -48,8 +49,9 @@ class Grammar:
         if name == "<|end|>":
             self.finished = True
         elif name in ("<|image|>", "<|speech|>"):
-            self._last = bool(self._settings.alternate) and self._count < self._settings.alternate[0]
-            self._inside, self._count = name[2:-2], 0
+            # Speech before the text is full: there is no more text, and this block is the last.
+            self._last = self._alternate is not None and self._count < self._alternate[0]
+            self._inside, self._count = ("image" if name == "<|image|>" else "speech"), 0
             self._parts += 1
         elif name in ("<|/image|>", "<|/speech|>"):
             self._inside, self._count = None, 0
@@ -58,7 +60,7 @@ class Grammar:
         self.finished |= self._left == 0
 
     @property
-    def inside(self) -> str | None:
+    def inside(self) -> Medium | None:
         """The kind of the open block."""
         return self._inside
 
@@ -70,8 +72,9 @@ class Grammar:
         return "text" if token < first else "image" if token < self._vocabulary.speech_offset else "speech"
 
     def _in_speech(self) -> set[str]:
-        if self._settings.alternate and not self._last:
-            return {"speech" if self._count < self._settings.alternate[1] else "<|/speech|>"}
+        if self._alternate and not self._last:
+            return {"speech" if self._count < self._alternate[1] else "<|/speech|>"}
+        # Two tokens are kept: for `<|/speech|>` and `<|end|>`.
         found = {"speech"} if self._left > 2 else set()
         return found | ({"<|/speech|>"} if self._count else set())  # an utterance holds at least one code
 
@@ -80,14 +83,14 @@ class Grammar:
         if self._left > 1 and "text" in self._outputs:
             found.add("text")
         if self._parts < self._settings.max_parts:
+            # A block is opened only where it fits whole, its two marks and `<|end|>` included; speech needs one code at least.
             if "image" in self._outputs and self._left >= self._vocabulary.codes_per_image + 3:
                 found.add("<|image|>")
             if "speech" in self._outputs and self._left >= 4:
                 found.add("<|speech|>")
         return found
 
-    def _alternating(self) -> set[str]:
-        text, speech = self._settings.alternate
+    def _alternating(self, text: int, speech: int) -> set[str]:
         if self._last:
             return {"<|end|>"}
         found = set()
@@ -108,6 +111,7 @@ class Masks:
 
     def forbidden(self, allowed: Allowed) -> torch.Tensor:
         """bool [vocabulary]."""
+        # A few dozen sets occur in all: each mask is made once and stays on the device.
         if allowed not in self._found:
             mask = torch.ones(self._vocabulary.size, dtype=torch.bool)
             ranges = self._vocabulary.ranges()

@@ -3,15 +3,17 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
+from mmpt import modality
 from mmpt.config import parse_config
 from mmpt.data.shards.tokens import Medium
-from mmpt.document import Image, Part, Text
+from mmpt.document import Image, Part, Speech, Text
 from mmpt.inference.engine import Engine, Prompt, write_all
 from mmpt.inference.events import Assembler, Event
 from mmpt.inference.settings import Settings
@@ -40,7 +42,7 @@ class MultimodalModel:
     tokenizer: MultimodalTokenizer
     inputs: FeatureInputs | None = None
 
-    def engine(self, **options) -> Engine:
+    def engine(self, **options: Any) -> Engine:
         """An `Engine` for many sequences at once."""
         return Engine(self.model, self.tokenizer.vocabulary, self.inputs, **options)
 
@@ -54,37 +56,43 @@ class MultimodalModel:
         return [self._prompt(parts, iter(ids)) for parts, ids in zip(prompts, encoded, strict=True)]
 
     def _slots(self, part: Part) -> int:
-        return 0 if isinstance(part, Text) or self.inputs is None else self.inputs.rows.get(_kind(part), 0)
+        """Ids that a part takes as features, 0 where it enters as codes."""
+        return 0 if isinstance(part, Text) or self.inputs is None else self.inputs.rows.get(_medium(part), 0)
 
     def _prompt(self, parts: Sequence[Part], coded: Iterator[list[int]]) -> Prompt:
         vocabulary = self.tokenizer.vocabulary
         ids, media = [vocabulary.special("<|begin|>")], []
         for part in parts:
-            if slots := self._slots(part):
-                medium = Medium(_kind(part), part.suffix, part.data, len(ids) + 1, slots)
+            if self.inputs is not None and not isinstance(part, Text) and (slots := self._slots(part)):
+                # + 1: after the mark that opens its block.
+                medium = Medium(_medium(part), part.suffix, part.data, len(ids) + 1, slots)
                 media.append((medium.kind, medium.start, self.inputs.read(medium)))
                 ids += vocabulary.encode_features(medium.kind, slots)
             else:
                 ids += next(coded)
         return Prompt(ids, tuple(media))
 
-    def answer(self, prompts: Sequence[Sequence[Part]], voice: np.ndarray | None = None, **settings) -> list[Answer]:
+    def answer(self, prompts: Sequence[Sequence[Part]], voice: np.ndarray | None = None, **settings: Any) -> list[Answer]:
         """Continue each prompt (a sequence of parts), all of them side by side. `settings`: of `Settings`; sequence i is sampled
         from `seed` + i. Raises `ConfigError` on settings that make no sense."""
         written = self.generate(self.prompts(prompts), **settings)
         return [Answer(ids, self.tokenizer.decode(ids, voice)) for ids in written]
 
-    def generate(self, prompts: Sequence[Prompt | list[int]], **settings) -> list[list[int]]:
+    def generate(self, prompts: Sequence[Prompt | list[int]], **settings: Any) -> list[list[int]]:
         """Ids that follow each prompt, up to and without `<|end|>`; always well-formed (see `mmpt.inference.grammar`)."""
         given = [prompt if isinstance(prompt, Prompt) else Prompt(list(prompt)) for prompt in prompts]
         base = parse_config(settings, Settings, "settings")
         each = [base.model_copy(update={"seed": base.seed + number}) for number in range(len(given))]
         return write_all(self.engine(), given, each)
 
-    def stream(self, prompt: Sequence[Part], voice: np.ndarray | None = None, **settings) -> Iterator[Event]:
-        """Continue one prompt: text, sound and pictures as they come. Whoever stops reading stops the writing."""
+    def stream(
+        self, prompt: Sequence[Part], voice: np.ndarray | None = None, settings: Settings | None = None, **given: Any
+    ) -> Iterator[Event]:
+        """Continue one prompt: text, sound and pictures as they come. Whoever stops reading stops the writing. `settings`, or each
+        of its fields `given` by name. Raises `ConfigError` on settings that make no sense."""
         engine, assembler = self.engine(), Assembler(self.tokenizer, voice)
-        writing = engine.submit(*self.prompts([prompt]), parse_config(settings, Settings, "settings"))
+        (asked,) = self.prompts([prompt])
+        writing = engine.submit(asked, settings or parse_config(given, Settings, "settings"))
         while not writing.finished:
             for _, ids in engine.step():
                 yield from assembler.push(ids)
@@ -115,9 +123,10 @@ def load(
     for module in (tokenizer.speech, tokenizer.image):
         if module is not None:
             module.to(device)
+    model.to(device)  # pyright: ignore[reportArgumentType] (transformers wraps `to` in a decorator without types)
     tokenizer.render_by(renderer)
-    return MultimodalModel(model.to(device), tokenizer, inputs)
+    return MultimodalModel(model, tokenizer, inputs)
 
 
-def _kind(part: Part) -> str:
+def _medium(part: Image | Speech) -> modality.Medium:
     return "image" if isinstance(part, Image) else "speech"

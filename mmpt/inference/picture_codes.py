@@ -7,6 +7,7 @@ import numpy as np
 from mmpt.document import Text
 from mmpt.errors import ConfigError
 from mmpt.inference.load import MultimodalModel
+from mmpt.inference.samplers.top_p import TopP
 
 
 def generated_picture_codes(
@@ -22,6 +23,6 @@ def generated_picture_codes(
     for start in range(0, len(prompts), batch):
         asked = model.prompts([(Text(prompt),) for prompt in prompts[start : start + batch]])
         settings = {"outputs": ["image"], "max_new_tokens": vocabulary.codes_per_image + 3, "seed": seed + start}
-        rows = model.generate(asked, **settings, image={"temperature": temperature})
+        rows = model.generate(asked, **settings, image=TopP(temperature=temperature))
         for row in rows:
             yield next(values for modality, values in vocabulary.split(row) if modality == "image")

@@ -22,7 +22,8 @@ from mmpt.data.sources.spoken_scenes import SpokenScenes
 from mmpt.document import Text
 from mmpt.inference.engine import Engine, Prompt, write_all
 from mmpt.inference.load import MultimodalModel, load
-from mmpt.inference.settings import Sampling, Settings
+from mmpt.inference.samplers.top_p import TopP
+from mmpt.inference.settings import Settings
 from mmpt.model.backbone import BackboneConfig, build_backbone
 from mmpt.model.checkpoints import find_checkpoint
 from mmpt.model.export import export_hf
@@ -66,7 +67,7 @@ def well_formed(model: MultimodalModel) -> Iterator[Figure]:
         for name in ("<|image|>", "<|speech|>", "<|end|>", "<|/speech|>"):
             untrained.get_output_embeddings().weight[tokenizer.vocabulary.special(name)] *= 8
     broken = undecoded = pictures = sounds = 0
-    hot = Sampling(temperature=5.0)
+    hot = TopP(temperature=5.0)
     for first in range(0, SAMPLES, BATCH):
         each = [
             Settings(

@@ -11,8 +11,7 @@ import torch
 from pydantic import TypeAdapter
 
 from mmpt.document import Part, Text
-from mmpt.evaluation.suite import base
-from mmpt.evaluation.suite.run import RUNNERS, AnyBenchmark
+from mmpt.evaluation.benchmarks import Benchmark, Result
 from mmpt.inference.load import Answer
 from mmpt.media import encode_png, encode_wav
 
@@ -26,18 +25,21 @@ class Scripted:
 
     def __post_init__(self) -> None:
         self.asked: list[tuple[Part, ...]] = []
+        self.settings: dict = {}
+        self.seeds: list[int] = []
 
     def answer(self, prompts: Sequence[Sequence[Part]], **settings) -> list[Answer]:
         self.asked += [tuple(prompt) for prompt in prompts]
+        self.settings = settings
+        self.seeds.append(settings["seed"])
         return [Answer([], self.answers[len(self.asked) - len(prompts) + number]) for number in range(len(prompts))]
 
 
-def run(content: dict, model) -> base.Result:
-    config = TypeAdapter(AnyBenchmark).validate_python({"name": "test", **content})
-    return RUNNERS[type(config)](config, model)
+def run(content: dict, model) -> Result:
+    return TypeAdapter(Benchmark).validate_python({"name": "test", **content}).run(model)
 
 
-def values(result: base.Result) -> dict[str, float]:
+def values(result: Result) -> dict[str, float]:
     return {one.name: one.value for one in result.measures}
 
 

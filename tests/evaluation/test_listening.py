@@ -22,8 +22,8 @@ from transformers import (
 
 from mmpt.document import Speech, Text
 from mmpt.errors import ConfigError
-from mmpt.evaluation.suite import listening
-from mmpt.evaluation.suite.listening import ListenerConfig, heard, recognise
+from mmpt.evaluation.metrics import listening
+from mmpt.evaluation.metrics.listening import ListenerConfig, heard, recognise
 from mmpt.media import encode_wav
 
 from .scripted import Scripted, run, sound, write_rows

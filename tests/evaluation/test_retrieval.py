@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mmpt.evaluation.retrieval import picture_text_recalls, recall
+from mmpt.evaluation.metrics.retrieval import picture_text_recalls, recall
 
 
 def test_recall_counts_queries_with_a_right_item_among_the_nearest():

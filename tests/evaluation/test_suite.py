@@ -17,12 +17,13 @@ from mmpt.data.shards.tokens import TokenDocument
 from mmpt.data.shards.write import TokenShardWriter
 from mmpt.document import Speech, Text
 from mmpt.errors import ConfigError, DataError
-from mmpt.evaluation import likelihood
-from mmpt.evaluation.likelihood import area_under_curve, preferred, token_scores
-from mmpt.evaluation.suite import base, membership, pairs, speech
-from mmpt.evaluation.suite.intervals import bootstrap
-from mmpt.evaluation.suite.page import write_page
-from mmpt.evaluation.suite.run import RUNNERS, SuiteConfig, run_suite
+from mmpt.evaluation.benchmarks import Benchmark, _items, membership, pairs
+from mmpt.evaluation.metrics import likelihood
+from mmpt.evaluation.metrics.intervals import bootstrap
+from mmpt.evaluation.metrics.likelihood import area_under_curve, preferred
+from mmpt.evaluation.metrics.recognition import error_rates
+from mmpt.evaluation.pages.suite import write_page
+from mmpt.evaluation.suite import SuiteConfig, load_suite, run_suite
 from mmpt.inference.engine import Engine
 from mmpt.inference.load import load
 from mmpt.media import encode_wav
@@ -66,6 +67,10 @@ def test_a_modality_alone_competes_with_itself(model):
     assert found.likeliest.tolist() == [False, likeliest(model, ids[:2], low, high) == 1, True, False]
 
 
+def token_scores(model, sequences, modality=None):
+    return likelihood.token_scores(model.model, model.tokenizer.vocabulary, sequences, modality)
+
+
 def likeliest(model, ids, low=0, high=None) -> int:
     with torch.no_grad():
         return int(model.model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1, low:high].argmax())
@@ -102,7 +107,7 @@ def gold(folder: Path, rows: list[dict]) -> None:
 
 
 def spoken_score(model, path: Path) -> float:
-    ids = model.tokenizer.encode([[base.speech_file(path.parent, path.name)]])[0][0]
+    ids = model.tokenizer.encode([[_items.speech_file(path.parent, path.name)]])[0][0]
     return float(np.mean(by_hand(model, [model.tokenizer.vocabulary.special("<|begin|>"), *ids])))
 
 
@@ -305,14 +310,16 @@ def test_an_interrupted_suite_goes_on_and_a_finished_one_starts_anew(model, tmp_
     config = SuiteConfig.model_validate({"benchmarks": [{"name": name, **kind} for name in ("first", "second", "third")]})
     done, killed = [], []
 
-    def runner(config, model):
-        if config.name == "second" and not killed:
+    measure = membership.Membership.run
+
+    def runner(benchmark, model):
+        if benchmark.name == "second" and not killed:
             killed.append(True)
             raise KeyboardInterrupt
-        done.append(config.name)
-        return membership.run(config, model)
+        done.append(benchmark.name)
+        return measure(benchmark, model)
 
-    monkeypatch.setitem(RUNNERS, membership.MembershipConfig, runner)
+    monkeypatch.setattr(membership.Membership, "run", runner)
 
     def content(name: str) -> dict:
         return json.loads((tmp_path / name / "results.json").read_text())
@@ -332,15 +339,27 @@ def test_an_interrupted_suite_goes_on_and_a_finished_one_starts_anew(model, tmp_
         run_suite(config, model, "a model", tmp_path / "one", "weights 1")
     run_suite(config, model, "a model", tmp_path / "one", "weights 2")  # other weights: nothing is kept
     assert done[9:] == ["first", "first", "second", "third"]
+    # A benchmark that measures something else since then is measured again.
+    killed.clear()
+    with pytest.raises(KeyboardInterrupt):
+        run_suite(config, model, "a model", tmp_path / "one", "weights 2")
+    monkeypatch.setattr(membership.Membership, "version", 2)
+    run_suite(config, model, "a model", tmp_path / "one", "weights 2")
+    assert done[13:] == ["first", "first", "second", "third"]
+    assert [one["version"] for one in content("one")["results"]] == [2, 2, 2]
 
 
 def test_a_figure_that_is_no_number_is_an_error():
     with pytest.raises(DataError, match="WER: it is nan of these 2 items"):
-        speech.error_rates(["", "!"], ["a", "b"])
+        error_rates(["", "!"], ["a", "b"])
 
 
 def test_the_example_suite_is_valid():
-    assert len(load_config(ROOT / "recipes" / "evaluate.yaml", SuiteConfig).benchmarks) >= 12
+    suite = load_config(ROOT / "recipes" / "evaluate.yaml", SuiteConfig)
+    assert {one.kind for one in suite.benchmarks} == set(Benchmark.names())  # every kind is shown
+    for name in ("evaluate_quickstart.yaml", "evaluate_quickstart_real.yaml"):
+        suite = load_suite(ROOT / "recipes" / name, Path("runs/a"))
+        assert suite.benchmarks[0].source.folder == "runs/a/shards/test" and len(suite.benchmarks) == 6
 
 
 def test_mistakes_in_a_suite_are_named(tmp_path):
@@ -464,7 +483,7 @@ def test_loss_on_token_shards(model, tmp_path):
 
 
 def test_error_rates_add_up_over_pairs():
-    wer, cer = speech.error_rates(["a b c", ""], ["a x c", "noise"])
+    wer, cer = error_rates(["a b c", ""], ["a x c", "noise"])
     assert wer.value == pytest.approx(2 / 3) and wer.better == "less" and cer.count == 2
 
 
@@ -472,4 +491,4 @@ def test_reading_stays_inside_its_folder(tmp_path):
     (tmp_path / "in").mkdir()
     picture(tmp_path / "out.png", "red")
     with pytest.raises(DataError, match="leads out of"):
-        base.image_file(tmp_path / "in", "../out.png")
+        _items.image_file(tmp_path / "in", "../out.png")

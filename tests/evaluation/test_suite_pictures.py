@@ -12,7 +12,7 @@ import pytest
 
 from mmpt.document import Image, Part, Text
 from mmpt.errors import ConfigError, DataError
-from mmpt.evaluation.suite import questions
+from mmpt.evaluation.benchmarks import multi_image
 from mmpt.media import encode_png
 
 from .scripted import Scripted, coco, picture, run, texts, values, write_rows
@@ -150,7 +150,7 @@ def test_questions_about_several_pictures(tmp_path):
     [("B", "B"), ("(c)", "C"), ("Answer: D", "D"), ("b.", "B"), ("the answer is a", "A"), ("none", ""), ("", ""), ("A dog", "A")],
 )
 def test_the_letter_of_an_answer(text, letter):
-    assert questions.letter_of(text) == letter
+    assert multi_image.letter_of(text) == letter
 
 
 def judge(asked: Sequence[Part], answered: Sequence[Part], aspect: str) -> float:

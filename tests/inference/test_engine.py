@@ -9,8 +9,9 @@ from torch.nn import functional as F
 
 from mmpt.errors import DataError
 from mmpt.inference.engine import Engine, Prompt, write_all
+from mmpt.inference.samplers.top_p import TopP
 from mmpt.inference.sampling import choose
-from mmpt.inference.settings import Sampling, Settings
+from mmpt.inference.settings import Settings
 from mmpt.model.backbone import BackboneConfig, build_backbone
 from mmpt.model.forward import packed_logits
 from mmpt.vocabulary import Vocabulary
@@ -79,7 +80,7 @@ def _replay(engine: Engine, prompt: Prompt, settings: Settings, ids: list[int]) 
 @pytest.mark.slow
 def test_a_sampled_sequence_does_not_depend_on_what_else_runs():
     model, given_prompts = build(), prompts(12)
-    hot = Sampling(temperature=1.5, top_p=0.9, top_k=20)
+    hot = TopP(temperature=1.5, top_p=0.9, top_k=20)
     each = [Settings(max_new_tokens=30, seed=number, text=hot, image=hot, speech=hot) for number in range(12)]
     together = write_all(Engine(model, VOCABULARY), given_prompts, each)
     few = write_all(Engine(model, VOCABULARY, max_rows=2), given_prompts, each)
@@ -89,7 +90,7 @@ def test_a_sampled_sequence_does_not_depend_on_what_else_runs():
 
 def test_those_that_come_later_and_those_that_go_change_nothing_for_the_others():
     model, given_prompts = build(), prompts(6)
-    each = [Settings(max_new_tokens=25, seed=number, text=Sampling(temperature=1.0)) for number in range(6)]
+    each = [Settings(max_new_tokens=25, seed=number, text=TopP(temperature=1.0)) for number in range(6)]
     wanted = [write_all(Engine(model, VOCABULARY), [prompt], [one])[0] for prompt, one in zip(given_prompts, each, strict=True)]
     engine = Engine(model, VOCABULARY, max_rows=4)
     running = [engine.submit(given_prompts[0], each[0]), engine.submit(given_prompts[1], each[1])]
@@ -143,7 +144,7 @@ def test_a_choice_is_one_that_the_settings_allow(seed, temperature, top_p, top_k
     logits = 2 * torch.randn(1, 12, generator=draw)
     mask = torch.zeros(1, 12, dtype=torch.bool)
     mask[0, list(forbidden)] = True
-    one = Sampling(temperature=temperature, top_p=top_p, top_k=top_k)
+    one = TopP(temperature=temperature, top_p=top_p, top_k=top_k)
     (token,) = choose(logits.clone(), mask, [one], [draw])
     # By hand, in plain Python.
     left = sorted((i for i in range(12) if i not in forbidden), key=lambda i: -float(logits[0, i]))[: top_k or 12]
@@ -162,7 +163,7 @@ def test_samples_have_the_softmaxs_frequencies():
     draw, none = torch.Generator().manual_seed(0), torch.zeros(1, 5, dtype=torch.bool)
     counts = torch.zeros(5)
     for _ in range(4000):
-        counts[choose(logits, none, [Sampling(temperature=0.8)], [draw])[0]] += 1
+        counts[choose(logits, none, [TopP(temperature=0.8)], [draw])[0]] += 1
     assert (counts / 4000 - F.softmax(logits[0] / 0.8, dim=-1)).abs().max() < 0.03
 
 

@@ -16,7 +16,7 @@ from mmpt.data.shards.tokens import TokenDocument
 from mmpt.data.shards.write import TokenShardWriter
 from mmpt.doctor import examine
 from mmpt.errors import CheckpointError, ConfigError
-from mmpt.evaluation.held_out import held_out_loss
+from mmpt.evaluation.metrics.loss import held_out_loss
 from mmpt.inference.load import load
 from mmpt.model.adaptation import add_adapter, save_adapter
 from mmpt.model.adapters.lora import Lora
@@ -179,7 +179,7 @@ def test_the_loss_on_held_out_shards_is_that_of_each_document_alone(run, tmp_pat
             )
             total += float((torch.from_numpy(weights[1:]) * nll).sum())
             weight += float(weights[1:].sum())
-    assert held_out_loss(model, vocabulary, [tmp_path / "held-out"], pack_tokens=20) == pytest.approx(total / weight, abs=1e-5)
+    assert held_out_loss(model, vocabulary, [tmp_path / "held-out"]) == pytest.approx(total / weight, abs=1e-5)
 
 
 def test_the_doctor_says_what_runs_here():

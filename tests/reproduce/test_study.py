@@ -19,7 +19,7 @@ from mmpt.data.shards.read import TokenShards
 from mmpt.data.shards.tokens import TokenDocument
 from mmpt.data.shards.write import TokenShardWriter
 from mmpt.errors import ConfigError
-from mmpt.evaluation.suite.run import SuiteConfig
+from mmpt.evaluation.suite import SuiteConfig
 from mmpt.training.config import FinetuneConfig, PretrainConfig
 from mmpt.training.specs import TokenizerSpec
 from mmpt.vocabulary import Vocabulary

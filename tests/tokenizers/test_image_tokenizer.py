@@ -12,7 +12,7 @@ from PIL import Image
 
 from mmpt.config import parse_config
 from mmpt.errors import CheckpointError, ConfigError, DataError
-from mmpt.evaluation.image_tokenizer import _chance, gate_figures
+from mmpt.evaluation.metrics.image_tokenizer import _chance, gate_figures
 from mmpt.tokenizers.image.batches import ImageBatch, ImageExample, image_batches, picture_bytes, to_pixels
 from mmpt.tokenizers.image.captions import caption_ids
 from mmpt.tokenizers.image.config import CaptionConfig, Gates, ImageTokenizerConfig

@@ -25,7 +25,7 @@ from mmpt.data.loading.packing import pack
 from mmpt.data.shards.tokens import TokenDocument
 from mmpt.data.shards.write import TokenShardWriter
 from mmpt.errors import MmptError
-from mmpt.evaluation import training_page
+from mmpt.evaluation.pages import training as training_page
 from mmpt.model.backbone import BackboneConfig, build_backbone
 from mmpt.model.forward import weighted_loss
 from mmpt.model.sequence import cut

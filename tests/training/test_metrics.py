@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from mmpt.data.loading.packing import pack
 from mmpt.data.shards.tokens import TokenDocument
 from mmpt.errors import DataError
-from mmpt.evaluation.training_page import write_training_page
+from mmpt.evaluation.pages.training import write_training_page
 from mmpt.training.config import OptimizationConfig
 from mmpt.training.distributed import World
 from mmpt.training.inspect import _part

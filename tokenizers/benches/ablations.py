@@ -19,7 +19,7 @@ import torch
 import yaml
 from torch import nn
 
-from mmpt.evaluation.retrieval import picture_text_recalls
+from mmpt.evaluation.metrics.retrieval import picture_text_recalls
 from mmpt.results import Figure, report
 from mmpt.tokenizers.codebook_health import codebook_use
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer

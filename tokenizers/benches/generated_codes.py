@@ -22,7 +22,7 @@ import torch
 import yaml
 from seed import before_hardening
 
-from mmpt.evaluation.pictures import read_scene
+from mmpt.evaluation.readers.scenes import read_scene
 from mmpt.inference.load import load
 from mmpt.inference.picture_codes import generated_picture_codes
 from mmpt.results import Figure, report

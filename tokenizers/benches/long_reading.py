@@ -17,7 +17,7 @@ import torch
 from rates import QUANTIZERS, RATES, SPEAK, STEPS
 
 from mmpt.data.shards.read import DocumentShards
-from mmpt.evaluation.recognition import word_error_rate
+from mmpt.evaluation.metrics.recognition import word_error_rate
 from mmpt.results import Figure, report
 from mmpt.scripts import main_guard, script_parser
 from mmpt.tokenizers.speech.config import SAMPLE_RATE

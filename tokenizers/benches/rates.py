@@ -14,7 +14,7 @@ from pathlib import Path
 import digits
 import torch
 
-from mmpt.evaluation.speech_tokenizer import evaluate_speech_tokenizer
+from mmpt.evaluation.metrics.speech_tokenizer import evaluate_speech_tokenizer
 from mmpt.results import Figure, report
 from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
 

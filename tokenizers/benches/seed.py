@@ -18,9 +18,9 @@ import pictures
 import torch
 from safetensors.torch import load_file
 
-from mmpt.evaluation.image_page import STAGES, write_image_page
-from mmpt.evaluation.image_tokenizer import ImageEvaluation, evaluate_image_tokenizer, gate_figures
-from mmpt.evaluation.pictures import read_scene
+from mmpt.evaluation.metrics.image_tokenizer import ImageEvaluation, evaluate_image_tokenizer, gate_figures
+from mmpt.evaluation.pages.image import STAGES, write_image_page
+from mmpt.evaluation.readers.scenes import read_scene
 from mmpt.results import Figure, report
 from mmpt.tokenizers.image.config import Gates
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer

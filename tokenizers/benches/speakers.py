@@ -12,7 +12,7 @@ from pathlib import Path
 import digits
 import torch
 
-from mmpt.evaluation.recognition import word_error_rate
+from mmpt.evaluation.metrics.recognition import word_error_rate
 from mmpt.results import Figure, report
 from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
 

@@ -16,7 +16,7 @@ import digits
 import numpy as np
 import torch
 
-from mmpt.evaluation.recognition import word_error_rate
+from mmpt.evaluation.metrics.recognition import word_error_rate
 from mmpt.results import Figure, report
 from mmpt.storage import write_bytes
 from mmpt.tokenizers.speech.text_to_codes import TextToCodes

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import yaml
 
-from mmpt.evaluation.speech_tokenizer import mean_stoi, mel_distance
+from mmpt.evaluation.metrics.speech_tokenizer import mean_stoi, mel_distance
 from mmpt.results import Figure, report
 from mmpt.tokenizers.speech.features import log_mel, waveform
 from mmpt.tokenizers.speech.vocoder import saved_vocoder

@@ -6,7 +6,7 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.resources import files
@@ -57,7 +57,7 @@ class Hosts:
         if scope["type"] != "http" or "*" in self._allowed or _host(scope) in self._allowed:
             await self._app(scope, receive, send)
         else:
-            await _error(400, f"{_host(scope)!r}: this server is not known under that name")(scope, receive, send)
+            await _error(400, f"{_host(scope)!r}: this server does not answer to that host name")(scope, receive, send)
 
 
 def _host(scope: Scope) -> str:
@@ -107,7 +107,7 @@ def build_app(
 
     @app.exception_handler(HTTPException)
     async def unknown(request: Request, problem: HTTPException) -> JSONResponse:
-        said = {404: "there is nothing here", 405: "not by this method"}.get(problem.status_code, str(problem.detail))
+        said = {404: "no such path", 405: "this method is not allowed here"}.get(problem.status_code, str(problem.detail))
         return _error(problem.status_code, f"{request.method} {request.url.path}: {said}", headers=problem.headers)
 
     @app.exception_handler(Exception)
@@ -368,7 +368,7 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-def _error(status: int, reason: str, code: str | None = None, headers: dict[str, str] | None = None) -> JSONResponse:
+def _error(status: int, reason: str, code: str | None = None, headers: Mapping[str, str] | None = None) -> JSONResponse:
     kinds = {401: "authentication_error", 429: "rate_limit_error"}
     kind = kinds.get(status, "invalid_request_error" if status < 500 else "server_error")
     return JSONResponse({"error": {"message": reason, "type": kind, "param": None, "code": code}}, status, headers)
@@ -379,5 +379,5 @@ def _mistakes(problem: pydantic.ValidationError) -> str:
     for error in problem.errors(include_url=False, include_input=False)[:10]:
         key = ".".join(str(step) for step in error["loc"]) or "the body"
         unknown = error["type"] == "extra_forbidden" or key.partition(".")[0] in REFUSED
-        lines.append(f"{key}: {'not done by this server' if unknown else error['msg'].removeprefix('Value error, ')}")
+        lines.append(f"{key}: {'not supported by this server' if unknown else error['msg'].removeprefix('Value error, ')}")
     return "; ".join(lines)

@@ -1,22 +1,33 @@
 """What the server takes on, so that one client cannot take it down."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 
-class Limits(NamedTuple):
-    """Bytes of a request's body; of one request the number of pictures and sounds, pixels of a picture and of all, seconds of a
-    sound and of all; tokens of a prompt and of an answer; seconds that a body may take to arrive, and a request in all; sequences
-    that run at once, and that wait for their turn."""
+@dataclass(frozen=True)
+class Limits:
+    """Of one request, if not said otherwise."""
 
     body: int = 32 << 20
+    """Bytes of its body."""
     media: int = 64
+    """Pictures and sounds together."""
     pixels: int = 16_000_000
+    """Pixels of one picture."""
     all_pixels: int = 32_000_000
+    """Pixels of all its pictures."""
     sound: float = 120.0
+    """Seconds of one sound."""
     all_sound: float = 240.0
+    """Seconds of all its sounds."""
     prompt_tokens: int = 8192
+    """Tokens of its prompt."""
     new_tokens: int = 4096
+    """Tokens of its answer."""
     arrival: float = 20.0
+    """Seconds that its body may take to arrive."""
     request: float = 300.0
+    """Seconds that it may take in all."""
     running: int = 16
+    """Of the server: sequences that run at once."""
     waiting: int = 64
+    """Of the server: sequences that wait for their turn."""

@@ -7,6 +7,7 @@ import base64
 import io
 import wave
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from mmpt.document import Image, Speech, Text
 from mmpt.inference.events import AudioDelta, Event, PartDone, TextDelta
@@ -29,7 +30,10 @@ def message(events: Sequence[Event], name: str) -> dict:
     for event in events:
         ids.setdefault(event.part, []).extend(event.ids)
     parts = [event for event in events if isinstance(event, PartDone)]
-    found = {"role": "assistant", "content": " ".join(one.content.text for one in parts if isinstance(one.content, Text))}
+    found: dict[str, Any] = {
+        "role": "assistant",
+        "content": " ".join(one.content.text for one in parts if isinstance(one.content, Text)),
+    }
     found |= {"parts": [answer_part(one, ids[one.part]) for one in parts], "ids": [i for own in ids.values() for i in own]}
     sounds = [one.content.data for one in parts if isinstance(one.content, Speech)]
     if sounds:

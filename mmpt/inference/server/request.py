@@ -6,19 +6,24 @@ messages[].content: text, or parts {type: text | image_url (data URL) | input_au
 import base64
 import binascii
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 import pydantic
 
 from mmpt.document import Image, Part, Speech, Text
 from mmpt.errors import DataError
+from mmpt.inference.samplers import Sampler
+from mmpt.inference.samplers.top_p import TopP
 from mmpt.inference.server.limits import Limits
-from mmpt.inference.settings import OUTPUTS, Sampling, Settings
+from mmpt.inference.settings import Settings
 from mmpt.media import decode_image, decode_speech, picture_size, sound_size
+from mmpt.modality import MODALITIES, Modality
 
 _DATA_URL = re.compile(r"data:image/(png|jpeg|jpg|webp|gif);base64,", re.ASCII)
-MODALITIES = {"text": "text", "image": "image", "audio": "speech"}
+OpenAIModality = Literal["text", "image", "audio"]
+_NAMES: dict[Modality, OpenAIModality] = {"text": "text", "image": "image", "speech": "audio"}
+"""Each modality, and what OpenAI calls it."""
 RATE = 96_000
 """Samples of all channels that a second of the budget may hold: 48 kHz, two channels."""
 
@@ -93,7 +98,8 @@ class Message(_Asked):
         return self
 
     @property
-    def said(self) -> list[AnyPart]:
+    def said(self) -> Sequence[TextPart | ImagePart | AudioPart]:
+        """Its parts, a plain text as one."""
         if self.parts:
             return self.parts
         return [TextPart(type="text", text=self.content)] if isinstance(self.content, str) else self.content
@@ -116,19 +122,20 @@ class ResponseFormat(_Asked):
 
 
 class ChatRequest(_Asked):
-    """Roles are not marked: the parts of all messages follow each other. `sampling` replaces `temperature`, `top_p` and `top_k`
-    for a kind of output. The fields of the last group change nothing in an answer; of those before them only the values that ask
-    for nothing are taken."""
+    """Roles are not marked: the parts of all messages follow each other. `sampler` stands for `temperature`, `top_p` and `top_k`,
+    and `sampling` for all of them for a modality of the answer. The fields of the last group change nothing in an answer; of those
+    before them only the values that ask for nothing are taken."""
 
     messages: list[Message] = pydantic.Field(min_length=1)
     model: str | None = None
-    modalities: list[Literal["text", "image", "audio"]] = pydantic.Field(default=["text", "image", "audio"], min_length=1)
+    modalities: list[OpenAIModality] = pydantic.Field(default=["text", "image", "audio"], min_length=1)
     max_tokens: int | None = pydantic.Field(default=None, ge=1)
     max_completion_tokens: int | None = pydantic.Field(default=None, ge=1)
     temperature: float = pydantic.Field(default=0.0, ge=0, le=100)
     top_p: float = pydantic.Field(default=1.0, gt=0, le=1)
     top_k: int = pydantic.Field(default=0, ge=0)
-    sampling: dict[Literal["text", "image", "audio"], Sampling] = {}
+    sampler: Sampler | None = None
+    sampling: dict[OpenAIModality, Sampler] = {}
     guidance: float = pydantic.Field(default=1.0, ge=0, le=100)
     alternate: tuple[pydantic.PositiveInt, pydantic.PositiveInt] | None = None
     seed: int = pydantic.Field(default=0, gt=-(1 << 63), lt=1 << 63)
@@ -169,6 +176,8 @@ class ChatRequest(_Asked):
     def _of_streams(self) -> "ChatRequest":
         if self.stream_options is not None and not self.stream:
             raise ValueError("stream_options goes with stream: true")
+        if self.sampler is not None and {"temperature", "top_p", "top_k"} & self.model_fields_set:
+            raise ValueError("sampler: it goes without temperature, top_p and top_k, which are settings of its own")
         if "format" in self.audio.model_fields_set and (self.audio.format == "pcm16") != self.stream:
             raise ValueError("audio.format: expected wav for a whole answer, pcm16 in a stream")
         return self
@@ -179,16 +188,17 @@ class ChatRequest(_Asked):
         asked = self.max_completion_tokens or self.max_tokens or min(512, limits.new_tokens)
         if asked > limits.new_tokens:
             raise DataError(f"max_tokens: {asked}, at most {limits.new_tokens} are written")
-        common = Sampling(temperature=self.temperature, top_p=self.top_p, top_k=self.top_k)
-        each = {own: self.sampling.get(name, common) for name, own in MODALITIES.items()}
-        outputs = tuple(name for name in OUTPUTS if name in {MODALITIES[one] for one in self.modalities})
+        common = self.sampler or TopP(temperature=self.temperature, top_p=self.top_p, top_k=self.top_k)
+        text, image, speech = (self.sampling.get(_NAMES[name], common) for name in ("text", "image", "speech"))
         return Settings(
-            outputs=outputs,
+            outputs=tuple(name for name in MODALITIES if _NAMES[name] in self.modalities),
+            text=text,
+            image=image,
+            speech=speech,
             max_new_tokens=asked + 1,  # the end of the answer, which OpenAI does not count
             guidance=self.guidance,
             alternate=self.alternate,
             seed=self.seed % (1 << 62),
-            **each,
         )
 
     def parts(self, limits: Limits) -> list[Part]:
@@ -204,13 +214,14 @@ class ChatRequest(_Asked):
             if media > limits.media:
                 raise DataError(f"{name}: more than {limits.media} pictures and sounds in one request")
             try:
-                found.append(_image(part, limits) if isinstance(part, ImagePart) else _sound(part, limits))
+                medium = _image(part, limits) if isinstance(part, ImagePart) else _sound(part, limits)
             except DataError as problem:
                 raise DataError(f"{name}: {problem}") from None
-            if isinstance(found[-1], Image):
-                pixels += found[-1].width * found[-1].height
+            found.append(medium)
+            if isinstance(medium, Image):
+                pixels += medium.width * medium.height
             else:
-                seconds += found[-1].duration
+                seconds += medium.duration
             if pixels > limits.all_pixels:
                 raise DataError(f"{name}: more than {limits.all_pixels} pixels in the pictures of one request")
             if seconds > limits.all_sound:
@@ -229,7 +240,7 @@ class ChatRequest(_Asked):
                 return f"{name}: {problem}"
         return ""
 
-    def _places(self) -> Iterator[tuple[str, AnyPart]]:
+    def _places(self) -> Iterator[tuple[str, TextPart | ImagePart | AudioPart]]:
         for number, message in enumerate(self.messages):
             for place, part in enumerate(message.said):
                 yield f"messages.{number}.content.{place}", part

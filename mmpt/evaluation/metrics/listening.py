@@ -1,0 +1,89 @@
+"""What was said in answers: as the model's own speech tokenizer reads it, or a recogniser whose figures compare with others'."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mmpt.config import Schema
+from mmpt.document import Part, Speech
+from mmpt.errors import ConfigError
+from mmpt.media import decode_speech
+from mmpt.modality import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from mmpt.inference.load import MultimodalModel
+    from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
+
+WINDOW = 30 * SAMPLE_RATE
+"""Samples that Whisper takes at once; it reads what is longer window by window, by its timestamps."""
+BATCH = 16
+
+
+class ListenerConfig(Schema):
+    """A speech recogniser of transformers."""
+
+    model: str
+    """Its folder or Hugging Face name, such as openai/whisper-large-v3."""
+    language: str | None = None
+    """What Whisper is to expect, such as english; without it, it listens for itself."""
+
+
+def heard(model: "MultimodalModel", answers: Sequence[Sequence[Part]], listener: ListenerConfig | None = None) -> list[str]:
+    """What the speech in each answer says, as the `listener` or the speech tokenizer's own text decoder reads it; "" where there
+    is none. Raises `ConfigError` where the listener cannot be loaded, or there is neither."""
+    rate = SAMPLE_RATE if listener else speech_tokenizer(model).sample_rate
+    sounds = [[decode_speech(part.data, rate) for part in answer if isinstance(part, Speech)] for answer in answers]
+    spoken = [np.concatenate(parts) for parts in sounds if parts]
+    if not spoken:
+        return [""] * len(answers)
+    read = iter(recognise(listener, spoken) if listener else _transcribed(speech_tokenizer(model), spoken))
+    return [next(read) if parts else "" for parts in sounds]
+
+
+def speech_tokenizer(model: "MultimodalModel") -> "SpeechTokenizer":
+    """That of a model. Raises `ConfigError` where it has none."""
+    if model.tokenizer.speech is None:
+        raise ConfigError("the model has no speech tokenizer: what is spoken needs a listener")
+    return model.tokenizer.speech
+
+
+def _transcribed(tokenizer: "SpeechTokenizer", sounds: Sequence[np.ndarray]) -> list[str]:
+    # Encoded again: what counts is the sound that a person hears, not the codes that it was made of.
+    return tokenizer.transcribe(tokenizer.encode(sounds))
+
+
+def reader(listener: ListenerConfig | None) -> str:
+    """Who reads, in words."""
+    return listener.model if listener else "the speech tokenizer"
+
+
+def recognise(listener: ListenerConfig, sounds: Sequence[np.ndarray]) -> list[str]:
+    """The text of each of the `sounds`, float32 [samples] at 16 kHz. Raises `ConfigError`."""
+    try:
+        return _recognise(listener, sounds)
+    except (OSError, ValueError) as problem:
+        raise ConfigError(f"listener {listener.model!r} reads nothing: {problem}") from None
+
+
+def _recognise(listener: ListenerConfig, sounds: Sequence[np.ndarray]) -> list[str]:
+    import torch
+    from transformers import pipeline
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    read: Any = pipeline("automatic-speech-recognition", model=listener.model, device=device)
+    whisper = read.type == "seq2seq_whisper"
+    if listener.language and not whisper:
+        raise ValueError("it takes no language")
+    options = {"generate_kwargs": {"language": listener.language}} if listener.language else {}
+    long = [whisper and len(samples) > WINDOW for samples in sounds]
+    found = [""] * len(sounds)
+    for chosen, more in (
+        # Other recognisers may have no mask for what fills a batch.
+        ([n for n, one in enumerate(long) if not one], {"batch_size": BATCH if whisper else 1}),
+        ([n for n, one in enumerate(long) if one], {"return_timestamps": True}),
+    ):
+        said: Any = read([{"raw": sounds[n], "sampling_rate": SAMPLE_RATE} for n in chosen], **options, **more) if chosen else []
+        for number, one in zip(chosen, said, strict=True):
+            found[number] = one["text"].strip()
+    return found

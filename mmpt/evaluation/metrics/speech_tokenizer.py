@@ -1,0 +1,88 @@
+"""What a speech tokenizer keeps: recognition through its codes, its codebook, its sound, its speed."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from pystoi import stoi
+
+from mmpt.evaluation.metrics.recognition import word_error_rate
+from mmpt.tokenizers.codebook_health import code_counts, codebook_health
+from mmpt.tokenizers.speech.features import log_mel
+from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
+
+SHORTEST = 0.6
+"""Seconds; STOI needs some 0.4 s of speech."""
+
+
+@dataclass(frozen=True)
+class SpeechEvaluation:
+    """`figures` by name; for each utterance what was `read` through its codes and its `decoded` waveform; `counts` [codes]."""
+
+    figures: dict[str, float]
+    read: list[str]
+    decoded: list[np.ndarray]
+    counts: list[int]
+
+
+def evaluate_speech_tokenizer(
+    tokenizer: SpeechTokenizer,
+    waveforms: Sequence[np.ndarray],
+    texts: Sequence[str],
+    recognizer: SpeechTokenizer | None = None,
+) -> SpeechEvaluation:
+    """Figures over utterances (float32 [samples] at 16 kHz) and their `texts`.
+
+    `wer`: read through the quantised states. `bits_per_second`: log2 of the codebook's size for each code; `entropy_bits`: what
+    they carry, by their frequencies. `reconstruction_wer`: of the decoded waveforms, each in the voice of its original, as read
+    by `recognizer` (by default the tokenizer itself). `mel_distance`: mean |difference| of the log10 power of mel bands.
+    `stoi`: short-time objective intelligibility (Taal et al. 2011). Real-time factors are wall seconds for a second of speech.
+    A tokenizer without a quantiser has a `wer` alone.
+    """
+    seconds = sum(map(len, waveforms)) / tokenizer.sample_rate
+    read = tokenizer.recognize(waveforms)
+    figures = {"utterances": float(len(texts)), "seconds": seconds, "wer": word_error_rate(texts, read)}
+    if not tokenizer.codes:
+        return SpeechEvaluation(figures, read, [], [])
+    began = time.perf_counter()
+    codes = tokenizer.encode(waveforms)
+    encoding = time.perf_counter() - began
+    voices = [tokenizer.voice(samples) for samples in waveforms]
+    began = time.perf_counter()
+    decoded = [tokenizer.decode([row], voice)[0] for row, voice in zip(codes, voices, strict=True)]
+    decoding = time.perf_counter() - began
+    decoded = [sound[: len(samples)] for sound, samples in zip(decoded, waveforms, strict=True)]
+    counts = code_counts(torch.from_numpy(np.concatenate(codes)), tokenizer.codes)
+    health = codebook_health(counts)
+    size = tokenizer.codes / tokenizer.config.quantizer.depth
+    figures |= {
+        "codes": float(tokenizer.codes),
+        "codes_per_second": tokenizer.rate,
+        "codes_used": health["used"],
+        "perplexity": health["perplexity"],
+        "entropy": health["entropy"],
+        "bits_per_second": float(np.log2(size)) * tokenizer.rate,
+        "entropy_bits": float(np.log2(health["perplexity"])) * tokenizer.rate,
+        "reconstruction_wer": word_error_rate(texts, (recognizer or tokenizer).recognize(decoded)),
+        "mel_distance": float(np.mean([mel_distance(*pair) for pair in zip(waveforms, decoded, strict=True)])),
+        "stoi": mean_stoi(waveforms, decoded, tokenizer.sample_rate),
+        "encoding_rtf": encoding / seconds,
+        "decoding_rtf": decoding / seconds,
+    }
+    return SpeechEvaluation(figures, read, decoded, [int(count) for count in counts.tolist()])
+
+
+def mel_distance(one: np.ndarray, other: np.ndarray) -> float:
+    """Mean |difference| of the log10 power of mel bands, of two waveforms (float32, 16 kHz) of one length: `log_mel` is half of
+    that."""
+    frames = max(1, len(one) // 160)
+    mels = [log_mel(torch.from_numpy(samples), 80, frames) for samples in (one, other)]
+    return float(2 * (mels[0] - mels[1]).abs().mean())
+
+
+def mean_stoi(originals: Sequence[np.ndarray], decoded: Sequence[np.ndarray], rate: int) -> float:
+    """Mean short-time objective intelligibility of those of at least `SHORTEST` seconds; NaN where there is none."""
+    pairs = [(one, other) for one, other in zip(originals, decoded, strict=True) if len(one) >= SHORTEST * rate]
+    return float(np.mean([stoi(one, other, rate) for one, other in pairs])) if pairs else float("nan")
