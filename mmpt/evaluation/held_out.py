@@ -24,6 +24,6 @@ def held_out_loss(
     total = torch.zeros(2, dtype=torch.float64)
     loader = Loader(sources, pack_tokens=pack_tokens, packs_per_step=1, seed=0, epochs=1, workers=0)
     for (batch,) in islice(loader, packs):
-        parts = weighted_loss(model, batch.to(model.device), weights, vocabulary)
-        total += torch.stack([parts.loss_sum, parts.weight_sum]).double().cpu()
+        term = weighted_loss(model, batch.to(model.device), weights, vocabulary)["next_token"]
+        total += torch.stack([term.total, term.count]).double().cpu()
     return float(total[0] / total[1])

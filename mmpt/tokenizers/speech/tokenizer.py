@@ -27,11 +27,11 @@ from mmpt.tokenizers.speech.recognizer import build_recognizer
 from mmpt.tokenizers.speech.streaming import WaveStream, checked, wanted
 from mmpt.tokenizers.speech.vocoders import AnyVocoder, build_vocoder
 from mmpt.tokenizers.speech.windows import Window, code_windows
-from mmpt.tokenizers.terms import StepOutput, Term, UsedCodes
+from mmpt.tokenizers.terms import Term, Trainable, codebook_terms
 from mmpt.tokenizers.text import decode_text, encode_text, load_text_tokenizer
 
 
-class SpeechTokenizer(SpeechCoder):
+class SpeechTokenizer(SpeechCoder, Trainable):
     """Encoder, codebook and both decoders. In `fit`, a training batch is a `SpeechBatch`."""
 
     def __init__(self, config: SpeechConfig, text: PreTrainedTokenizerBase):
@@ -126,17 +126,18 @@ class SpeechTokenizer(SpeechCoder):
         tokens = len(encode_text(self.text, example.text))
         return f"a transcript of {tokens} tokens, at most {most} are read" if tokens > most else ""
 
-    def training_step(self, batch: SpeechBatch, progress: float) -> StepOutput:
+    def loss(self, batch: SpeechBatch, progress: float) -> dict[str, Term]:
         """Recognition through the codes, and what the mel decoder asks of them; quantised from `config.quantize_from` on."""
         batch = batch.to(self.default_voice.device)
-        states, terms, used = self.encoder.states(batch.heard, batch.lengths), {}, None
+        states, terms, used = self.encoder.states(batch.heard, batch.lengths), {}, {}
         if progress >= self.config.quantize_from:
             found = self.encoder.quantize(states, batch.lengths)
             states = found.states
             if self.codes:
                 codes = found.codes[length_mask(batch.lengths, states.shape[1])]
                 restarts = getattr(self.encoder.quantizer, "restarts", 0)
-                terms["commitment"], used = Term(found.loss, found.count), UsedCodes(codes, self.codes, int(restarts))
+                terms["commitment"] = Term(found.loss, found.count)
+                used = codebook_terms(codes, self.codes, int(restarts))
         elif hasattr(self.encoder.quantizer, "bounded"):
             states = self.encoder.quantizer.bounded(states)  # so that rounding is all that will change
         texts = [encode_text(self.text, text) for text in batch.texts]
@@ -146,7 +147,7 @@ class SpeechTokenizer(SpeechCoder):
         if self.config.mel_weight:
             (mel,) = self.speaker.losses(states, batch.lengths, batch.spoken, with_flow=False).values()
             terms["mel"] = mel._replace(weight=self.config.mel_weight)
-        return StepOutput(terms, used)
+        return {**terms, **used}
 
     def save(self, folder: Path) -> None:
         """Write config, weights and text tokenizer to `folder`, atomically."""
@@ -260,7 +261,7 @@ class SpeechTokenizer(SpeechCoder):
         return vector
 
 
-class DecoderTraining(nn.Module):
+class DecoderTraining(Trainable):
     """The second part of a speech tokenizer's training: encoder and text decoder rest, the decoder alone learns to speak what the
     codes say. `fit` trains its parameters that ask for a gradient."""
 
@@ -270,10 +271,10 @@ class DecoderTraining(nn.Module):
         for part in (tokenizer.encoder, tokenizer.reader):
             part.requires_grad_(False)
 
-    def training_step(self, batch: SpeechBatch, progress: float) -> StepOutput:
+    def loss(self, batch: SpeechBatch, progress: float) -> dict[str, Term]:
         tokenizer = self.tokenizer
         batch = batch.to(tokenizer.default_voice.device)
         tokenizer.encoder.eval()
         with torch.no_grad():
             found = tokenizer.encoder.quantize(tokenizer.encoder.states(batch.spoken, batch.lengths), batch.lengths)
-        return StepOutput(tokenizer.speaker.losses(found.states, batch.lengths, batch.spoken, with_flow=True))
+        return tokenizer.speaker.losses(found.states, batch.lengths, batch.spoken, with_flow=True)

@@ -21,7 +21,7 @@ from mmpt.storage import check_folder, published_folder, read_json, write_json
 from mmpt.tokenizers.speech.config import HOP, VocoderConfig
 from mmpt.tokenizers.speech.features import compress, log_mel, mel_power
 from mmpt.tokenizers.speech.layers import KERNEL, ConvBlock, length_mask
-from mmpt.tokenizers.terms import StepOutput, Term
+from mmpt.tokenizers.terms import Term, Trainable
 
 FORMAT = "mmpt-vocoder/1"
 RESOLUTIONS = ((1024, 256), (512, 128), (256, 64))
@@ -37,7 +37,7 @@ class VocoderBatch(NamedTuple):
     samples: torch.Tensor
 
 
-class Vocoder(nn.Module):
+class Vocoder(Trainable):
     """In `fit`, a training batch is a `VocoderBatch`."""
 
     def __init__(self, config: VocoderConfig):
@@ -89,7 +89,7 @@ class Vocoder(nn.Module):
         size, phase = size.clamp_max(math.log(100.0)).exp(), phase + turns
         return torch.stack([size * phase.cos(), size * phase.sin()], dim=-1).transpose(1, 2)
 
-    def training_step(self, batch: VocoderBatch, progress: float) -> StepOutput:
+    def loss(self, batch: VocoderBatch, progress: float) -> dict[str, Term]:
         """Spectral convergence and distance of log magnitudes at each resolution, and the distance of log-mels."""
         mel, samples = batch.mel.to(self.window.device), batch.samples.to(self.window.device)
         made = self._samples(self.spectra(mel, torch.ones(mel.shape[:2], dtype=torch.bool, device=mel.device)).float())
@@ -97,7 +97,7 @@ class Vocoder(nn.Module):
         heard = compress(mel_power(made, self.config.mels)[:, : mel.shape[1]])
         terms = {"convergence": sum(convergence) / 3, "distance": sum(distance) / 3, "mel": (heard - mel).abs().mean()}
         weights = {"mel": 5.0}
-        return StepOutput({name: Term.mean(value, len(mel), weights.get(name, 1.0)) for name, value in terms.items()})
+        return {name: Term.mean(value, len(mel), weights.get(name, 1.0)) for name, value in terms.items()}
 
     def save(self, folder: Path) -> None:
         """Write config and weights to `folder`, atomically."""
