@@ -75,10 +75,12 @@ def _override(content: dict, override: str) -> None:
 
 
 def merged(content: dict, changes: dict) -> dict:
-    """`content` with `changes`: sections key by key, as deep as they go; everything else, and an empty section, replaces."""
+    """`content` with `changes`: sections key by key, as deep as they go; everything else, and an empty section, replaces. So does
+    a section of another `kind`, whose settings are not those of the first."""
     found = dict(content)
     for key, value in changes.items():
         sections = isinstance(value, dict) and value and isinstance(found.get(key), dict)
+        sections = sections and value.get("kind", found[key].get("kind")) == found[key].get("kind")
         found[key] = merged(found[key], value) if sections else value
     return found
 

@@ -178,7 +178,7 @@ def make_tokens(config: QuickstartConfig, progress: Progress) -> None:
 
 
 def train_model(config: QuickstartConfig, progress: Progress, name: Literal["pretrain", "finetune"]) -> None:
-    """recipes/pretrain.py or recipes/finetune.py on `ranks` processes."""
+    """recipes/train.py on `ranks` processes."""
     settings = {
         **getattr(config, name).settings,
         "data": [{"path": str(config.run / "tokens" / name)}],
@@ -191,7 +191,7 @@ def train_model(config: QuickstartConfig, progress: Progress, name: Literal["pre
         settings["from"] = str(config.run / "pretrain" / "checkpoints" / f"step-{config.pretrain.settings['steps']:08d}")
     path = write_yaml(config.run / f"{name}.yaml", settings)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={config.ranks}"]
-    command = [*launch, ROOT / "recipes" / f"{name}.py", path]
+    command = [*launch, ROOT / "recipes" / "train.py", path]
     log = config.run / "logs" / f"{name}.log"
     run_children([Child(name, command, [config.run / name / "metrics.jsonl"], settings["steps"], log)], progress)
 

@@ -78,7 +78,7 @@ def test_the_walk_throughs_files_hold_what_their_scripts_expect():
     from mmpt.data.curate.steps.filter import Filter
     from mmpt.data.curate.steps.to_tokens import ToTokens
     from mmpt.evaluation.suite import SuiteConfig
-    from mmpt.training.config import FinetuneConfig, PretrainConfig
+    from mmpt.training.config import TrainingConfig
     from mmpt.training.specs import TokenizerSpec
 
     schemas = {
@@ -86,8 +86,7 @@ def test_the_walk_throughs_files_hold_what_their_scripts_expect():
         "datasets/filter.py": Filter,
         "datasets/to_tokens.py": ToTokens,
         "tokenizers/train.py": TokenizerSpec,
-        "recipes/pretrain.py": PretrainConfig,
-        "recipes/finetune.py": FinetuneConfig,
+        "recipes/train.py": TrainingConfig,
         "recipes/evaluate.py": SuiteConfig,
     }
     files, commands = walk_through()

@@ -79,8 +79,7 @@ WRONG = {
     "datasets/interleave.py": ("ratio: 2\nspeech: {kind: text_to_codes, model: a, text: b}", "ratio"),
     "datasets/to_tokens.py": ("text: a\nspech: b", "speech"),
     "tokenizers/train.py": ("kind: speech\ndata: [a]\ntext_tokeniser: b", "text_tokenizer"),
-    "recipes/pretrain.py": ("output: a\ndata: [{path: b}]\nlerning_rate: 1", "learning_rate"),
-    "recipes/finetune.py": ("output: a\ndata: [{path: b}]\nfrom: c\nlerning_rate: 1", "learning_rate"),
+    "recipes/train.py": ("output: a\ndata: [{path: b}]\nfrom: c\noptimizer: {kind: muon, lerning_rate: 1}", "learning_rate"),
     "recipes/quickstart.py": ("run: a\nrank: 2", "ranks"),
     "recipes/evaluate.py": ("benchmarks: [{name: a, kind: loss, foldr: b}]", "folder"),
 }

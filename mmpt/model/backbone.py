@@ -91,7 +91,7 @@ def load_backbone(path: Path | str, dtype: torch.dtype = torch.float32) -> PreTr
 
 def _require(path: Path | str) -> None:
     if is_missing_folder(path):
-        raise ConfigError(f"backbone {path}: no such folder (recipes/pretrain.py writes RUN/checkpoints/step-N/backbone)")
+        raise ConfigError(f"backbone {path}: no such folder (recipes/train.py writes RUN/checkpoints/step-N/backbone)")
 
 
 def _only_adapters(path: Path | str) -> ConfigError:

@@ -19,27 +19,10 @@ from mmpt.model.feature_inputs import FeatureInputs
 from mmpt.model.new_rows import TwoTableHead
 from mmpt.model.packed_attention import no_mask
 from mmpt.model.sequence import SequenceGroup
+from mmpt.tokenizers.terms import Term
 from mmpt.vocabulary import MODALITIES, Vocabulary
 
 HEAD_TOLERANCE = 1e-3
-
-
-class LossParts(NamedTuple):
-    """What adds up over packs and ranks. The loss of a step is Σ loss_sum / Σ weight_sum, and where the backbone is a mixture of
-    experts that asks for it, Σ balance_sum / Σ tokens on top.
-
-    `loss_sum` Σ weight·nll in nats, differentiable; `weight_sum` Σ weight; `nll_sums`, `hits` and `counts` [4] by modality of
-    the target (in the order of `vocabulary.MODALITIES`), over targets whose weight is above 0: the unweighted nll, how many were
-    predicted right, how many there are. `balance_sum` tokens · the balancing loss of the pack's routers (see
-    `mmpt.model.balance`), differentiable; 0 where there is none.
-    """
-
-    loss_sum: Tensor
-    weight_sum: Tensor
-    nll_sums: Tensor
-    hits: Tensor
-    counts: Tensor
-    balance_sum: Tensor
 
 
 def causal_lm(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
@@ -128,6 +111,72 @@ def supervise(batch: PackedBatch, modality_weights: Tensor, vocabulary: Vocabula
     return replace(batch, supervised=torch.nonzero(weights != 0).squeeze(1)), weights.sum(dtype=torch.float64)
 
 
+class Decoded(NamedTuple):
+    """What a forward pass over a pack gives: the last `hidden` states [T, H] (see `hidden_states`), the logits [tokens, experts]
+    of each layer's router where they were asked for, and a `zero` that ties weights without another use to the gradient."""
+
+    hidden: Tensor
+    routers: tuple[Tensor, ...] | None
+    zero: Tensor | None
+
+
+def decode(
+    model: PreTrainedModel | PeftModel,
+    batch: PackedBatch,
+    sequence: SequenceGroup | None = None,
+    inputs: FeatureInputs | None = None,
+    **options,
+) -> Decoded:
+    """The decoder's pass over a pack, or with a `sequence` group over this rank's stretch of one (see `mmpt.model.sequence.cut`).
+
+    `inputs`: what makes rows of the pack's media. `options` go to the decoder.
+    """
+    zero = None
+    if sequence is not None:
+        options["sequence"] = sequence
+    if inputs is not None:
+        options["features"], zero = inputs(batch.features)
+    hidden, routers = _decode(model, batch.input_ids, batch.position_ids, batch.cu_seqlens, **options)
+    return Decoded(hidden[0], routers, zero)
+
+
+def next_token_terms(
+    model: PreTrainedModel | PeftModel,
+    batch: PackedBatch,
+    decoded: Decoded,
+    modality_weights: Tensor,
+    vocabulary: Vocabulary,
+    weight: float = 1.0,
+) -> dict[str, Term]:
+    """`next_token`: Σ weight·nll in nats over Σ weight, differentiable; and what is told of the targets whose weight is above 0,
+    by modality [4] in the order of `MODALITIES`: their unweighted `nll`, and how many were predicted right (`accuracy`).
+
+    `modality_weights` [4] float32, on the pack's device.
+    """
+    hidden, tables = decoded.hidden, head_tables(model)
+    weights, targets = target_weights(batch, modality_weights, vocabulary)[0], batch.targets[0]
+    if torch.is_autocast_enabled(hidden.device.type):
+        hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
+    loss_sum, nll, correct = weighted_linear_cross_entropy(hidden, tables, targets, weights, kept=batch.supervised)
+    if decoded.zero is not None:
+        loss_sum = loss_sum + decoded.zero
+    members = target_modalities(targets, vocabulary) == torch.arange(len(MODALITIES), device=targets.device).unsqueeze(1)
+    members &= weights > 0
+    counts = members.sum(dim=1)
+    return {
+        "next_token": Term(loss_sum, weights.sum(), weight),
+        "nll": Term((members * nll).sum(dim=1), counts, 0.0),
+        "accuracy": Term((members & correct).sum(dim=1), counts, 0.0),
+    }
+
+
+def balance_term(model: PreTrainedModel | PeftModel, batch: PackedBatch, decoded: Decoded, weight: float = 1.0) -> Term:
+    """Tokens · the balancing loss of the pack's routers (see `mmpt.model.balance`), over tokens; differentiable."""
+    tokens = batch.input_ids.numel()
+    total = tokens * balance_loss(causal_lm(model), decoded.routers)
+    return Term(total, total.new_full((), float(tokens)), weight, beside=True)
+
+
 def weighted_loss(
     model: PreTrainedModel | PeftModel,
     batch: PackedBatch,
@@ -135,33 +184,15 @@ def weighted_loss(
     vocabulary: Vocabulary,
     sequence: SequenceGroup | None = None,
     inputs: FeatureInputs | None = None,
-) -> LossParts:
-    """`LossParts` of one pack, or with a `sequence` group of this rank's stretch of one (see `mmpt.model.sequence.cut`).
-
-    `modality_weights` [4] float32 in the order of `MODALITIES`, on the pack's device. `inputs`: what makes rows of the pack's
-    media.
-    """
-    options = {} if sequence is None else {"sequence": sequence}
-    zero = None
-    if inputs is not None:
-        options["features"], zero = inputs(batch.features)
-    whole, balance = causal_lm(model), torch.zeros((), device=batch.input_ids.device)
-    if balanced := asks_for_balance(whole):
-        options["output_router_logits"] = True
-    hidden, routers = _decode(model, batch.input_ids, batch.position_ids, batch.cu_seqlens, **options)
-    hidden, tables = hidden[0], head_tables(model)
+) -> dict[str, Term]:
+    """`next_token_terms` of one pack, and `router_balance` where the backbone's configuration asks for it: what training learns
+    by default, for whoever wants the loss alone. Arguments as of `decode` and `next_token_terms`."""
+    balanced = asks_for_balance(causal_lm(model))
+    decoded = decode(model, batch, sequence, inputs, **({"output_router_logits": True} if balanced else {}))
+    found = next_token_terms(model, batch, decoded, modality_weights, vocabulary)
     if balanced:
-        balance = batch.input_ids.numel() * balance_loss(whole, routers)
-    weights, targets = target_weights(batch, modality_weights, vocabulary)[0], batch.targets[0]
-    if torch.is_autocast_enabled(hidden.device.type):
-        hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
-    loss_sum, nll, correct = weighted_linear_cross_entropy(hidden, tables, targets, weights, kept=batch.supervised)
-    if zero is not None:
-        loss_sum = loss_sum + zero
-    members = target_modalities(targets, vocabulary) == torch.arange(len(MODALITIES), device=targets.device).unsqueeze(1)
-    members &= weights > 0
-    sums = (members * nll).sum(dim=1), (members & correct).sum(dim=1), members.sum(dim=1)
-    return LossParts(loss_sum, weights.sum(), *sums, balance)
+        found["router_balance"] = balance_term(model, batch, decoded)
+    return found
 
 
 @contextmanager

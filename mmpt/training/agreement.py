@@ -5,7 +5,6 @@ would train to its end, and end in a checkpoint that nobody can load.
 """
 
 from pathlib import Path
-from typing import TypeVar
 
 from transformers import AutoConfig
 
@@ -17,19 +16,18 @@ from mmpt.tokenizers.image import tokenizer as image
 from mmpt.tokenizers.image.config import ImageTokenizerConfig
 from mmpt.tokenizers.speech.coder import SAMPLE_RATE, saved_config
 from mmpt.tokenizers.text import load_text_tokenizer, text_fingerprint
-from mmpt.training.config import FinetuneConfig, PretrainConfig, TrainingConfig
+from mmpt.training.config import TrainingConfig
 from mmpt.vocabulary import FILE, Vocabulary, check_same
 
 TOKENIZERS = ("text_tokenizer", "speech_tokenizer", "image_tokenizer")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt")
-C = TypeVar("C", bound=TrainingConfig)
 
 
-def settled(config: C) -> C:
+def settled(config: TrainingConfig) -> TrainingConfig:
     """`config` with the newest checkpoint in place of each run folder it starts from, and with the tokenizers of the checkpoint
     `from` where it names none. Raises `CheckpointError` where there is no checkpoint."""
     found = {} if config.features_from is None else {"features_from": find_checkpoint(config.features_from)}
-    if isinstance(config, FinetuneConfig) and config.base is not None:
+    if config.base is not None:
         base = find_checkpoint(config.base)
         found |= {name: base / name for name in TOKENIZERS if name not in config.tokenizers and (base / name).is_dir()}
         found["base"] = base
@@ -44,7 +42,7 @@ def backbone_vocabulary(path: str) -> Vocabulary | None:
     return next((Vocabulary.load(place) for place in places if (place / FILE).is_file()), None)
 
 
-def check_parts(config: PretrainConfig | FinetuneConfig, vocabulary: Vocabulary) -> None:
+def check_parts(config: TrainingConfig, vocabulary: Vocabulary) -> None:
     """Raise `VocabularyError` naming every tokenizer folder of `config` with which the shards (of `vocabulary`) were not
     made, and a backbone of another text vocabulary; each with both sides."""
     data, problems = str(config.data[0].path), []

@@ -1,4 +1,4 @@
-"""The frozen backbone under a finetuning run, and what learns on it."""
+"""The model of a run: all of its weights learn, or a frozen backbone and what learns on it."""
 
 from pathlib import Path
 
@@ -10,11 +10,12 @@ from transformers import PreTrainedModel
 from mmpt.data.shards.read import TokenShards
 from mmpt.errors import CheckpointError, ConfigError
 from mmpt.model.adaptation import add_adapter
-from mmpt.model.backbone import backbone_folder, grow, load_backbone
+from mmpt.model.backbone import backbone_folder, build_backbone, grow, load_backbone
 from mmpt.model.loading import FORMAT, load_parts
 from mmpt.model.new_rows import new_tables, split_rows
 from mmpt.storage import MANIFEST, check_folder, link_tree, published_folder, read_json
-from mmpt.training.config import FinetuneConfig
+from mmpt.training.agreement import backbone_vocabulary
+from mmpt.training.config import TrainingConfig
 from mmpt.training.distributed import World
 from mmpt.training.sources import sample
 from mmpt.vocabulary import Vocabulary, check_same
@@ -22,13 +23,33 @@ from mmpt.vocabulary import Vocabulary, check_same
 FROZEN = "mmpt-frozen/1"
 
 
-def open_base(
-    config: FinetuneConfig, sources: list[TokenShards], checkpoint: Path | None, world: World
+def open_model(
+    config: TrainingConfig, sources: list[TokenShards], checkpoint: Path | None, world: World
+) -> PreTrainedModel | PeftModel:
+    """As `checkpoint` has it, or as the configuration says that a run begins.
+
+    Raises `CheckpointError` where a file is damaged, and `VocabularyError` where the data have another vocabulary."""
+    if config.frozen:
+        return _open_frozen(config, sources, checkpoint, world)
+    vocabulary = sources[0].vocabulary
+    if checkpoint is not None:
+        model, known = load_parts(checkpoint)
+        check_same(vocabulary, str(config.data[0].path), known, str(checkpoint))
+        return model
+    assert config.backbone is not None  # a configuration without `from` has one
+    known = config.backbone.path and backbone_vocabulary(config.backbone.path)
+    # A table that has learned this very vocabulary has no rows that would have to begin as those of new tokens do.
+    text = None if known else vocabulary.text_size
+    return build_backbone(config.backbone, vocabulary.size, config.run.seed, sequences=sample(sources), text_size=text)
+
+
+def _open_frozen(
+    config: TrainingConfig, sources: list[TokenShards], checkpoint: Path | None, world: World
 ) -> PreTrainedModel | PeftModel:
     """The model, of which only what is to learn asks for a gradient: as `checkpoint` has it, or new on the backbone.
 
     The frozen files stand in RUN/frozen from the first start on. Raises `CheckpointError` where they or the base are damaged, or
-    not those that the run began with; `VocabularyError` where the data have another vocabulary.
+    not those that the run began with.
     """
     vocabulary = sources[0].vocabulary
     frozen = _frozen(config, world)
@@ -45,17 +66,17 @@ def open_base(
         check_same(vocabulary, str(config.data[0].path), known, str(config.base))
         return _prepared(model, vocabulary, config)
     model = load_backbone(frozen / "backbone")
-    draw = torch.Generator().manual_seed(config.seed)
+    draw = torch.Generator().manual_seed(config.run.seed)
     grow(model, vocabulary.text_size, vocabulary.size, config.backbone.row_init, draw, sample(sources))
     return _prepared(model, vocabulary, config)
 
 
-def frozen_folder(config: FinetuneConfig) -> Path:
+def frozen_folder(config: TrainingConfig) -> Path:
     """Where the frozen files of a run are: `backbone`/, and the hashes of them all."""
     return config.output / "frozen"
 
 
-def _prepared(model: PreTrainedModel | PeftModel, vocabulary: Vocabulary, config: FinetuneConfig) -> PreTrainedModel | PeftModel:
+def _prepared(model: PreTrainedModel | PeftModel, vocabulary: Vocabulary, config: TrainingConfig) -> PreTrainedModel | PeftModel:
     """`model` with the adapters and the tables of new rows that the configuration asks for and that it does not have yet."""
     tables = list(new_tables(model).values())
     if config.new_rows and not tables:
@@ -66,13 +87,13 @@ def _prepared(model: PreTrainedModel | PeftModel, vocabulary: Vocabulary, config
         return model
     model.requires_grad_(False)
     if config.adapter is not None:
-        model = add_adapter(model, config.adapter, config.seed)
+        model = add_adapter(model, config.adapter, config.run.seed)
     for table in tables:
         table.requires_grad_(True)
     return model
 
 
-def _frozen(config: FinetuneConfig, world: World) -> Path:
+def _frozen(config: TrainingConfig, world: World) -> Path:
     folder = frozen_folder(config)
     if world.rank == 0:
         if not folder.exists():

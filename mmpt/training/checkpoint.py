@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
@@ -32,38 +33,41 @@ from mmpt.model.loading import FORMAT, NEW_ROWS
 from mmpt.model.new_rows import new_tables
 from mmpt.storage import MANIFEST, check_folder, link_tree, published_folder, read_json, room_for, write_bytes, write_json
 from mmpt.training.background import Background
-from mmpt.training.config import OptimizationConfig, TrainingConfig
+from mmpt.training.base import frozen_folder
+from mmpt.training.config import TrainerConfig, TrainingConfig
 from mmpt.training.distributed import World
 from mmpt.training.inputs import encoder_files
+from mmpt.training.language_model import LanguageModel
 from mmpt.training.state import optimizer_tensors, restore_optimizer, weights
+
+if TYPE_CHECKING:
+    from deepspeed import DeepSpeedEngine
 
 PACKAGES = ("mmpt", "torch", "transformers", "deepspeed", "peft", "safetensors")
 NONE, ALL_DAMAGED = -1, -2
 
 
 def save_checkpoint(
-    engine,
+    engine: "DeepSpeedEngine",
     step: int,
     loader_state: dict,
     config: TrainingConfig,
     world: World,
     saving: Background,
-    frozen: Path | None = None,
 ) -> Path:
-    """Publish the state of a language model after update `step`; see `publish`.
-
-    `frozen` is the folder with `backbone`/ and its hashes, where that is not trained: the rest of the model is what is saved.
-    """
+    """Publish the state of a language model after update `step`; see `publish`. Of a frozen backbone links are saved."""
+    frozen = frozen_folder(config) if config.frozen else None
     tensors = weights(engine, everything=frozen is None)
-    vocabulary = engine.module.vocabulary
+    trained: LanguageModel = engine.module.trainable
+    vocabulary, inputs = trained.vocabulary, trained.inputs
     # Here and not beside the training: under ZeRO 3, whoever looks at a weight during a forward pass gathers it from all ranks.
     written = _folder(config.output) / f".step-{step:08d}.{os.getpid()}.model.tmp"
     if world.rank == 0:
         with _removed_on_failure(written), room_for(written.parent / f"step-{step:08d}"):
             written.mkdir(parents=True)
-            _write_model(engine.module.model, _without_connectors(tensors), written, frozen)
-            if engine.module.inputs is not None:
-                engine.module.inputs.save_connectors(written / FOLDER, tensors)
+            _write_model(trained.model, _without_connectors(tensors), written, frozen)
+            if inputs is not None:
+                inputs.save_connectors(written / FOLDER, tensors)
 
     def write(folder: Path) -> None:
         with _removed_on_failure(written):
@@ -77,17 +81,17 @@ def save_checkpoint(
         if encoders is not None:
             link_tree(encoders[0], folder / FOLDER)
 
-    encoders = encoder_files(config) if engine.module.inputs is not None else None
+    encoders = encoder_files(config) if inputs is not None else None
     known = read_json(frozen / MANIFEST, CheckpointError)["files"] if frozen else {}
     known |= encoders[1] if encoders is not None else {}
     return publish(engine, step, config.output, config, world, saving, FORMAT, write, {"loader": loader_state}, known)
 
 
 def publish(
-    engine,
+    engine: "DeepSpeedEngine",
     step: int,
     run: Path,
-    config: OptimizationConfig,
+    config: TrainerConfig,
     world: World,
     saving: Background,
     form: str,
@@ -98,13 +102,13 @@ def publish(
     """Publish `run`/checkpoints/step-…, of format `form`: what `write` puts into the folder, the optimizer's state, and `state`.
 
     Every rank calls it; rank 0 writes, by `saving`, from copies: training may go on as soon as this returns. `write` must not
-    look at the model. `known`: hashes of files that are links. Older checkpoints beyond `config.keep` are removed.
+    look at the model. `known`: hashes of files that are links. Older checkpoints beyond `config.run.keep` are removed.
     """
     tensors = optimizer_tensors(engine)
     final = _folder(run) / f"step-{step:08d}"
     manifest = {"format": form, "step": step, "python": platform.python_version()}
     manifest["packages"] = {name: version(name) for name in PACKAGES}
-    record = {"step": step, "seed": config.seed, "world_size": world.size, **(state or {})}
+    record = {"step": step, "seed": config.run.seed, "world_size": world.size, **(state or {})}
 
     def work() -> None:
         with published_folder(final, manifest, known) as folder:
@@ -112,14 +116,14 @@ def publish(
             (folder / "training").mkdir()
             save_file(tensors, folder / "training" / "optimizer.safetensors")
             write_json(folder / "training" / "state.json", record)
-        _prune(_folder(run), config.keep)
+        _prune(_folder(run), config.run.keep)
 
     if world.rank == 0:
         saving.submit(work)
     return final
 
 
-def write_recipe(config: OptimizationConfig, folder: Path) -> None:
+def write_recipe(config: TrainerConfig, folder: Path) -> None:
     """The settings of the run, as recipe.yaml in `folder`, which is made where it is not there."""
     folder.mkdir(parents=True, exist_ok=True)
     recipe = yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
@@ -139,7 +143,7 @@ def newest_checkpoint(run: Path, world: World, form: str = FORMAT) -> Path | Non
     return None if found.item() == NONE else _folder(run) / f"step-{found.item():08d}"
 
 
-def restore_training(engine, checkpoint: Path) -> dict:
+def restore_training(engine: "DeepSpeedEngine", checkpoint: Path) -> dict:
     """Put the optimizer state of a checked checkpoint into `engine`; returns `step`, and what else is in its state.json."""
     path = checkpoint / "training" / "optimizer.safetensors"
     if not path.is_file():

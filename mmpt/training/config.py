@@ -1,9 +1,10 @@
-"""The YAML files of the training recipes. Paths are relative to the directory in which the recipe is started."""
+"""The YAML files of a training: each section belongs to one component. Paths are relative to the directory in which the recipe is
+started."""
 
 import math
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Any, Literal
 
 import pydantic
 
@@ -11,31 +12,103 @@ from mmpt.config import Schema
 from mmpt.data.cache import MAX_BYTES
 from mmpt.data.loading.config import LongDocuments
 from mmpt.data.shards.tokens import MediumKind
+from mmpt.modality import MODALITIES, tokenizer_folder
 from mmpt.model.adapters import Adapter
-from mmpt.model.adapters.lora import Lora
 from mmpt.model.config import BackboneConfig, FeatureInputConfig, KernelsConfig
-from mmpt.training.parts import Part
+from mmpt.training.deepspeed_section import mistakes
+from mmpt.training.objectives import Objective
+from mmpt.training.objectives.next_token import NextToken
+from mmpt.training.objectives.router_balance import RouterBalance
+from mmpt.training.optimizers import Optimizer
+from mmpt.training.schedules import Schedule
+from mmpt.training.schedules.cosine import Cosine
 
-RESERVED = {
-    "train_batch_size": "packs_per_step",
-    "train_micro_batch_size_per_gpu": "packs_per_step",
-    "gradient_accumulation_steps": "packs_per_step",
-    "gradient_clipping": "gradient_clip",
-    "optimizer": "learning_rate, betas, weight_decay",
-    "scheduler": "schedule, warmup_steps",
-}
-STAGES = (0, 1, 2, 3)
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+class RunConfig(Schema):
+    """What a run does beside learning: its seed, its checkpoints, its log, when it ends."""
+
+    seed: int = pydantic.Field(default=0, ge=0)
+    """Of every random choice: weights, the order of the data, dropout."""
+    save_every: int = pydantic.Field(default=1000, ge=1)
+    """Steps between two checkpoints; the last step gives one too."""
+    keep: int = pydantic.Field(default=2, ge=1)
+    """The newest checkpoints that are kept."""
+    log_every: int = pydantic.Field(default=10, ge=1)
+    """Steps between two lines of metrics.jsonl."""
+    tensorboard: bool = False
+    """The metrics also as OUTPUT/tensorboard."""
+    stall_timeout: float | None = pydantic.Field(default=1800.0, gt=0)
+    """Seconds without progress on any rank after which all end, naming the one that is behind; null: they wait."""
+    skip_steps: list[int] = []
+    """Numbers of steps whose documents are left out, such as one that gave a NaN."""
+    max_skipped: int = pydantic.Field(default=0, ge=0)
+    """So many steps whose loss or gradient is not finite are left out too, each listed in OUTPUT/skipped.jsonl, before one ends
+    the run."""
+
+
+class TrainerConfig(Schema):
+    """What every training under DeepSpeed has."""
+
+    steps: int = pydantic.Field(ge=1)
+    """Updates of the weights."""
+    optimizer: Optimizer
+    """What makes an update of a gradient, and its learning rate."""
+    schedule: Schedule = Cosine()
+    """The learning rate over the steps."""
+    precision: Precision = "auto"
+    """bfloat16: matrix products in bfloat16 (autocast) over float32 weights; auto: so where the device multiplies bfloat16
+    natively."""
+    run: RunConfig = RunConfig()
+    """Seed, checkpoints, log, and when the run ends."""
+    deepspeed: dict[str, Any] = {}
+    """Goes to DeepSpeed as it is (ZeRO stages 0 to 3), but for the keys that mmpt sets."""
+
+    @pydantic.field_validator("deepspeed")
+    @classmethod
+    def _deepspeed(cls, options: dict[str, Any]) -> dict[str, Any]:
+        if found := mistakes(options):
+            raise ValueError("; ".join(found))
+        return options
+
+    @pydantic.model_validator(mode="after")
+    def _components_agree(self) -> "TrainerConfig":
+        if self.optimizer.whole_matrices and self.zero_stage:
+            raise ValueError(
+                f"optimizer: {self.optimizer.kind} needs whole matrices, ZeRO stage {self.zero_stage} cuts them up; "
+                "expected stage 0"
+            )
+        self.schedule.check(self.steps)
+        if any(not 1 <= step < self.steps for step in self.run.skip_steps):
+            raise ValueError(f"run.skip_steps: {self.run.skip_steps}, expected steps from 1 to {self.steps - 1}")
+        return self
+
+    @property
+    def zero_stage(self) -> int:
+        return self.deepspeed.get("zero_optimization", {}).get("stage", 0)
+
+    @property
+    def half_weights(self) -> bool:
+        """Whether weights are kept in bfloat16, with float32 masters beside them."""
+        return bool(self.deepspeed.get("bf16", {}).get("enabled"))
+
+    def learning_rate(self, step: int) -> float:
+        """That of update `step`, counted from 1."""
+        return self.optimizer.learning_rate * self.schedule.factor(step, self.steps)
 
 
 class DataSource(Schema):
-    """A folder of token shards, a path or an fsspec URL, how often an epoch passes over it (2.5: twice, and a random half once
-    more) or, in place of that, how many `tokens` of it an epoch holds, and the factor on the loss of its documents (`loss`; 0:
-    read, never learned)."""
+    """A folder of token shards, and how it enters an epoch."""
 
     path: str
+    """The folder, or an fsspec URL."""
     weight: float = pydantic.Field(default=1.0, gt=0)
+    """How often an epoch passes over it (2.5: twice, and a random half once more)."""
     tokens: float | None = pydantic.Field(default=None, gt=0)
+    """In place of `weight`: how many of its tokens an epoch holds."""
     loss: float = pydantic.Field(default=1.0, ge=0)
+    """Factor on the loss of its documents; 0: read, never learned."""
 
     @pydantic.model_validator(mode="after")
     def _weight_or_tokens(self) -> "DataSource":
@@ -44,168 +117,100 @@ class DataSource(Schema):
         return self
 
 
-class LoadingConfig(Schema):
-    """How the loader packs and reads; see `mmpt.data.loading.loader.Loader`.
+class LoaderConfig(Schema):
+    """How the loader packs and reads; see `mmpt.data.loading.loader.Loader`."""
 
-    `budgets`: tokens of each modality in an epoch; the weights of the sources then only say where to stay near. `cache`: the
-    folder that keeps shards of remote sources, up to `cache_bytes`.
-    """
-
+    pack_tokens: int = pydantic.Field(ge=2)
+    """Tokens in a pack, one row of documents, at most."""
+    packs_per_step: int = pydantic.Field(ge=1)
+    """Packs of a step over all ranks; a multiple of their number."""
+    sequence_parallel: int = pydantic.Field(default=1, ge=1)
+    """So many neighbouring ranks share each pack, where one cannot hold it."""
     budgets: dict[str, float] = {}
+    """Tokens of each modality in an epoch; the weights of the sources then only say where to stay near."""
     cache: Path | None = None
+    """The folder that keeps shards of remote sources."""
     cache_bytes: int = pydantic.Field(default=MAX_BYTES, ge=1)
+    """Bytes that `cache` holds at most."""
     max_images: int | None = pydantic.Field(default=None, ge=1)
+    """Images in a pack at most, as codes or features; null: any number."""
     long_documents: LongDocuments = "split"
+    """What becomes of documents longer than a pack: split (text at any token, images and utterances whole) or drop."""
     workers: int = pydantic.Field(default=1, ge=0)
+    """Threads that read ahead."""
     timeout: float | None = pydantic.Field(default=300.0, gt=0)
+    """Seconds without a pack after which the run ends; null: never."""
     max_lost: float = pydantic.Field(default=0.01, ge=0, le=1)
+    """Share of documents that cannot be read, above which the run ends."""
 
 
-class ModalityWeights(Schema):
-    """Factor on the loss of each target by its modality; 0: read, never learned."""
+class Stage(Schema):
+    """A run that follows the one before: a name, and what is different in it, section by section."""
 
-    text: float = pydantic.Field(default=1.0, ge=0)
-    special: float = pydantic.Field(default=1.0, ge=0)
-    image: float = pydantic.Field(default=1.0, ge=0)
-    speech: float = pydantic.Field(default=1.0, ge=0)
+    model_config = pydantic.ConfigDict(extra="allow")
 
+    name: str
+    """Of letters, digits, - and _: its folder in the run's."""
 
-class OptimizationConfig(Schema):
-    """What every training under DeepSpeed shares.
-
-    `optimizer: muon` trains the matrices of hidden layers by Muon and the rest by AdamW, at the same learning rate (see
-    `mmpt.training.muon`); it needs ZeRO stage 0. `min_learning_rate` and `warmup_from`, where the warm-up starts, are fractions
-    of `learning_rate`; `decay_steps` is the length of the last phase of `schedule: wsd` and `infinite`, `cooldown_steps` that of
-    the second phase of `infinite`.
-    `precision: bfloat16` takes matrix products in bfloat16 (autocast) over float32 weights; `auto` does so where the device
-    multiplies bfloat16 natively. `tensorboard`: the metrics also as OUTPUT/tensorboard. `deepspeed` goes to DeepSpeed as it is
-    (ZeRO stages 0 to 3), but for the keys that mmpt sets. Where no rank moves on for `stall_timeout` seconds, all end, and the
-    one that is behind is named; null: they wait.
-    """
-
-    steps: int = pydantic.Field(ge=1)
-    learning_rate: float = pydantic.Field(gt=0)
-    optimizer: Literal["adamw", "muon"] = "adamw"
-    min_learning_rate: float = pydantic.Field(default=0.1, ge=0, le=1)
-    warmup_steps: int = pydantic.Field(default=0, ge=0)
-    warmup_from: float = pydantic.Field(default=0.0, ge=0, le=1)
-    cooldown_steps: int | None = pydantic.Field(default=None, ge=1)
-    decay_steps: int | None = pydantic.Field(default=None, ge=1)
-    schedule: Literal["cosine", "linear", "constant", "wsd", "infinite"] = "cosine"
-    betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = pydantic.Field(default=0.1, ge=0)
-    gradient_clip: float = pydantic.Field(default=1.0, ge=0)
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    seed: int = pydantic.Field(default=0, ge=0)
-    save_every: int = pydantic.Field(default=1000, ge=1)
-    keep: int = pydantic.Field(default=2, ge=1)
-    log_every: int = pydantic.Field(default=10, ge=1)
-    tensorboard: bool = False
-    stall_timeout: float | None = pydantic.Field(default=1800.0, gt=0)
-    deepspeed: dict = {}
-
-    @pydantic.field_validator("betas")
+    @pydantic.field_validator("name")
     @classmethod
-    def _betas(cls, betas: tuple[float, float]) -> tuple[float, float]:
-        if not all(0 <= beta < 1 for beta in betas):
-            raise ValueError("expected two numbers of at least 0 and below 1")
-        return betas
-
-    @pydantic.field_validator("deepspeed")
-    @classmethod
-    def _deepspeed(cls, options: dict) -> dict:
-        problems = [f"{key} is set by mmpt from {source}" for key, source in RESERVED.items() if key in options]
-        zero, half, fp16 = (options.get(name, {}) for name in ("zero_optimization", "bf16", "fp16"))
-        examples = {"zero_optimization": "{stage: 2}", "bf16": "{enabled: true}", "fp16": "{enabled: false}"}
-        problems += [
-            f"{name}: expected a section such as {example}, found {options[name]!r}"
-            for name, example in examples.items()
-            if name in options and not isinstance(options[name], dict)
-        ]
-        if problems:
-            raise ValueError("; ".join(problems))
-        stage = zero.get("stage", 0)
-        if stage not in STAGES or not isinstance(stage, int) or isinstance(stage, bool):
-            problems.append(f"ZeRO stage {stage} is not supported, expected one of {', '.join(map(str, STAGES))}")
-        problems += [f"zero_optimization.{key} is not supported" for key in ("offload_optimizer", "offload_param") if key in zero]
-        problems += [
-            f"{name}.enabled: expected true or false, found {section['enabled']!r}"
-            for name, section in (("bf16", half), ("fp16", fp16))
-            if not isinstance(section.get("enabled", False), bool)
-        ]
-        if fp16.get("enabled"):
-            problems.append("fp16 is not supported, use bf16 or float32")
-        if half.get("enabled") and stage == 0:
-            problems.append("bf16 needs ZeRO stage 1, 2 or 3, which keep float32 master weights")
-        if problems:
-            raise ValueError("; ".join(problems))
-        return options
-
-    @pydantic.model_validator(mode="after")
-    def _whole_matrices(self) -> "OptimizationConfig":
-        if self.optimizer == "muon" and self.zero_stage:
-            raise ValueError(f"optimizer: muon needs whole matrices, ZeRO stage {self.zero_stage} cuts them up; expected stage 0")
-        return self
-
-    @pydantic.model_validator(mode="after")
-    def _schedule(self) -> "OptimizationConfig":
-        if self.warmup_steps >= self.steps and self.warmup_steps > 0:
-            raise ValueError(f"warmup_steps is {self.warmup_steps}, expected fewer than steps ({self.steps})")
-        if self.schedule == "wsd" and self.decay_steps is None:
-            raise ValueError("schedule: wsd needs decay_steps")
-        if self.decay_steps is not None and self.schedule not in ("wsd", "infinite"):
-            raise ValueError("decay_steps goes with schedule: wsd or infinite, and only with them")
-        if (self.cooldown_steps is not None) != (self.schedule == "infinite"):
-            raise ValueError("cooldown_steps goes with schedule: infinite, and only with it")
-        if self.warmup_steps + (self.cooldown_steps or 0) + (self.decay_steps or 0) > self.steps:
-            raise ValueError("warmup_steps + cooldown_steps + decay_steps is more than steps")
-        return self
+    def _a_folder(cls, name: str) -> str:
+        if not re.fullmatch(r"[\w-]+", name):
+            raise ValueError("expected a name of letters, digits, - and _")
+        return name
 
     @property
-    def zero_stage(self) -> int:
-        return self.deepspeed.get("zero_optimization", {}).get("stage", 0)
+    def changes(self) -> dict[str, Any]:
+        """The keys that are different."""
+        return dict(self.model_extra or {})
 
 
-class TrainingConfig(OptimizationConfig):
-    """What both recipes share.
+class TrainingConfig(TrainerConfig):
+    """The training of a language model. What learns follows from where the model comes from: all weights of a `backbone`; or, on
+    frozen weights, what `adapter`, `new_rows` and `features` add to them."""
 
-    `output`: the run folder (checkpoints/, metrics.jsonl); a run that finds checkpoints there goes on from the newest whole one.
-    `text_tokenizer`, `speech_tokenizer`, `image_tokenizer`: folders copied into each checkpoint, so that it is self-contained.
-    A step is `packs_per_step` packs of at most `pack_tokens` tokens over all ranks; `sequence_parallel` neighbouring ranks share
-    each pack, for packs too long for one. `tokens` in place of `steps`: as many steps as that many tokens fill. `parts`: factors
-    on the learning rate of parts of the model (see `mmpt.training.parts`), 0: it rests. `activation_checkpointing` keeps of each
-    layer its input alone and computes the rest again. `compile`: torch.compile on the MLP of each layer. `skip_steps`: numbers of
-    steps whose documents are left out; `max_skipped`: so many steps whose loss or gradient is not finite are left out too, each
-    listed in OUTPUT/skipped.jsonl, before one ends the run. `features`: encoder and connector of each kind of media that enters
-    as continuous features
-    (`image`, `speech`); `features_from`: a checkpoint or run folder whose connectors go on learning, in place of them. `stages`:
-    runs one after the other, each a mapping of a `name` and of what is different in it (sections key by key).
-    """
+    model_config = pydantic.ConfigDict(populate_by_name=True)
 
     output: Path
+    """The run folder (checkpoints/, metrics.jsonl); a run that finds checkpoints there goes on from the newest whole one."""
     data: list[DataSource] = pydantic.Field(min_length=1)
+    """Folders of token shards, all of one vocabulary."""
+    loader: LoaderConfig
+    """How documents are packed and read."""
+    objectives: list[Objective] = pydantic.Field(default=[NextToken(), RouterBalance()], min_length=1)
+    """What is learned; each is a term of the loss."""
+    base: Path | None = pydantic.Field(default=None, alias="from")
+    """A checkpoint, or a run folder (its newest), whose backbone is frozen, whose tokenizers are taken where none are given, and
+    whose adapters and new rows, where it has some, go on learning."""
+    backbone: BackboneConfig | None = None
+    """In place of `from`: a model without mmpt's parts. All of it learns, or with `adapter` or `new_rows` none of it."""
+    adapter: Adapter | None = None
+    """What learns beside frozen weights."""
+    new_rows: bool = False
+    """Every row beyond the text tokenizer's ids learns, in tables of their own beside the frozen ones."""
+    features: dict[MediumKind, FeatureInputConfig] = {}
+    """Encoder and connector of each kind of media that enters as continuous features (image, speech)."""
+    features_from: Path | None = None
+    """In place of `features`: a checkpoint or run folder whose connectors go on learning."""
     text_tokenizer: Path | None = None
+    """A folder that is copied into each checkpoint, so that it is self-contained."""
     speech_tokenizer: Path | None = None
+    """The same for speech."""
     image_tokenizer: Path | None = None
-    loading: LoadingConfig = LoadingConfig()
-    pack_tokens: int = pydantic.Field(ge=2)
-    packs_per_step: int = pydantic.Field(ge=1)
-    sequence_parallel: int = pydantic.Field(default=1, ge=1)
-    parts: dict[Part, Annotated[float, pydantic.Field(ge=0)]] = {}
+    """The same for images."""
     activation_checkpointing: bool = False
+    """Keep of each layer its input alone and compute the rest again."""
     compile: bool = False
+    """torch.compile on the MLP of each layer."""
     kernels: KernelsConfig = KernelsConfig()
     """What computes the parts of the decoder."""
-    skip_steps: list[int] = []
-    max_skipped: int = pydantic.Field(default=0, ge=0)
-    features: dict[MediumKind, FeatureInputConfig] = {}
-    features_from: Path | None = None
-    stages: list[dict] = []
-    modality_weights: ModalityWeights = ModalityWeights()
+    stages: list[Stage] = []
+    """Runs one after the other, each from the last checkpoint of the one before."""
 
     @pydantic.model_validator(mode="before")
     @classmethod
-    def _tokens_or_steps(cls, content: object) -> object:
+    def _tokens_or_steps(cls, content: Any) -> Any:
+        """`tokens` in place of `steps`: as many steps as that many tokens fill."""
         if not isinstance(content, dict) or "tokens" not in content:
             return content
         content = dict(content)
@@ -213,17 +218,46 @@ class TrainingConfig(OptimizationConfig):
         if "steps" in content:
             raise ValueError("expected steps or tokens, not both")
         try:
-            packs = float(tokens) / (content["packs_per_step"] * content["pack_tokens"])
+            packs = float(tokens) / (content["loader"]["packs_per_step"] * content["loader"]["pack_tokens"])
             return {**content, "steps": math.ceil(packs)}
         except (KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError):
-            raise ValueError("tokens: expected a number, with pack_tokens and packs_per_step beside it") from None
+            raise ValueError("tokens: expected a number, with loader.pack_tokens and loader.packs_per_step beside it") from None
+
+    @pydantic.field_validator("objectives")
+    @classmethod
+    def _each_once(cls, objectives: list[Objective]) -> list[Objective]:
+        kinds = [objective.kind for objective in objectives]
+        if len(set(kinds)) < len(kinds):
+            raise ValueError(f"expected each objective once, found {', '.join(kinds)}")
+        return objectives
+
+    @pydantic.field_validator("stages")
+    @classmethod
+    def _names(cls, stages: list[Stage]) -> list[Stage]:
+        if len({stage.name for stage in stages}) < len(stages):
+            raise ValueError("expected a name in each, different ones")
+        if any({"output", "stages", "backbone", "from"} & set(stage.changes) for stage in stages[1:]):
+            raise ValueError("output, stages, backbone and from are set by mmpt after the first stage")
+        return stages
+
+    @pydantic.model_validator(mode="after")
+    def _something_learns(self) -> "TrainingConfig":
+        if (self.base is None) == (self.backbone is None):
+            raise ValueError("expected exactly one of from and backbone")
+        if self.backbone is not None and self.frozen and self.backbone.path is None:
+            raise ValueError("backbone.path: missing; a backbone from backbone.config has nothing worth freezing")
+        if self.backbone is not None and self.frozen and not self.new_rows:
+            raise ValueError("adapter: a backbone goes with new_rows: true, else the rows of new tokens would never learn")
+        if self.frozen and self.adapter is None and not (self.new_rows or self.features or self.features_from):
+            raise ValueError("from: with no adapter, new_rows: false and no features: nothing learns")
+        return self
 
     @pydantic.model_validator(mode="after")
     def _one_origin_of_features(self) -> "TrainingConfig":
         if self.features and self.features_from:
             raise ValueError("expected features or features_from, not both")
-        if (self.features or self.features_from) and self.sequence_parallel > 1:
-            raise ValueError("features do not go with sequence_parallel")
+        if (self.features or self.features_from) and self.loader.sequence_parallel > 1:
+            raise ValueError("features do not go with loader.sequence_parallel")
         return self
 
     @pydantic.model_validator(mode="after")
@@ -232,86 +266,68 @@ class TrainingConfig(OptimizationConfig):
             raise ValueError(f"kernels.swiglu: {self.kernels.swiglu} does not go with compile: true, which compiles those MLPs")
         return self
 
-    @pydantic.field_validator("stages")
-    @classmethod
-    def _names(cls, stages: list[dict]) -> list[dict]:
-        names = [stage.get("name") for stage in stages]
-        if any(not isinstance(name, str) or not re.fullmatch(r"[\w-]+", name) for name in names) or len(set(names)) < len(names):
-            raise ValueError("expected a name in each, different ones, of letters, digits, - and _")
-        if any({"output", "stages", "backbone", "from"} & set(stage) for stage in stages[1:]):
-            raise ValueError("output, stages, backbone and from are set by mmpt after the first stage")
-        return stages
-
     @pydantic.model_validator(mode="after")
-    def _last_step_is_trained(self) -> "TrainingConfig":
-        if any(not 1 <= step < self.steps for step in self.skip_steps):
-            raise ValueError(f"skip_steps: {self.skip_steps}, expected steps from 1 to {self.steps - 1}")
+    def _linear_layers_that_can(self) -> "TrainingConfig":
+        linear = None if self.backbone is None else self.backbone.linear
+        if linear is not None and self.compile and not linear.compiles:
+            raise ValueError(f"backbone.linear: {linear.kind} does not go with compile: true")
+        if linear is not None and self.frozen and linear.kind != linear.default_kind:
+            raise ValueError("backbone.linear: a frozen backbone has no use for it")
         return self
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the backbone's own weights are frozen."""
+        return self.base is not None or self.adapter is not None or self.new_rows
 
     @property
     def tokenizers(self) -> dict[str, Path]:
         """Name of the subfolder in a checkpoint → the folder to copy there."""
-        names = ("text_tokenizer", "speech_tokenizer", "image_tokenizer")
-        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        folders = {name: getattr(self, name) for name in map(tokenizer_folder, MODALITIES)}
+        return {name: folder for name, folder in folders.items() if folder is not None}
 
 
-class PretrainConfig(TrainingConfig):
-    """recipes/pretrain.py: every weight of `backbone` is trained."""
-
-    backbone: BackboneConfig
-
-    @pydantic.model_validator(mode="after")
-    def _layers_that_compile(self) -> "PretrainConfig":
-        if self.compile and not self.backbone.linear.compiles:
-            raise ValueError(f"backbone.linear: {self.backbone.linear.kind} does not go with compile: true")
-        return self
-
-
-class FinetuneConfig(TrainingConfig):
-    """recipes/finetune.py: adapters, the rows of new tokens, or both, on a frozen backbone.
-
-    The backbone is that of the checkpoint `from` (of a run folder: its newest), whose tokenizers are taken where none are given
-    and whose adapters and new rows, where it has some, go on learning; or `backbone`, a text model with a `path`, whose rows
-    beyond the text tokenizer's ids are new. `adapter: null`: none. `new_rows`: every row beyond the text's learns, in tables of
-    their own.
-    """
-
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-    base: Path | None = pydantic.Field(default=None, alias="from")
-    backbone: BackboneConfig | None = None
-    adapter: Adapter | None = Lora()
-    new_rows: bool = False
-
-    @pydantic.model_validator(mode="after")
-    def _something_learns(self) -> "FinetuneConfig":
-        if (self.base is None) == (self.backbone is None):
-            raise ValueError("expected exactly one of from and backbone")
-        if self.backbone is not None and self.backbone.path is None:
-            raise ValueError("backbone.path: missing; a backbone from backbone.config has nothing worth freezing")
-        if self.backbone is not None and self.backbone.linear.kind != self.backbone.linear.default_kind:
-            raise ValueError("backbone.linear: a frozen backbone has no use for it")
-        if self.backbone is not None and not self.new_rows:
-            raise ValueError("backbone goes with new_rows: true, else the rows of new tokens would never learn")
-        if self.adapter is None and not (self.new_rows or self.features or self.features_from):
-            raise ValueError("adapter: null, new_rows: false and no features: nothing learns")
-        return self
-
-
-class FitConfig(OptimizationConfig):
-    """`batch_size` examples a step over all ranks."""
+class FitConfig(TrainerConfig):
+    """The training of a tokenizer, or of a stage of one."""
 
     batch_size: int = pydantic.Field(ge=1)
-    betas: tuple[float, float] = (0.9, 0.98)
-    weight_decay: float = pydantic.Field(default=0.01, ge=0)
-    precision: Literal["auto", "float32", "bfloat16"] = "float32"
-    save_every: int = pydantic.Field(default=500, ge=1)
-    log_every: int = pydantic.Field(default=20, ge=1)
+    """Examples of a step over all ranks."""
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _own_defaults(cls, content: Any) -> Any:
+        """Where a small model from scratch wants another default than a language model."""
+        if not isinstance(content, dict):
+            return content
+        defaults: dict[str, Any] = {"run": {"save_every": 500, "log_every": 20}, "precision": "float32"}
+        if isinstance(content.get("optimizer"), dict):
+            known = Optimizer.meant_by(content["optimizer"]).model_fields
+            wanted = {"betas": (0.9, 0.98), "weight_decay": 0.01}
+            defaults["optimizer"] = {name: value for name, value in wanted.items() if name in known}
+        found = dict(content)
+        for key, value in defaults.items():
+            if not isinstance(value, dict):
+                found.setdefault(key, value)
+            elif isinstance(found.setdefault(key, {}), dict):
+                found[key] = {**value, **found[key]}
+        return found
 
     @pydantic.field_validator("deepspeed")
     @classmethod
-    def _whole_weights(cls, options: dict) -> dict:
+    def _whole_weights(cls, options: dict[str, Any]) -> dict[str, Any]:
         # Their losses read weights outside of the modules that hold them, where ZeRO 3 has left nothing.
         if options.get("zero_optimization", {}).get("stage", 0) > 2:
             raise ValueError("ZeRO stage 3 is not supported for tokenizers, expected one of 0, 1, 2")
         return options
+
+    @pydantic.field_validator("optimizer")
+    @classmethod
+    def _no_parts(cls, optimizer: Optimizer) -> Optimizer:
+        if optimizer.parts:
+            raise ValueError("parts are those of a language model")
+        return optimizer
+
+    @property
+    def seed(self) -> int:
+        """What batches are drawn from."""
+        return self.run.seed

@@ -8,7 +8,7 @@ from mmpt.errors import CheckpointError, ConfigError
 from mmpt.model.feature_inputs import FOLDER, FeatureInputs
 from mmpt.model.loading import FORMAT
 from mmpt.storage import MANIFEST, check_folder, published_folder, read_json
-from mmpt.training.config import FinetuneConfig, TrainingConfig
+from mmpt.training.config import TrainingConfig
 from mmpt.training.distributed import World
 
 ENCODERS = "mmpt-encoders/1"
@@ -26,7 +26,7 @@ def open_inputs(config: TrainingConfig, checkpoint: Path | None, width: int, wor
     elif config.features_from is not None:
         raise ConfigError(f"features_from: {origin}: it has no {FOLDER}/")
     elif config.features:
-        inputs = FeatureInputs(config.features, width, config.seed)
+        inputs = FeatureInputs(config.features, width, config.run.seed)
     else:
         return None
     folder = config.output / "encoders"
@@ -52,4 +52,4 @@ def _origin(config: TrainingConfig) -> Path | None:
     if config.features_from is not None:
         check_folder(config.features_from, FORMAT)
         return config.features_from
-    return config.base if isinstance(config, FinetuneConfig) and not config.features else None
+    return None if config.features else config.base

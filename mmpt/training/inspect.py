@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from mmpt.config import load_config, read_yaml
+from mmpt.config import load_config
 from mmpt.data.loading.packing import PackedBatch
 from mmpt.errors import ConfigError
 from mmpt.tokenizers.text import decode_text, load_text_tokenizer
-from mmpt.training.config import FinetuneConfig, PretrainConfig, TrainingConfig
+from mmpt.training.config import TrainingConfig
 from mmpt.training.sources import open_loader, open_sources
 from mmpt.vocabulary import MODALITIES, SPECIAL, Vocabulary
 
@@ -20,9 +20,7 @@ SHOWN = 60
 
 def read_recipe(run: Path) -> TrainingConfig:
     """The configuration that a run folder, or a checkpoint, was made with. Raises `ConfigError` naming the file."""
-    path = Path(run) / RECIPE
-    finetuned = {"from", "adapter", "new_rows"} & set(read_yaml(path))
-    return load_config(path, FinetuneConfig if finetuned else PretrainConfig)
+    return load_config(Path(run) / RECIPE, TrainingConfig)
 
 
 def describe_step(run: Path, step: int) -> list[str]:

@@ -17,11 +17,12 @@ from rich.progress import Progress
 from mmpt.errors import ConfigError
 from mmpt.progress import progress_bars
 from mmpt.storage import room_for, write_bytes
-from mmpt.training.config import OptimizationConfig, TrainingConfig
+from mmpt.training.config import TrainerConfig, TrainingConfig
 from mmpt.training.distributed import World
 from mmpt.training.flops import peak_flops
+from mmpt.training.language_model import by_modality, targets
 from mmpt.training.spikes import Spikes
-from mmpt.training.step import NonFiniteError, StepResult
+from mmpt.training.trainer import Line, NonFiniteError, StepResult
 from mmpt.vocabulary import Vocabulary
 
 FILE, SPIKES, SKIPPED = "metrics.jsonl", "spikes.jsonl", "skipped.jsonl"
@@ -37,7 +38,7 @@ class Metrics:
     def __init__(
         self,
         run: Path,
-        config: OptimizationConfig,
+        config: TrainerConfig,
         world: World,
         resumed_step: int,
         progress: Progress | None,
@@ -58,14 +59,14 @@ class Metrics:
             truncate(run / FILE, resumed_step)
             truncate(run / SPIKES, resumed_step)
             truncate(run / SKIPPED, resumed_step)
-            if config.tensorboard:
+            if config.run.tensorboard:
                 self._board = _board(run / "tensorboard", resumed_step)
             if progress is not None:
                 self._task = progress.add_task("training", total=config.steps, completed=resumed_step)
 
     def due(self, step: int) -> bool:
         """Whether `log` will write a line for this step."""
-        return step % self._config.log_every == 0 or step == self._config.steps
+        return step % self._config.run.log_every == 0 or step == self._config.steps
 
     def log(self, step: int, figures: dict, amounts: dict[str, float]) -> None:
         """Take note of a step: its `figures`, with at least `loss`, and `amounts` of work over all ranks, such as tokens.
@@ -107,7 +108,7 @@ class Metrics:
     def skip(self, step: int, problem: NonFiniteError) -> NonFiniteError:
         """Take note of a step that changed nothing, and why. Raises `problem` again where that is one more than `max_skipped`."""
         self._skipped += 1
-        if self._skipped > self._config.max_skipped:
+        if self._skipped > self._config.run.max_skipped:
             raise problem
         if self._active:
             print(f"skipped: {problem}", file=sys.stderr, flush=True)
@@ -156,7 +157,7 @@ class Metrics:
 
 @contextmanager
 def metrics(
-    run: Path, config: OptimizationConfig, world: World, resumed_step: int, vocabulary: Vocabulary | None = None
+    run: Path, config: TrainerConfig, world: World, resumed_step: int, vocabulary: Vocabulary | None = None
 ) -> Iterator[Metrics]:
     """`Metrics` for the steps after `resumed_step`: a live bar with the time left on a terminal, plain lines elsewhere."""
     with ExitStack() as stack:
@@ -166,25 +167,28 @@ def metrics(
         yield found
 
 
-def step_figures(result: StepResult, config: TrainingConfig) -> dict:
-    """What a line says of a step of a language model; `balance` stands there for a mixture of experts that learns it, `fill` is
-    the share of the packs that tokens take, `memory_gib` the most that this process has held so far (on a GPU, of its memory)."""
-    return {
+def language_model_line(result: StepResult, config: TrainingConfig) -> Line:
+    """What the log is told of a step of a language model.
+
+    Figures: `balance` stands there for a mixture of experts that learns it, `fill` is the share of the packs that tokens take,
+    `memory_gib` the most that this process has held so far (on a GPU, of its memory). Amounts: tokens, and the targets of each
+    modality, and TFLOP.
+    """
+    packs, tokens = config.loader.packs_per_step * config.loader.pack_tokens, result.amounts["tokens"]
+    balance = result.means.get("router_balance")
+    figures = {
         "loss": result.loss,
-        **({"balance": result.balance} if result.balance else {}),
-        "nll": result.nll,
-        "accuracy": result.accuracy,
+        **({"balance": balance.item()} if balance is not None else {}),
+        "nll": by_modality(result, "nll"),
+        "accuracy": by_modality(result, "accuracy"),
         "learning_rate": result.learning_rate,
         "gradient_norm": result.gradient_norm,
-        "fill": result.tokens / (config.packs_per_step * config.pack_tokens),
+        "fill": tokens / packs,
         "memory_gib": peak_memory() / 2**30,
     }
-
-
-def step_amounts(result: StepResult) -> dict[str, float]:
-    """Work of a step of a language model: tokens, and the targets of each modality, and TFLOP."""
-    targets = {f"{name}_targets": float(count) for name, count in result.targets.items()}
-    return {"tokens": result.tokens, **targets, "tflop": result.flops / 1e12, "tflop_full": result.flops_full / 1e12}
+    counted = {f"{name}_targets": float(count) for name, count in targets(result).items()}
+    flops = {"tflop": result.amounts["flops"] / 1e12, "tflop_full": result.amounts["flops_full"] / 1e12}
+    return Line(figures, {"tokens": tokens, **counted, **flops})
 
 
 def peak_memory() -> int:

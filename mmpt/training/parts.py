@@ -36,10 +36,10 @@ def freeze(named: Iterable[tuple[str, "nn.Parameter"]], factors: dict[Part, floa
     absent = [part for part in factors if not found[part]]
     if absent:
         there = ", ".join(part for part, parameters in found.items() if parameters)
-        raise ConfigError(f"parts.{absent[0]}: nothing of that name learns in this run (there is: {there})")
+        raise ConfigError(f"optimizer.parts.{absent[0]}: this run trains no parameters of that part (there are: {there})")
     for part, factor in factors.items():
         if factor == 0:
             for parameter in found[part]:
                 parameter.requires_grad_(False)
     if not any(parameter.requires_grad for parameters in found.values() for parameter in parameters):
-        raise ConfigError("parts: nothing learns")
+        raise ConfigError("optimizer.parts: nothing learns")

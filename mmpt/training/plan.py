@@ -1,5 +1,6 @@
 """What a run is going to do, in words and numbers: its parts, the memory they take, its stages; and a rehearsal of it."""
 
+import math
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -9,10 +10,11 @@ from transformers import PreTrainedModel
 
 from mmpt.errors import ConfigError
 from mmpt.model.feature_inputs import FeatureInputs, named_weights
-from mmpt.training.config import FinetuneConfig, TrainingConfig
+from mmpt.model.forward import causal_lm
+from mmpt.training.config import TrainingConfig
 from mmpt.training.distributed import World
 from mmpt.training.metrics import peak_memory
-from mmpt.training.parts import part_of
+from mmpt.training.parts import Part, part_of
 from mmpt.training.stages import stages
 
 REHEARSED = 2
@@ -22,16 +24,14 @@ GIB = 2**30
 def model_lines(
     model: PreTrainedModel | PeftModel, config: TrainingConfig, world: World, inputs: FeatureInputs | None = None
 ) -> list[str]:
-    """Parameters by part, and the bytes that weights, gradients and AdamW's state take on each rank under the run's ZeRO stage;
-    activations come on top. For a model that no engine has cut up yet."""
-    total, trained = _counts(model, config, inputs)
+    """Parameters by part, and the bytes that weights, gradients and the optimizer's state take on each rank under the run's ZeRO
+    stage; activations come on top. For a model that no engine has cut up yet."""
+    total, trained, kept = _counts(model, config, inputs)
     lines = [f"{part}: {total[part] / 1e6:.2f} M parameters, {trained[part] / 1e6:.2f} M learn" for part in total]
     everything, learns, stage = sum(total.values()), sum(trained.values()), config.zero_stage
-    half = bool(config.deepspeed.get("bf16", {}).get("enabled"))
-    weight = 2 if half else 4
-    master = 4 if half else 0
+    weight, master = (2, 4) if config.half_weights else (4, 0)
     share = [1 / world.size if stage >= least else 1.0 for least in (3, 2, 1)]
-    sizes = [everything * weight * share[0], learns * weight * share[1], learns * (8 + master) * share[2]]
+    sizes = [everything * weight * share[0], learns * weight * share[1], (4 * kept + learns * master) * share[2]]
     parts = ", ".join(f"{name} {size / GIB:.3f}" for name, size in zip(("weights", "gradients", "optimizer"), sizes, strict=True))
     return [*lines, f"{sum(sizes) / GIB:.3f} GiB on each of {world.size} ranks under ZeRO {stage}: {parts}; activations beside"]
 
@@ -42,11 +42,10 @@ def require_room(
     """Raise `ConfigError` on rank 0, before a run's first step, where the disk under its output has no room for a checkpoint."""
     if world.rank:
         return
-    total, trained = (sum(numbers.values()) for numbers in _counts(model, config, inputs))
-    half = bool(config.deepspeed.get("bf16", {}).get("enabled"))
-    weights = trained if isinstance(config, FinetuneConfig) else total  # the frozen rest is a link
-    state = (4 if config.optimizer == "muon" else 8) + (4 if half else 0)
-    needed = weights * (2 if half else 4) + trained * state
+    total, trained, kept = _counts(model, config, inputs)
+    learns = sum(trained.values())
+    weights = learns if config.frozen else sum(total.values())  # the frozen rest is a link
+    needed = weights * (2 if config.half_weights else 4) + 4 * kept + learns * (4 if config.half_weights else 0)
     folder = next(path for path in (config.output, *config.output.absolute().parents) if path.is_dir())
     free = shutil.disk_usage(folder).free
     if free < needed:
@@ -55,14 +54,18 @@ def require_room(
         )
 
 
-def _counts(model: PreTrainedModel | PeftModel, config: TrainingConfig, inputs: FeatureInputs | None) -> tuple[Counter, Counter]:
-    """Parameters by part: (all, those that learn)."""
-    total, trained = Counter(), Counter()
+def _counts(
+    model: PreTrainedModel | PeftModel, config: TrainingConfig, inputs: FeatureInputs | None
+) -> tuple[Counter[Part], Counter[Part], int]:
+    """(parameters by part, those that learn, numbers that the optimizer keeps of them)."""
+    total, trained, kept = Counter(), Counter(), 0
+    optimizer, apart = config.optimizer, config.optimizer.apart(causal_lm(model))
     for name, parameter in named_weights(model, inputs):
         total[part_of(name)] += parameter.numel()
-        if parameter.requires_grad and config.parts.get(part_of(name), 1.0) > 0:
+        if parameter.requires_grad and optimizer.parts.get(part_of(name), 1.0) > 0:
             trained[part_of(name)] += parameter.numel()
-    return total, trained
+            kept += sum(map(math.prod, optimizer.state(parameter.shape, id(parameter) in apart).values()))
+    return total, trained, kept
 
 
 def rehearse(config: TrainingConfig, world: World, train: Callable[[TrainingConfig, World], int]) -> int:
@@ -70,9 +73,10 @@ def rehearse(config: TrainingConfig, world: World, train: Callable[[TrainingConf
 
     Returns the exit code of `train`.
     """
-    first, *rest = list(stages(config)) or [config]
+    first, *rest = stages(config) or [config]
     away = config.output.with_name(f"{config.output.name}.dry-run")
-    update = {"output": away, "steps": REHEARSED, "log_every": 1, "save_every": REHEARSED, "stages": [], "skip_steps": []}
+    run = first.run.model_copy(update={"log_every": 1, "save_every": REHEARSED, "skip_steps": []})
+    update = {"output": away, "steps": REHEARSED, "run": run, "stages": []}
     try:
         if world.rank == 0:
             for stage in (first, *rest):
@@ -90,11 +94,12 @@ def rehearse(config: TrainingConfig, world: World, train: Callable[[TrainingConf
 
 def plan_line(config: TrainingConfig) -> str:
     """One stage in a line."""
-    tokens = config.steps * config.packs_per_step * config.pack_tokens
-    rests = [part for part, factor in config.parts.items() if factor == 0]
-    resting = f", at rest: {', '.join(rests)}" if rests else ""
+    loader = config.loader
+    tokens = config.steps * loader.packs_per_step * loader.pack_tokens
+    parts = [part for part, factor in config.optimizer.parts.items() if factor == 0]
+    frozen = f", frozen: {', '.join(parts)}" if parts else ""
     return (
-        f"{config.output}: {config.steps} steps of {config.packs_per_step} packs of {config.pack_tokens} tokens, at most "
-        f"{tokens / 1e6:.1f} M tokens; learning rate {config.learning_rate:g}, {config.schedule}{resting}; a checkpoint every "
-        f"{config.save_every} steps, {config.keep} kept"
+        f"{config.output}: {config.steps} steps of {loader.packs_per_step} packs of {loader.pack_tokens} tokens, at most "
+        f"{tokens / 1e6:.1f} M tokens; {config.optimizer.kind} at {config.optimizer.learning_rate:g}, "
+        f"{config.schedule.kind}{frozen}; a checkpoint every {config.run.save_every} steps, {config.run.keep} kept"
     )

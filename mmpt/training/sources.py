@@ -24,7 +24,7 @@ def open_sources(config: TrainingConfig) -> tuple[list[TokenShards], Vocabulary]
     missing = [f"{name}: {folder}: no such folder" for name, folder in config.tokenizers.items() if not folder.is_dir()]
     if missing:
         raise ConfigError("\n".join(missing))
-    cache = Cache(config.loading.cache, config.loading.cache_bytes) if config.loading.cache else None
+    cache = Cache(config.loader.cache, config.loader.cache_bytes) if config.loader.cache else None
     sources = [TokenShards(source.path, cache=cache) for source in config.data]
     for source in sources[1:]:
         check_same(sources[0].vocabulary, str(sources[0].folder), source.vocabulary, str(source.folder))
@@ -52,29 +52,29 @@ def open_loader(
 
     Raises as `Loader` does, and `ConfigError` on budgets.
     """
-    loading = config.loading
+    loader = config.loader
     tokens = np.array([[source.manifest.counts[name] for name in MODALITIES] for source in sources])
     mixture = [
         one.weight if one.tokens is None else round(one.tokens / max(held, 1), 6)
         for one, held in zip(config.data, tokens.sum(axis=1).tolist(), strict=True)
     ]
-    if loading.budgets:
-        mixture = mixture_weights(tokens, loading.budgets, mixture)
+    if loader.budgets:
+        mixture = mixture_weights(tokens, loader.budgets, mixture)
     return Loader(
         sources,
         mixture=mixture,
         loss=[source.loss for source in config.data],
-        pack_tokens=config.pack_tokens,
-        packs_per_step=config.packs_per_step,
-        max_images=loading.max_images,
-        long_documents=loading.long_documents,
-        seed=config.seed,
+        pack_tokens=loader.pack_tokens,
+        packs_per_step=loader.packs_per_step,
+        max_images=loader.max_images,
+        long_documents=loader.long_documents,
+        seed=config.run.seed,
         rank=rank,
         world_size=world_size,
         state=state,
-        workers=loading.workers,
-        timeout=loading.timeout,
-        max_lost=loading.max_lost,
+        workers=loader.workers,
+        timeout=loader.timeout,
+        max_lost=loader.max_lost,
         read_medium=None if blank else _no_media if inputs is None else inputs.read,
     )
 

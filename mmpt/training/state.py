@@ -1,17 +1,21 @@
 """Weights and the optimizer's state by parameter name, so that they fit any number of ranks and any ZeRO stage."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from mmpt.errors import CheckpointError
-from mmpt.model.feature_inputs import named_weights
+from mmpt.tokenizers.terms import Trainable
+from mmpt.training.optimizers import Optimizer
 
-MOMENTS = ("exp_avg", "exp_avg_sq")
+if TYPE_CHECKING:
+    from deepspeed import DeepSpeedEngine
 
 
-def optimizer_tensors(engine) -> dict[str, Tensor]:
-    """`exp_avg/NAME`, `exp_avg_sq/NAME` (not of what learns by Muon) and, under bf16, `master/NAME` (float32 weights) for each
-    trained parameter, and `step`.
+def optimizer_tensors(engine: "DeepSpeedEngine") -> dict[str, Tensor]:
+    """`KEY/NAME` of each tensor that the optimizer keeps of a trained parameter (AdamW: `exp_avg/NAME`, `exp_avg_sq/NAME`) and,
+    under bf16, `master/NAME` (float32 weights), and `step`.
 
     Collective under ZeRO: every rank calls it; rank 0 gets all tensors, in memory of their own on the CPU, the others nothing.
     At least one step has been taken.
@@ -19,14 +23,14 @@ def optimizer_tensors(engine) -> dict[str, Tensor]:
     from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 
     _link(engine)
-    inner = _adam(engine)
+    inner, expected = _inner(engine), _kept(engine)
     keep = engine.global_rank == 0
     tensors = {"step": next(iter(inner.state.values()))["step"].detach().float().reshape(1)}
     for name, parameter in trained(engine):
-        for key in _moments(engine, parameter):
+        for key, shape in expected[name].items():
             whole = safe_get_full_optimizer_state(parameter, key) if engine.zero_optimization() else inner.state[parameter][key]
             if keep:
-                tensors[f"{key}/{name}"] = _own(whole).view(_shape(parameter))
+                tensors[f"{key}/{name}"] = _own(whole).view(shape)
         if parameter.dtype != torch.float32:
             whole = safe_get_full_fp32_param(parameter)
             if keep:
@@ -34,49 +38,56 @@ def optimizer_tensors(engine) -> dict[str, Tensor]:
     return {name: _own(tensor) if name == "step" else tensor for name, tensor in tensors.items()} if keep else {}
 
 
-def weights(engine, everything: bool = False) -> dict[str, Tensor]:
+def weights(engine: "DeepSpeedEngine", everything: bool = False) -> dict[str, Tensor]:
     """The trained parameters by name, and those of connectors; `everything`: all of them, and the model's persistent buffers.
 
     Collective under ZeRO 3: every rank calls it; rank 0 gets them, in memory of their own on the CPU, the others nothing.
     """
     from deepspeed.runtime.zero.partition_parameters import GatheredParameters
 
-    model, keep, found = engine.module.model, engine.global_rank == 0, {}
-    for name, parameter in named_weights(model, getattr(engine.module, "inputs", None)):
+    trainable: Trainable = engine.module.trainable
+    keep, found = engine.global_rank == 0, {}
+    for name, parameter in trainable.weights():
         if everything or name.startswith("connectors.") or parameter.requires_grad:
+            # One at a time: all of them together are what ZeRO 3 was chosen to avoid.
             with GatheredParameters([parameter], enabled=engine.zero_optimization_stage() == 3):
                 if keep:
                     found[name] = _own(parameter)
     if everything and keep:
-        found |= {name: _own(buffer) for name, buffer in model.named_buffers() if name in model.state_dict()}
+        model = trainable.saved()
+        persistent = model.state_dict()
+        found |= {name: _own(buffer) for name, buffer in model.named_buffers() if name in persistent}
     return found
 
 
-def restore_optimizer(engine, tensors: dict[str, Tensor], source: str) -> None:
+def restore_optimizer(engine: "DeepSpeedEngine", tensors: dict[str, Tensor], source: str) -> None:
     """Put what `optimizer_tensors` returned into a new engine; `source` stands for it in messages.
 
     Raises `CheckpointError` naming the parameters that are missing, surplus or of another shape.
     """
     _check(engine, tensors, source)
-    inner = _adam(engine)
+    inner, settings = _inner(engine), _settings(engine)
+    apart = _apart(inner)
+    # An optimizer makes its state in its first step; what is copied into must be there before.
     for parameter in _held(engine, inner):
-        keys = _moments(engine, parameter)
-        moments = {key: torch.zeros_like(parameter, memory_format=torch.preserve_format) for key in keys}
-        inner.state[parameter] = {"step": tensors["step"].clone().squeeze().to(_step_device(inner, parameter)), **moments}
+        kept = settings.state(parameter.shape, id(parameter) in apart)
+        empty = {key: torch.zeros(shape, device=parameter.device) for key, shape in kept.items()}
+        inner.state[parameter] = {"step": tensors["step"].clone().squeeze().to(_step_device(inner, parameter)), **empty}
     _link(engine)
+    expected = _kept(engine)
     put = {0: _put_plain, 3: _put_partition}.get(engine.zero_optimization_stage(), _put_fragment)
     for name, parameter in trained(engine):
-        for key in _moments(engine, parameter):
+        for key in expected[name]:
             put(engine, parameter, key, tensors[f"{key}/{name}"])
         if parameter.dtype != torch.float32:
             put(engine, parameter, None, tensors[f"master/{name}"])
 
 
-def _put_plain(engine, parameter: torch.nn.Parameter, key: str, value: Tensor) -> None:
+def _put_plain(engine: "DeepSpeedEngine", parameter: torch.nn.Parameter, key: str, value: Tensor) -> None:
     engine.optimizer.state[parameter][key].copy_(value)
 
 
-def _put_fragment(engine, parameter: torch.nn.Parameter, key: str | None, value: Tensor) -> None:
+def _put_fragment(engine: "DeepSpeedEngine", parameter: torch.nn.Parameter, key: str | None, value: Tensor) -> None:
     """ZeRO 1 and 2."""
     from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
 
@@ -87,7 +98,7 @@ def _put_fragment(engine, parameter: torch.nn.Parameter, key: str | None, value:
         safe_set_full_optimizer_state(parameter, value, key)
 
 
-def _put_partition(engine, parameter: torch.nn.Parameter, key: str | None, value: Tensor) -> None:
+def _put_partition(engine: "DeepSpeedEngine", parameter: torch.nn.Parameter, key: str | None, value: Tensor) -> None:
     """ZeRO 3. DeepSpeed's own setter fails where the size is no multiple of the ranks: the last part is padded."""
     from deepspeed.utils import safe_set_local_fp32_param, safe_set_local_optimizer_state
 
@@ -111,24 +122,32 @@ def _shape(parameter: Tensor) -> torch.Size:
     return getattr(parameter, "ds_shape", parameter.shape)
 
 
-def _moments(engine, parameter: Tensor) -> tuple[str, ...]:
-    """What the optimizer keeps for a parameter: Muon the first moment alone."""
-    by_muon = any(parameter is one for group in _adam(engine).param_groups if group.get("muon") for one in group["params"])
-    return MOMENTS[:1] if by_muon else MOMENTS
+def _kept(engine: "DeepSpeedEngine") -> dict[str, dict[str, tuple[int, ...]]]:
+    """Of each trained parameter, by its name, the tensors that the optimizer keeps, with their shapes."""
+    settings, apart = _settings(engine), _apart(_inner(engine))
+    return {name: settings.state(_shape(parameter), id(parameter) in apart) for name, parameter in trained(engine)}
 
 
-def _adam(engine) -> torch.optim.AdamW:
+def _settings(engine: "DeepSpeedEngine") -> Optimizer:
+    return engine.module.optimizer
+
+
+def _apart(inner: torch.optim.Optimizer) -> set[int]:
+    return {id(parameter) for group in inner.param_groups if group["apart"] for parameter in group["params"]}
+
+
+def _inner(engine: "DeepSpeedEngine") -> torch.optim.Optimizer:
     return engine.optimizer.optimizer if engine.zero_optimization() else engine.optimizer
 
 
-def _held(engine, inner: torch.optim.AdamW) -> list[Tensor]:
+def _held(engine: "DeepSpeedEngine", inner: torch.optim.Optimizer) -> list[Tensor]:
     """The tensors that the optimizer itself knows; under ZeRO flat ones."""
     if engine.zero_optimization_stage() == 3:
         return list(engine.optimizer.fp32_partitioned_groups_flat)
     return [parameter for group in inner.param_groups for parameter in group["params"]]
 
 
-def _link(engine) -> None:
+def _link(engine: "DeepSpeedEngine") -> None:
     """Tie each parameter to its part of ZeRO's flat optimizer state.
 
     DeepSpeed does so once, after the first group has taken its first step, when the state of the other groups is still empty.
@@ -141,22 +160,23 @@ def _link(engine) -> None:
             lazy_init_hp_params_optimizer_state(parameters, flat, zero.optimizer.state)
 
 
-def trained(engine) -> list[tuple[str, torch.nn.Parameter]]:
+def trained(engine: "DeepSpeedEngine") -> list[tuple[str, torch.nn.Parameter]]:
     """The parameters that ask for a gradient, by name."""
-    named = named_weights(engine.module.model, getattr(engine.module, "inputs", None))
-    return [(name, parameter) for name, parameter in named if parameter.requires_grad]
+    return [(name, parameter) for name, parameter in engine.module.trainable.weights() if parameter.requires_grad]
 
 
-def _step_device(inner: torch.optim.AdamW, parameter: Tensor) -> torch.device:
+def _step_device(inner: torch.optim.Optimizer, parameter: Tensor) -> torch.device:
     # torch keeps the counter on the parameter's device only for the fused and capturable updates
-    return parameter.device if inner.defaults["fused"] else torch.device("cpu")
+    return parameter.device if inner.defaults.get("fused") else torch.device("cpu")
 
 
-def _check(engine, tensors: dict[str, Tensor], source: str) -> None:
-    expected = {"step": (1,)}
+def _check(engine: "DeepSpeedEngine", tensors: dict[str, Tensor], source: str) -> None:
+    expected: dict[str, tuple[int, ...]] = {"step": (1,)}
+    kept = _kept(engine)
     for name, parameter in trained(engine):
-        keys = _moments(engine, parameter) + (() if parameter.dtype == torch.float32 else ("master",))
-        expected |= {f"{key}/{name}": tuple(_shape(parameter)) for key in keys}
+        expected |= {f"{key}/{name}": shape for key, shape in kept[name].items()}
+        if parameter.dtype != torch.float32:
+            expected[f"master/{name}"] = tuple(_shape(parameter))
     problems = [f"{name}: missing" for name in expected if name not in tensors]
     problems += [f"{name}: not a trained parameter of this model" for name in tensors if name not in expected]
     problems += [

@@ -34,11 +34,11 @@ from mmpt.model.forward import weighted_loss
 from mmpt.results import Figure, report
 from mmpt.training.background import background
 from mmpt.training.checkpoint import save_checkpoint
-from mmpt.training.config import PretrainConfig
+from mmpt.training.config import TrainingConfig
 from mmpt.training.distributed import World, world
 from mmpt.training.engine import build_engine, parameter_groups
 from mmpt.training.sources import open_loader
-from mmpt.training.step import train_step
+from mmpt.training.trainer import train_step
 from mmpt.vocabulary import Vocabulary
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,13 +80,13 @@ def written(folder: Path, count: int) -> TokenShards:
     return TokenShards(folder)
 
 
-def settings(shards: TokenShards, out: Path, **changes) -> PretrainConfig:
+def settings(shards: TokenShards, out: Path, **changes) -> TrainingConfig:
     content = {
-        "output": str(out), "data": [{"path": str(shards.folder)}], "backbone": {"config": BACKBONE}, "pack_tokens": LONGEST,
-        "packs_per_step": PACKS_A_STEP, "steps": 1000, "learning_rate": 1e-3, "schedule": "constant", "precision": "float32",
-        "loading": {"workers": 0}, "deepspeed": {"zero_optimization": {"stage": 0}}, **changes,
+        "output": str(out), "data": [{"path": str(shards.folder)}], "backbone": {"config": BACKBONE}, "steps": 1000,
+        "loader": {"pack_tokens": LONGEST, "packs_per_step": PACKS_A_STEP, "workers": 0}, "optimizer": {"learning_rate": 1e-3},
+        "schedule": "constant", "precision": "float32", "deepspeed": {"zero_optimization": {"stage": 0}}, **changes,
     }  # fmt: skip
-    return parse_config(content, PretrainConfig, "bench")
+    return parse_config(content, TrainingConfig, "bench")
 
 
 def speed_figures(shards: TokenShards, folder: Path, ranks: World) -> Iterator[Figure]:
@@ -125,7 +125,7 @@ def mmpt_speed(shards: TokenShards, out: Path, ranks: World) -> float:
         train_step(engine, next(loader), step, config, ranks)
     start, tokens = time.process_time(), 0
     for step in range(WARMUP + 1, WARMUP + STEPS + 1):
-        tokens += train_step(engine, next(loader), step, config, ranks).tokens
+        tokens += train_step(engine, next(loader), step, config, ranks).amounts["tokens"]
     return tokens / (time.process_time() - start)
 
 
@@ -133,14 +133,13 @@ def bare_speed(shards: TokenShards, out: Path) -> float:
     """Loss, backward pass, clipping and AdamW, and nothing else."""
     config = settings(shards, out)
     model = build_backbone(config.backbone, VOCABULARY.size, 0)
-    groups = parameter_groups(model, config.weight_decay)
-    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
+    optimizer = torch.optim.AdamW(parameter_groups(model, config.optimizer), lr=1e-3, betas=(0.9, 0.95), fused=True)
     weights, loader = torch.ones(4), iter(open_loader(config, [shards]))
 
     def step(batches: list) -> int:
         total = sum(batch.weights.sum() for batch in batches)
         for batch in batches:
-            (weighted_loss(model, batch, weights, VOCABULARY).loss_sum / total).backward()
+            (weighted_loss(model, batch, weights, VOCABULARY)["next_token"].total / total).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -210,7 +209,7 @@ def settings_backbone():
 
 def saving_figures(shards: TokenShards, folder: Path, ranks: World) -> Iterator[Figure]:
     """Seconds by the clock of steps with a checkpoint every `SAVE_EVERY`, against steps without, in turn."""
-    config = settings(shards, folder / "saving", keep=1)
+    config = settings(shards, folder / "saving", run={"keep": 1})
     engine = build_engine(build_backbone(config.backbone, VOCABULARY.size, 0), VOCABULARY, config, ranks)
     loader = open_loader(config, [shards])
     batches, step, ratios, waits = iter(loader), 0, [], []

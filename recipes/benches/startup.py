@@ -30,7 +30,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         wrong = Path(folder) / "wrong.yaml"
         wrong.write_text("output: a\nlerning_rate: 1\n", encoding="utf-8")
-        took = seconds(ROOT / "recipes" / "pretrain.py", wrong, code=2)
+        took = seconds(ROOT / "recipes" / "train.py", wrong, code=2)
         figures.append(Figure("seconds to the mistakes in a recipe", took, 2, at_most=True))
     if run.is_dir():
         took = seconds("-m", "mmpt.cli", "generate", run, "--text", "a", "--to", "text", "--max-tokens", "8")

@@ -66,28 +66,28 @@ def write_shards(folder: Path) -> None:
             writer.write(TokenDocument(f"document-{number}", "bench", ids))
 
 
-def settings(runs: Path, name: str, stage: int, recipe: str = "pretrain", **changes) -> Path:
+def settings(runs: Path, name: str, stage: int, **changes) -> Path:
     """The YAML file of a run in `runs`/`name`."""
     content = {
-        "output": str(runs / name), "data": [{"path": str(runs / "tokens")}], "pack_tokens": 256, "packs_per_step": 6,
-        "steps": 30, "learning_rate": 0.003, "schedule": "constant", "save_every": 5, "keep": 3, "log_every": 1,
-        "precision": "float32", "deepspeed": {"zero_optimization": {"stage": stage}}, **changes,
+        "output": str(runs / name), "data": [{"path": str(runs / "tokens")}], "backbone": {"config": BACKBONE},
+        "steps": 30, "loader": {"pack_tokens": 256, "packs_per_step": 6}, "optimizer": {"learning_rate": 0.003},
+        "schedule": "constant", "run": {"save_every": 5, "keep": 3, "log_every": 1}, "precision": "float32",
+        "deepspeed": {"zero_optimization": {"stage": stage}}, **changes,
     }  # fmt: skip
-    content |= {"backbone": {"config": BACKBONE}} if recipe == "pretrain" else {}
     write_bytes(runs / f"{name}.yaml", yaml.safe_dump(content).encode())
     return runs / f"{name}.yaml"
 
 
-def start(config: Path, ranks: int = 1, recipe: str = "pretrain", *overrides: str) -> subprocess.Popen:
+def start(config: Path, ranks: int = 1, *overrides: str) -> subprocess.Popen:
     launcher = [sys.executable] if ranks == 1 else [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks)]
     launcher += [] if ranks == 1 else ["--master-port", str(random.randint(20_000, 32_000))]
     with open(config.with_suffix(".log"), "ab") as log:
-        command = [*launcher, str(ROOT / "recipes" / f"{recipe}.py"), str(config), *overrides]
+        command = [*launcher, str(ROOT / "recipes" / "train.py"), str(config), *overrides]
         return subprocess.Popen(command, env=ENVIRONMENT, stdout=log, stderr=log, start_new_session=True)
 
 
-def finish(config: Path, ranks: int = 1, recipe: str = "pretrain", *overrides: str) -> None:
-    if start(config, ranks, recipe, *overrides).wait():
+def finish(config: Path, ranks: int = 1, *overrides: str) -> None:
+    if start(config, ranks, *overrides).wait():
         sys.exit(f"{config}: the run failed\n{config.with_suffix('.log').read_text()[-3000:]}")
 
 
@@ -139,7 +139,7 @@ def elastic(runs: Path) -> Iterator[Figure]:
     finish(settings(runs, "elastic-straight", 2), 2)
     config = settings(runs, "elastic", 2)
     for ranks, stage, until in ((2, 2, 5), (1, 3, 10), (3, 3, 30)):
-        finish(config, ranks, "pretrain", f"steps={until}", f"deepspeed.zero_optimization.stage={stage}")
+        finish(config, ranks, f"steps={until}", f"deepspeed.zero_optimization.stage={stage}")
     pairs = zip(lines(runs / "elastic-straight")[10:], lines(runs / "elastic")[10:], strict=True)
     largest = max(abs(one["loss"] - other["loss"]) for one, other in pairs)
     yield Figure("largest difference of 20 losses after 2, 1, 3 ranks and ZeRO 2, 3", largest, 1e-6, at_most=True)
@@ -148,7 +148,7 @@ def elastic(runs: Path) -> Iterator[Figure]:
 def killed(runs: Path) -> Iterator[Figure]:
     """kill -9 at random moments, every third as soon as a checkpoint is being written; the same command goes on each time."""
     draw, run = random.Random(0), runs / "killed"
-    config = settings(runs, "killed", 0, steps=100_000, save_every=2)
+    config = settings(runs, "killed", 0, steps=100_000, run={"save_every": 2, "keep": 3, "log_every": 1})
     inside = wrong = lost = 0
     for number in range(KILLS):
         before = lines_so_far(run)[-1]["step"] if lines_so_far(run) else 0
@@ -219,7 +219,7 @@ def gradients(rank: int, ranks: int, port: int, path: Path) -> None:
         own = own.sharing(ranks)
         model = build_backbone(BackboneConfig(config=BACKBONE), VOCABULARY.size, seed=0)
         given = batch if own.sequence is None else cut(batch, own.sequence)
-        loss = weighted_loss(model, given, torch.ones(4), VOCABULARY, own.sequence).loss_sum / batch.weights.sum()
+        loss = weighted_loss(model, given, torch.ones(4), VOCABULARY, own.sequence)["next_token"].total / batch.weights.sum()
         loss.backward()
         found = {name: own.sum(parameter.grad) for name, parameter in model.named_parameters()}
         found["loss"] = own.sum(loss.detach().double().reshape(1))
@@ -232,8 +232,8 @@ def room(runs: Path) -> Iterator[Figure]:
     text = runs / "text-model"
     content = {**BACKBONE, "hidden_size": 480, "intermediate_size": 960, "num_hidden_layers": 8, "head_dim": 80}
     build_backbone(BackboneConfig(config=content), VOCABULARY.text_size, seed=0).save_pretrained(text)
-    changes = {"backbone": {"path": str(text)}, "new_rows": True, "adapter": {"rank": 16}, "steps": 2, "save_every": 2}
-    finish(settings(runs, "room", 1, "finetune", **changes), 1, "finetune")
+    changes = {"backbone": {"path": str(text)}, "new_rows": True, "adapter": {"rank": 16}, "steps": 2}
+    finish(settings(runs, "room", 1, **changes))
     checkpoint = runs / "room" / "checkpoints" / "step-00000002"
     own = sum(path.stat().st_size for path in checkpoint.rglob("*") if path.is_file() and path.stat().st_nlink == 1)
     learns = sum((checkpoint / name).stat().st_size for name in ("adapter/adapter_model.safetensors", "new_rows.safetensors"))

@@ -18,7 +18,7 @@ from mmpt.storage import write_json
 pytestmark = pytest.mark.ranks
 
 ROOT = Path(__file__).resolve().parents[2]
-FIT = {"steps": 4, "batch_size": 4, "learning_rate": 0.001, "log_every": 2, "save_every": 2}
+FIT = {"steps": 4, "batch_size": 4, "optimizer": {"learning_rate": 0.001}, "run": {"log_every": 2, "save_every": 2}}
 TOKENIZER = {
     "side": 16,
     "tower": {"patch": 4, "width": 16, "depth": 0, "heads": 2},

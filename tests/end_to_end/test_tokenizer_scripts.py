@@ -19,7 +19,7 @@ pytestmark = pytest.mark.ranks
 
 ROOT = Path(__file__).resolve().parents[2]
 WORDS = {"do": 300, "re": 700, "mi": 1500}
-FIT = {"steps": 6, "batch_size": 4, "learning_rate": 0.001, "log_every": 2, "save_every": 3}
+FIT = {"steps": 6, "batch_size": 4, "optimizer": {"learning_rate": 0.001}, "run": {"log_every": 2, "save_every": 3}}
 SPEECH = {
     "kind": "speech",
     "tokenizer": {

@@ -15,9 +15,9 @@ TINY = {"model_type": "qwen3", "hidden_size": 32, "intermediate_size": 64, "num_
 SIDE = {"width": 32, "depth": 1, "heads": 2}
 IMAGE = {"side": 64, "tower": {"patch": 8, **SIDE}, "qformer": {"queries": 4, **SIDE}, "decoder": {"patch": 8, **SIDE},
          "captions": SIDE, "quantizer": {"kind": "fsq", "levels": [4, 4]}}  # fmt: skip
-FIT = {"batch_size": 4, "learning_rate": 0.001}
+FIT = {"batch_size": 4, "optimizer": {"learning_rate": 0.001}}
 JOINT = {"joint": {"fit": {"steps": 3, **FIT}}}
-TRAINING = ["pack_tokens=512", "packs_per_step=1", "steps=2", "warmup_steps=0", "save_every=2"]
+TRAINING = ["loader.pack_tokens=512", "loader.packs_per_step=1", "steps=2", "schedule.warmup_steps=0", "run.save_every=2"]
 SMALLER = {
     "my-data.yaml": ["sources=[{kind: spoken_scenes, split: train, count: 12}]", "--processes=1"],
     "my-test-data.yaml": ["sources=[{kind: spoken_scenes, split: test, count: 3}]", "--processes=1"],

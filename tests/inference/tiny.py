@@ -60,7 +60,7 @@ def image_tokenizer() -> ImageTokenizer:
     model = ImageTokenizer(parse_config(content, ImageTokenizerConfig, "tiny"))
     draw = np.random.default_rng(0)
     shown = [ImageExample(Image.fromarray(draw.integers(0, 255, (16, 16, 3), dtype=np.uint8)), "a") for _ in range(24)]
-    JointStage(model, JointConfig()).training_step(image_batches(shown, model.config, _Plan())(0), 0.9)  # starts the codebook
+    JointStage(model, JointConfig()).loss(image_batches(shown, model.config, _Plan())(0), 0.9)  # starts the codebook
     return model.eval()
 
 

@@ -10,7 +10,7 @@ from mmpt.model.adapters import Adapter
 from mmpt.model.adapters.lora import Lora
 from mmpt.model.backbone import BackboneConfig, build_backbone
 from mmpt.model.leak import leak_check
-from mmpt.training.config import FinetuneConfig
+from mmpt.training.config import TrainingConfig
 from mmpt.training.parts import part_of
 
 CONFIG = {"model_type": "qwen3", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -140,11 +140,12 @@ def test_the_seed_alone_decides_where_an_adapter_starts(kind):
 
 
 def test_a_recipe_names_an_adapter_and_its_settings():
-    content = {"output": "x", "data": [{"path": "y"}], "from": "z", "pack_tokens": 8, "packs_per_step": 1, "steps": 1}
-    content["learning_rate"] = 0.1
+    content = {"output": "x", "data": [{"path": "y"}], "from": "z", "steps": 1}
+    content["loader"] = {"pack_tokens": 8, "packs_per_step": 1}
+    content["optimizer"] = {"learning_rate": 0.1}
 
     def adapter(value):
-        return parse_config({**content, "adapter": value}, FinetuneConfig, "test").adapter
+        return parse_config({**content, "adapter": value}, TrainingConfig, "test").adapter
 
     assert adapter({"rank": 4}) == Lora(rank=4) and adapter("ia3").kind == "ia3"
     with pytest.raises(ConfigError, match="adapter.rank: unknown key"):

@@ -48,7 +48,7 @@ def asked(model, batch, inputs=None, known: bool = True) -> list[str]:
     if known:
         batch, _ = supervise(batch, weights, ranks.VOCABULARY)
     with Asked() as mode:
-        weighted_loss(model, batch, weights, ranks.VOCABULARY, inputs=inputs).loss_sum.backward()
+        weighted_loss(model, batch, weights, ranks.VOCABULARY, inputs=inputs)["next_token"].total.backward()
     return mode.names
 
 

@@ -20,7 +20,7 @@ from mmpt.data.shards.tokens import TokenDocument
 from mmpt.data.shards.write import TokenShardWriter
 from mmpt.errors import ConfigError
 from mmpt.evaluation.suite import SuiteConfig
-from mmpt.training.config import FinetuneConfig, PretrainConfig
+from mmpt.training.config import TrainingConfig
 from mmpt.training.specs import TokenizerSpec
 from mmpt.vocabulary import Vocabulary
 
@@ -37,8 +37,7 @@ SCHEMAS = {
     "datasets/build.py": BuildConfig,
     "datasets/to_tokens.py": ToTokens,
     "tokenizers/train.py": TokenizerSpec,
-    "recipes/pretrain.py": PretrainConfig,
-    "recipes/finetune.py": FinetuneConfig,
+    "recipes/train.py": TrainingConfig,
     "recipes/evaluate.py": SuiteConfig,
 }
 STUDIES = sorted(path.stem for path in FOLDER.glob("*.yaml"))

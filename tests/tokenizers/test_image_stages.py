@@ -29,7 +29,7 @@ from mmpt.tokenizers.image.stages import (
     perturbed,
 )
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
-from mmpt.tokenizers.terms import StepOutput
+from mmpt.tokenizers.terms import Term
 
 STAGES = {
     "align": (AlignStage, AlignConfig()),
@@ -77,21 +77,21 @@ def batch(count: int = 8, seed: int = 0) -> ImageBatch:
     return ImageBatch(pixels, torch.randint(1, 64, (count, 4), generator=draw), torch.full((count, 5), -1))
 
 
-def loss_of(output: StepOutput) -> torch.Tensor:
-    return sum(term.weight * term.total / term.count.clamp_min(1) for term in output.terms.values())
+def loss_of(terms: dict[str, Term]) -> torch.Tensor:
+    return sum(term.weight * term.total / term.count.clamp_min(1) for term in terms.values() if term.weight)
 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_teaches_its_parts_and_no_others(name):
     model = tokenizer()
-    QuantizeStage(model, QuantizeConfig()).training_step(batch(), 0.5)  # a codebook to draw from
+    QuantizeStage(model, QuantizeConfig()).loss(batch(), 0.5)  # a codebook to draw from
     kind, settings_ = STAGES[name]
     stage = kind(model, settings_).train()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     optimizer = torch.optim.SGD([p for p in stage.parameters() if p.requires_grad], 0.1)
     torch.manual_seed(1)
     for seed in range(3):
-        loss = loss_of(stage.training_step(batch(seed=seed), 0.5))
+        loss = loss_of(stage.loss(batch(seed=seed), 0.5))
         assert loss.isfinite()
         optimizer.zero_grad()
         loss.backward()
@@ -106,10 +106,10 @@ def test_the_terms_of_stage_two_are_their_definitions():
     model = tokenizer()
     stage = QuantizeStage(model, QuantizeConfig())
     shown = batch()
-    stage.training_step(shown, 0.5)
+    stage.loss(shown, 0.5)
     model.eval()
     with torch.no_grad():
-        found = stage.training_step(shown, 0.5).terms
+        found = stage.loss(shown, 0.5)
         hidden, states = model.states(shown.pixels)
         vectors = model.quantizer(states).states
         cosine = F.cosine_similarity(model.restoring(vectors), hidden, dim=-1)
@@ -128,7 +128,7 @@ def test_stage_one_draws_from_all_states_or_from_the_first(beginnings):
     seen = []
     model.decoder.coarse.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     torch.manual_seed(0)
-    stage.training_step(shown, 0.5)
+    stage.loss(shown, 0.5)
     (vectors,) = seen
     nothing = (vectors == model.decoder.nothing).all(dim=-1)  # [64, 5]
     assert not nothing[:, 0].any() and (nothing[:, 1:] >= nothing[:, :-1]).all()  # a beginning, never empty
@@ -155,7 +155,7 @@ def test_the_decoder_learns_from_generated_codes_where_there_are_some():
     given = torch.randint(0, 16, (4, 5))
     given[2:] = -1
     with torch.no_grad():
-        found = stage.training_step(shown._replace(generated=given), 0.5).terms["pixels"]
+        found = stage.loss(shown._replace(generated=given), 0.5)["pixels"]
         codes = torch.cat([given[:2], model.quantize(model.states(shown.pixels)[1]).codes[2:]])
         drawn = model.decoder.coarse(model.quantizer.decode(codes))
     difference = drawn - shown.pixels
@@ -258,7 +258,7 @@ def test_the_picture_side_of_open_clip_by_name_and_file(tmp_path):
     shown = ImageBatch(pixels, torch.ones(2, 3, dtype=torch.int64), torch.full((2, 5), -1))
     for name in ("align", "quantize"):
         stage = STAGES[name][0](model, STAGES[name][1]).train()
-        loss_of(stage.training_step(shown, 0.5)).backward()
+        loss_of(stage.loss(shown, 0.5)).backward()
         assert not model.tower.model.training and all(
             p.grad is None for p in [*model.tower.parameters(), *model.target.parameters()]
         )

@@ -25,7 +25,7 @@ from mmpt.tokenizers.speech.coder import SpeechCoder
 from mmpt.tokenizers.speech.config import SpeechConfig
 from mmpt.tokenizers.speech.text_decoder import SmallTextDecoder
 from mmpt.tokenizers.speech.tokenizer import DecoderTraining, SpeechTokenizer
-from mmpt.tokenizers.terms import StepOutput
+from mmpt.tokenizers.terms import Term
 from mmpt.tokenizers.text import train_text_tokenizer
 from mmpt.training.distributed import World
 from mmpt.training.examples import utterances
@@ -73,8 +73,8 @@ def build(**changes) -> SpeechTokenizer:
     return SpeechTokenizer(config(**changes), train_text_tokenizer([e.text for e in EXAMPLES] * 4, 270))
 
 
-def loss_of(output: StepOutput) -> torch.Tensor:
-    return sum(term.weight * term.total / term.count.clamp_min(1) for term in output.terms.values())
+def loss_of(terms: dict[str, Term]) -> torch.Tensor:
+    return sum(term.weight * term.total / term.count.clamp_min(1) for term in terms.values() if term.weight)
 
 
 def train(model: torch.nn.Module, config: SpeechConfig, steps: int, learning_rate: float = 3e-3) -> list[dict]:
@@ -84,12 +84,14 @@ def train(model: torch.nn.Module, config: SpeechConfig, steps: int, learning_rat
     model.train()
     for step in range(steps):
         torch.manual_seed(step)
-        output = model.training_step(batches(step), step / steps)
+        output = model.loss(batches(step), step / steps)
         optimizer.zero_grad(set_to_none=True)
         loss_of(output).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        losses.append({name: float(term.total.detach() / term.count.clamp_min(1)) for name, term in output.terms.items()})
+        losses.append(
+            {name: float(term.total.detach() / term.count.clamp_min(1)) for name, term in output.items() if term.weight}
+        )
     model.eval()
     return losses
 
@@ -348,7 +350,7 @@ def test_a_training_step_is_deterministic_and_moves_what_it_should(resting, prog
         tokenizer.load_state_dict(start)
         model.train().zero_grad(set_to_none=True)
         torch.manual_seed(11)
-        loss = loss_of(model.training_step(batch, progress))
+        loss = loss_of(model.loss(batch, progress))
         loss.backward()
         runs.append((loss.detach(), {name: p.grad for name, p in tokenizer.named_parameters() if p.grad is not None}))
     assert torch.equal(runs[0][0], runs[1][0])

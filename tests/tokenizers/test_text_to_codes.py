@@ -10,12 +10,12 @@ from mmpt.errors import CheckpointError, DataError
 from mmpt.tokenizers.speech import text_to_codes
 from mmpt.tokenizers.speech.text_to_codes import CodesBatch, SpeechCodes, TextToCodes, TextToCodesConfig, codes_batches, pace
 from mmpt.tokenizers.text import train_text_tokenizer
-from mmpt.training.fit import FitConfig
+from mmpt.training.config import FitConfig
 
 pytestmark = pytest.mark.slow
 
 SAYS = {"do": [1, 1, 2], "re": [3, 4, 4], "mi": [5, 6], "fa": [7]}
-PLAN = FitConfig(steps=1, batch_size=8, learning_rate=1e-3)
+PLAN = FitConfig(steps=1, batch_size=8, optimizer={"learning_rate": 1e-3})
 
 
 def codes_of(text: str) -> np.ndarray:
@@ -38,7 +38,7 @@ def trained() -> TextToCodes:
     model.train()
     for step in range(500):
         optimizer.param_groups[0]["lr"] = 3e-3 * (1 - step / 500)
-        term = model.training_step(batches(step), 0.0).terms["codes"]
+        term = model.loss(batches(step), 0.0)["codes"]
         optimizer.zero_grad()
         (term.total / term.count).backward()
         optimizer.step()
@@ -99,7 +99,7 @@ def test_text_stands_about_where_it_is_spoken():
     model, seen = build(pace=2.5), []
     model.model.model.rotary_emb.register_forward_pre_hook(lambda module, args, kwargs: seen.append(kwargs), with_kwargs=True)
     batch = codes_batches(model, pairs, PLAN)(0)
-    model.training_step(batch, 0.0)
+    model.loss(batch, 0.0)
     for row, found in zip(batch.ids.tolist(), seen[0]["position_ids"], strict=True):
         before = row.index(model.mark)
         wanted = [*(2.5 * i for i in range(before)), *range(len(row) - 1 - before)]
@@ -118,7 +118,7 @@ def test_what_is_learned_is_what_is_spoken(speed):
     ids = torch.tensor([[*prompt, *(codes + model.first_code).tolist(), model.end]])
     learned = torch.zeros_like(ids, dtype=torch.bool)
     learned[:, len(prompt) :] = True
-    term = model.training_step(CodesBatch(ids, learned), 0.0).terms["codes"]
+    term = model.loss(CodesBatch(ids, learned), 0.0)["codes"]
     forced, surprise = [*codes.tolist(), model.end - model.first_code], []
 
     def pick(logits, draws, temperature, top_k):

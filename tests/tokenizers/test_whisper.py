@@ -23,7 +23,7 @@ from mmpt.tokenizers.speech.encoders._whisper import whisper_model
 from mmpt.tokenizers.speech.features import log_mel
 from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
 from mmpt.tokenizers.text import train_text_tokenizer
-from mmpt.training.fit import FitConfig
+from mmpt.training.config import FitConfig
 
 pytestmark = pytest.mark.slow
 
@@ -206,12 +206,12 @@ def test_a_stream_gives_the_codes_of_the_whole_audio(checkpoint, samples, block,
 def test_it_learns_and_is_saved_whole(checkpoint, tmp_path):
     model = build(checkpoint, quantizer={"kind": "ema", "codes": 16, "dim": DIM})
     examples = [SpeechExample(noise(6000 + 900 * n, n), text) for n, text in enumerate(("a", "b a", "a b", "b"))]
-    batches = speech_batches(examples, model.config, FitConfig(steps=1, batch_size=4, learning_rate=1e-3))
+    batches = speech_batches(examples, model.config, FitConfig(steps=1, batch_size=4, optimizer={"learning_rate": 1e-3}))
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
     model.train()
     losses = []
     for step in range(80):
-        terms = model.training_step(batches(step), step / 80).terms
+        terms = model.loss(batches(step), step / 80)
         optimizer.zero_grad()
         sum(term.weight * term.total / term.count.clamp_min(1) for term in terms.values()).backward()
         optimizer.step()

@@ -20,12 +20,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 from ranks import BACKBONE, VOCABULARY, facts, import_once, killed_while_saving, launch, recipe, settings  # noqa: E402
 from scenarios import answer  # noqa: E402
 
-from mmpt.config import parse_config  # noqa: E402
+from mmpt.config import merged, parse_config  # noqa: E402
 from mmpt.data.shards.tokens import Medium, TokenDocument  # noqa: E402
 from mmpt.data.shards.write import TokenShardWriter  # noqa: E402
 from mmpt.model.feature_inputs import FeatureInputs  # noqa: E402
-from mmpt.training import step as steps  # noqa: E402
-from mmpt.training.config import FinetuneConfig, PretrainConfig  # noqa: E402
+from mmpt.training import trainer  # noqa: E402
+from mmpt.training.config import TrainingConfig  # noqa: E402
 from mmpt.training.stages import stages  # noqa: E402
 
 WHISPER = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2,
@@ -96,11 +96,13 @@ def features(folder: Path) -> dict:
 
 def mixed(folder: Path, stage: int) -> dict:
     """Everything learns on two ranks, on text, pictures and sounds: straight, and killed and resumed; packs of one document."""
-    train = recipe("pretrain")
+    train = recipe()
     runs = []
     for name in (f"mixed-{stage}", f"mixed-broken-{stage}"):
-        content = settings(folder, name, stage, data=[{"path": str(folder / "mixed")}], features=features(folder), pack_tokens=20)
-        runs.append(parse_config({**content, "backbone": {"config": BACKBONE}}, PretrainConfig, name))
+        content = settings(
+            folder, name, stage, data=[{"path": str(folder / "mixed")}], features=features(folder), loader={"pack_tokens": 20}
+        )
+        runs.append(parse_config({**content, "backbone": {"config": BACKBONE}}, TrainingConfig, name))
     codes = [launch(2, lambda ranks: train(runs[0], ranks)), launch(2, killed_while_saving(4, train, runs[1]))]
     codes.append(launch(2, lambda ranks: train(runs[1], ranks)))
     last = [run.output / "checkpoints" / "step-00000006" for run in runs]
@@ -111,17 +113,17 @@ def mixed(folder: Path, stage: int) -> dict:
 
 def named_colours(folder: Path) -> dict:
     """A decoder learns to say the colour of a picture, in two stages; then its connectors alone go on, in a run from there."""
-    data, train, tune = [{"path": str(folder / "pictures")}], recipe("pretrain"), recipe("finetune")
-    options = {"data": data, "pack_tokens": 128, "warmup_steps": 0, "save_every": 100}
-    each = [{"name": "one", "steps": 40}, {"name": "two", "steps": 10, "learning_rate": 0.003}]
+    data, train, tune = [{"path": str(folder / "pictures")}], recipe(), recipe()
+    options = {"data": data, "loader": {"pack_tokens": 128}, "schedule": {"warmup_steps": 0}, "run": {"save_every": 100}}
+    each = [{"name": "one", "steps": 40}, {"name": "two", "steps": 10, "optimizer": {"learning_rate": 0.003}}]
     content = settings(folder, "colours", 0, **options, features={"image": features(folder)["image"]}, stages=each)
-    config = parse_config({**content, "backbone": {"config": BACKBONE}}, PretrainConfig, "colours")
+    config = parse_config({**content, "backbone": {"config": BACKBONE}}, TrainingConfig, "colours")
     codes = [launch(1, lambda ranks: max(train(stage, ranks) for stage in stages(config)))]
     base = config.output / "two" / "checkpoints" / "step-00000010"
     content = settings(
         folder, "connectors", 0, **options, steps=5, **{"from": str(base), "adapter": None, "features_from": str(base)}
     )
-    more = parse_config(content, FinetuneConfig, "connectors")
+    more = parse_config(content, TrainingConfig, "connectors")
     codes.append(launch(1, lambda ranks: tune(more, ranks)))
     runs = [config.output / "one", config.output / "two", more.output]
     saved = [str(next((run / "checkpoints").iterdir())) for run in runs]
@@ -130,22 +132,23 @@ def named_colours(folder: Path) -> dict:
 
 def spoiled(folder: Path, stage: int, allowed: int) -> dict:
     """Rank 1's pictures have features of NaN in step 2: a run of three steps, in which so many may be skipped."""
-    train = recipe("pretrain")
+    train = recipe()
     content = settings(folder, f"spoiled-{stage}-{allowed}", stage, data=[{"path": str(folder / "pictures")}], steps=3)
-    content |= {"features": features(folder), "backbone": {"config": BACKBONE}, "max_skipped": allowed, "warmup_steps": 0}
-    config = parse_config(content, PretrainConfig, "spoiled")
+    content |= {"features": features(folder), "backbone": {"config": BACKBONE}}
+    content = merged(content, {"run": {"max_skipped": allowed}, "schedule": {"warmup_steps": 0}})
+    config = parse_config(content, TrainingConfig, "spoiled")
     log = folder / f"spoiled-{stage}-{allowed}.log"
 
     def work(ranks) -> int:
         os.dup2(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND), 2)
-        step, encode = steps.train_step, FeatureInputs.encode
+        step, encode = trainer.train_step, FeatureInputs.encode
 
         def spoiling(engine, batches, at, *rest):
             spoil = ranks.rank == 1 and at == 2
             FeatureInputs.encode = (lambda *given: encode(*given) * float("nan")) if spoil else encode
             return step(engine, batches, at, *rest)
 
-        steps.train_step = spoiling
+        trainer.train_step = spoiling
         return train(config, ranks)
 
     codes = launch(2, work)
@@ -159,10 +162,11 @@ def spoiled(folder: Path, stage: int, allowed: int) -> dict:
 
 def undecodable(folder: Path) -> dict:
     """One picture of 64 cannot be decoded."""
-    train = recipe("pretrain")
+    train = recipe()
     write_pictures(folder / "broken", broken=(9,))
     content = settings(folder, "undecodable", 0, data=[{"path": str(folder / "broken")}], features=features(folder))
-    config = parse_config({**content, "backbone": {"config": BACKBONE}, "loading": {"max_lost": 0.05}}, PretrainConfig, "broken")
+    content = merged(content, {"backbone": {"config": BACKBONE}, "loader": {"max_lost": 0.05}})
+    config = parse_config(content, TrainingConfig, "broken")
     return {"codes": launch(2, lambda ranks: train(config, ranks)), "steps": len(facts(config.output))}
 
 

@@ -23,6 +23,7 @@ from mmpt.tokenizers.speech.config import SpeechConfig  # noqa: E402
 from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer  # noqa: E402
 from mmpt.tokenizers.text import train_text_tokenizer  # noqa: E402
 from mmpt.training import fit as fits  # noqa: E402
+from mmpt.training import trainer  # noqa: E402
 
 CONFIG = SpeechConfig(
     quantizer={"kind": "ema", "codes": 16, "dim": 4, "restart_every": 3, "restart_below": 0.5, "decay": 0.8},
@@ -55,7 +56,8 @@ def model(config: SpeechConfig) -> SpeechTokenizer:
 
 def train(folder: Path, size: int, config: SpeechConfig = CONFIG, spoil=None, **changes) -> list[int]:
     """Exit codes of the ranks."""
-    plan = {"steps": 12, "batch_size": 8, "learning_rate": 0.003, "warmup_steps": 2, "save_every": 4, "log_every": 3}
+    plan = {"steps": 12, "batch_size": 8, "optimizer": {"learning_rate": 0.003}, "schedule": {"warmup_steps": 2},
+            "run": {"save_every": 4, "log_every": 3}}  # fmt: skip
     settings = fits.FitConfig(**{**plan, **changes})
 
     def work(ranks) -> int:
@@ -85,15 +87,15 @@ def dies_while_saving(ranks) -> None:
 
 def is_told_to_stop(ranks) -> None:
     """SIGTERM on rank 1 alone, in step 6."""
-    backward = fits._backward
+    train_step = trainer.train_step
 
-    def told(engine, output, gathered, step: int, world, stop: int) -> int:
+    def told(engine, batches, step: int, config, world, stop: int):
         if ranks.rank == 1 and step == 6:
             os.kill(os.getpid(), signal.SIGTERM)
             stop = signal.SIGTERM
-        return backward(engine, output, gathered, step, world, stop)
+        return train_step(engine, batches, step, config, world, stop)
 
-    fits._backward = told
+    trainer.train_step = told
 
 
 def last(folder: Path, step: int = 12) -> Path:

@@ -55,7 +55,8 @@ def examples() -> list[ImageExample]:
 
 def train(folder: Path, size: int, spoil=None, stages=("align", "quantize")) -> list[int]:
     """Exit codes of the ranks."""
-    plan = {"steps": 8, "batch_size": 8, "learning_rate": 0.003, "warmup_steps": 2, "save_every": 4, "log_every": 2}
+    plan = {"steps": 8, "batch_size": 8, "optimizer": {"learning_rate": 0.003}, "schedule": {"warmup_steps": 2},
+            "run": {"save_every": 4, "log_every": 2}}  # fmt: skip
     settings = fits.FitConfig(**plan)
 
     def work(ranks) -> int:

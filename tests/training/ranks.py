@@ -20,66 +20,35 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from mmpt.config import parse_config, read_yaml
+from mmpt.config import merged, parse_config, read_yaml
 from mmpt.data.loading.packing import pack
 from mmpt.data.shards.tokens import TokenDocument
-from mmpt.data.shards.write import TokenShardWriter
 from mmpt.errors import MmptError
 from mmpt.evaluation.pages import training as training_page
 from mmpt.model.backbone import BackboneConfig, build_backbone
 from mmpt.model.forward import weighted_loss
 from mmpt.model.sequence import cut
 from mmpt.training import checkpoint as checkpoints
-from mmpt.training import signals, watch
-from mmpt.training import step as steps
-from mmpt.training.config import FinetuneConfig, PretrainConfig
+from mmpt.training import signals, trainer, watch
+from mmpt.training.config import TrainingConfig
 from mmpt.training.distributed import world
 from mmpt.training.engine import build_engine
+from mmpt.training.language_model import by_modality
 from mmpt.training.plan import rehearse
 from mmpt.training.signals import StopRequest
 from mmpt.training.stages import stages
 from mmpt.training.state import weights
-from mmpt.training.step import train_step
-from mmpt.vocabulary import Vocabulary
+from mmpt.training.trainer import train_step
 
 sys.path.insert(0, str(Path(__file__).parent))
 from scenarios import answer  # noqa: E402
+from tiny_runs import BACKBONE, EXPERTS, IDS, VOCABULARY, objectives, pretrain, settings, write_shards  # noqa: E402, F401
 
 ROOT = Path(__file__).resolve().parents[2]
-VOCABULARY = Vocabulary(40, "letters", image_codes=8, codes_per_image=2, speech_codes=10, speech_rate=25.0)
-IDS = np.setdiff1d(np.arange(VOCABULARY.size), VOCABULARY.special("<|feature|>")).astype(np.uint16)
-BACKBONE = {"model_type": "qwen3", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2,
-            "num_key_value_heads": 1, "head_dim": 8, "tie_word_embeddings": True}  # fmt: skip
 
 
-EXPERTS = {"model_type": "mixtral", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2,
-           "num_key_value_heads": 1, "num_local_experts": 4, "num_experts_per_tok": 2, "output_router_logits": True,
-           "router_aux_loss_coef": 0.5}  # fmt: skip
-
-
-def write_shards(folder: Path, documents: int = 60, vocabulary: Vocabulary = VOCABULARY) -> None:
-    draw = np.random.default_rng(0)
-    with TokenShardWriter(folder, vocabulary=vocabulary, built={}) as writer:
-        for number in range(documents):
-            ids = draw.choice(IDS, draw.integers(3, 20))
-            weights = draw.choice([0.0, 1.0, 2.0], len(ids)).astype(np.float32)
-            writer.write(TokenDocument(f"document-{number}", "test", ids, weights))
-
-
-def settings(folder: Path, name: str, stage: int, **changes) -> dict:
-    return {
-        "output": str(folder / name), "data": [{"path": str(folder / "data")}], "pack_tokens": 48, "packs_per_step": 4,
-        "steps": 6, "learning_rate": 0.02, "warmup_steps": 2, "save_every": 2, "keep": 2, "log_every": 1, "precision": "float32",
-        "modality_weights": {"image": 0.5}, "deepspeed": {"zero_optimization": {"stage": stage}}, **changes,
-    }  # fmt: skip
-
-
-def pretrain(folder: Path, name: str, stage: int, **changes) -> PretrainConfig:
-    return parse_config({"backbone": {"config": BACKBONE}, **settings(folder, name, stage, **changes)}, PretrainConfig, name)
-
-
-def recipe(name: str) -> Callable:
-    specification = importlib.util.spec_from_file_location(name, ROOT / "recipes" / f"{name}.py")
+def recipe() -> Callable:
+    specification = importlib.util.spec_from_file_location("train", ROOT / "recipes" / "train.py")
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     training_page.write_training_page = lambda run: ""  # six plots, which take longer than the steps
@@ -168,7 +137,7 @@ def facts(run: Path) -> list:
 
 def resume(folder: Path, stage: int, **changes) -> dict:
     """A straight run; one killed while it writes the checkpoint of step 4, then resumed."""
-    train = recipe("pretrain")
+    train = recipe()
     straight, broken = (pretrain(folder, f"{kind}-{stage}-{len(changes)}", stage, **changes) for kind in ("straight", "broken"))
     codes = [launch(2, lambda ranks: train(straight, ranks))]
     codes.append(launch(2, killed_while_saving(4, train, broken)))
@@ -186,8 +155,8 @@ def resume(folder: Path, stage: int, **changes) -> dict:
 def elastic(folder: Path) -> dict:
     """24 steps on 2 ranks under stage 2, straight; and with changes: 4 steps so, 4 on 1 rank under stage 3, 16 on 3 ranks under
     stage 3 (sizes of parameters are no multiples of 3)."""
-    train = recipe("pretrain")
-    options = {"steps": 24, "packs_per_step": 6, "save_every": 4}
+    train = recipe()
+    options = {"steps": 24, "loader": {"packs_per_step": 6}, "run": {"save_every": 4}}
     straight = pretrain(folder, "elastic-straight", 2, **options)
     codes = [launch(2, lambda ranks: train(straight, ranks))]
     for size, stage, until in ((2, 2, 4), (1, 3, 8), (3, 3, 24)):
@@ -197,12 +166,12 @@ def elastic(folder: Path) -> dict:
             class Until(StopRequest):
                 number = property(lambda self: 0, lambda self, value: None)
 
-            step = steps.train_step
+            step = trainer.train_step
 
             def stopping(engine, batches, at, *rest) -> object:
                 return step(engine, batches, at, *rest[:-1], 1 if at == until else 0)
 
-            signals.StopRequest, steps.train_step = Until, stopping
+            signals.StopRequest, trainer.train_step = Until, stopping
             return train(config, ranks)
 
         codes.append(launch(size, work))
@@ -219,7 +188,14 @@ def documents(numbers: range) -> list[TokenDocument]:
 def one_step(folder: Path, size: int, stage: int, shared: int = 1, **changes) -> dict:
     """One step over two packs of very different weight, on one rank or two, which may share packs: loss, gradient norm, tokens,
     weights after it."""
-    config = pretrain(folder, "one-step", stage, packs_per_step=2, warmup_steps=0, gradient_clip=0.05, **changes)
+    config = pretrain(
+        folder,
+        "one-step",
+        stage,
+        **merged(
+            {"loader": {"packs_per_step": 2}, "schedule": {"warmup_steps": 0}, "optimizer": {"gradient_clip": 0.05}}, changes
+        ),
+    )
     packs = [pack(documents(range(0, 3))), pack(documents(range(3, 8)))]
     result = folder / f"one-step-{size}-{stage}-{shared}.json"
 
@@ -232,7 +208,8 @@ def one_step(folder: Path, size: int, stage: int, shared: int = 1, **changes) ->
         after = weights(engine)
         if ranks.rank == 0:
             flat = torch.cat([parameter.flatten() for parameter in after.values()])
-            found = {"loss": done.loss, "balance": done.balance, "norm": done.gradient_norm, "tokens": done.tokens}
+            balance = float(done.means.get("router_balance", 0.0))
+            found = {"loss": done.loss, "balance": balance, "norm": done.gradient_norm, "tokens": done.amounts["tokens"]}
             result.write_text(json.dumps({**found, "weights": flat.tolist()}))
 
     return {"codes": launch(size, work), **json.loads(result.read_text())}
@@ -248,9 +225,10 @@ def shared_gradients(folder: Path, size: int) -> dict:
         model = build_backbone(BackboneConfig(config=content), VOCABULARY.size, seed=5)
         own = batch if ranks.sequence is None else cut(batch, ranks.sequence)
         parts = weighted_loss(model, own, torch.ones(4), VOCABULARY, ranks.sequence)
-        parts.loss_sum.backward()
+        parts["next_token"].total.backward()
         found = {name: ranks.sum(parameter.grad) for name, parameter in model.named_parameters()}
-        found |= {name: ranks.sum(getattr(parts, name).detach().double()) for name in parts._fields}
+        for name, term in parts.items():
+            found |= {f"{name}.total": ranks.sum(term.total.detach().double()), f"{name}.count": ranks.sum(term.count.double())}
         if ranks.rank == 0:
             save_file(found, result)
 
@@ -260,14 +238,19 @@ def shared_gradients(folder: Path, size: int) -> dict:
 def staged_finetuning(folder: Path) -> dict:
     """On the text model: the new rows alone, then with adapters, under ZeRO 3; then a run that goes on with both."""
     each = [{"name": "rows", "adapter": None, "steps": 2}, {"name": "both", "steps": 3}]
-    content = {"backbone": {"path": str(text_model(folder))}, "new_rows": True, "adapter": {"rank": 2}, "warmup_steps": 0}
-    config = parse_config(settings(folder, "both-stages", 3, **content, stages=each), FinetuneConfig, "stages")
-    train = recipe("finetune")
+    content = {
+        "backbone": {"path": str(text_model(folder))},
+        "new_rows": True,
+        "adapter": {"rank": 2},
+        "schedule": {"warmup_steps": 0},
+    }
+    config = parse_config(settings(folder, "both-stages", 3, **content, stages=each), TrainingConfig, "stages")
+    train = recipe()
     codes = [launch(2, lambda ranks: max(train(stage, ranks) for stage in stages(config)))]
     saved = [folder / "both-stages" / "rows" / "checkpoints" / "step-00000002"]
     saved.append(folder / "both-stages" / "both" / "checkpoints" / "step-00000003")
-    more = {"from": str(saved[-1]), "new_rows": True, "warmup_steps": 0, "steps": 3}
-    config = parse_config(settings(folder, "more", 0, **more), FinetuneConfig, "more")
+    more = {"from": str(saved[-1]), "new_rows": True, "schedule": {"warmup_steps": 0}, "steps": 3}
+    config = parse_config(settings(folder, "more", 0, **more), TrainingConfig, "more")
     codes.append(launch(1, lambda ranks: train(config, ranks)))
     saved.append(folder / "more" / "checkpoints" / "step-00000003")
     return {"codes": codes, "saved": list(map(str, saved)), "files": [sorted(os.listdir(checkpoint)) for checkpoint in saved]}
@@ -276,13 +259,14 @@ def staged_finetuning(folder: Path) -> dict:
 def watched_run(folder: Path, how: str) -> dict:
     """Rank 1 dies, or does not come back, in step 3 of a run on two ranks: exit codes, what rank 0 said, seconds it took."""
     stall = {"dies": 60.0, "stalls": 4.0}[how]
-    config = pretrain(folder, f"watched-{how}", 0, stall_timeout=stall, save_every=100, steps=99, packs_per_step=2)
-    train, log = recipe("pretrain"), folder / f"watched-{how}.log"
+    config = pretrain(folder, f"watched-{how}", 0, run={"stall_timeout": stall, "save_every": 100}, steps=99,
+                      loader={"packs_per_step": 2})  # fmt: skip
+    train, log = recipe(), folder / f"watched-{how}.log"
 
     def work(ranks) -> int:
         watch.DEAD_AFTER = 5.0
         os.dup2(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND), 2)
-        step = steps.train_step
+        step = trainer.train_step
 
         def failing(engine, batches, at, *rest):
             if ranks.rank and at == 3:
@@ -292,9 +276,9 @@ def watched_run(folder: Path, how: str) -> dict:
                 time.sleep(1000)
             return step(engine, batches, at, *rest)
 
-        steps.train_step = failing
+        trainer.train_step = failing
         if not ranks.rank and how == "dies":  # a collective that does not notice
-            steps.train_step = lambda *given: time.sleep(1000) if given[2] == 3 else step(*given)
+            trainer.train_step = lambda *given: time.sleep(1000) if given[2] == 3 else step(*given)
         return train(config, ranks)
 
     start = time.monotonic()
@@ -313,15 +297,15 @@ def rehearsal(folder: Path, path: Path) -> dict:
         config={**BACKBONE, "model_type": kind, "num_attention_heads": 8, "num_key_value_heads": 8, "head_dim": 2}
     )
     build_backbone(config, rows, seed=0).save_pretrained(tiny)
-    content |= {"output": str(folder / f"run-{path.stem}"), "data": [{"path": str(folder / "data")}], "pack_tokens": 48}
-    content |= dict.fromkeys(("text_tokenizer", "speech_tokenizer", "image_tokenizer")) | {"tensorboard": False}
-    content["sequence_parallel"] = min(2, content.get("sequence_parallel", 1))
+    content |= {"output": str(folder / f"run-{path.stem}"), "data": [{"path": str(folder / "data")}]}
+    content |= dict.fromkeys(("text_tokenizer", "speech_tokenizer", "image_tokenizer"))
+    content["run"]["tensorboard"] = False
+    content["loader"] |= {"pack_tokens": 48, "sequence_parallel": min(2, content["loader"].get("sequence_parallel", 1))}
     content["backbone"]["path"] = str(tiny)
     if "features" in content:
         content["features"] = feature_ranks.features(folder)
-    name = "finetune" if "adapter" in content else "pretrain"
-    config = parse_config(content, FinetuneConfig if name == "finetune" else PretrainConfig, path.name)
-    train, log = recipe(name), folder / f"{path.stem}.log"
+    config = parse_config(content, TrainingConfig, path.name)
+    train, log = recipe(), folder / f"{path.stem}.log"
 
     def work(ranks) -> int:
         os.dup2(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND), 1)
@@ -334,7 +318,7 @@ def rehearsal(folder: Path, path: Path) -> dict:
 
 def one_modality_each(folder: Path) -> dict:
     """Under ZeRO 3, rank 0 has text alone, then speech alone, rank 1 speech, then pictures; and documents of one token."""
-    config = pretrain(folder, "lonely", 3, packs_per_step=2)
+    config = pretrain(folder, "lonely", 3, loader={"packs_per_step": 2})
     result = folder / "lonely.json"
 
     def of(modality: str) -> TokenDocument:
@@ -348,7 +332,8 @@ def one_modality_each(folder: Path) -> dict:
         one = TokenDocument("one token", "test", np.array([3], dtype=np.uint16))
         seen = []
         for step, modality in enumerate(("text", "speech") if ranks.rank == 0 else ("speech", "image"), start=1):
-            seen.append(sorted(train_step(engine, [pack([one, of(modality), one])], step, config, ranks).nll))
+            done = train_step(engine, [pack([one, of(modality), one])], step, config, ranks)
+            seen.append(sorted(by_modality(done, "nll")))
         if ranks.rank == 0:
             result.write_text(json.dumps(seen))
 
@@ -357,10 +342,10 @@ def one_modality_each(folder: Path) -> dict:
 
 def staged(folder: Path) -> dict:
     """Two stages of a pretraining run through the recipe, twice: in the first the layers rest."""
-    first = {"name": "rows", "parts": {"layers": 0}, "steps": 2, "warmup_steps": 0}
-    each = [first, {"name": "all", "steps": 3, "learning_rate": 0.001}]
+    first = {"name": "rows", "optimizer": {"parts": {"layers": 0}}, "steps": 2, "schedule": {"warmup_steps": 0}}
+    each = [first, {"name": "all", "steps": 3, "optimizer": {"learning_rate": 0.001}}]
     config = pretrain(folder, "staged", 0, stages=each)
-    train = recipe("pretrain")
+    train = recipe()
     codes = [launch(1, lambda ranks: max(train(stage, ranks) for stage in stages(config))), len(list(stages(config)))]
     return {"codes": codes, "run": str(config.output)}
 
@@ -375,7 +360,7 @@ def spoil_gradient(_module, _inputs, output: torch.Tensor) -> None:
 
 def stopped(folder: Path, stage: int, where: str) -> dict:
     """A step whose loss (or gradient alone) is not finite on rank 1: exit codes, messages, and whether a weight changed."""
-    config = pretrain(folder, "stopped", stage, packs_per_step=2)
+    config = pretrain(folder, "stopped", stage, loader={"packs_per_step": 2})
     log = folder / f"stopped-{stage}-{where}"
 
     def work(ranks) -> None:
@@ -399,8 +384,8 @@ def finetune(folder: Path) -> dict:
     """Adapters with dropout, straight and interrupted, on the last checkpoint of a pretraining run."""
     base = pretrain(folder, "straight-0-0", 0)
     if not base.output.exists():  # where `resume` has not made it
-        launch(2, lambda ranks: recipe("pretrain")(base, ranks))
-    train, runs = recipe("finetune"), []
+        launch(2, lambda ranks: recipe()(base, ranks))
+    train, runs = recipe(), []
     for name in ("adapters", "adapters-broken"):
         content = settings(
             folder,
@@ -408,7 +393,7 @@ def finetune(folder: Path) -> dict:
             1,
             **{"from": str(base.output / "checkpoints" / "step-00000006"), "adapter": {"rank": 2, "dropout": 0.2}, "steps": 4},
         )
-        runs.append(parse_config(content, FinetuneConfig, name))
+        runs.append(parse_config(content, TrainingConfig, name))
     codes = [launch(2, lambda ranks: train(runs[0], ranks)), launch(2, killed_while_saving(4, train, runs[1]))]
     codes.append(launch(2, lambda ranks: train(runs[1], ranks)))
     last = [run.output / "checkpoints" / "step-00000004" / "adapter" / "adapter_model.safetensors" for run in runs]
@@ -425,7 +410,7 @@ def text_model(folder: Path) -> Path:
 
 def new_rows(folder: Path, stage: int) -> dict:
     """Adapters and new rows on a plain text model, whose table is longer than its tokenizer; straight and interrupted."""
-    train, text, runs = recipe("finetune"), text_model(folder), []
+    train, text, runs = recipe(), text_model(folder), []
     for name in (f"rows-{stage}", f"rows-broken-{stage}"):
         changes = {
             "backbone": {"path": str(text), "row_init": "convex_hull"},
@@ -433,7 +418,7 @@ def new_rows(folder: Path, stage: int) -> dict:
             "adapter": {"rank": 2},
             "steps": 4,
         }
-        runs.append(parse_config(settings(folder, name, stage, **changes), FinetuneConfig, name))
+        runs.append(parse_config(settings(folder, name, stage, **changes), TrainingConfig, name))
     codes = [launch(2, lambda ranks: train(runs[0], ranks)), launch(2, killed_while_saving(4, train, runs[1]))]
     codes.append(launch(2, lambda ranks: train(runs[1], ranks)))
     files = ("new_rows.safetensors", "adapter/adapter_model.safetensors", "training/optimizer.safetensors")
@@ -459,8 +444,14 @@ SCENARIOS = {
     **{f"resume-{stage}": partial(resume, stage=stage) for stage in (0, 1, 2, 3)},
     "resume-bf16": partial(resume, stage=1, deepspeed={"zero_optimization": {"stage": 1}, "bf16": {"enabled": True}}),
     "resume-bf16-3": partial(resume, stage=3, deepspeed={"zero_optimization": {"stage": 3}, "bf16": {"enabled": True}}),
-    "resume-muon": partial(resume, stage=0, optimizer="muon"),
-    **{f"muon-step-{size}": partial(one_step, size=size, stage=0, optimizer="muon") for size in (1, 2)},
+    "resume-muon": partial(resume, stage=0, optimizer={"kind": "muon", "learning_rate": 0.02}),
+    "resume-adafactor": partial(resume, stage=0, optimizer={"kind": "adafactor", "learning_rate": 0.1}, run={"keep": 2}),
+    **{
+        f"muon-step-{size}": partial(
+            one_step, size=size, stage=0, optimizer={"kind": "muon", "learning_rate": 0.02, "gradient_clip": 0.05}
+        )
+        for size in (1, 2)
+    },
     "elastic": elastic,
     "finetune": finetune,
     **{f"new-rows-{stage}": partial(new_rows, stage=stage) for stage in (1, 3)},

@@ -12,7 +12,7 @@ from mmpt.model.checkpoints import find_checkpoint
 from mmpt.storage import link_tree
 from mmpt.tokenizers.text import train_text_tokenizer
 from mmpt.training.agreement import backbone_vocabulary, check_parts, settled
-from mmpt.training.config import FinetuneConfig, PretrainConfig
+from mmpt.training.config import TrainingConfig
 from mmpt.vocabulary import Vocabulary
 
 for folder in (Path(__file__).parent, Path(__file__).parents[1] / "inference"):
@@ -33,10 +33,10 @@ def vocabulary(run):
     return Vocabulary.load(find_checkpoint(run))
 
 
-def config(run: Path, **changes) -> PretrainConfig:
+def config(run: Path, **changes) -> TrainingConfig:
     parts = {name: str(find_checkpoint(run) / name) for name in NAMES}
     content = {**ranks.settings(Path("x"), "run", 0), "backbone": {"config": ranks.BACKBONE}, **parts, **changes}
-    return parse_config(content, PretrainConfig, "test")
+    return parse_config(content, TrainingConfig, "test")
 
 
 def said(config, vocabulary) -> str:
@@ -99,9 +99,11 @@ def test_a_backbone_that_learned_another_whole_vocabulary_is_refused(run, vocabu
 
 def test_finetuning_starts_from_a_run_folder_and_takes_its_tokenizers(run, tmp_path):
     checkpoint = find_checkpoint(run)
-    own = {"from": str(run), "text_tokenizer": str(tmp_path)}
-    found = settled(parse_config({**ranks.settings(Path("x"), "run", 0), **own}, FinetuneConfig, "test"))
+    own = {"from": str(run), "text_tokenizer": str(tmp_path), "new_rows": True}
+    found = settled(parse_config({**ranks.settings(Path("x"), "run", 0), **own}, TrainingConfig, "test"))
     assert found.base == checkpoint and found.text_tokenizer == tmp_path
     assert found.image_tokenizer == checkpoint / "image_tokenizer" and found.speech_tokenizer == checkpoint / "speech_tokenizer"
     with pytest.raises(CheckpointError, match="neither a checkpoint"):
-        settled(parse_config({**ranks.settings(Path("x"), "run", 0), "from": str(tmp_path)}, FinetuneConfig, "test"))
+        settled(
+            parse_config({**ranks.settings(Path("x"), "run", 0), "from": str(tmp_path), "new_rows": True}, TrainingConfig, "test")
+        )

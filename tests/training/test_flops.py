@@ -48,7 +48,7 @@ def test_products_are_those_that_run(lengths, frozen):
     model.set_attn_implementation("mmpt_packed")
     batch, cost = pack([document(length) for length in lengths]), step_cost(model)
     with FlopCounterMode(display=False) as counter:
-        weighted_loss(model, batch, torch.ones(4), ranks.VOCABULARY).loss_sum.backward()
+        weighted_loss(model, batch, torch.ones(4), ranks.VOCABULARY)["next_token"].total.backward()
     counts = counter.get_flop_counts()["Global"]
     total, full = cost.of(batch)
     tokens, supervised = sum(lengths), int((batch.weights > 0).sum())
@@ -69,7 +69,7 @@ def test_the_experts_that_ran_and_layers_of_any_class_are_counted(kind):
         model.set_experts_implementation("eager")  # the counter does not know products in groups
     batch, cost = pack([document(40)]), step_cost(model)
     with FlopCounterMode(display=False) as counter:
-        weighted_loss(model, batch, torch.ones(4), ranks.VOCABULARY).loss_sum.backward()
+        weighted_loss(model, batch, torch.ones(4), ranks.VOCABULARY)["next_token"].total.backward()
     counts = counter.get_flop_counts()["Global"]
     supervised = int((batch.weights > 0).sum())
     products = sum(count for name, count in counts.items() if "attention" not in str(name))

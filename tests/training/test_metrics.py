@@ -12,13 +12,14 @@ from mmpt.data.loading.packing import pack
 from mmpt.data.shards.tokens import TokenDocument
 from mmpt.errors import DataError
 from mmpt.evaluation.pages.training import write_training_page
-from mmpt.training.config import OptimizationConfig
+from mmpt.training.config import TrainerConfig
 from mmpt.training.distributed import World
 from mmpt.training.inspect import _part
 from mmpt.training.metrics import metrics
 from mmpt.training.spikes import FACTOR, LEAST, WINDOW, Spikes
 from mmpt.vocabulary import Vocabulary
 
+OPTIMIZER = {"learning_rate": 0.1}
 WORLD = World(0, 1, torch.device("cpu"))
 
 
@@ -38,7 +39,7 @@ def test_a_spike_is_what_the_rule_says():
 
 
 def test_lines_spikes_and_the_board(tmp_path):
-    config = OptimizationConfig(steps=30, learning_rate=0.1, log_every=5, tensorboard=True)
+    config = TrainerConfig(steps=30, optimizer=OPTIMIZER, run={"log_every": 5, "tensorboard": True})
     with metrics(tmp_path, config, WORLD, 0) as log:
         for step, _ in zip(range(1, 31), log.waiting([0] * 30), strict=False):
             loss = 50.0 if step == 27 else 2.0 + 0.01 * (step % 3)
@@ -58,7 +59,7 @@ def test_lines_spikes_and_the_board(tmp_path):
 
 def test_the_share_of_the_codes_that_were_read(tmp_path):
     vocabulary = Vocabulary(10, "letters", image_codes=8, codes_per_image=2, speech_codes=10, speech_rate=25.0)
-    config = OptimizationConfig(steps=4, learning_rate=0.1, log_every=2)
+    config = TrainerConfig(steps=4, optimizer=OPTIMIZER, run={"log_every": 2})
     steps = [[3, 17, 18], [18, 25, 26, 27, 28, 29], [5], [19]]
     batches = [[pack([TokenDocument("d", "t", np.array(ids))])] for ids in steps]
     with metrics(tmp_path, config, WORLD, 0, vocabulary) as log:
@@ -70,7 +71,7 @@ def test_the_share_of_the_codes_that_were_read(tmp_path):
 
 @pytest.mark.slow
 def test_the_page_of_a_run_holds_its_figures_and_loads_nothing(tmp_path):
-    config = OptimizationConfig(steps=30, learning_rate=0.1, log_every=5)
+    config = TrainerConfig(steps=30, optimizer=OPTIMIZER, run={"log_every": 5})
     with metrics(tmp_path, config, WORLD, 0) as log:
         for step in range(1, 31):
             loss = 50.0 if step == 27 else 2.0

@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from mmpt.training import muon
-from mmpt.training.config import OptimizationConfig
+from mmpt.training.config import TrainerConfig
 from mmpt.training.engine import parameter_groups
-from mmpt.training.muon import MuonAdamW, muon_parameters, orthogonalized
+from mmpt.training.optimizers import _muon as muon
+from mmpt.training.optimizers._muon import muon_parameters, orthogonalized
+from mmpt.training.optimizers.muon import Muon
 
 
 @pytest.mark.parametrize(("bfloat16", "tolerance"), [(False, 1e-4), (True, 0.05)])
@@ -45,7 +46,8 @@ def test_three_updates_of_matrices_are_those_of_torch_and_of_the_rest_those_of_a
 
     ours, other = model(), model()
     options = {"lr": 0.02, "betas": (0.9, 0.95)}
-    optimizer = MuonAdamW(parameter_groups(ours, 0.1, muon=True), **options, fused=True)
+    settings = Muon(learning_rate=0.02, betas=(0.9, 0.95), weight_decay=0.1)
+    optimizer = settings.build(parameter_groups(ours, settings))
     matrices = [other[1].weight, other[4].weight]
     rest = [other[0].weight, other[1].bias, other[3].weight, other[3].bias]
     references = (
@@ -83,4 +85,4 @@ def test_it_takes_linear_layers_and_convolutions_but_neither_head_nor_embeddings
 
 def test_sharded_matrices_are_refused():
     with pytest.raises(ValueError, match="muon needs whole matrices, ZeRO stage 1"):
-        OptimizationConfig(steps=1, learning_rate=0.1, optimizer="muon", deepspeed={"zero_optimization": {"stage": 1}})
+        TrainerConfig(steps=1, optimizer={"kind": "muon", "learning_rate": 0.1}, deepspeed={"zero_optimization": {"stage": 1}})

@@ -23,8 +23,8 @@ pytestmark = pytest.mark.ranks
 ENVIRONMENT = {**{key: value for key, value in os.environ.items() if key != "RANK"}, "OMP_NUM_THREADS": "1"}
 
 
-def start(recipe: str, config: Path, *overrides: str, cwd: Path, python: str = os.environ["WARM_PYTHON"]) -> subprocess.Popen:
-    command = [python, str(ranks.ROOT / "recipes" / f"{recipe}.py"), str(config), *overrides]
+def start(config: Path, *overrides: str, cwd: Path, python: str = os.environ["WARM_PYTHON"]) -> subprocess.Popen:
+    command = [python, str(ranks.ROOT / "recipes" / "train.py"), str(config), *overrides]
     return subprocess.Popen(command, cwd=cwd, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -36,12 +36,13 @@ def interrupted(tmp_path_factory):
     text.save_pretrained(folder / "text_tokenizer")
     ranks.write_shards(folder / "data", vocabulary=Vocabulary(len(text), text_fingerprint(text), 8, 2, 10, 25.0))
     content = {
-        **ranks.settings(folder, "run", 0, steps=5000, save_every=5000), "backbone": {"config": ranks.BACKBONE}, "output": "run",
+        **ranks.settings(folder, "run", 0, steps=5000, run={"save_every": 5000}), "backbone": {"config": ranks.BACKBONE},
+        "output": "run",
         "data": [{"path": "data"}], "text_tokenizer": "text_tokenizer",
     }  # fmt: skip
     config = folder / "pretrain.yaml"
     config.write_text(yaml.safe_dump(content))
-    process = start("pretrain", config, cwd=folder)
+    process = start(config, cwd=folder)
     while not (log := folder / "run" / "metrics.jsonl").exists() or len(log.read_text().splitlines()) < 3:
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
@@ -81,7 +82,7 @@ def test_a_damaged_newest_checkpoint_is_skipped_with_its_reason(interrupted):
         file.seek(-1, os.SEEK_END)
         file.write(bytes([last[0] ^ 1]))
     # Once as a person starts it.
-    process = start("pretrain", config, f"steps={step + 1}", "schedule=constant", cwd=folder, python=sys.executable)
+    process = start(config, f"steps={step + 1}", "schedule=constant", cwd=folder, python=sys.executable)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert "checkpoint skipped" in errors and "step-00004999" in errors and "backbone/model.safetensors: differs" in errors
@@ -92,20 +93,19 @@ def test_from_the_repository_root_libraries_are_not_shadowed_and_mistakes_are_na
     """The root holds folders named tokenizers, datasets and kernels; `python -c` puts it first on the path."""
     config = tmp_path / "mistakes.yaml"
     content = {**ranks.settings(tmp_path, "run", 4), "backbone": {"config": ranks.BACKBONE}}
-    config.write_text(yaml.safe_dump({**content, "lerning_rate": 1, "packs_per_step": 0}))
+    config.write_text(yaml.safe_dump({**content, "lerning_rate": 1, "loader": {"pack_tokens": 8, "packs_per_step": 0}}))
     code = (
         "import runpy, sys, tokenizers, datasets, transformers, peft, deepspeed, webdataset\n"
         "assert all('site-packages' in library.__file__ for library in (tokenizers, datasets))\n"
-        "for name in ('pretrain', 'finetune'):\n"
-        f"    sys.argv = [name, {str(config)!r}]\n"
-        "    try: runpy.run_path(f'recipes/{name}.py', run_name='__main__')\n"
-        "    except SystemExit as end: print(name, end.code)"
+        f"sys.argv = ['train', {str(config)!r}]\n"
+        "try: runpy.run_path('recipes/train.py', run_name='__main__')\n"
+        "except SystemExit as end: print('train', end.code)"
     )
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ranks.ROOT, env=ENVIRONMENT, capture_output=True, text=True)
-    assert done.stdout.endswith("pretrain 2\nfinetune 2\n"), done.stderr
+    assert done.stdout.endswith("train 2\n"), done.stderr
     assert "Traceback" not in done.stderr
-    for expected in ("mistakes.yaml: 3 mistakes", "lerning_rate: unknown key", "packs_per_step:", "ZeRO stage 4 is not"):
+    for expected in ("mistakes.yaml: 3 mistakes", "lerning_rate: unknown key", "loader.packs_per_step:", "ZeRO stage 4 is not"):
         assert expected in done.stderr
     workbenches = [ranks.ROOT / name for name in ("datasets", "tokenizers", "kernels", "recipes")]
     assert not [path for path in workbenches if (path / "__init__.py").exists()]

@@ -76,7 +76,8 @@ def specification(pool: int, quantizer: dict, data: Sequence[Path], text: Path, 
         "augment": {"speed": 0.1, "pitch": 0.12, "gain": 20, "tilt": 6, "noise": 0.3},
         **changes,
     }
-    fit = {"steps": steps, "batch_size": 8, "learning_rate": 0.0015, "warmup_steps": 100, "save_every": 1000, "log_every": 50}
+    fit = {"steps": steps, "batch_size": 8, "optimizer": {"learning_rate": 0.0015}, "schedule": {"warmup_steps": 100},
+           "run": {"save_every": 1000, "log_every": 50}}  # fmt: skip
     return {
         "kind": "speech",
         "data": [str(path) for path in data],

@@ -3,7 +3,7 @@
     python tokenizers/benches/generated_codes.py [RUNS]
 
 The tokenizer of tokenizers/benches/seed.py on drawn scenes (in RUNS, default runs/seed; trained where it is not there yet) turns
-its training pictures into tokens; a small decoder LLM learns to draw captions (recipes/pretrain.py, two ranks), and gives codes
+its training pictures into tokens; a small decoder LLM learns to draw captions (recipes/train.py, two ranks), and gives codes
 for captions it was trained on (tokenizers/generate.py); the tokenizer's decoder goes on with those (tokenizers/train.py, `start`
 and `generated_codes`). Measured on held-out captions: what is read in the pictures drawn of the model's codes, sampled and
 greedy, by the decoder before any hardening, hardened on perturbed codes, and adapted to the model's. Writes
@@ -63,7 +63,7 @@ def main() -> None:
             "harden": {
                 "generated_codes": str(runs / "generated" / "codes.jsonl"),
                 "generated": 0.5,
-                "fit": {"steps": 1000, "batch_size": 32, "learning_rate": 0.001, "warmup_steps": 50},
+                "fit": {"steps": 1000, "batch_size": 32, "optimizer": {"learning_rate": 0.001}, "schedule": {"warmup_steps": 50}},
             }
         },
     }
@@ -92,15 +92,14 @@ def language_model(train: Path, tokenizer: Path, out: Path) -> None:
         "text_tokenizer": str(out / "text_tokenizer"),
         "image_tokenizer": str(tokenizer),
         "output": str(out),
-        "pack_tokens": 1024,
-        "packs_per_step": 4,
+        "loader": {"pack_tokens": 1024, "packs_per_step": 4},
         "steps": STEPS,
-        "learning_rate": 0.002,
-        "warmup_steps": 50,
-        "save_every": STEPS,
+        "optimizer": {"learning_rate": 0.002},
+        "schedule": {"warmup_steps": 50},
+        "run": {"save_every": STEPS},
     }
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    run(*launch, digits.ROOT / "recipes" / "pretrain.py", written(out / "pretrain.yaml", recipe))
+    run(*launch, digits.ROOT / "recipes" / "train.py", written(out / "pretrain.yaml", recipe))
 
 
 def measured(model: Path, test: Path, decoders: dict[str, ImageTokenizer]) -> list[Figure]:

@@ -35,7 +35,13 @@ def main() -> None:
         "data": [str(data)],
         "speech_tokenizer": str(folder),
         "text_tokenizer": str(text),
-        "fit": {"steps": STEPS, "batch_size": 16, "learning_rate": 0.002, "warmup_steps": 200, "log_every": 50},
+        "fit": {
+            "steps": STEPS,
+            "batch_size": 16,
+            "optimizer": {"learning_rate": 0.002},
+            "schedule": {"warmup_steps": 200},
+            "run": {"log_every": 50},
+        },  # fmt: skip
         "model": {"joined": 0.5},
     }
     if not (runs / "text_to_codes").exists():

@@ -15,10 +15,10 @@ from mmpt.tokenizers.image.losses import contrastive_loss, pixel_loss, predictio
 from mmpt.tokenizers.image.stage_config import AlignConfig, DrawConfig, JointConfig, PerturbConfig, QuantizeConfig
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
 from mmpt.tokenizers.quantized import Quantized
-from mmpt.tokenizers.terms import StepOutput, Term, UsedCodes
+from mmpt.tokenizers.terms import Term, Trainable, codebook_terms
 
 
-class Stage(nn.Module):
+class Stage(Trainable):
     """Says which parts of `tokenizer` learn, and moves each batch to where it is, in the precision it asks for."""
 
     def __init__(self, tokenizer: ImageTokenizer, *parts: nn.Module | nn.Parameter | None):
@@ -31,7 +31,7 @@ class Stage(nn.Module):
         if tokenizer.config.tower.frozen:  # whatever a stage would have learn
             tokenizer.tower.requires_grad_(False)
 
-    def training_step(self, batch: ImageBatch, progress: float) -> StepOutput:
+    def loss(self, batch: ImageBatch, progress: float) -> dict[str, Term]:
         """The stage's terms for one batch; `progress` (0 … 1) is how much of it is over."""
         batch = batch.to(self.tokenizer.scale.device)
         device = batch.pixels.device
@@ -39,12 +39,12 @@ class Stage(nn.Module):
         with torch.autocast(device.type, torch.bfloat16, enabled=enabled):
             return self.terms(batch, progress)
 
-    def terms(self, batch: ImageBatch, progress: float) -> StepOutput:
+    def terms(self, batch: ImageBatch, progress: float) -> dict[str, Term]:
         raise NotImplementedError
 
-    def used(self, quantized: Quantized) -> UsedCodes:
-        """What the loop is told of the codes."""
-        return UsedCodes(quantized.codes, self.tokenizer.codes, self.tokenizer.quantizer.restart_count())
+    def used(self, quantized: Quantized) -> dict[str, Term]:
+        """What is told of the codes."""
+        return codebook_terms(quantized.codes, self.tokenizer.codes, self.tokenizer.quantizer.restart_count())
 
 
 class AlignStage(Stage):
@@ -61,7 +61,7 @@ class AlignStage(Stage):
         super().__init__(tokenizer, *learned)
         self.config = config
 
-    def terms(self, batch: ImageBatch, progress: float) -> StepOutput:
+    def terms(self, batch: ImageBatch, progress: float) -> dict[str, Term]:
         tokenizer, count = self.tokenizer, len(batch.pixels)
         hidden, states = tokenizer.states(batch.pixels)
         summary, _ = tokenizer.text(batch.captions)
@@ -75,7 +75,7 @@ class AlignStage(Stage):
             known = tokenizer.decoder.first(states, _given(states, self.config.beginnings))
             drawn = tokenizer.decoder.coarse(known).float()
             found["pixels"] = Term.mean(pixel_loss(drawn, batch.pixels, 0), count, self.config.pixels)
-        return StepOutput(found)
+        return found
 
 
 class QuantizeStage(Stage):
@@ -85,7 +85,7 @@ class QuantizeStage(Stage):
         super().__init__(tokenizer, tokenizer.down, tokenizer.quantizer, *tokenizer.branches())
         self.config = config
 
-    def terms(self, batch: ImageBatch, progress: float) -> StepOutput:
+    def terms(self, batch: ImageBatch, progress: float) -> dict[str, Term]:
         tokenizer, config, count = self.tokenizer, self.config, len(batch.pixels)
         hidden, states = tokenizer.states(batch.pixels)
         target = tokenizer.target.embed(batch.pixels) if tokenizer.target else tokenizer.image_embedding(hidden)
@@ -97,9 +97,9 @@ class QuantizeStage(Stage):
         apart = (embedding(vectors).float() - target.detach().float()).square().mean()
         found = {"restore": Term.mean(away, count, config.restore), "embed": Term.mean(apart, count, config.embed)}
         if quantized is None:
-            return StepOutput(found)
+            return found
         found["quantizer"] = Term(quantized.loss, quantized.count, config.quantizer)
-        return StepOutput(found, self.used(quantized))
+        return {**found, **self.used(quantized)}
 
 
 class DrawStage(Stage):
@@ -110,7 +110,7 @@ class DrawStage(Stage):
         self.config = config
         self.nearest: torch.Tensor | None = None
 
-    def terms(self, batch: ImageBatch, progress: float) -> StepOutput:
+    def terms(self, batch: ImageBatch, progress: float) -> dict[str, Term]:
         tokenizer, config, count = self.tokenizer, self.config, len(batch.pixels)
         with torch.no_grad():
             tokenizer.quantizer.eval()  # `train` of the stage has set it to learn
@@ -127,7 +127,7 @@ class DrawStage(Stage):
         found = {"pixels": Term.mean(pixel_loss(coarse, batch.pixels, config.tolerance), count, config.pixels)}
         if tokenizer.decoder.flow is not None:
             found["flow"] = tokenizer.decoder.flow.loss(batch.pixels, coarse.detach(), vectors)._replace(weight=config.flow)
-        return StepOutput(found)
+        return found
 
 
 class JointStage(Stage):
@@ -138,7 +138,7 @@ class JointStage(Stage):
         super().__init__(tokenizer, *learned, tokenizer.text, tokenizer.describer, tokenizer.summary, tokenizer.scale)
         self.config = config
 
-    def terms(self, batch: ImageBatch, progress: float) -> StepOutput:
+    def terms(self, batch: ImageBatch, progress: float) -> dict[str, Term]:
         tokenizer, config, count = self.tokenizer, self.config, len(batch.pixels)
         hidden, states = tokenizer.states(batch.pixels)
         quantized = tokenizer.quantize(states) if progress >= config.quantize_from else None
@@ -152,9 +152,9 @@ class JointStage(Stage):
         }
         found = {name: Term.mean(term, count, getattr(config, name)) for name, term in terms.items()}
         if quantized is None:
-            return StepOutput(found)
+            return found
         found["quantizer"] = Term(quantized.loss, quantized.count)
-        return StepOutput(found, self.used(quantized))
+        return {**found, **self.used(quantized)}
 
 
 def nearest_entries(decode: Callable[[torch.Tensor], torch.Tensor], size: int, neighbours: int) -> torch.Tensor:

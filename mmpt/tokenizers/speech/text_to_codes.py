@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
 from torch.nn import functional as F
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
@@ -26,7 +25,7 @@ from mmpt.config import parse_config
 from mmpt.errors import CheckpointError, DataError
 from mmpt.storage import check_folder, published_folder, read_json, write_json
 from mmpt.tokenizers.speech.config import TextToCodesConfig
-from mmpt.tokenizers.terms import StepOutput, Term
+from mmpt.tokenizers.terms import Term, Trainable
 from mmpt.tokenizers.text import encode_text, load_text_tokenizer
 
 FORMAT = "mmpt-text-to-codes/2"
@@ -62,7 +61,7 @@ class Spoken(NamedTuple):
     finished: bool
 
 
-class TextToCodes(nn.Module):
+class TextToCodes(Trainable):
     """Ids of text, then codes, then the mark between them, then the end. In `fit`, a training batch is a `CodesBatch`."""
 
     def __init__(self, config: TextToCodesConfig, text: PreTrainedTokenizerBase, speech: SpeechCodes):
@@ -92,7 +91,7 @@ class TextToCodes(nn.Module):
             raise DataError(f"nothing to say in {text[:80]!r}")
         return [*encode_text(self.text, text), self.mark]
 
-    def training_step(self, batch: CodesBatch, progress: float) -> StepOutput:
+    def loss(self, batch: CodesBatch, progress: float) -> dict[str, Term]:
         """Cross-entropy of each code and of the end."""
         ids, learned = (part.to(self.model.device) for part in batch)
         # The mark's position in each row is also how many tokens of text it has.
@@ -103,7 +102,7 @@ class TextToCodes(nn.Module):
         logits = self.model(ids[:, :-1], attention_mask=mask, position_ids=positions, use_cache=False).logits
         chosen = learned[:, 1:]
         loss = F.cross_entropy(logits[chosen].float(), ids[:, 1:][chosen], reduction="sum")
-        return StepOutput({"codes": Term(loss, chosen.sum().float())})
+        return {"codes": Term(loss, chosen.sum().float())}
 
     def _positions(self, after: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """Rotary positions, float32, of what is `after` [B, L] the mark, text before it: `tokens` [B, 1] in each row."""

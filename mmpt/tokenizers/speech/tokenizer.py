@@ -26,11 +26,11 @@ from mmpt.tokenizers.speech.mel_decoder import voice_statistics
 from mmpt.tokenizers.speech.streaming import WaveStream, checked, wanted
 from mmpt.tokenizers.speech.vocoder import VocoderModule, build_vocoder
 from mmpt.tokenizers.speech.windows import Window, code_windows
-from mmpt.tokenizers.terms import StepOutput, Term, UsedCodes
+from mmpt.tokenizers.terms import Term, Trainable, codebook_terms
 from mmpt.tokenizers.text import decode_text, encode_text, load_text_tokenizer
 
 
-class SpeechTokenizer(SpeechCoder):
+class SpeechTokenizer(SpeechCoder, Trainable):
     """Encoder, codebook and both decoders. In `fit`, a training batch is a `SpeechBatch`."""
 
     default_voice: torch.Tensor
@@ -133,17 +133,17 @@ class SpeechTokenizer(SpeechCoder):
         tokens = len(encode_text(self.text, example.text))
         return f"a transcript of {tokens} tokens, at most {most} are read" if tokens > most else ""
 
-    def training_step(self, batch: SpeechBatch, progress: float) -> StepOutput:
+    def loss(self, batch: SpeechBatch, progress: float) -> dict[str, Term]:
         """Recognition through the codes, and what the mel decoder asks of them; quantised from `config.quantize_from` on."""
         batch = batch.to(self.default_voice.device)
-        states, terms, used = self.encoder.states(batch.heard, batch.lengths), {}, None
+        states, terms, used = self.encoder.states(batch.heard, batch.lengths), {}, {}
         if progress >= self.config.quantize_from:
             found = self.encoder.quantize(states, batch.lengths)
             states = found.states
             if self.codes:
                 codes = found.codes[length_mask(batch.lengths, states.shape[1])]
                 terms["commitment"] = Term(found.loss, found.count)
-                used = UsedCodes(codes, self.codes, self.encoder.quantizer.restart_count())
+                used = codebook_terms(codes, self.codes, self.encoder.quantizer.restart_count())
         else:
             states = self.encoder.quantizer.bounded(states)  # so that rounding is all that will change
         texts = [encode_text(self.text, text) for text in batch.texts]
@@ -153,7 +153,7 @@ class SpeechTokenizer(SpeechCoder):
         if self.config.mel_weight:
             (mel,) = self.speaker.losses(states, batch.lengths, batch.spoken, with_flow=False).values()
             terms["mel"] = mel._replace(weight=self.config.mel_weight)
-        return StepOutput(terms, used)
+        return {**terms, **used}
 
     def save(self, folder: Path) -> None:
         """Write config, weights and text tokenizer to `folder`, atomically."""
@@ -266,7 +266,7 @@ class SpeechTokenizer(SpeechCoder):
         return vector
 
 
-class DecoderTraining(nn.Module):
+class DecoderTraining(Trainable):
     """The second part of a speech tokenizer's training: encoder and text decoder are frozen, the decoder alone learns to speak
     what the codes say. `fit` trains its parameters that ask for a gradient."""
 
@@ -276,10 +276,10 @@ class DecoderTraining(nn.Module):
         for part in (tokenizer.encoder, tokenizer.reader):
             part.requires_grad_(False)
 
-    def training_step(self, batch: SpeechBatch, progress: float) -> StepOutput:
+    def loss(self, batch: SpeechBatch, progress: float) -> dict[str, Term]:
         tokenizer = self.tokenizer
         batch = batch.to(tokenizer.default_voice.device)
         tokenizer.encoder.eval()
         with torch.no_grad():
             found = tokenizer.encoder.quantize(tokenizer.encoder.states(batch.spoken, batch.lengths), batch.lengths)
-        return StepOutput(tokenizer.speaker.losses(found.states, batch.lengths, batch.spoken, with_flow=True))
+        return tokenizer.speaker.losses(found.states, batch.lengths, batch.spoken, with_flow=True)

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 from mmpt.config import Schema, parse_config
 from mmpt.errors import CheckpointError, ConfigError, DataError
@@ -18,6 +17,7 @@ from mmpt.tokenizers.speech.constants import HOP
 from mmpt.tokenizers.speech.features import log_mel
 from mmpt.tokenizers.speech.vocoders import Vocoder
 from mmpt.tokenizers.speech.vocoders.istft import Istft
+from mmpt.tokenizers.terms import Trainable
 
 FORMAT = "mmpt-vocoder/1"
 PIECE = 3000
@@ -34,7 +34,7 @@ class VocoderBatch(NamedTuple):
 S = TypeVar("S", bound=Vocoder)
 
 
-class VocoderModule(nn.Module, Generic[S]):
+class VocoderModule(Trainable, Generic[S]):
     """The module of a `Vocoder`, `config`."""
 
     config: S

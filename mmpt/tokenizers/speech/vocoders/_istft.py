@@ -12,7 +12,7 @@ from mmpt.tokenizers.speech.constants import HOP
 from mmpt.tokenizers.speech.features import compress, mel_power
 from mmpt.tokenizers.speech.vocoder import VocoderBatch, VocoderModule, in_pieces
 from mmpt.tokenizers.speech.vocoders.istft import Istft
-from mmpt.tokenizers.terms import StepOutput, Term
+from mmpt.tokenizers.terms import Term
 
 RESOLUTIONS = ((1024, 256), (512, 128), (256, 64))
 """(window, hop) in samples of the spectra that are compared in training."""
@@ -69,7 +69,7 @@ class IstftVocoder(VocoderModule[Istft]):
         size, phase = size.clamp_max(math.log(100.0)).exp(), phase + turns
         return torch.stack([size * phase.cos(), size * phase.sin()], dim=-1).transpose(1, 2)
 
-    def training_step(self, batch: VocoderBatch, progress: float) -> StepOutput:
+    def loss(self, batch: VocoderBatch, progress: float) -> dict[str, Term]:
         """Spectral convergence and distance of log magnitudes at each resolution, and the distance of log-mels."""
         mel, samples = batch.mel.to(self.window.device), batch.samples.to(self.window.device)
         made = self._samples(self.spectra(mel, torch.ones(mel.shape[:2], dtype=torch.bool, device=mel.device)).float())
@@ -77,7 +77,7 @@ class IstftVocoder(VocoderModule[Istft]):
         heard = compress(mel_power(made, self.config.mels)[:, : mel.shape[1]])
         terms = {"convergence": sum(convergence) / 3, "distance": sum(distance) / 3, "mel": (heard - mel).abs().mean()}
         weights = {"mel": 5.0}
-        return StepOutput({name: Term.mean(value, len(mel), weights.get(name, 1.0)) for name, value in terms.items()})
+        return {name: Term.mean(value, len(mel), weights.get(name, 1.0)) for name, value in terms.items()}
 
     def _samples(self, spectra: torch.Tensor) -> torch.Tensor:
         """[B, T · HOP] of spectra [B, window / 2 + 1, T, 2]; the last frame counts once more, behind the end."""

@@ -1,7 +1,8 @@
-"""Train every weight of a decoder on token shards; go on from the run's newest checkpoint where there is one.
+"""Train a language model on token shards: every weight of it, or what is added to frozen ones; go on from the run's newest
+checkpoint where there is one.
 
-    python recipes/pretrain.py recipes/pretrain.yaml
-    torchrun --nproc-per-node 2 recipes/pretrain.py recipes/pretrain.yaml steps=2000 learning_rate=0.001
+    python recipes/train.py recipes/pretrain.yaml
+    torchrun --nproc-per-node 2 recipes/train.py recipes/finetune.yaml steps=2000 optimizer.learning_rate=0.001
 
 Paths in the YAML file are relative to the working directory. SIGTERM or Ctrl-C: the step ends, a checkpoint is saved, exit code
 143 or 130; the same command goes on from there.
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from mmpt.config import load_config
 from mmpt.scripts import add_overrides, main_guard, script_parser
-from mmpt.training.config import PretrainConfig
+from mmpt.training.config import TrainingConfig
+from mmpt.training.stages import stages
 
 if TYPE_CHECKING:
     from mmpt.training.distributed import World
@@ -21,54 +23,46 @@ if TYPE_CHECKING:
 @main_guard
 def main() -> None:
     parser = script_parser(__doc__)
-    parser.add_argument("config", help="YAML file, see recipes/pretrain.yaml")
+    parser.add_argument("config", help="YAML file, see recipes/pretrain.yaml and recipes/finetune.yaml")
     add_overrides(parser)
     parser.add_argument("--dry-run", action="store_true", help="say what the run would do, train two steps, leave nothing")
     arguments = parser.parse_args()
-    config = load_config(arguments.config, PretrainConfig, arguments.overrides)
-    # torch takes seconds: not before the file is known to be good.
+    config = load_config(arguments.config, TrainingConfig, arguments.overrides)
+    runs = stages(config)
+    # torch takes seconds: not before the file and all its stages are known to be good.
     from mmpt.training.distributed import world
     from mmpt.training.plan import rehearse
-    from mmpt.training.stages import stages
 
     with world() as ranks:
         if arguments.dry_run:
             sys.exit(rehearse(config, ranks, train))
-        sys.exit(next((code for stage in stages(config) if (code := train(stage, ranks))), 0))
+        sys.exit(next((code for run in runs if (code := train(run, ranks))), 0))
 
 
-def train(config: PretrainConfig, ranks: "World") -> int:
+def train(config: TrainingConfig, ranks: "World") -> int:
     """Run to the last step, or to the step in which a signal comes. Returns the exit code."""
     from mmpt.evaluation.pages.training import write_training_page
-    from mmpt.model.backbone import build_backbone
     from mmpt.model.forward import check_head
     from mmpt.model.leak import require_no_leak
-    from mmpt.model.loading import load_parts
-    from mmpt.training.agreement import backbone_vocabulary, check_parts, settled
+    from mmpt.training import trainer
+    from mmpt.training.agreement import check_parts, settled
     from mmpt.training.background import background
+    from mmpt.training.base import open_model
     from mmpt.training.checkpoint import newest_checkpoint, restore_training, save_checkpoint, write_recipe
     from mmpt.training.distributed import watched
     from mmpt.training.engine import build_engine
     from mmpt.training.inputs import open_inputs
-    from mmpt.training.metrics import metrics, step_amounts, step_figures
+    from mmpt.training.metrics import language_model_line, metrics
     from mmpt.training.plan import model_lines, require_room
     from mmpt.training.signals import StopRequest
-    from mmpt.training.sources import open_loader, open_sources, sample
-    from mmpt.training.step import NonFiniteError, train_step
-    from mmpt.vocabulary import check_same
+    from mmpt.training.sources import open_loader, open_sources
 
-    stop, ranks = StopRequest(), ranks.sharing(config.sequence_parallel)
+    stop, ranks = StopRequest(), ranks.sharing(config.loader.sequence_parallel)
     config = settled(config)
     sources, vocabulary = open_sources(config)
     check_parts(config, vocabulary)
     checkpoint = newest_checkpoint(config.output, ranks)
-    if checkpoint is None:
-        known = config.backbone.path and backbone_vocabulary(config.backbone.path)
-        text = None if known else vocabulary.text_size
-        model = build_backbone(config.backbone, vocabulary.size, config.seed, sequences=sample(sources), text_size=text)
-    else:
-        model, known = load_parts(checkpoint, factors=True)
-        check_same(vocabulary, str(config.data[0].path), known, str(checkpoint))
+    model = open_model(config, sources, checkpoint, ranks)
     check_head(model)
     inputs = open_inputs(config, checkpoint, model.config.get_text_config().hidden_size, ranks)
     require_no_leak(model)
@@ -85,23 +79,24 @@ def train(config: PretrainConfig, ranks: "World") -> int:
         print(f"from step {state['step']}; {loader.summary()}", flush=True)
 
     with (
-        watched(ranks, config.stall_timeout) as ranks,
+        watched(ranks, config.run.stall_timeout) as ranks,
         background() as saving,
         metrics(config.output, config, ranks, state["step"], vocabulary) as log,
     ):
-        for step, batches in zip(range(state["step"] + 1, config.steps + 1), log.waiting(loader), strict=False):
-            if step in config.skip_steps:
-                continue
-            try:
-                result = train_step(engine, batches, step, config, ranks, stop.number)
-                log.log(step, step_figures(result, config), step_amounts(result))
-            except NonFiniteError as problem:
-                result = log.skip(step, problem)
-            saving.check()
-            if step % config.save_every == 0 or step == config.steps or result.stop:
-                save_checkpoint(engine, step, loader.state_dict(), config, ranks, saving)
-            if result.stop:
-                return 128 + result.stop
+        stopped = trainer.train(
+            engine,
+            loader,
+            state["step"] + 1,
+            config,
+            ranks,
+            log,
+            saving,
+            figures=lambda _, result: language_model_line(result, config),
+            save=lambda step: save_checkpoint(engine, step, loader.state_dict(), config, ranks, saving),
+            asked=lambda: stop.number,
+        )
+    if stopped:
+        return 128 + stopped
     if ranks.rank == 0:
         print(write_training_page(config.output))
     return 0

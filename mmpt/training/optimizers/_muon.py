@@ -25,7 +25,7 @@ RMS = 0.2
 
 
 class MuonAdamW(torch.optim.AdamW):
-    """Groups whose `muon` is true learn by Muon, the others by AdamW. A Muon parameter's state is `step` and `exp_avg`.
+    """Groups whose `apart` is true learn by Muon, the others by AdamW. A Muon parameter's state is `step` and `exp_avg`.
 
     Ranks that hold the same gradients (ZeRO stage 0) share the matrices out among themselves.
     """
@@ -34,12 +34,12 @@ class MuonAdamW(torch.optim.AdamW):
     def step(self, closure=None):
         """One update of every parameter; all ranks take part."""
         groups = self.param_groups
-        self.param_groups = [group for group in groups if not group["muon"]]
+        self.param_groups = [group for group in groups if not group["apart"]]
         try:
             loss = super().step(closure)
         finally:
             self.param_groups = groups
-        chosen = [(group, parameter) for group in groups if group["muon"] for parameter in group["params"]]
+        chosen = [(group, parameter) for group in groups if group["apart"] for parameter in group["params"]]
         directions = [self._momentum(parameter) for _, parameter in chosen]
         for (group, parameter), update in zip(chosen, _shared(directions), strict=True):
             parameter.mul_(1 - group["lr"] * group["weight_decay"])

@@ -1,0 +1,41 @@
+"""What may stand in the `deepspeed:` section of a training: it goes to DeepSpeed as it is, but for the keys that mmpt sets."""
+
+from typing import Any
+
+RESERVED = {
+    "train_batch_size": "loader.packs_per_step",
+    "train_micro_batch_size_per_gpu": "loader.packs_per_step",
+    "gradient_accumulation_steps": "loader.packs_per_step",
+    "gradient_clipping": "optimizer.gradient_clip",
+    "optimizer": "optimizer",
+    "scheduler": "schedule",
+}
+STAGES = (0, 1, 2, 3)
+SECTIONS = {"zero_optimization": "{stage: 2}", "bf16": "{enabled: true}", "fp16": "{enabled: false}"}
+
+
+def mistakes(options: dict[str, Any]) -> list[str]:
+    """Everything that is wrong in the section, in words."""
+    found = [f"{key} is set by mmpt from {source}" for key, source in RESERVED.items() if key in options]
+    found += [
+        f"{name}: expected a section such as {example}, found {options[name]!r}"
+        for name, example in SECTIONS.items()
+        if name in options and not isinstance(options[name], dict)
+    ]
+    if found:  # what follows reads these sections
+        return found
+    zero, half, fp16 = (options.get(name, {}) for name in SECTIONS)
+    stage = zero.get("stage", 0)
+    if stage not in STAGES or not isinstance(stage, int) or isinstance(stage, bool):
+        found.append(f"ZeRO stage {stage} is not supported, expected one of {', '.join(map(str, STAGES))}")
+    found += [f"zero_optimization.{key} is not supported" for key in ("offload_optimizer", "offload_param") if key in zero]
+    found += [
+        f"{name}.enabled: expected true or false, found {section['enabled']!r}"
+        for name, section in (("bf16", half), ("fp16", fp16))
+        if not isinstance(section.get("enabled", False), bool)
+    ]
+    if fp16.get("enabled"):
+        found.append("fp16 is not supported, use bf16 or float32")
+    if half.get("enabled") and stage == 0:
+        found.append("bf16 needs ZeRO stage 1, 2 or 3, which keep float32 master weights")
+    return found

@@ -1,0 +1,94 @@
+"""A language model as something to train: packs in, the terms of its objectives out."""
+
+from collections.abc import Iterable, Sequence
+
+from peft import PeftModel
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from mmpt.data.loading.packing import PackedBatch
+from mmpt.errors import ConfigError
+from mmpt.model.balance import asks_for_balance
+from mmpt.model.feature_inputs import FeatureInputs, named_weights
+from mmpt.model.forward import causal_lm, decode, head_tables
+from mmpt.model.sequence import cut
+from mmpt.tokenizers.terms import Share, Term, Trainable
+from mmpt.training.distributed import World
+from mmpt.training.flops import step_cost
+from mmpt.training.objectives import Objective
+from mmpt.training.trainer import StepResult
+from mmpt.vocabulary import MODALITIES, Vocabulary
+
+
+class LanguageModel(Trainable):
+    """`model` keeps the Hugging Face names of its weights. `inputs`: what makes rows of a pack's media.
+
+    Its batches are packs. Raises `ConfigError` where the model asks for a balancing loss that is not among the objectives.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel | PeftModel,
+        vocabulary: Vocabulary,
+        objectives: Sequence[Objective],
+        world: World,
+        inputs: FeatureInputs | None = None,
+    ) -> None:
+        super().__init__()
+        self.model, self.inputs = model, inputs
+        self.vocabulary, self.world = vocabulary, world
+        built = [objective.build(model, vocabulary, world.device) for objective in objectives]
+        self.objectives = [one for one in built if one is not None]
+        self.asks = {name: value for one in self.objectives for name, value in one.asks.items()}
+        if asks_for_balance(causal_lm(model)) and "output_router_logits" not in self.asks:
+            raise ConfigError("objectives: router_balance is missing, and the backbone has output_router_logits: true")
+        self.cost = step_cost(model)
+
+    def loss(self, batch: PackedBatch, progress: float) -> dict[str, Term]:
+        decoded = decode(self.model, batch, self.world.sequence, self.inputs, **self.asks)
+        return {name: term for one in self.objectives for name, term in one.terms(self.model, batch, decoded).items()}
+
+    def share(self, batches: list[PackedBatch]) -> Share:
+        """Prepared on the host, and then sent to the device: nothing is waited for there. `amounts`: tokens, flops (as counted in
+        `mmpt.training.flops`) and flops_full (with attention over whole rows)."""
+        costs = [self.cost.of(batch) for batch in batches]
+        read = [float(sum(batch.input_ids.numel() for batch in batches)), *map(sum, zip(*costs, strict=True))]
+        sequence = self.world.sequence
+        if sequence is not None:
+            # Ranks that share a pack have all read it whole: the first of them counts it.
+            read = read if sequence.rank == 0 else [0.0, 0.0, 0.0]
+            batches = [cut(batch, sequence) for batch in batches]
+        counts: dict[str, Tensor] = {}
+        ready = []
+        for batch in batches:
+            for objective in self.objectives:
+                batch, found = objective.prepare(batch)
+                counts = {**counts, **{name: counts.get(name, 0.0) + count for name, count in found.items()}}
+            ready.append(batch.to(self.world.device))
+        names = tuple(", ".join(batch.document_ids) for batch in batches)
+        return Share(ready, counts, dict(zip(("tokens", "flops", "flops_full"), read, strict=True)), names)
+
+    def weights(self) -> Iterable[tuple[str, nn.Parameter]]:
+        return named_weights(self.model, self.inputs)
+
+    def saved(self) -> nn.Module:
+        return self.model
+
+    def read_by_loss(self) -> tuple[Tensor, ...]:
+        return head_tables(self.model)
+
+
+def by_modality(result: StepResult, name: str) -> dict[str, float]:
+    """The mean of a term that is told by modality, of those that have targets in the step."""
+    if name not in result.means:
+        return {}
+    told = zip(MODALITIES, result.means[name].tolist(), result.counts[name].tolist(), strict=True)
+    return {modality: mean for modality, mean, count in told if count}
+
+
+def targets(result: StepResult) -> dict[str, int]:
+    """How many targets of each modality the step had, of those present."""
+    if "nll" not in result.counts:
+        return {}
+    told = zip(MODALITIES, result.counts["nll"].tolist(), strict=True)
+    return {modality: int(count) for modality, count in told if count}

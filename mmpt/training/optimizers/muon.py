@@ -1,0 +1,29 @@
+"""Muon for the matrices of hidden layers, AdamW for all else."""
+
+from typing import TYPE_CHECKING, ClassVar
+
+from mmpt.training.optimizers import Shape, WithMoments
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+class Muon(WithMoments):
+    """Momentum whose singular values are made about equal, for the matrices of hidden layers, at AdamW's rate; AdamW for the rest
+    (Jordan et al. 2024, github.com/KellerJordan/Muon; scaled as by Liu et al. 2025, arXiv:2502.16982)."""
+
+    whole_matrices: ClassVar[bool] = True
+
+    def build(self, groups: list[dict]) -> "torch.optim.Optimizer":
+        from mmpt.training.optimizers._muon import MuonAdamW
+
+        return MuonAdamW(groups, lr=self.learning_rate, betas=self.betas, eps=1e-8, fused=True)
+
+    def apart(self, model: "nn.Module") -> set[int]:
+        from mmpt.training.optimizers._muon import muon_parameters
+
+        return muon_parameters(model)
+
+    def state(self, shape: Shape, apart: bool) -> dict[str, tuple[int, ...]]:
+        return {"exp_avg": tuple(shape)} if apart else super().state(shape, apart)
