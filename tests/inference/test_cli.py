@@ -52,6 +52,14 @@ def test_the_same_checkpoint_is_averaged_once(tmp_path, monkeypatch, capsys):
     assert f"{own}: {own}, which {tmp_path / 'run'} is already" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["generate", "serve"])
+def test_a_renderer_that_is_none_is_told_before_anything_is_loaded(command, tmp_path, monkeypatch, capsys):
+    checkpoint(tmp_path / "run" / "checkpoints" / "step-00000001")
+    words = ["--text", "a"] if command == "generate" else []
+    assert run(monkeypatch, command, tmp_path / "run", *words, "--renderer", "unclp") == 2
+    assert "no renderer 'unclp', did you mean unclip" in capsys.readouterr().err
+
+
 def test_the_version_is_told(monkeypatch, capsys):
     assert run(monkeypatch, "--version") == 0 and capsys.readouterr().out.startswith("mmpt 0")
 

@@ -8,6 +8,7 @@ import pytest
 
 from mmpt.inference.decoding import DecodingProcess, decode_with
 from mmpt.model.checkpoints import find_checkpoint
+from mmpt.tokenizers.image.renderers.own import Own
 from mmpt.tokenizers.multimodal import MultimodalTokenizer
 
 from .tiny import write_checkpoint
@@ -18,7 +19,7 @@ def test_a_process_of_its_own_gives_the_same_and_is_replaced(tmp_path):
     checkpoint = find_checkpoint(write_checkpoint(tmp_path))
     tokenizer = MultimodalTokenizer.of_checkpoint(checkpoint)
     here, asked = decode_with(tokenizer), {"image": np.arange(5), "speech": np.arange(12) % tokenizer.speech.codes}
-    beside = DecodingProcess(checkpoint)
+    beside = DecodingProcess(checkpoint, Own())
     with beside as decode:
         for kind, codes in asked.items():
             wanted, found = here(kind, codes), decode(kind, codes)

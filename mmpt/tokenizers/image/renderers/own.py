@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 class Own(Renderer):
-    """By the decoder that was trained with the codes, as SEED's released de-tokenizer for its image embedding (Ge et al. 2023,
-    arXiv:2307.08041) but to pixels; own."""
+    """By the decoder that was trained with the codes, to pixels of the tokenizer's own side (own: SEED, Ge et al. 2023,
+    arXiv:2307.08041, leaves all drawing to a published diffusion model)."""
 
     guidance: float | None = pydantic.Field(default=None, ge=0)
     """Classifier-free guidance of the decoder's flow instead of `decoder.flow.guidance`."""
