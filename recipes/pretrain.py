@@ -70,7 +70,7 @@ def train(config: PretrainConfig, ranks: "World") -> int:
         model, known = load_parts(checkpoint, factors=True)
         check_same(vocabulary, str(config.data[0].path), known, str(checkpoint))
     check_head(model)
-    inputs = open_inputs(config, checkpoint, model.config.get_text_config().hidden_size, ranks)
+    inputs = open_inputs(config, checkpoint, model, ranks)
     require_no_leak(model)
 
     require_room(model, config, ranks, inputs)

@@ -21,6 +21,7 @@ from mmpt.errors import DataError
 from mmpt.inference.grammar import Grammar, Masks
 from mmpt.inference.sampling import choose
 from mmpt.inference.settings import Settings
+from mmpt.model.entering import Entering
 from mmpt.model.feature_inputs import FeatureInputs
 from mmpt.model.forward import head_tables, hidden_states
 from mmpt.model.key_values import KeyValues
@@ -161,14 +162,17 @@ class Engine:
             torch.tensor([[*ids, *tokens]], device=device),
             torch.tensor([[*places, *self._cache.lengths]], device=device),
             torch.tensor(edges),
-            self._features(prompts, lengths),
+            self._features(prompts, lengths, torch.tensor(edges)),
             key_values=append,
         )[0]
         append.done()
         wanted = torch.tensor([*range(len(ids), len(ids) + len(tokens)), *(end - 1 for end in ends)], device=device)
         return torch.cat([F.linear(hidden[wanted], table) for table in head_tables(self.model)], dim=-1)
 
-    def _features(self, prompts: Sequence[Prompt], lengths: Sequence[int]) -> tuple[Tensor, Tensor] | None:
+    def _features(self, prompts: Sequence[Prompt], lengths: Sequence[int], borders: Tensor) -> Entering | None:
+        if self.inputs is None:
+            return None
+        seen = [{kind for kind, *_ in prompt.media} for prompt in (*prompts, *(row.prompt for row in self._rows))]
         found: dict[str, tuple[list[Tensor], list[Tensor]]] = {}
         edge = 0
         for prompt, length in zip(prompts, lengths, strict=True):
@@ -178,11 +182,10 @@ class Engine:
                 inputs.append(value)
             edge += length
         if not found:
-            return None
+            return self.inputs.going_on(borders, seen)
         device = self.model.device
-        return self.inputs(
-            {kind: Features(torch.cat(p).to(device), torch.stack(i).to(device)) for kind, (p, i) in found.items()}
-        )[0]
+        features = {kind: Features(torch.cat(p).to(device), torch.stack(i).to(device)) for kind, (p, i) in found.items()}
+        return self.inputs(features, borders, seen)[0]
 
     def _guided(self, logits: Tensor) -> Tensor:
         """Logits of the rows, those with a guide moved away from it."""
