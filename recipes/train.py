@@ -64,7 +64,7 @@ def train(config: TrainingConfig, ranks: "World") -> int:
     checkpoint = newest_checkpoint(config.output, ranks)
     model = open_model(config, sources, checkpoint, ranks)
     check_head(model)
-    inputs = open_inputs(config, checkpoint, model.config.get_text_config().hidden_size, ranks)
+    inputs = open_inputs(config, checkpoint, model, ranks)
     require_no_leak(model)
 
     require_room(model, config, ranks, inputs)

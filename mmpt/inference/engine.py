@@ -22,6 +22,7 @@ from mmpt.inference.grammar import Grammar, Masks
 from mmpt.inference.sampling import choose
 from mmpt.inference.settings import Settings
 from mmpt.modality import Medium
+from mmpt.model.entering import Entering
 from mmpt.model.feature_inputs import FeatureInputs
 from mmpt.model.forward import head_tables, hidden_states
 from mmpt.model.key_values import KeyValues
@@ -164,7 +165,7 @@ class Engine:
             torch.tensor([[*ids, *tokens]], device=device),
             torch.tensor([[*positions, *self._cache.lengths]], device=device),
             torch.tensor(edges),
-            self._features(prompts, lengths),
+            self._features(prompts, lengths, torch.tensor(edges)),
             key_values=append,
         )[0]
         append.done()
@@ -172,9 +173,10 @@ class Engine:
         wanted = torch.tensor([*range(len(ids), len(ids) + len(tokens)), *(end - 1 for end in ends)], device=device)
         return torch.cat([F.linear(hidden[wanted], table) for table in head_tables(self.model)], dim=-1)
 
-    def _features(self, prompts: Sequence[Prompt], lengths: Sequence[int]) -> tuple[Tensor, Tensor] | None:
+    def _features(self, prompts: Sequence[Prompt], lengths: Sequence[int], borders: Tensor) -> Entering | None:
         if self.inputs is None:
             return None
+        seen = [{kind for kind, *_ in prompt.media} for prompt in (*prompts, *(row.prompt for row in self._rows))]
         found: dict[Medium, tuple[list[Tensor], list[Tensor]]] = {}
         edge = 0  # where the prompt begins in the packed row
         for prompt, length in zip(prompts, lengths, strict=True):
@@ -184,11 +186,10 @@ class Engine:
                 inputs.append(value)
             edge += length
         if not found:
-            return None
+            return self.inputs.going_on(borders, seen)
         device = self.model.device
-        return self.inputs(
-            {kind: Features(torch.cat(at).to(device), torch.stack(values).to(device)) for kind, (at, values) in found.items()}
-        )[0]
+        features = {kind: Features(torch.cat(p).to(device), torch.stack(i).to(device)) for kind, (p, i) in found.items()}
+        return self.inputs(features, borders, seen)[0]
 
     def _guided(self, logits: Tensor) -> Tensor:
         """Logits of the rows, those with a guide moved away from it."""

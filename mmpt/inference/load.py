@@ -119,7 +119,7 @@ def load(
     check_same(vocabulary, f"{checkpoint}/vocabulary.json", tokenizer.vocabulary, f"the tokenizers in {checkpoint}")
     inputs = None
     if (checkpoint / FOLDER).is_dir():
-        inputs = FeatureInputs.load(checkpoint / FOLDER, model.config.get_text_config().hidden_size).to(device).eval()
+        inputs = FeatureInputs.load(checkpoint / FOLDER, model).to(device).eval()
     for module in (tokenizer.speech, tokenizer.image):
         if module is not None:
             module.to(device)

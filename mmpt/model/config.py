@@ -8,6 +8,8 @@ import pydantic
 from mmpt.config import Schema
 from mmpt.model.connectors import Connector
 from mmpt.model.connectors.mlp import Mlp
+from mmpt.model.entries import Entry
+from mmpt.model.entries.rows import Rows
 from mmpt.model.linears import LinearLayer
 from mmpt.model.linears.dense import Dense
 from mmpt.model.row_init import RowInitialization
@@ -98,3 +100,6 @@ class FeatureInputConfig(Schema):
 
     connector: Connector = Mlp()
     """What makes rows of the decoder's width of the features."""
+
+    enters: Entry = Rows()
+    """Where the rows come into the decoder."""

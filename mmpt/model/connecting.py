@@ -17,16 +17,15 @@ class FeatureMap(nn.Module):
         self.connector, self.feature_width, self.width = connector, feature_width, width
         self.map = connector.build(feature_width, width)
         self.start = nn.Parameter(0.02 * torch.randn(width)) if connector.start_token else None
+        self.inside: nn.Module | None = (
+            None  # layers inside the decoder, where the entry has some: trained and saved with the rest
+        )
 
     def forward(self, features: Tensor) -> Tensor:
         rows = self.map(features)
         if self.start is None:
             return rows
         return torch.cat([self.start.expand(len(rows), 1, -1), rows], dim=1)
-
-    def count(self, features: int) -> int:
-        """Rows that come of so many features of one picture. Raises `ValueError` where the connector cannot take so many."""
-        return self.connector.count(features) + (self.start is not None)
 
 
 def place(embeddings: Tensor, slots: Tensor, rows: Tensor) -> Tensor:
@@ -39,15 +38,15 @@ def place(embeddings: Tensor, slots: Tensor, rows: Tensor) -> Tensor:
     return embeddings.index_copy(1, slots, rows.to(embeddings.dtype).unsqueeze(0))
 
 
-def connected(connector: FeatureMap, features: Tensor | None) -> tuple[Tensor, Tensor]:
+def connected(connector: FeatureMap, features: Tensor | None, blank: int) -> tuple[Tensor, Tensor]:
     """(rows [B, rows, width] of `features` [B, N, D], a zero that depends on every weight of the connector).
 
-    Add the zero to the loss. Without `features` there are no rows (B is 0), and the connector runs on blank features all the
+    Add the zero to the loss. Without `features` there are no rows (B is 0), and the connector runs on `blank` zeros all the
     same: under ZeRO 3 every rank must gather every parameter, or the others wait for ever (DeepSpeed issue 7170).
     """
     if features is not None and len(features):
         rows = connector(features)
         return rows, 0.0 * rows.sum()
     weight = next(connector.parameters())
-    rows = connector(weight.new_zeros(1, connector.connector.fewest, connector.feature_width))
+    rows = connector(weight.new_zeros(1, blank, connector.feature_width))
     return rows[:0], 0.0 * rows.sum()

@@ -4,14 +4,16 @@ Saved, it is a folder for each kind: `config.json`, `encoder.safetensors`, `conn
 configuration, so that nothing is asked of a hub again.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
+from peft import PeftModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import WhisperFeatureExtractor
+from transformers import PreTrainedModel, WhisperFeatureExtractor
 
 from mmpt.config import parse_config
 from mmpt.data.loading.packing import Features
@@ -20,6 +22,7 @@ from mmpt.errors import CheckpointError, ConfigError, DataError
 from mmpt.media import decode_image, decode_speech
 from mmpt.model.config import FeatureInputConfig
 from mmpt.model.connecting import FeatureMap, connected
+from mmpt.model.entering import Entering, together
 from mmpt.model.features import FeaturesConfig, PictureFeaturesConfig, WhisperFeatures, WhisperFeaturesConfig, build_features
 from mmpt.storage import read_json, write_json
 from mmpt.tokenizers.image.batches import picture_bytes, to_pixels
@@ -30,15 +33,24 @@ SAMPLE_RATE = 16_000
 
 
 class FeatureInputs(nn.Module):
-    """Rows of a decoder `width` wide from media. Its parameters are those of the connectors; the encoders stand beside them, so
-    that neither an optimizer nor ZeRO knows of them.
+    """What media bring into the decoder `model`. Its parameters are those of the connectors, and of layers inside the decoder
+    where an entry has some; the encoders stand beside them, so that neither an optimizer nor ZeRO knows of them.
 
-    `rows`: how many a medium of each kind takes. Connectors start from `seed`. `pretrained` false leaves the encoders without
-    weights. Raises `ConfigError` where an encoder cannot be loaded, or does not fit its kind or its connector.
+    `rows`: how many slots a medium of each kind takes. Connectors start from `seed`. `pretrained` false leaves the encoders
+    without weights. Raises `ConfigError` where an encoder cannot be loaded, or does not fit its kind, its connector or its entry,
+    or the entry does not fit the decoder.
     """
 
-    def __init__(self, configs: dict[MediumKind, FeatureInputConfig], width: int, seed: int = 0, pretrained: bool = True):
+    def __init__(
+        self,
+        configs: dict[MediumKind, FeatureInputConfig],
+        model: PreTrainedModel | PeftModel,
+        seed: int = 0,
+        pretrained: bool = True,
+    ):
         super().__init__()
+        decoder = cast(PreTrainedModel, model.get_base_model() if isinstance(model, PeftModel) else model)
+        width = decoder.config.get_text_config().hidden_size
         wrong = [kind for kind, one in configs.items() if isinstance(one.encoder, WhisperFeaturesConfig) != (kind == "speech")]
         if wrong:
             raise ConfigError(f"features.{wrong[0]}.encoder: it is for media of another kind")
@@ -48,14 +60,24 @@ class FeatureInputs(nn.Module):
             self._encoders = {kind: build_features(one.encoder, pretrained) for kind, one in configs.items()}
             self._readers = {kind: _reader(one.encoder, self._encoders[kind]) for kind, one in configs.items()}
             self.connectors = nn.ModuleDict(
-                {kind: FeatureMap(one.connector, self._encoders[kind].width, width) for kind, one in configs.items()}
+                {kind: FeatureMap(one.connector, cast(int, self._encoders[kind].width), width) for kind, one in configs.items()}
             )
         self.rows = {kind: self._count(kind) for kind in configs}
+        # All copies of layers are made before the first hook: a copy would take hooks along.
+        for number, (kind, one) in enumerate(configs.items()):
+            if one.enters.inside and isinstance(model, PeftModel):
+                raise ConfigError(f"features.{kind}.enters: {one.enters.kind} does not go with an adapter")
+            self._map(kind).inside = one.enters.layers_inside(decoder, number)
+        for kind, one in configs.items():
+            one.enters.attach(decoder, kind, self._map(kind).inside)
+
+    def _map(self, kind: MediumKind) -> FeatureMap:
+        return cast(FeatureMap, self.connectors[kind])
 
     def _count(self, kind: MediumKind) -> int:
-        found = self._encoders[kind](self._readers[kind](None).unsqueeze(0)).shape[1]
+        found = self.encode(kind, self._readers[kind](None).unsqueeze(0)).shape[1]
         try:
-            return self.connectors[kind].count(found)
+            return self.configs[kind].enters.slots(self.configs[kind].connector, found)
         except ValueError as problem:
             raise ConfigError(f"features.{kind}.connector: {problem}") from None
 
@@ -76,26 +98,62 @@ class FeatureInputs(nn.Module):
             )
         return self._readers[medium.kind](medium.data)
 
-    def forward(self, features: dict[str, Features]) -> tuple[tuple[Tensor, Tensor], Tensor]:
-        """((places int64 [n], rows [n, width]) of all media, a zero to add to the loss).
+    def forward(
+        self, features: Mapping[str, Features], borders: Tensor, seen: Sequence[Collection[str]] | None = None
+    ) -> tuple[Entering, Tensor]:
+        """(What all media bring, a zero to add to the loss). `borders` int [documents + 1], on the host: document d is the tokens
+        borders[d] … borders[d + 1]; `seen`: the kinds of media of each document, None: those of `features`.
 
         Every connector runs, also without a medium of its kind, and what follows does not depend on whether there is one: under
         ZeRO 3 all ranks must run the same modules in the same order.
         """
-        places, rows, zeros = [], [], []
-        for kind, connector in self.connectors.items():
-            given = features.get(kind)
-            own, zero = connected(connector, None if given is None else self.encode(kind, given.inputs))
-            places.append(own.new_zeros(0, dtype=torch.int64) if given is None else given.places)
-            rows.append(own.flatten(0, 1))
+        parts, zeros = [], []
+        for kind, config in self.configs.items():
+            given, connector = features.get(kind), self._map(kind)
+            encoded = None if given is None else self.encode(kind, given.inputs)
+            rows, zero = connected(connector, encoded, config.enters.blank(config.connector))
+            slots = rows.new_zeros(0, dtype=torch.int64) if given is None else given.places
+            parts.append(config.enters.entering(slots.view(len(rows), self.rows[kind]), rows))
             zeros.append(zero)
-        return (torch.cat(places), torch.cat(rows)), sum(zeros)
+        if seen is None:
+            touched = self._touched(features, borders, zeros[0].device)
+        else:
+            touched = self._touched_of(seen, borders, zeros[0].device)
+        return together(parts, touched), torch.stack(zeros).sum()
+
+    def going_on(self, borders: Tensor, seen: Sequence[Collection[str]]) -> Entering | None:
+        """For a pass without new media, whose documents have `seen` some: what layers inside the decoder must know; None where
+        they need not know a thing."""
+        if not any(self.configs[kind].enters.inside for kinds in seen for kind in kinds if kind in self.configs):
+            return None
+        weight = next(self.parameters())
+        none = weight.new_zeros(0, dtype=torch.int64), weight.new_zeros(0, self.width)
+        return Entering(*none, (), self._touched_of(seen, borders, weight.device))
+
+    def _touched(self, features: Mapping[str, Features], borders: Tensor, device: torch.device) -> dict[str, Tensor]:
+        """Of each kind with layers inside the decoder, the tokens of documents that hold media of it. Asks nothing of a GPU."""
+        kinds = [kind for kind, one in self.configs.items() if one.enters.inside]
+        if not kinds:
+            return {}
+        numbers = _document_numbers(borders).to(device, non_blocking=True)
+        found = {}
+        for kind in kinds:
+            held = torch.zeros(len(borders) - 1, dtype=torch.bool, device=device)
+            if (given := features.get(kind)) is not None:
+                held = held.index_fill(0, numbers[given.places], True)
+            found[kind] = held[numbers]
+        return found
+
+    def _touched_of(self, seen: Sequence[Collection[str]], borders: Tensor, device: torch.device) -> dict[str, Tensor]:
+        numbers = _document_numbers(borders)
+        kinds = [kind for kind, one in self.configs.items() if one.enters.inside]
+        return {kind: torch.tensor([kind in kinds_of for kinds_of in seen])[numbers].to(device) for kind in kinds}
 
     def encode(self, kind: MediumKind, inputs: Tensor) -> Tensor:
         """Features [B, N, D] of the frozen encoder; `inputs` [B, …] as `read` gives them."""
         encoder = self._encoders[kind]
         dtype = next((parameter.dtype for parameter in encoder.parameters()), inputs.dtype)
-        return encoder(inputs.to(dtype)).float()
+        return self.configs[kind].enters.features(encoder, inputs.to(dtype)).float()
 
     def save_encoders(self, folder: Path) -> None:
         """Everything but the connectors' weights, into `folder`/KIND."""
@@ -118,17 +176,23 @@ class FeatureInputs(nn.Module):
             save_file({name: value.contiguous() for name, value in own.items()}, folder / kind / CONNECTOR)
 
     @classmethod
-    def load(cls, folder: Path, width: int) -> "FeatureInputs":
-        """What was saved in `folder`. Raises `CheckpointError` where it is not whole or does not fit."""
+    def load(cls, folder: Path, model: PreTrainedModel | PeftModel) -> "FeatureInputs":
+        """What was saved in `folder`, put into the decoder `model`. Raises `CheckpointError` where it is not whole or
+        does not fit."""
         configs = {path.name: _saved_config(path) for path in sorted(Path(folder).iterdir()) if path.is_dir()}
         try:
-            found = cls(configs, width, pretrained=False)
+            found = cls(configs, model, pretrained=False)
             for kind in configs:
                 found._encoders[kind].load_state_dict(load_file(folder / kind / ENCODER))
                 found.connectors[kind].load_state_dict(load_file(folder / kind / CONNECTOR))
         except (ConfigError, RuntimeError, OSError, SafetensorError) as problem:
             raise CheckpointError(f"{folder}: {problem}") from None
         return found
+
+
+def _document_numbers(borders: Tensor) -> Tensor:
+    """The document of each token, int64 [T]."""
+    return torch.bucketize(torch.arange(borders.tolist()[-1]), borders[1:-1].long(), right=True)
 
 
 def _saved_config(folder: Path) -> FeatureInputConfig:

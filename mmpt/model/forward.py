@@ -15,6 +15,7 @@ from mmpt.errors import ConfigError
 from mmpt.kernels.cross_entropy import weighted_linear_cross_entropy
 from mmpt.model.balance import asks_for_balance, balance_loss
 from mmpt.model.connecting import place
+from mmpt.model.entering import KEYWORD, Entering
 from mmpt.model.feature_inputs import FeatureInputs
 from mmpt.model.new_rows import TwoTableHead
 from mmpt.model.packed_attention import no_mask
@@ -56,13 +57,14 @@ def hidden_states(
     input_ids: Tensor,
     position_ids: Tensor,
     cu_seqlens: Tensor,
-    features: tuple[Tensor, Tensor] | None = None,
+    features: Entering | tuple[Tensor, Tensor] | None = None,
     **attention,
 ) -> Tensor:
     """Last hidden states [1, T, H] of a packed row, times `head_scale`, so that logits are head · state: `input_ids` and
     `position_ids` [1, T], `cu_seqlens` [documents + 1].
 
-    `features`: (positions int64 [n], rows [n, H]) of a connector, which stand where ids of any value are. `attention`:
+    `features`: (positions int64 [n], rows [n, H]) of a connector, which stand where ids of any value are, and what else media
+    bring (see `mmpt.model.entering`). `attention`:
     `image_spans`, `attention_backend` and `sequence`, see `mmpt.model.packed_attention`.
     """
     return _decode(model, input_ids, position_ids, cu_seqlens, features, **attention)[0]
@@ -72,7 +74,10 @@ def _decode(model, input_ids, position_ids, cu_seqlens, features=None, **options
     """(`hidden_states`, the routers' logits where `options` ask for them)."""
     given = {"input_ids": input_ids}
     if features is not None:
-        given = {"inputs_embeds": place(causal_lm(model).get_input_embeddings()(input_ids), *features)}
+        features = Entering(*features)
+        given = {"inputs_embeds": place(causal_lm(model).get_input_embeddings()(input_ids), features.slots, features.rows)}
+        if features.inside:
+            given[KEYWORD] = features
     output = causal_lm(model).base_model(
         **given,
         position_ids=position_ids,
@@ -135,7 +140,7 @@ def decode(
     if sequence is not None:
         options["sequence"] = sequence
     if inputs is not None:
-        options["features"], zero = inputs(batch.features)
+        options["features"], zero = inputs(batch.features, batch.cu_seqlens)
     hidden, routers = _decode(model, batch.input_ids, batch.position_ids, batch.cu_seqlens, **options)
     return Decoded(hidden[0], routers, zero)
 

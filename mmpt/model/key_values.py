@@ -34,7 +34,8 @@ class KeyValues:
         if row != last:
             for table in self._tables.values():
                 for part in table:
-                    part[row] = part[last]
+                    if last < len(part):  # a layer that not every pass runs through has seen fewer rows
+                        part[row] = part[last]
             self.lengths[row] = self.lengths[last]
         self.lengths.pop()
 

@@ -33,7 +33,7 @@ def open_model(
         return _open_frozen(config, sources, checkpoint, world)
     vocabulary = sources[0].vocabulary
     if checkpoint is not None:
-        model, known = load_parts(checkpoint)
+        model, known = load_parts(checkpoint, factors=True)
         check_same(vocabulary, str(config.data[0].path), known, str(checkpoint))
         return model
     assert config.backbone is not None  # a configuration without `from` has one

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import torch.distributed as dist
+from peft import PeftModel
+from transformers import PreTrainedModel
 
 from mmpt.errors import CheckpointError, ConfigError
 from mmpt.model.feature_inputs import FOLDER, FeatureInputs
@@ -14,19 +16,22 @@ from mmpt.training.distributed import World
 ENCODERS = "mmpt-encoders/1"
 
 
-def open_inputs(config: TrainingConfig, checkpoint: Path | None, width: int, world: World) -> FeatureInputs | None:
-    """As `checkpoint` has them, else those that go on from another run's, else new ones; None where the run has none.
+def open_inputs(
+    config: TrainingConfig, checkpoint: Path | None, model: PreTrainedModel | PeftModel, world: World
+) -> FeatureInputs | None:
+    """For the decoder `model`: as `checkpoint` has them, else those that go on from another run's, else new ones; None where the
+    run has none.
 
     The encoders stand in RUN/encoders from the first start on, and checkpoints hold links to them. Every rank calls it. Raises
     `ConfigError` and `CheckpointError` where something cannot be loaded.
     """
     origin = checkpoint or _origin(config)
     if origin is not None and (origin / FOLDER).is_dir():
-        inputs = FeatureInputs.load(origin / FOLDER, width)
+        inputs = FeatureInputs.load(origin / FOLDER, model)
     elif config.features_from is not None:
         raise ConfigError(f"features_from: {origin}: it has no {FOLDER}/")
     elif config.features:
-        inputs = FeatureInputs(config.features, width, config.run.seed)
+        inputs = FeatureInputs(config.features, model, config.run.seed)
     else:
         return None
     folder = config.output / "encoders"

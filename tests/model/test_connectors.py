@@ -30,7 +30,7 @@ def test_rows_are_as_many_as_said_and_know_only_their_picture(kind, start):
     model = connector(kind, start_token=start).eval()
     shown = features(3)
     rows = model(shown)
-    assert rows.shape == (3, model.count(16), 12)
+    assert rows.shape == (3, model.connector.slots(16), 12)
     other = shown.clone()
     other[1] += 1.0
     changed = (model(other) - rows).abs().amax(dim=(1, 2))
@@ -47,16 +47,16 @@ def test_pixel_shuffle_joins_neighbours_in_their_order():
     with pytest.raises(ValueError, match="no such grid"):
         model(features(1, 15))
     with pytest.raises(ValueError, match="no such grid"):
-        model.count(9)
+        model.connector.slots(9)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shown", [None, "some"])
 def test_every_weight_takes_part_with_and_without_pictures(kind, shown):
     model = connector(kind, start_token=True)
-    rows, zero = connected(model, features(2) if shown else None)
+    rows, zero = connected(model, features(2) if shown else None, model.connector.fewest)
     assert (
-        rows.shape == ((2 if shown else 0), model.count(16 if shown else model.connector.fewest), 12)
+        rows.shape == ((2 if shown else 0), model.connector.slots(16 if shown else model.connector.fewest), 12)
         and float(zero.detach()) == 0.0
     )
     (rows.sum() + zero).backward()
@@ -87,7 +87,7 @@ def test_a_linear_connector_is_what_limber_trains():
 
 
 def test_rows_are_as_many_as_each_method_gives():
-    assert {kind: connector(kind).count(16) for kind in KINDS} == {
+    assert {kind: connector(kind).connector.slots(16) for kind in KINDS} == {
         "linear": 16, "mlp": 16, "pixel_shuffle": 4, "qformer": 5, "resampler": 5,
     }  # fmt: skip
 

@@ -61,7 +61,7 @@ def test_a_forward_and_backward_pass_asks_for_nothing():
 def test_neither_does_one_with_pictures(tmp_path):
     model = build_backbone(BackboneConfig(config=ranks.BACKBONE), ranks.VOCABULARY.size, seed=0)
     config = parse_config(feature_ranks.features(tmp_path)["image"], FeatureInputConfig, "test")
-    inputs = FeatureInputs({"image": config}, model.config.hidden_size)
+    inputs = FeatureInputs({"image": config}, model)
     shown = [feature_ranks.document("a", "image", feature_ranks.picture("red", 0), 5), *documents()]
     batch = pack(shown, [[inputs.read(medium) for medium in document.media] for document in shown])
     assert asked(model, batch, inputs) == []

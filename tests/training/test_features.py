@@ -57,14 +57,14 @@ def test_connectors_learn_and_go_on_in_later_stages_and_runs(results):
 def test_a_checkpoint_reads_pictures_again(results):
     checkpoint = Path(results["colours"]["saved"][-1])
     model, _ = load_model(checkpoint)
-    inputs = FeatureInputs.load(checkpoint / "features", model.config.hidden_size)
+    inputs = FeatureInputs.load(checkpoint / "features", model)
     documents = [
         feature_ranks.document(f"new-{colour}", "image", feature_ranks.picture(colour, 1000 + number), 0)
         for number, colour in enumerate(feature_ranks.COLOURS)
     ]
     batch = pack(documents, [[inputs.read(document.media[0])] for document in documents])
     with torch.no_grad():
-        placed, zero = inputs(batch.features)
+        placed, zero = inputs(batch.features, batch.cu_seqlens)
         logits = packed_logits(model, batch.input_ids, batch.position_ids, batch.cu_seqlens, features=placed)[0]
         alone = hidden_states(model, batch.input_ids, batch.position_ids, batch.cu_seqlens)
     assert float(zero) == 0.0 and alone.shape[1] == len(logits)

@@ -27,6 +27,10 @@ class Connector(Method):
         """M for N `features`. Raises `ValueError` where so many cannot be connected."""
         return features
 
+    def slots(self, features: int) -> int:
+        """Rows with the start token."""
+        return self.count(features) + self.start_token
+
     @property
     def fewest(self) -> int:
         """A number of features that the map takes, for a pass that only asks for its weights."""
