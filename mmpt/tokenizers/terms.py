@@ -17,8 +17,9 @@ class Term(NamedTuple):
     even.
     """
 
+    # A tuple, not a dataclass: ZeRO 3 looks for tensors in what a forward pass gives, and knows tuples and mappings alone.
     total: Tensor
-    count: Tensor
+    count: Tensor  # pyright: ignore[reportIncompatibleMethodOverride] – a tuple's `count` is of no use here
     weight: float = 1.0
     beside: bool = False
 
