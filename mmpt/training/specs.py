@@ -22,7 +22,7 @@ class _Spec(Schema):
 
 
 class SpeechSpec(_Spec):
-    """A speech tokenizer, of every utterance of `data` with a transcript. `fit` trains encoder, codebook and text decoder, the mel
+    """A speech tokenizer, of every utterance of `data` with a transcript. `fit` trains encoder, codebook, text decoder and the mel
     decoder beside them."""
 
     kind: Literal["speech"]
