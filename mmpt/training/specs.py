@@ -22,8 +22,8 @@ class _Spec(Schema):
 
 
 class SpeechSpec(_Spec):
-    """A speech tokenizer, of every utterance of `data` with a transcript. `fit` trains encoder, codebook, text decoder and the mel
-    decoder beside them."""
+    """A speech tokenizer, of every utterance of `data` with a transcript. `fit` trains encoder, codebook, text decoder and mel
+    decoder."""
 
     kind: Literal["speech"]
     """Says that it is one."""
