@@ -159,21 +159,19 @@ def train_step(engine: Engine, batches: list[Any], step: int, config: TrainerCon
             engine.step()
     world.mark(f"in step {step}, after its last pack")
     means, counts, amounts, stop = _reduced(learned, counts, share, stop, world)
-    if share.counts and any(counts[name] == 0 for name in share.counts):
+    parts = {name: (term.weight, term.beside) for name, term in learned[0].items() if term.weight}
+    if share.counts and not any(counts[name] for name, (_, beside) in parts.items() if not beside):
         _drop(engine, config)
         raise DataError(f"step {step}: no token has a weight above 0 (see objectives); {_documents(share.names)}")
-    parts = {name: (term.weight, term.beside) for name, term in learned[0].items() if term.weight}
     loss = sum(weight * means[name].item() for name, (weight, beside) in parts.items() if not beside)
     if not all(math.isfinite(means[name]) for name in parts):
         guilty = [name for name, terms in zip(share.names, learned, strict=bool(share.names)) if not _finite(terms)]
         each = f" ({', '.join(f'{name} {means[name].item():.4g}' for name in parts)})" if len(parts) > 1 else ""
         _drop(engine, config)
-        raise NonFiniteError(f"step {step}: the loss is {loss}{each}, {_where(guilty, world)}{_leave_out(step, share)}", stop)
+        raise NonFiniteError(_message(step, f"the loss is {loss}{each}", guilty, share, world), stop)
     norm = update(engine, config)
     if norm is None:
-        raise NonFiniteError(
-            f"step {step}: the gradient is not finite, {_where(share.names, world)}{_leave_out(step, share)}", stop
-        )
+        raise NonFiniteError(_message(step, "the gradient is not finite", share.names, share, world), stop)
     return StepResult(loss, means, counts, amounts, rate, norm, stop)
 
 
@@ -262,12 +260,10 @@ def _documents(names: Iterable[str]) -> str:
     return f"documents {', '.join(names)}"
 
 
-def _where(names: Iterable[str], world: World) -> str:
-    """The documents of each rank, where they have names; every rank calls it."""
+def _message(step: int, what: str, names: Iterable[str], share: Share, world: World) -> str:
+    """What is said of a step that was dropped, with the documents of each rank, where they have names; every rank calls it."""
     found = world.gather(", ".join(names))
-    return "; ".join(f"rank {rank}: {_documents([one])}" for rank, one in enumerate(found) if one)
-
-
-def _leave_out(step: int, share: Share) -> str:
+    where = "; ".join(f"rank {rank}: {_documents([one])}" for rank, one in enumerate(found) if one)
     shows = f"`mmpt inspect RUN --batch {step}` shows the batch, " if share.names else ""
-    return f"; no weight was changed; {shows}run.skip_steps=[{step}] leaves it out"
+    said = f"step {step}: {what}{', ' if where else ''}{where}"
+    return f"{said}; no weight was changed; {shows}run.skip_steps=[{step}] leaves it out"
