@@ -17,6 +17,7 @@ class Term(NamedTuple):
     even.
     """
 
+    # A tuple, not a dataclass: ZeRO 3 looks for tensors in what a forward pass gives, and knows tuples and mappings alone.
     total: Tensor
     count: Tensor  # pyright: ignore[reportIncompatibleMethodOverride]  # nobody asks a Term for tuple's count(value)
     weight: float = 1.0

@@ -1,6 +1,7 @@
 """The model of a run: all of its weights learn, or a frozen backbone and what learns on it."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -65,6 +66,7 @@ def _open_frozen(
         model, known = load_parts(config.base, trainable=True)
         check_same(vocabulary, str(config.data[0].path), known, str(config.base))
         return _prepared(model, vocabulary, config)
+    assert config.backbone is not None  # a configuration without `from` has one
     model = load_backbone(frozen / "backbone")
     draw = torch.Generator().manual_seed(config.run.seed)
     grow(model, vocabulary.text_size, vocabulary.size, config.backbone.row_init, draw, sample(sources))
@@ -97,8 +99,11 @@ def _frozen(config: TrainingConfig, world: World) -> Path:
     folder = frozen_folder(config)
     if world.rank == 0:
         if not folder.exists():
-            source = config.base / "backbone" if config.base else backbone_folder(config.backbone.path)
-            known = _backbone(check_folder(config.base, FORMAT)) if config.base else {}
+            if config.base is not None:
+                source, known = config.base / "backbone", _backbone(check_folder(config.base, FORMAT))
+            else:
+                assert config.backbone is not None and config.backbone.path is not None
+                source, known = backbone_folder(config.backbone.path), {}
             with published_folder(folder, {"format": FROZEN}, known) as temporary:
                 link_tree(source, temporary / "backbone")
         found = check_folder(folder, FROZEN)
@@ -108,5 +113,5 @@ def _frozen(config: TrainingConfig, world: World) -> Path:
     return folder
 
 
-def _backbone(manifest: dict) -> dict[str, dict]:
+def _backbone(manifest: dict[str, Any]) -> dict[str, dict]:
     return {name: entry for name, entry in manifest["files"].items() if name.startswith("backbone/")}

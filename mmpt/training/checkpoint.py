@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -39,18 +39,16 @@ from mmpt.training.distributed import World
 from mmpt.training.inputs import encoder_files
 from mmpt.training.language_model import LanguageModel
 from mmpt.training.state import optimizer_tensors, restore_optimizer, weights
-
-if TYPE_CHECKING:
-    from deepspeed import DeepSpeedEngine
+from mmpt.training.trainer import Engine
 
 PACKAGES = ("mmpt", "torch", "transformers", "deepspeed", "peft", "safetensors")
 NONE, ALL_DAMAGED = -1, -2
 
 
 def save_checkpoint(
-    engine: "DeepSpeedEngine",
+    engine: Engine,
     step: int,
-    loader_state: dict,
+    loader_state: dict[str, Any],
     config: TrainingConfig,
     world: World,
     saving: Background,
@@ -58,7 +56,7 @@ def save_checkpoint(
     """Publish the state of a language model after update `step`; see `publish`. Of a frozen backbone links are saved."""
     frozen = frozen_folder(config) if config.frozen else None
     tensors = weights(engine, everything=frozen is None)
-    trained: LanguageModel = engine.module.trainable
+    trained = cast(LanguageModel, engine.module.trainable)
     vocabulary, inputs = trained.vocabulary, trained.inputs
     # Here and not beside the training: under ZeRO 3, whoever looks at a weight during a forward pass gathers it from all ranks.
     written = _folder(config.output) / f".step-{step:08d}.{os.getpid()}.model.tmp"
@@ -88,7 +86,7 @@ def save_checkpoint(
 
 
 def publish(
-    engine: "DeepSpeedEngine",
+    engine: Engine,
     step: int,
     run: Path,
     config: TrainerConfig,
@@ -96,14 +94,15 @@ def publish(
     saving: Background,
     form: str,
     write: Callable[[Path], None],
-    state: dict | None = None,
-    known: dict[str, dict] | None = None,
+    state: dict[str, Any] | None = None,
+    known: dict[str, dict[str, Any]] | None = None,
 ) -> Path:
     """Publish `run`/checkpoints/step-…, of format `form`: what `write` puts into the folder, the optimizer's state, and `state`.
 
     Every rank calls it; rank 0 writes, by `saving`, from copies: training may go on as soon as this returns. `write` must not
     look at the model. `known`: hashes of files that are links. Older checkpoints beyond `config.run.keep` are removed.
     """
+    # On every rank, since gathering under ZeRO is collective; from here on rank 0 works on copies of its own.
     tensors = optimizer_tensors(engine)
     final = _folder(run) / f"step-{step:08d}"
     manifest = {"format": form, "step": step, "python": platform.python_version()}
@@ -116,6 +115,7 @@ def publish(
             (folder / "training").mkdir()
             save_file(tensors, folder / "training" / "optimizer.safetensors")
             write_json(folder / "training" / "state.json", record)
+        # Only once the new one is whole under its name: a run never has fewer than `keep` to go on from.
         _prune(_folder(run), config.run.keep)
 
     if world.rank == 0:
@@ -136,6 +136,7 @@ def newest_checkpoint(run: Path, world: World, form: str = FORMAT) -> Path | Non
     Damaged ones are skipped, each with its reason on stderr. Raises `CheckpointError` where all are damaged: a fresh start would
     silently throw the run away.
     """
+    # One rank looks and all follow: a folder on a network may not look the same to everyone at the same moment.
     found = torch.tensor([_newest_step(_folder(run), form) if world.rank == 0 else 0], device=world.device)
     dist.broadcast(found, src=0)
     if found.item() == ALL_DAMAGED:
@@ -143,7 +144,7 @@ def newest_checkpoint(run: Path, world: World, form: str = FORMAT) -> Path | Non
     return None if found.item() == NONE else _folder(run) / f"step-{found.item():08d}"
 
 
-def restore_training(engine: "DeepSpeedEngine", checkpoint: Path) -> dict:
+def restore_training(engine: Engine, checkpoint: Path) -> dict[str, Any]:
     """Put the optimizer state of a checked checkpoint into `engine`; returns `step`, and what else is in its state.json."""
     path = checkpoint / "training" / "optimizer.safetensors"
     if not path.is_file():

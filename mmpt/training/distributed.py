@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import cast
 
 import torch
 import torch.distributed as dist
+from torch._C._distributed_c10d import HashStore
 
 from mmpt.errors import ConfigError
 from mmpt.model.sequence import SequenceGroup
@@ -43,9 +45,11 @@ class World:
         if ranks == 1:
             return self
         if self.size % ranks:
-            raise ConfigError(f"sequence_parallel is {ranks}, expected a divisor of the {self.size} ranks")
+            raise ConfigError(f"loader.sequence_parallel is {ranks}, expected a divisor of the {self.size} ranks")
         groups = [dist.new_group(list(range(first, first + ranks))) for first in range(0, self.size, ranks)]
-        return replace(self, sequence=SequenceGroup(groups[self.rank // ranks], self.rank % ranks, ranks))
+        return replace(
+            self, sequence=SequenceGroup(cast(dist.ProcessGroup, groups[self.rank // ranks]), self.rank % ranks, ranks)
+        )
 
     def gather(self, text: str) -> list[str]:
         """The text of every rank, on every rank."""
@@ -77,7 +81,7 @@ def world() -> Iterator[World]:
     else:
         local = 0
         os.environ["LOCAL_RANK"] = "0"  # DeepSpeed reads it even where there is one process
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+        dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
     device = torch.device("cuda", local) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
 from peft import PeftModel
 from torch import nn
@@ -20,11 +20,8 @@ from mmpt.training.distributed import World
 from mmpt.training.language_model import LanguageModel
 from mmpt.training.optimizers import Optimizer
 from mmpt.training.parts import freeze, part_of
-from mmpt.training.trainer import Wrapped
+from mmpt.training.trainer import Engine, Wrapped
 from mmpt.vocabulary import Vocabulary
-
-if TYPE_CHECKING:
-    from deepspeed import DeepSpeedEngine
 
 
 def build_engine(
@@ -33,7 +30,7 @@ def build_engine(
     config: TrainingConfig,
     world: World,
     inputs: FeatureInputs | None = None,
-) -> "DeepSpeedEngine":
+) -> Engine:
     """The DeepSpeed engine around a `LanguageModel`. Raises `ConfigError` where DeepSpeed refuses the configuration."""
     _, readers = world.reader
     packs = config.loader.packs_per_step
@@ -44,10 +41,10 @@ def build_engine(
     if config.activation_checkpointing:
         causal_lm(model).gradient_checkpointing_enable({"use_reentrant": False})
     if config.compile:
-        for layer in causal_lm(model).base_model.layers:  # attention is cut up by documents, otherwise with every pack
+        for layer in cast(Any, causal_lm(model).base_model).layers:  # attention is cut up by documents, otherwise with every pack
             layer.mlp.compile(dynamic=True)
     inputs = None if inputs is None else inputs.to(world.device).train()
-    model = model.to(world.device).train()
+    model = cast(Any, model).to(world.device).train()
     use_kernels(causal_lm(model), config.kernels, world.device, config.compile)
     trained = LanguageModel(model, vocabulary, config.objectives, world, inputs)
     return start_engine(trained, config, packs // readers, world)
@@ -58,7 +55,7 @@ def mixes(config: TrainerConfig, world: World) -> bool:
     return config.precision == "bfloat16" or (config.precision == "auto" and multiplies_bfloat16(world.device))
 
 
-def start_engine(trained: Trainable, config: TrainerConfig, accumulated: int, world: World) -> "DeepSpeedEngine":
+def start_engine(trained: Trainable, config: TrainerConfig, accumulated: int, world: World) -> Engine:
     """The DeepSpeed engine around `trained`; a step takes `accumulated` batches on each rank.
 
     Raises `ConfigError` where DeepSpeed refuses the configuration.
@@ -81,7 +78,7 @@ def start_engine(trained: Trainable, config: TrainerConfig, accumulated: int, wo
     except (ValueError, AssertionError, TypeError, KeyError, AttributeError, deepspeed.DeepSpeedConfigError) as problem:
         # Wrong values of its section fail there in any of these ways.
         raise ConfigError(f"deepspeed: {type(problem).__name__}: {problem}") from None
-    return engine
+    return cast(Engine, engine)
 
 
 def deepspeed_options(config: TrainerConfig, accumulated: int) -> dict[str, Any]:
@@ -106,7 +103,7 @@ def parameter_groups(
     """
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     embeddings |= {id(module.new) for module in model.modules() if isinstance(module, TwoTableEmbedding)}
-    apart = optimizer.apart(causal_lm(model))
+    apart = optimizer.apart(model.get_base_model() if isinstance(model, PeftModel) else model)
     groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters() if named is None else named:
         if parameter.requires_grad:

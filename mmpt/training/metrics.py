@@ -8,12 +8,13 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
 from rich.progress import Progress
 
+from mmpt.data.loading.packing import PackedBatch
 from mmpt.errors import ConfigError
 from mmpt.progress import progress_bars
 from mmpt.storage import room_for, write_bytes
@@ -131,7 +132,7 @@ class Metrics:
                 return
             self._waited += time.perf_counter() - start
             if self._vocabulary is not None:
-                for batch in found:
+                for batch in cast(Iterable[PackedBatch], found):
                     self._used[batch.input_ids.numpy()] = True
             yield found
 

@@ -1,6 +1,7 @@
 """The token shards of a training configuration, all of one vocabulary, and the loader over them."""
 
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ def sample(sources: Sequence[TokenShards], count: int = 2000) -> Iterator[Sequen
     """Ids of up to `count` documents, evenly over the sources and over each; a source's share is not made up by others."""
     for source in sources:
         for number in range(0, len(source), max(1, len(source) * len(sources) // count)):
-            yield source[number].ids
+            yield cast(Sequence[int], source[number].ids)
 
 
 def open_loader(

@@ -15,29 +15,36 @@ from mmpt.training.config import FitConfig
 
 class _Spec(Schema):
     data: tuple[Path, ...] = pydantic.Field(min_length=1)
+    """Document shards."""
     fit: FitConfig
+    """The training."""
     examples: int | None = None
+    """So many of the data at most, the first; null: all."""
     cache_mib: int = pydantic.Field(default=1024, ge=0)
     """MiB of decoded examples that each rank keeps in memory; what is beyond is read and decoded anew each time, ahead of the
     step."""
 
 
 class SpeechSpec(_Spec):
-    """`data`: document shards, of which every utterance with a transcript is used (the first `examples`). `text_tokenizer`: a
-    folder or Hugging Face name, the units of the transcripts. `fit` trains encoder, codebook and text decoder with the mel
-    decoder beside them; then, with them at rest, `speak` trains the mel decoder alone. `vocoder`: the folder of one, or the
-    folder or Hugging Face name of a published one (speecht5), or `griffin_lim`, which is the default; saved with the
-    tokenizer."""
+    """A speech tokenizer, of every utterance of `data` with a transcript. `fit` trains encoder, codebook, text decoder and mel
+    decoder."""
 
     kind: Literal["speech"]
+    """Says that it is one."""
     speak: FitConfig | None = None
+    """Then, with the rest frozen, the training of the mel decoder alone."""
     vocoder: str | None = None
+    """The folder of one, or the folder or Hugging Face name of a published one (speecht5), or `griffin_lim`, which is the
+    default; saved with the tokenizer."""
     text_tokenizer: str
+    """A folder or Hugging Face name: the units of the transcripts."""
     tokenizer: SpeechConfig
+    """Its shape."""
 
 
 class _Fitted(Schema):
     fit: FitConfig
+    """The training of the stage."""
 
 
 class _Align(AlignConfig, _Fitted):
@@ -49,9 +56,8 @@ class _Quantize(QuantizeConfig, _Fitted):
 
 
 class _Draw(DrawConfig, _Fitted):
-    """`generated_codes`: a file of codes such as tokenizers/encode.py writes of `data`, by a language model."""
-
     generated_codes: Path | None = None
+    """A file of codes such as tokenizers/encode.py writes of `data`, by a language model."""
 
 
 class _Joint(JointConfig, _Fitted):
@@ -59,13 +65,18 @@ class _Joint(JointConfig, _Fitted):
 
 
 class ImageStages(Schema):
-    """Those that are given, in this order; each has a `fit` of its own. `harden` is `draw` once more, with codes perturbed."""
+    """Those that are given, in this order; each has a `fit` of its own."""
 
     joint: _Joint | None = None
+    """All parts at once."""
     align: _Align | None = None
+    """SEED's stage I."""
     quantize: _Quantize | None = None
+    """SEED's stage II."""
     draw: _Draw | None = None
+    """The decoder alone."""
     harden: _Draw | None = None
+    """`draw` once more, with codes perturbed."""
 
     @pydantic.model_validator(mode="after")
     def _something(self) -> "ImageStages":
@@ -79,21 +90,27 @@ class ImageStages(Schema):
 
 
 class ImageSpec(Schema):
-    """`data`: document shards, of which every picture is used (the first `examples`), with its alternative text as caption.
-    `start`: the folder of a tokenizer that is trained further, instead of `tokenizer`, the configuration of a new one.
-    `held_out`: document shards on which the result must pass `gates`."""
+    """An image tokenizer, of every image of `data` with its alternative text as caption."""
 
     kind: Literal["image"]
+    """Says that it is one."""
     data: tuple[Path, ...] = pydantic.Field(min_length=1)
+    """Document shards."""
     examples: int | None = None
+    """So many images at most, the first; null: all."""
     cache_mib: int = pydantic.Field(default=1024, ge=0)
     """MiB of decoded examples that each rank keeps in memory; what is beyond is read and decoded anew each time, ahead of the
     step."""
     tokenizer: ImageTokenizerConfig | None = None
+    """The shape of a new one."""
     start: Path | None = None
+    """In place of `tokenizer`: the folder of one that is trained further."""
     stages: ImageStages
+    """How it is trained."""
     held_out: Path | None = None
+    """Document shards on which the result must pass `gates`."""
     gates: Gates = Gates()
+    """Bars for its figures."""
 
     @pydantic.model_validator(mode="after")
     def _branches(self) -> "ImageSpec":
@@ -105,28 +122,36 @@ class ImageSpec(Schema):
 
 
 class TextSpec(Schema):
-    """A byte-level BPE of at most `ids` ids, trained on the text of `data`, document shards."""
+    """A byte-level BPE, trained on the text of `data`."""
 
     kind: Literal["text"]
+    """Says that it is one."""
     data: tuple[Path, ...] = pydantic.Field(min_length=1)
+    """Document shards."""
     ids: int = pydantic.Field(ge=257)
+    """Tokens that it has at most."""
 
 
 class VocoderSpec(_Spec):
-    """`data`: document shards, of which every utterance is used (the first `examples`), with or without a transcript."""
+    """A vocoder, of every utterance of `data`, with or without a transcript."""
 
     kind: Literal["vocoder"]
+    """Says that it is one."""
     vocoder: Istft = Istft()
+    """Its shape."""
 
 
 class TextToCodesSpec(_Spec):
-    """`data`: document shards, of which every utterance with a transcript is used (the first `examples`), encoded by the
-    tokenizer in the folder `speech_tokenizer`. `text_tokenizer`: a folder or Hugging Face name."""
+    """A text-to-token model, of every utterance of `data` with a transcript."""
 
     kind: Literal["text_to_codes"]
+    """Says that it is one."""
     speech_tokenizer: Path
+    """The folder of the speech tokenizer whose codes it learns."""
     text_tokenizer: str
+    """A folder or Hugging Face name."""
     model: TextToCodesConfig = TextToCodesConfig()
+    """Its shape."""
 
 
 class TokenizerSpec(pydantic.RootModel):

@@ -1,6 +1,6 @@
 """Weights and the optimizer's state by parameter name, so that they fit any number of ranks and any ZeRO stage."""
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,12 +8,10 @@ from torch import Tensor
 from mmpt.errors import CheckpointError
 from mmpt.tokenizers.terms import Trainable
 from mmpt.training.optimizers import Optimizer
-
-if TYPE_CHECKING:
-    from deepspeed import DeepSpeedEngine
+from mmpt.training.trainer import Engine
 
 
-def optimizer_tensors(engine: "DeepSpeedEngine") -> dict[str, Tensor]:
+def optimizer_tensors(engine: Engine) -> dict[str, Tensor]:
     """`KEY/NAME` of each tensor that the optimizer keeps of a trained parameter (AdamW: `exp_avg/NAME`, `exp_avg_sq/NAME`) and,
     under bf16, `master/NAME` (float32 weights), and `step`.
 
@@ -25,6 +23,7 @@ def optimizer_tensors(engine: "DeepSpeedEngine") -> dict[str, Tensor]:
     _link(engine)
     inner, expected = _inner(engine), _kept(engine)
     keep = engine.global_rank == 0
+    # All parameters have taken the same number of steps: one counter stands for them all.
     tensors = {"step": next(iter(inner.state.values()))["step"].detach().float().reshape(1)}
     for name, parameter in trained(engine):
         for key, shape in expected[name].items():
@@ -38,7 +37,7 @@ def optimizer_tensors(engine: "DeepSpeedEngine") -> dict[str, Tensor]:
     return {name: _own(tensor) if name == "step" else tensor for name, tensor in tensors.items()} if keep else {}
 
 
-def weights(engine: "DeepSpeedEngine", everything: bool = False) -> dict[str, Tensor]:
+def weights(engine: Engine, everything: bool = False) -> dict[str, Tensor]:
     """The trained parameters by name, and those of connectors; `everything`: all of them, and the model's persistent buffers.
 
     Collective under ZeRO 3: every rank calls it; rank 0 gets them, in memory of their own on the CPU, the others nothing.
@@ -60,7 +59,7 @@ def weights(engine: "DeepSpeedEngine", everything: bool = False) -> dict[str, Te
     return found
 
 
-def restore_optimizer(engine: "DeepSpeedEngine", tensors: dict[str, Tensor], source: str) -> None:
+def restore_optimizer(engine: Engine, tensors: dict[str, Tensor], source: str) -> None:
     """Put what `optimizer_tensors` returned into a new engine; `source` stands for it in messages.
 
     Raises `CheckpointError` naming the parameters that are missing, surplus or of another shape.
@@ -75,6 +74,7 @@ def restore_optimizer(engine: "DeepSpeedEngine", tensors: dict[str, Tensor], sou
         inner.state[parameter] = {"step": tensors["step"].clone().squeeze().to(_step_device(inner, parameter)), **empty}
     _link(engine)
     expected = _kept(engine)
+    # Each ZeRO stage keeps the state elsewhere: in torch's optimizer, in slices of flat tensors, in a rank's own partition.
     put = {0: _put_plain, 3: _put_partition}.get(engine.zero_optimization_stage(), _put_fragment)
     for name, parameter in trained(engine):
         for key in expected[name]:
@@ -83,11 +83,11 @@ def restore_optimizer(engine: "DeepSpeedEngine", tensors: dict[str, Tensor], sou
             put(engine, parameter, None, tensors[f"master/{name}"])
 
 
-def _put_plain(engine: "DeepSpeedEngine", parameter: torch.nn.Parameter, key: str, value: Tensor) -> None:
+def _put_plain(engine: Engine, parameter: torch.nn.Parameter, key: str, value: Tensor) -> None:
     engine.optimizer.state[parameter][key].copy_(value)
 
 
-def _put_fragment(engine: "DeepSpeedEngine", parameter: torch.nn.Parameter, key: str | None, value: Tensor) -> None:
+def _put_fragment(engine: Engine, parameter: torch.nn.Parameter, key: str | None, value: Tensor) -> None:
     """ZeRO 1 and 2."""
     from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
 
@@ -98,13 +98,14 @@ def _put_fragment(engine: "DeepSpeedEngine", parameter: torch.nn.Parameter, key:
         safe_set_full_optimizer_state(parameter, value, key)
 
 
-def _put_partition(engine: "DeepSpeedEngine", parameter: torch.nn.Parameter, key: str | None, value: Tensor) -> None:
+def _put_partition(engine: Engine, parameter: torch.nn.Parameter, key: str | None, value: Tensor) -> None:
     """ZeRO 3. DeepSpeed's own setter fails where the size is no multiple of the ranks: the last part is padded."""
     from deepspeed.utils import safe_set_local_fp32_param, safe_set_local_optimizer_state
 
-    size = parameter.ds_tensor.numel()
+    partition: Any = parameter  # ZeRO 3 gives it attributes that torch does not know
+    size = partition.ds_tensor.numel()
     part = torch.zeros(size, dtype=torch.float32, device=parameter.device)
-    rank = torch.distributed.get_rank(parameter.ds_process_group)
+    rank = torch.distributed.get_rank(partition.ds_process_group)
     own = value.flatten()[rank * size : (rank + 1) * size]
     part[: len(own)] = own
     if key is None:
@@ -113,8 +114,9 @@ def _put_partition(engine: "DeepSpeedEngine", parameter: torch.nn.Parameter, key
         safe_set_local_optimizer_state(parameter, part, key)
 
 
-def _own(tensor: Tensor) -> Tensor:
+def _own(tensor: Tensor | None) -> Tensor:
     """A copy on the CPU that shares no memory with anything that training goes on to change."""
+    assert tensor is not None  # DeepSpeed gives None for what it does not hold
     return tensor.detach().to("cpu", copy=True).contiguous()
 
 
@@ -122,13 +124,13 @@ def _shape(parameter: Tensor) -> torch.Size:
     return getattr(parameter, "ds_shape", parameter.shape)
 
 
-def _kept(engine: "DeepSpeedEngine") -> dict[str, dict[str, tuple[int, ...]]]:
+def _kept(engine: Engine) -> dict[str, dict[str, tuple[int, ...]]]:
     """Of each trained parameter, by its name, the tensors that the optimizer keeps, with their shapes."""
     settings, apart = _settings(engine), _apart(_inner(engine))
     return {name: settings.state(_shape(parameter), id(parameter) in apart) for name, parameter in trained(engine)}
 
 
-def _settings(engine: "DeepSpeedEngine") -> Optimizer:
+def _settings(engine: Engine) -> Optimizer:
     return engine.module.optimizer
 
 
@@ -136,18 +138,18 @@ def _apart(inner: torch.optim.Optimizer) -> set[int]:
     return {id(parameter) for group in inner.param_groups if group["apart"] for parameter in group["params"]}
 
 
-def _inner(engine: "DeepSpeedEngine") -> torch.optim.Optimizer:
+def _inner(engine: Engine) -> torch.optim.Optimizer:
     return engine.optimizer.optimizer if engine.zero_optimization() else engine.optimizer
 
 
-def _held(engine: "DeepSpeedEngine", inner: torch.optim.Optimizer) -> list[Tensor]:
+def _held(engine: Engine, inner: torch.optim.Optimizer) -> list[Tensor]:
     """The tensors that the optimizer itself knows; under ZeRO flat ones."""
     if engine.zero_optimization_stage() == 3:
         return list(engine.optimizer.fp32_partitioned_groups_flat)
     return [parameter for group in inner.param_groups for parameter in group["params"]]
 
 
-def _link(engine: "DeepSpeedEngine") -> None:
+def _link(engine: Engine) -> None:
     """Tie each parameter to its part of ZeRO's flat optimizer state.
 
     DeepSpeed does so once, after the first group has taken its first step, when the state of the other groups is still empty.
@@ -160,7 +162,7 @@ def _link(engine: "DeepSpeedEngine") -> None:
             lazy_init_hp_params_optimizer_state(parameters, flat, zero.optimizer.state)
 
 
-def trained(engine: "DeepSpeedEngine") -> list[tuple[str, torch.nn.Parameter]]:
+def trained(engine: Engine) -> list[tuple[str, torch.nn.Parameter]]:
     """The parameters that ask for a gradient, by name."""
     return [(name, parameter) for name, parameter in engine.module.trainable.weights() if parameter.requires_grad]
 
@@ -170,7 +172,7 @@ def _step_device(inner: torch.optim.Optimizer, parameter: Tensor) -> torch.devic
     return parameter.device if inner.defaults.get("fused") else torch.device("cpu")
 
 
-def _check(engine: "DeepSpeedEngine", tensors: dict[str, Tensor], source: str) -> None:
+def _check(engine: Engine, tensors: dict[str, Tensor], source: str) -> None:
     expected: dict[str, tuple[int, ...]] = {"step": (1,)}
     kept = _kept(engine)
     for name, parameter in trained(engine):

@@ -4,10 +4,12 @@ The loss of a step is the sum over its terms of weight · Σ total ÷ Σ count, 
 of means, so that it does not matter how a step's examples are shared out among batches and ranks.
 """
 
+import functools
 import math
+import operator
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -20,8 +22,6 @@ from mmpt.training.distributed import World
 from mmpt.training.optimizers import Optimizer
 
 if TYPE_CHECKING:
-    from deepspeed import DeepSpeedEngine
-
     from mmpt.training.background import Background
     from mmpt.training.metrics import Metrics
 
@@ -74,8 +74,31 @@ class Wrapped(nn.Module):
             return self.trainable.loss(batch, progress)
 
 
+class Engine(Protocol):
+    """What is used of a DeepSpeed engine. Its own annotations leave `module` and `optimizer` open."""
+
+    @property
+    def module(self) -> Wrapped:
+        """What it wraps."""
+        ...
+
+    optimizer: Any
+    """torch's, or ZeRO's around it, whose `param_groups` are the same."""
+    micro_steps: int
+    global_rank: int
+
+    def __call__(self, batch: Any, progress: float) -> Terms: ...
+    def backward(self, loss: Tensor, scale_wrt_gas: bool) -> object: ...
+    def step(self) -> object: ...
+    def zero_grad(self) -> object: ...
+    def was_step_applied(self) -> bool: ...
+    def get_global_grad_norm(self) -> float: ...
+    def zero_optimization(self) -> bool: ...
+    def zero_optimization_stage(self) -> int: ...
+
+
 def train(
-    engine: "DeepSpeedEngine",
+    engine: Engine,
     batches: Iterable[list[Any]],
     first: int,
     config: TrainerConfig,
@@ -106,9 +129,7 @@ def train(
     return 0
 
 
-def train_step(
-    engine: "DeepSpeedEngine", batches: list[Any], step: int, config: TrainerConfig, world: World, stop: int = 0
-) -> StepResult:
+def train_step(engine: Engine, batches: list[Any], step: int, config: TrainerConfig, world: World, stop: int = 0) -> StepResult:
     """Train on this rank's `batches` of step `step` (counted from 1).
 
     `stop` is a number of 0 or more, such as a signal; all ranks get the largest. Every random choice inside the step (dropout) is
@@ -120,6 +141,7 @@ def train_step(
     rate = config.learning_rate(step)
     for group in engine.optimizer.param_groups:
         group["lr"] = rate * group["factor"]
+    # Before anything goes to the device: what all terms will be divided by, summed over the ranks.
     share: Share = engine.module.trainable.share(batches)
     counts = _summed(share.counts, world) if share.counts else {}
     progress, learned = (step - 1) / config.steps, []
@@ -137,21 +159,19 @@ def train_step(
             engine.step()
     world.mark(f"in step {step}, after its last pack")
     means, counts, amounts, stop = _reduced(learned, counts, share, stop, world)
-    if share.counts and any(counts[name] == 0 for name in share.counts):
+    parts = {name: (term.weight, term.beside) for name, term in learned[0].items() if term.weight}
+    if share.counts and not any(counts[name] for name, (_, beside) in parts.items() if not beside):
         _drop(engine, config)
         raise DataError(f"step {step}: no token has a weight above 0 (see objectives); {_documents(share.names)}")
-    parts = {name: (term.weight, term.beside) for name, term in learned[0].items() if term.weight}
     loss = sum(weight * means[name].item() for name, (weight, beside) in parts.items() if not beside)
     if not all(math.isfinite(means[name]) for name in parts):
         guilty = [name for name, terms in zip(share.names, learned, strict=bool(share.names)) if not _finite(terms)]
         each = f" ({', '.join(f'{name} {means[name].item():.4g}' for name in parts)})" if len(parts) > 1 else ""
         _drop(engine, config)
-        raise NonFiniteError(f"step {step}: the loss is {loss}{each}, {_where(guilty, world)}{_leave_out(step, share)}", stop)
+        raise NonFiniteError(_message(step, f"the loss is {loss}{each}", guilty, share, world), stop)
     norm = update(engine, config)
     if norm is None:
-        raise NonFiniteError(
-            f"step {step}: the gradient is not finite, {_where(share.names, world)}{_leave_out(step, share)}", stop
-        )
+        raise NonFiniteError(_message(step, "the gradient is not finite", share.names, share, world), stop)
     return StepResult(loss, means, counts, amounts, rate, norm, stop)
 
 
@@ -171,7 +191,7 @@ def _loss(terms: Terms, counts: dict[str, Tensor], ranks: int) -> Tensor:
     learned = {name: term for name, term in terms.items() if term.weight}
     # A term of nothing (no code was given yet) is 0, not 0 / 0.
     scales = {name: term.weight * ranks / torch.where(counts[name] == 0, 1.0, counts[name]) for name, term in learned.items()}
-    return sum((term.total * scales[name].float() for name, term in learned.items()), 0.0)
+    return _total(term.total * scales[name].float() for name, term in learned.items())
 
 
 def _reduced(
@@ -181,12 +201,13 @@ def _reduced(
     whose counts were known."""
     sums: list[Tensor] = []
     for name, term in learned[0].items():
-        sums.append(sum(terms[name].total.double() for terms in learned).reshape(-1))
+        sums.append(_total(terms[name].total.double() for terms in learned).reshape(-1))
         if not term.weight:
-            sums.append(sum(terms[name].count.double() for terms in learned).reshape(-1))
+            sums.append(_total(terms[name].count.double() for terms in learned).reshape(-1))
     asked = torch.zeros(world.size, dtype=torch.float64)
     asked[world.rank] = stop
     host = torch.cat([torch.tensor(list(share.amounts.values()), dtype=torch.float64), asked])
+    # A signal counts on every rank or on none: a rank that stopped alone would leave the others in a collective.
     flat = world.sum(torch.cat([*sums, host.to(world.device)])).cpu()
     *pieces, amounts, asked = flat.split([*map(len, sums), len(share.amounts), world.size])
     found, means, counts = iter(pieces), {}, {}
@@ -197,11 +218,12 @@ def _reduced(
     return means, counts, dict(zip(share.amounts, amounts.tolist(), strict=True)), int(asked.max())
 
 
-def update(engine: "DeepSpeedEngine", config: TrainerConfig) -> float | None:
+def update(engine: Engine, config: TrainerConfig) -> float | None:
     """Clip and step. Returns the gradient's norm before clipping, or None where it is not finite: then no weight was changed."""
     if config.zero_stage == 0:
         limit = config.optimizer.gradient_clip or math.inf
         trainable = [parameter for parameter in engine.module.parameters() if parameter.requires_grad]
+        # DeepSpeed has averaged the gradients by now: every rank finds the same norm, and takes or drops the step alike.
         norm = torch.nn.utils.clip_grad_norm_(trainable, limit).item()
         if math.isfinite(norm):
             engine.step()
@@ -213,7 +235,7 @@ def update(engine: "DeepSpeedEngine", config: TrainerConfig) -> float | None:
     return float(engine.get_global_grad_norm()) if engine.was_step_applied() else None
 
 
-def _drop(engine: "DeepSpeedEngine", config: TrainerConfig) -> None:
+def _drop(engine: Engine, config: TrainerConfig) -> None:
     """Forget the gradients of a step, and count its last pack as done."""
     if config.zero_stage == 0:
         engine.zero_grad()
@@ -225,6 +247,11 @@ def _drop(engine: "DeepSpeedEngine", config: TrainerConfig) -> None:
     engine.step()
 
 
+def _total(tensors: Iterable[Tensor]) -> Tensor:
+    """Their sum, one after the other: the order of a sum decides its last bits."""
+    return functools.reduce(operator.add, tensors)
+
+
 def _finite(terms: Terms) -> bool:
     return all(bool(torch.isfinite(term.total)) for term in terms.values() if term.weight)
 
@@ -233,12 +260,10 @@ def _documents(names: Iterable[str]) -> str:
     return f"documents {', '.join(names)}"
 
 
-def _where(names: Iterable[str], world: World) -> str:
-    """The documents of each rank, where they have names; every rank calls it."""
+def _message(step: int, what: str, names: Iterable[str], share: Share, world: World) -> str:
+    """What is said of a step that was dropped, with the documents of each rank, where they have names; every rank calls it."""
     found = world.gather(", ".join(names))
-    return "; ".join(f"rank {rank}: {_documents([one])}" for rank, one in enumerate(found) if one)
-
-
-def _leave_out(step: int, share: Share) -> str:
+    where = "; ".join(f"rank {rank}: {_documents([one])}" for rank, one in enumerate(found) if one)
     shows = f"`mmpt inspect RUN --batch {step}` shows the batch, " if share.names else ""
-    return f"; no weight was changed; {shows}run.skip_steps=[{step}] leaves it out"
+    said = f"step {step}: {what}{', ' if where else ''}{where}"
+    return f"{said}; no weight was changed; {shows}run.skip_steps=[{step}] leaves it out"

@@ -6,8 +6,10 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import torch.distributed as dist
+from torch._C._distributed_c10d import Store
 
 EXIT = 70
 BEAT = 1.0
@@ -27,7 +29,7 @@ class Watch:
         self._marks += 1
         self._doing = doing
 
-    def _watch(self, store: dist.Store, rank: int, size: int) -> None:
+    def _watch(self, store: Store, rank: int, size: int) -> None:
         beat, seen, since = 0, dict.fromkeys(range(size), ""), dict.fromkeys(range(size), time.monotonic())
         marks, moved = {}, time.monotonic()
         while not self._over.wait(BEAT):
@@ -70,7 +72,7 @@ def watching(stall: float | None) -> Iterator[Watch | None]:
         return
     found = Watch(stall)
     store = dist.distributed_c10d._get_default_store()
-    given = (store.clone(), dist.get_rank(), dist.get_world_size())
+    given = (cast(Any, store).clone(), dist.get_rank(), dist.get_world_size())
     thread = threading.Thread(target=found._watch, args=given, name="watch", daemon=True)
     thread.start()
     try:
@@ -82,7 +84,7 @@ def watching(stall: float | None) -> Iterator[Watch | None]:
         thread.join()
 
 
-def _has(store: dist.Store, rank: int) -> bool:
+def _has(store: Store, rank: int) -> bool:
     return store.check([f"watch/{rank}"])
 
 

@@ -39,6 +39,7 @@ class MuonAdamW(torch.optim.AdamW):
             loss = super().step(closure)
         finally:
             self.param_groups = groups
+        # AdamW must not see Muon's groups, which is why they were taken away above for its step.
         chosen = [(group, parameter) for group in groups if group["apart"] for parameter in group["params"]]
         directions = [self._momentum(parameter) for _, parameter in chosen]
         for (group, parameter), update in zip(chosen, _shared(directions), strict=True):
@@ -75,8 +76,10 @@ def orthogonalized(matrix: Tensor) -> Tensor:
 
     In bfloat16 inside where the device multiplies that natively, else in float32.
     """
+    # The smaller side first: the products of the rows are then the smaller square.
     tall = matrix.shape[0] > matrix.shape[1]
     x = (matrix.T if tall else matrix).to(torch.bfloat16 if multiplies_bfloat16(matrix.device) else torch.float32)
+    # The steps converge for singular values up to √3 or so; by the Frobenius norm all are at most 1.
     x = x / x.norm().clamp_min(1e-7)
     # The square of small singular values is lost in bfloat16.
     elongated = x.dtype == torch.float32 and x.shape[1] >= ELONGATED * x.shape[0]
@@ -95,12 +98,13 @@ def _newton_schulz(x: Tensor) -> Tensor:
 def _polynomial(x: Tensor) -> Tensor:
     """P [rows, rows], for which P x is what the steps make of `x`: each multiplies by a polynomial of the `gram` it finds."""
     a, b, c = COEFFICIENTS
-    gram, product = x @ x.T, None
+    gram = x @ x.T
+    product = torch.empty(0)
     for left in reversed(range(STEPS)):
         factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
         factor.diagonal().add_(a)
-        product = factor if product is None else factor @ product
-        if left:
+        product = factor @ product if product.numel() else factor
+        if left:  # the product of the rows of the next x, which itself is never made: (F x)(F x)ᵀ = F x xᵀ F, F symmetric
             gram = factor @ gram @ factor
     return product
 
@@ -120,6 +124,7 @@ def _shared(matrices: list[Tensor]) -> list[Tensor]:
         orthogonalized(matrix) if owner[place] == rank else torch.zeros_like(matrix, dtype=torch.float32)
         for place, matrix in enumerate(matrices)
     ]
+    # One collective for all of them; each rank gives zeros for what others did.
     flat = torch.cat([one.flatten() for one in found])
     torch.distributed.all_reduce(flat)  # x + 0: to the bit what the owner found
     return [part.view_as(matrix) for part, matrix in zip(flat.split([m.numel() for m in matrices]), matrices, strict=True)]

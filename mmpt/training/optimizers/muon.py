@@ -11,7 +11,11 @@ if TYPE_CHECKING:
 
 class Muon(WithMoments):
     """Momentum whose singular values are made about equal, for the matrices of hidden layers, at AdamW's rate; AdamW for the rest
-    (Jordan et al. 2024, github.com/KellerJordan/Muon; scaled as by Liu et al. 2025, arXiv:2502.16982)."""
+    (Jordan et al. 2024, github.com/KellerJordan/Muon; scaled as by Liu et al. 2025, arXiv:2502.16982).
+
+    Ours and not torch.optim.Muon, which takes the steps in bfloat16 on any device (so its figures differ by rounding, and a CPU
+    without such instructions is ten times slower), refuses convolutions, does all matrices on every rank, and leaves the rest of
+    the model to a second optimizer, of which an engine has no place. A test holds ours against it."""
 
     whole_matrices: ClassVar[bool] = True
 
