@@ -1,4 +1,4 @@
-"""One self-contained HTML page in one style: escaped text, tables, tiles of figures, plots, and parts of documents to see and hear.
+"""One self-contained HTML page in one style: text, tables, tiles of figures, plots, and parts of documents to see and hear.
 
 What is text is escaped, what is `Html` stands as it is, and a content security policy lets nothing be loaded or run:
 
@@ -12,8 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from mmpt.document import Image, Part, Text
 
 _POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
-_MEDIA_TYPES = {"jpg": "image/jpeg", "jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp", "gif": "image/gif",
-                "svg": "image/svg+xml", "wav": "audio/wav", "flac": "audio/flac", "ogg": "audio/ogg", "mp3": "audio/mpeg"}  # fmt: skip
+_MEDIA_TYPES = {
+    **{name: f"image/{name}" for name in ("jpeg", "png", "webp", "gif")},
+    **{name: f"audio/{name}" for name in ("wav", "flac", "ogg")},
+    "jpg": "image/jpeg",
+    "svg": "image/svg+xml",
+    "mp3": "audio/mpeg",
+}
 _STYLE = """
 :root { color-scheme: light dark; --line: light-dark(#dfe3e8, #3a3f4a); --quiet: light-dark(#5b6570, #a3abba);
   --text: light-dark(#1c2127, #e6e8ec); --card: light-dark(#fff, #1d2027); --page: light-dark(#f6f7f9, #14161b);
