@@ -35,7 +35,7 @@ a { color: var(--link); } a:focus-visible, summary:focus-visible, audio:focus-vi
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 12px; margin: 20px 0; }
 .tiles .card { font-size: 14px; color: var(--quiet); margin: 0; }
 .tiles b { display: block; font-size: 26px; color: var(--text); }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(440px, 100%), 1fr)); gap: 16px; margin: 12px 0; }
+.plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(440px, 100%), 1fr)); gap: 16px; margin: 12px 0; }
 .plots .card { background: #fff; margin: 0; } .plots img { width: 100%; height: auto; display: block; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; }
