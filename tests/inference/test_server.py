@@ -307,6 +307,15 @@ def test_a_failure_of_the_engine_is_a_500_and_the_next_request_is_served(model, 
         assert post(address, messages=EVERYTHING, max_tokens=5).status_code == 200 and service.taken == 0
 
 
+def test_a_sampler_of_any_kind_is_asked_for(server, model):
+    sampler = {"kind": "min_p", "min_p": 0.2, "temperature": 1.5}
+    body = asked("the red", modalities=["text"], max_tokens=20, sampler=sampler, seed=5)
+    (wanted,) = model.answer([(Text("the red"),)], outputs=["text"], max_new_tokens=21, text=sampler, seed=5)
+    assert post(server[0], **body).json()["choices"][0]["message"]["ids"] == wanted.ids
+    plain = asked("the red", modalities=["text"], max_tokens=20, temperature=1.5, seed=5)
+    assert post(server[0], **plain).json()["choices"][0]["message"]["ids"] != wanted.ids
+
+
 def test_what_is_null_is_absent_and_an_answer_of_one_token_has_one(server):
     address, _ = server
     names = ("temperature", "top_p", "seed", "n", "stream", "stop", "max_tokens", "tools", "logprobs", "audio", "stream_options")
@@ -414,6 +423,7 @@ FIELDS = (
     "temperature",
     "top_p",
     "sampling",
+    "sampler",
     "alternate",
     "seed",
     "stream",
