@@ -1,4 +1,4 @@
-"""One self-contained HTML page in one style: escaped text, tables, tiles of figures, plots, and parts of documents to see and hear.
+"""One self-contained HTML page in one style: text, tables, tiles of figures, plots, and parts of documents to see and hear.
 
 What is text is escaped, what is `Html` stands as it is, and a content security policy lets nothing be loaded or run:
 
@@ -12,8 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from mmpt.document import Image, Part, Text
 
 _POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
-_MEDIA_TYPES = {"jpg": "image/jpeg", "jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp", "gif": "image/gif",
-                "svg": "image/svg+xml", "wav": "audio/wav", "flac": "audio/flac", "ogg": "audio/ogg", "mp3": "audio/mpeg"}  # fmt: skip
+_MEDIA_TYPES = {
+    **{name: f"image/{name}" for name in ("jpeg", "png", "webp", "gif")},
+    **{name: f"audio/{name}" for name in ("wav", "flac", "ogg")},
+    "jpg": "image/jpeg",
+    "svg": "image/svg+xml",
+    "mp3": "audio/mpeg",
+}
 _STYLE = """
 :root { color-scheme: light dark; --line: light-dark(#dfe3e8, #3a3f4a); --quiet: light-dark(#5b6570, #a3abba);
   --text: light-dark(#1c2127, #e6e8ec); --card: light-dark(#fff, #1d2027); --page: light-dark(#f6f7f9, #14161b);
@@ -30,7 +35,7 @@ a { color: var(--link); } a:focus-visible, summary:focus-visible, audio:focus-vi
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 12px; margin: 20px 0; }
 .tiles .card { font-size: 14px; color: var(--quiet); margin: 0; }
 .tiles b { display: block; font-size: 26px; color: var(--text); }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(440px, 100%), 1fr)); gap: 16px; margin: 12px 0; }
+.plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(440px, 100%), 1fr)); gap: 16px; margin: 12px 0; }
 .plots .card { background: #fff; margin: 0; } .plots img { width: 100%; height: auto; display: block; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; }

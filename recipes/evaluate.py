@@ -3,9 +3,9 @@
     python recipes/evaluate.py RUN recipes/evaluate.yaml --out runs/quickstart/benchmarks
     python recipes/evaluate.py --report page.html runs/a/benchmarks runs/b/benchmarks
 
-RUN is a checkpoint or a run folder; `{run}` in the suite stands for it. Writes OUT/results.json, OUT/examples and OUT/report.html. Exit code 1 where a benchmark
-could not be run; the others are run all the same. Killed, the same command goes on after the last benchmark that was done. With
---report: one page on several results.
+RUN is a checkpoint or a run folder; `{run}` in the suite stands for it. Writes OUT/results.json, OUT/examples and
+OUT/report.html. Exit code 1 where a benchmark could not be run; the others are run all the same. Killed, the same command goes on
+after the last benchmark that was done. With --report: one page on several results.
 """
 
 import sys

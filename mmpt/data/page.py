@@ -37,7 +37,7 @@ def render(
         by_rule[one.rule or BAD_DATA].append(one)
     rules = sorted(by_rule.items())
     rows = [(html.tag("a", rule, href=f"#rule-{number}"), len(found)) for number, (rule, found) in enumerate(rules)]
-    body = [html.table(rows, ("lost or dropped by", "things")) if rows else html.tag("p", "Nothing was lost.")]
+    body = [html.card(html.table(rows, ("lost or dropped by", "things")) if rows else "Nothing was lost.")]
     body += [_document(document) for document in shown]
     for number, (rule, found) in enumerate(rules):
         body += [html.heading(f"{rule}: {len(found):,}", f"rule-{number}"), _dropped(found, sources or {})]
@@ -48,7 +48,7 @@ def render(
 def _document(document: Document) -> html.Html:
     meta = html.table((key, str(value)) for key, value in document.meta.items())
     about = html.details(f"{document.source}, {len(document.parts)} parts", meta)
-    return html.card(html.tag("h3", document.id), *map(_part, document.parts), about)
+    return html.card(html.tag("h3", document.id), *map(_part, document.parts), html.tag("div", about, class_="quiet"))
 
 
 def _part(part: Part) -> html.Html:

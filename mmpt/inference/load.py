@@ -88,8 +88,8 @@ class MultimodalModel:
     def stream(
         self, prompt: Sequence[Part], voice: np.ndarray | None = None, settings: Settings | None = None, **given: Any
     ) -> Iterator[Event]:
-        """Continue one prompt: text, sound and pictures as they come. Whoever stops reading stops the writing. `settings`, or each
-        of its fields `given` by name. Raises `ConfigError` on settings that make no sense."""
+        """Continue one prompt: text, sound and pictures as they come. Whoever stops reading stops the writing. `settings`, or
+        each of its fields `given` by name. Raises `ConfigError` on settings that make no sense."""
         engine, assembler = self.engine(), Assembler(self.tokenizer, voice)
         (asked,) = self.prompts([prompt])
         writing = engine.submit(asked, settings or parse_config(given, Settings, "settings"))

@@ -2,10 +2,13 @@
 
 import sys
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from mmpt.cli import _keep, main
+from mmpt.cli import _keep, _read_part, main
 from mmpt.errors import CheckpointError, ConfigError
+from mmpt.media import encode_png, encode_wav
 from mmpt.model.checkpoints import find_checkpoint
 from mmpt.storage import is_missing_folder, published_folder
 from mmpt.tokenizers.text import load_text_tokenizer
@@ -58,6 +61,31 @@ def test_a_renderer_that_is_none_is_told_before_anything_is_loaded(command, tmp_
     words = ["--text", "a"] if command == "generate" else []
     assert run(monkeypatch, command, tmp_path / "run", *words, "--renderer", "unclp") == 2
     assert "no renderer 'unclp', did you mean unclip" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--sampler", "{kind: min_q}"], "text: no sampler 'min_q', did you mean min_p?"),
+        (["--sampler", "{kind: min_p, min_p: 2}"], "image.min_p: "),
+        (["--sampler", "[a"], "--sampler: not valid YAML"),
+        (["--sampler", "min_p", "--top-k", 3], "it goes without --temperature"),
+        (["--sampler", "greedy", "--image-temperature", 1], "greedy takes no temperature"),
+        (["--temperature", -1], "text.temperature"),
+        (["--max-tokens", 0], "max_new_tokens"),
+    ],
+)
+def test_wrong_sampling_is_told_before_anything_is_read(options, said, tmp_path, monkeypatch, capsys):
+    assert run(monkeypatch, "generate", tmp_path / "none", "--text", "a", *options) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_files_of_a_prompt_have_their_size(tmp_path):
+    (tmp_path / "a.png").write_bytes(encode_png(Image.new("RGB", (7, 3))))
+    (tmp_path / "a.wav").write_bytes(encode_wav(np.zeros(800, dtype=np.float32), 16_000))
+    picture, sound = _read_part("image", str(tmp_path / "a.png")), _read_part("speech", str(tmp_path / "a.wav"))
+    assert (picture.width, picture.height, picture.suffix) == (7, 3, "png")
+    assert (sound.sample_rate, sound.duration, sound.suffix) == (16_000, 0.05, "wav")
 
 
 def test_the_version_is_told(monkeypatch, capsys):

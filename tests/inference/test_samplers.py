@@ -1,4 +1,4 @@
-"""Samplers against plain Python and transformers' own, the same draws for the same seed, and rows that do not touch each other."""
+"""Samplers against plain Python and transformers' own, the same draws for the same seed, rows that do not touch each other."""
 
 import math
 

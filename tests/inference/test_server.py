@@ -208,19 +208,22 @@ def test_more_than_may_wait_are_turned_away_and_those_who_leave_free_their_place
         ({"messages": user(*[{"type": "image_url", "image_url": {"url": bilevel(4)}}] * 7)}, 400, "content.6: more than 6"),
         ({"messages": user(*[{"type": "image_url", "image_url": {"url": bilevel(90)}}] * 3)}, 400, "content.2: more than 20000"),
         ({"messages": user(*[{"type": "input_audio", "input_audio": {"data": wav(1.9)}}] * 3)}, 400, "content.2: more than 5 s"),
-        (asked(tools=[{"type": "function", "function": {"name": "f"}}]), 400, "tools: not done"),
-        (asked(tool_choice="required"), 400, "tool_choice: not done"),
-        (asked(response_format={"type": "json_object"}), 400, "response_format.type: not done"),
-        (asked(logit_bias={"5": 100}), 400, "logit_bias: not done"),
-        (asked(presence_penalty=2), 400, "presence_penalty: not done"),
-        (asked(frequency_penalty=-1), 400, "frequency_penalty: not done"),
-        (asked(logprobs=True, top_logprobs=3), 400, "logprobs: not done"),
-        (asked(reasoning_effort="high"), 400, "reasoning_effort: not done"),
+        (asked(tools=[{"type": "function", "function": {"name": "f"}}]), 400, "tools: not supported"),
+        (asked(tool_choice="required"), 400, "tool_choice: not supported"),
+        (asked(response_format={"type": "json_object"}), 400, "response_format.type: not supported"),
+        (asked(logit_bias={"5": 100}), 400, "logit_bias: not supported"),
+        (asked(presence_penalty=2), 400, "presence_penalty: not supported"),
+        (asked(frequency_penalty=-1), 400, "frequency_penalty: not supported"),
+        (asked(logprobs=True, top_logprobs=3), 400, "logprobs: not supported"),
+        (asked(reasoning_effort="high"), 400, "reasoning_effort: not supported"),
         (asked(audio={"voice": "default", "format": "mp3"}), 400, "audio.format"),
         (asked(audio={"voice": "default", "format": "wav"}, stream=True), 400, "pcm16 in a stream"),
         (asked(audio={"voice": "alloy"}), 400, "audio.voice"),
         (asked(stream_options={"include_usage": True}), 400, "stream_options goes with"),
         (asked(stop=["a"] * 5), 400, "stop"),
+        (asked(sampler={"kind": "min_q"}), 400, "sampler: no sampler 'min_q', did you mean min_p?"),
+        (asked(sampling={"image": {"kind": "min_p", "min_p": 2}}), 400, "sampling.image.min_p"),
+        (asked(sampler="greedy", temperature=1.0), 400, "goes without temperature"),
         (asked(model="gpt-17"), 404, "gpt-17"),
         ({"messages": [*user({"type": "text", "text": "a"}), {"role": "assistant", "audio": {"id": "audio-1"}}]}, 400, "audio:"),
     ],
@@ -302,6 +305,15 @@ def test_a_failure_of_the_engine_is_a_500_and_the_next_request_is_served(model, 
         response = post(address, messages=EVERYTHING)
         assert response.status_code == 500 and "secret" not in response.text
         assert post(address, messages=EVERYTHING, max_tokens=5).status_code == 200 and service.taken == 0
+
+
+def test_a_sampler_of_any_kind_is_asked_for(server, model):
+    sampler = {"kind": "min_p", "min_p": 0.2, "temperature": 1.5}
+    body = asked("the red", modalities=["text"], max_tokens=20, sampler=sampler, seed=5)
+    (wanted,) = model.answer([(Text("the red"),)], outputs=["text"], max_new_tokens=21, text=sampler, seed=5)
+    assert post(server[0], **body).json()["choices"][0]["message"]["ids"] == wanted.ids
+    plain = asked("the red", modalities=["text"], max_tokens=20, temperature=1.5, seed=5)
+    assert post(server[0], **plain).json()["choices"][0]["message"]["ids"] != wanted.ids
 
 
 def test_what_is_null_is_absent_and_an_answer_of_one_token_has_one(server):
@@ -411,6 +423,7 @@ FIELDS = (
     "temperature",
     "top_p",
     "sampling",
+    "sampler",
     "alternate",
     "seed",
     "stream",

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 class Loss(Benchmark):
-    """Σ weight · nll / Σ weight in nats a token, weighted as in training, of all targets and of those of each modality: perplexity
-    (Jelinek et al. 1977) without its exponential."""
+    """Σ weight · nll / Σ weight in nats a token, weighted as in training, of all targets and of those of each modality:
+    perplexity (Jelinek et al. 1977) without its exponential."""
 
     folder: Path
     """Token shards of the model's vocabulary."""

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 class MultiImage(AskingBenchmark):
-    """Questions about several pictures (Mantis-Eval, Jiang et al. 2024, arXiv:2405.01483): right where the letter of the answer is
-    the first that is named, or the short answer is what was said."""
+    """Questions about several pictures (Mantis-Eval, Jiang et al. 2024, arXiv:2405.01483): right where the letter of the answer
+    is the first that is named, or the short answer is what was said."""
 
     file: Path
     """JSON or JSON lines with `id`, `question_type` (`multi-choice` or `short-answer`), `question` with `<image>` where pictures

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 class SpokenQuestions(AskingBenchmark):
-    """Questions asked by speech, as LLaMA-Questions (Nachmani et al. 2023, arXiv:2305.15255), Web Questions and TriviaQA are given
-    for speech models: right where one of the answers stands in what was said, both normalised."""
+    """Questions asked by speech, as LLaMA-Questions (Nachmani et al. 2023, arXiv:2305.15255), Web Questions and TriviaQA are
+    given for speech models: right where one of the answers stands in what was said, both normalised."""
 
     file: Path
     """JSON lines with `question`, `audio` (a path in the file's folder) and `answers` (or `answer`)."""

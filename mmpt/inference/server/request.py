@@ -123,8 +123,8 @@ class ResponseFormat(_Asked):
 
 class ChatRequest(_Asked):
     """Roles are not marked: the parts of all messages follow each other. `sampler` stands for `temperature`, `top_p` and `top_k`,
-    and `sampling` for all of them for a modality of the answer. The fields of the last group change nothing in an answer; of those
-    before them only the values that ask for nothing are taken."""
+    and `sampling` for all of them for a modality of the answer. The fields of the last group change nothing in an answer; of
+    those before them only the values that ask for nothing are taken."""
 
     messages: list[Message] = pydantic.Field(min_length=1)
     model: str | None = None
