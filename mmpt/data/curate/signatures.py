@@ -34,6 +34,7 @@ def signature(document: Document, ngram: int, min_words: int) -> Signature:
     digest = hashlib.sha256()
     for part in document.parts:
         content = part.text.encode("utf-8", "surrogatepass") if isinstance(part, Text) else part.data
+        # With kind and length in front, two lists of parts never have the same bytes.
         digest.update(f"{type(part).__name__} {len(content)} ".encode() + content)
     words = re.findall(r"\w+", " ".join(part.text for part in document.parts if isinstance(part, Text)).lower())
     text = _minhash(words, ngram) if len(words) >= min_words else None
@@ -77,6 +78,7 @@ def near_pairs(hashes: np.ndarray, distance: int) -> np.ndarray:
     edges = np.linspace(0, 64, distance + 2).round().astype(int)
     found = [np.zeros((0, 2), dtype=np.int64)]
     for low, high in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+        # Sorted by this band, hashes that share it stand together: only within such a run are they compared.
         band = (hashes >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)
         order = np.argsort(band, kind="stable")
         starts = np.flatnonzero(np.diff(band[order], prepend=band[order][:1] ^ np.uint64(1)))
@@ -87,4 +89,4 @@ def near_pairs(hashes: np.ndarray, distance: int) -> np.ndarray:
                 near = others[np.bitwise_count(hashes[others] ^ hashes[members[at]]) <= distance]
                 if len(near):
                     found.append(np.stack([np.full(len(near), members[at]), near], axis=1))
-    return np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
+    return np.unique(np.sort(np.concatenate(found), axis=1), axis=0)  # a pair that shares several bands was found in each

@@ -32,6 +32,7 @@ def run_all(work: Callable[[T], R], items: list[T], processes: int, ray: str | N
 
 
 def _in_processes(work: Callable[[T], R], items: list[T], processes: int) -> Iterator[tuple[T, R]]:
+    # A few items ahead, not all: an error or an interrupt then leaves little that was begun in vain.
     waiting = iter(items)
     pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_begin)
     try:

@@ -49,6 +49,8 @@ class Found:
         if self.late or self.instead or self.more:  # data in the page is then a blurred or empty stand-in
             shown = [target for target in shown if target[:5].lower() != "data:"] if self.is_stand_in else shown
         first, second = (self.instead, shown) if self.is_stand_in else (shown, self.instead)
+        # What a script would load is the picture itself; without one, the stand-in is worth less than what browsers without
+        # scripts are given.
         targets = dict.fromkeys(self.page.based(target) for target in [*self.late, *first, *second, *self.more])
         return Picture(tuple(target for target in targets if target) or ("",), self.alt, self.line, self.anywhere)
 

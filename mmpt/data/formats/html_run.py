@@ -30,13 +30,14 @@ class Run:
         begins = self._breaks or self._marked
         if self._pieces and (self._breaks or self.tabs):
             self._trim()
+            # An empty line carries the marks of what both texts stand in: a quotation goes on over it, two of them stay two.
             blank = "".join(rest for _, rest in self._open[: self._common]).rstrip()
             self._pieces.append("\n" + (blank + "\n") * (self._breaks - 1) if self._breaks else "\t" * self.tabs)
         elif self._pieces and self._marked:
             self._pieces.append("\n")
         if begins and self._open:
             self._pieces.append("".join(first for first, _ in self._open))
-            for one in self._open:
+            for one in self._open:  # the mark of an item stands once, before its first line
                 one[0] = one[1]
         self._breaks = self.tabs = 0
         self._common = len(self._open)
@@ -48,7 +49,7 @@ class Run:
 
     def block(self, breaks: int) -> None:
         """At least so many line breaks before what follows, if it is not the first thing after a mark."""
-        if not self._marked:
+        if not self._marked:  # a paragraph right after a bullet begins on the bullet's line
             self._breaks = max(self._breaks, breaks)
 
     def take(self) -> str:

@@ -55,6 +55,7 @@ class Folder:
     @cached_property
     def by_name(self) -> dict[str, str]:
         """Last step of a file's name in lower case → its name; of several the one of the shortest path."""
+        # The shortest path comes last, and so is what stays of equal names.
         names = sorted(self.store.files(), key=lambda name: (name.count("/"), name), reverse=True)
         return {PurePosixPath(name).name.lower(): name for name in names}
 

@@ -60,6 +60,7 @@ def row_units(location: str, media: int = 0) -> list[Unit[RowRange]]:
             raise ConfigError(f"{location}: no file with rows ({', '.join(SUFFIXES)})")
         names = {name: size for name, size in names.items() if size}
         shapes = _shapes(store, names)
+        # In about `PIECES` pieces where that is worth it, but never above the bytes of a unit.
         weight = sum(size * shapes[name].rows_per_byte * (shapes[name].row_bytes + media) for name, size in names.items())
         limit = min(UNIT_BYTES, max(LEAST_BYTES, weight / PIECES))
         units: list[Unit[RowRange]] = []

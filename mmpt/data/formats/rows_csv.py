@@ -37,6 +37,7 @@ def cut(store: Store, name: str, size: int, rows: int, shape: Shape) -> Iterator
     data = store.read_range(name, 0, min(size, HEAD)) if one_piece else store.read(name)
     columns: list[str] | None = None
     first, records, end = None, 0, (0, size)
+    # Every record is looked at: whether an end of line ends a row depends on the quotes of all that came before.
     for record, start, end in _records(name, data, begins=True):
         if isinstance(record, str):  # said where it is read, and nothing comes after it
             first, end = first or start, (0, size)

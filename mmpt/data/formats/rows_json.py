@@ -46,6 +46,7 @@ def cut(store: Store, name: str, size: int, rows: int, shape: Shape) -> Iterator
         text, done = _decoded(data), 0
         at = len(data) - len(_encoded(text))  # after a byte order mark
         try:
+            # Places in the text are counted on in bytes piece by piece, since characters are of one to four bytes.
             for number, (_, end) in enumerate(_items(text), start=1):
                 if number - first == rows:
                     at += len(_encoded(text[done:end]))

@@ -84,6 +84,7 @@ def checked_object(value: object) -> dict:
 
 def _lines(store: Store, name: str, start: int, end: int) -> Iterator[tuple[int, bytes]]:
     """(offset, line) of each line that begins in `start` … `end`, wherever it ends."""
+    # From one byte before: only so is it seen whether a line begins at `start` itself.
     data = store.read_range(name, max(0, start - 1), end)
     at = 0
     if start:  # the line in which the range begins belongs to the range before
@@ -92,7 +93,7 @@ def _lines(store: Store, name: str, start: int, end: int) -> Iterator[tuple[int,
             return
     rest = bytearray()
     reach = end
-    while not data.endswith(b"\n") and len(rest) < MAX_LINE:
+    while not data.endswith(b"\n") and len(rest) < MAX_LINE:  # the last line may end far behind the range
         piece = store.read_range(name, reach, reach + (1 << 20))
         reach += len(piece)
         cut = piece.find(b"\n")

@@ -67,6 +67,7 @@ def read_subtitles(data: bytes, suffix: str, where: str) -> tuple[list[Cue], lis
     if not cues:
         raise DataError("no cue in it")
     cues = _unrolled(cues)
+    # Cues may overlap; in time, words belong to the cue that began last.
     later = [*(cue.start for cue in cues[1:]), cues[-1].end]
     return [
         replace(one, end=min(one.end, then)) if then > one.start else one for one, then in zip(cues, later, strict=True)
@@ -90,6 +91,7 @@ def _said(body: list[str], suffix: str, last: bool) -> tuple[str, ...]:
 
 
 def _unrolled(cues: list[Cue]) -> list[Cue]:
+    # How many lines each cue takes over from the one before it.
     repeats = [0, *(_repeated(one, two) for one, two in zip(cues, cues[1:], strict=False))]
     if sum(count > 0 for count in repeats) <= _ROLLING * len(cues):
         return cues

@@ -55,6 +55,7 @@ def read_samples(store: Store, name: str) -> Iterator[Sample | Lost]:
             yield Lost(f"{path}: {member[0]}", "no key before the first dot of its name", whole=False)
         else:
             members.append(member)
+    # Runs of members, not members: a key whose run is broken and goes on later comes twice.
     times = Counter(key for key, _ in groupby(_key(member) for member, _, _ in members if member))
     seen: set[str] = set()
     sample: Sample | None = None
@@ -117,6 +118,7 @@ def _members(data: bytes) -> Iterator[tuple[str, tuple[int, int] | None, str]]:
         if info.type in (tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME):
             at = start + info.size + -info.size % BLOCK
             try:
+                # Several such headers may stand before one member; the later one counts.
                 extended = (extended or {}) | _extended(info.type, data[start : start + info.size])
             except ValueError:
                 extended = None

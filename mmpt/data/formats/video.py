@@ -52,7 +52,7 @@ def read_sound(path: Path, sample_rate: int) -> np.ndarray:
     with _opened(path) as container:
         resampler = av.AudioResampler(format="s16", layout="mono", rate=sample_rate)
         pieces: list[np.ndarray] = []
-        early = place = 0
+        early = place = 0  # samples before the start of the video, and where the next one belongs
         for number, (time, frame) in enumerate(_decoded(container, _track(container, "audio"))):
             at = round(time * sample_rate)
             if number == 0 and at < 0:
@@ -65,7 +65,7 @@ def read_sound(path: Path, sample_rate: int) -> np.ndarray:
                 place += len(pieces[-1])
         if not pieces:
             raise DataError("no sound in its track")
-        pieces += [resampled.to_ndarray()[0] for resampled in resampler.resample(None)]
+        pieces += [resampled.to_ndarray()[0] for resampled in resampler.resample(None)]  # what it still held back
     return np.concatenate(pieces)[early:]
 
 

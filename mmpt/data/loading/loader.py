@@ -194,6 +194,7 @@ class Loader:
                     epoch, block = (epoch, block + 1) if block + 1 < self._blocks else (epoch + 1, 0)
                 empty = 0
                 plan = self._plan(epoch, block)
+                # Every rank walks all packs of the step, and keeps its own: so all stay in step without a word to each other.
                 if place % self._world_size == self._rank:
                     packs.append((plan, number))
                 number += 1

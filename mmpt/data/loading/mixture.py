@@ -26,6 +26,8 @@ def mixture_weights(tokens: np.ndarray, budgets: dict[str, float], prior: list[f
     columns = [MODALITIES.index(name) for name in budgets]
     wanted = np.array(list(budgets.values()), dtype=np.float64)
     start = np.maximum(np.array(prior, dtype=np.float64), 1e-9)
+    # One equation for each budget, as a share of it, and a weak one for each source: stay at the prior. Unknown are the factors
+    # on the prior, so a source of ten times the weight may move ten times as far.
     equations = np.concatenate([tokens[:, columns].T * start / wanted[:, None], _PULL * np.eye(len(prior))])
     ratios, _ = nnls(equations, np.concatenate([np.ones(len(columns)), np.full(len(prior), _PULL)]))
     weights = ratios * start

@@ -144,7 +144,7 @@ class Lectures(NamedSource):
             return
         parts: list[Part] = []
         for cue in cues:
-            while frames and frames[0][0] < cue.end:
+            while frames and frames[0][0] < cue.end:  # seen before the words are over, so it stands before them
                 parts.append(frames.popleft()[1])
             try:
                 parts.append(Text(cue.text) if sound is None else _spoken(sound, cue))

@@ -55,7 +55,7 @@ class Mmc4(NamedSource):
                 yield Lost(where, str(problem), document_id)
                 continue
             before, scores = {}, {}
-            placed = assign(similarity)
+            placed = assign(similarity)  # for the document as a whole: a picture may have to give way to a better one
             for number, reference in enumerate(names):
                 item = f"{where}, image {number}: {reference}"
                 if number not in placed:

@@ -118,7 +118,7 @@ def read_picture(picture: Image.Image) -> Scene | None:
     found = []
     for label in np.argsort(-areas)[:2] + 1:
         mask = labels == label
-        core = ndimage.binary_erosion(mask, iterations=2)
+        core: Any = ndimage.binary_erosion(mask, iterations=2)
         median = np.median(pixels[core if core.any() else mask], axis=0)
         step = median - back
         coverage = ((pixels - back) @ step / (step @ step)).clip(0, 1) * ndimage.binary_dilation(mask, iterations=2)
