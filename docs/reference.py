@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from pydantic import RootModel
 from pydantic_core import PydanticUndefined
 
 from mmpt.catalogue import markdown, methods_table, papers_table
@@ -29,9 +30,9 @@ FILES = {
     "recipes/train.py": "mmpt.training.config:TrainingConfig",
     "tokenizers/train.py": "mmpt.training.specs:TokenizerSpec",
     "datasets/build.py": "mmpt.data.build:BuildConfig",
-    "datasets/filter.py": "mmpt.data.curate.filter:FilterConfig",
-    "datasets/interleave.py": "mmpt.data.curate.interleave:InterleaveConfig",
-    "datasets/to_tokens.py": "mmpt.data.to_tokens:ToTokensConfig",
+    "datasets/filter.py": "mmpt.data.curate.steps.filter:Filter",
+    "datasets/interleave.py": "mmpt.data.curate.steps.interleave:Interleave",
+    "datasets/to_tokens.py": "mmpt.data.curate.steps.to_tokens:ToTokens",
     "recipes/evaluate.py": "mmpt.evaluation.suite:SuiteConfig",
 }
 """Each command that reads a YAML file, and the schema of that file."""
@@ -187,7 +188,9 @@ def anchor(schema: type[Schema]) -> str:
 
 def schemas(annotation: Any) -> Iterator[type[Schema]]:
     """The schemas that an annotation holds, however deep."""
-    if inspect.isclass(annotation) and issubclass(annotation, Schema):
+    if inspect.isclass(annotation) and issubclass(annotation, RootModel):
+        yield from schemas(annotation.model_fields["root"].annotation)
+    elif inspect.isclass(annotation) and issubclass(annotation, Schema):
         yield annotation
     for one in get_args(annotation):
         yield from schemas(one)

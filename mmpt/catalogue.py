@@ -11,7 +11,8 @@ from mmpt.errors import ConfigError
 from mmpt.methods import Method, families
 
 ARXIV = re.compile(r"arXiv:\d{4}\.\d{4,5}")
-REPOSITORY = re.compile(r"(?<![\w/.])(?:github\.com/)?([A-Za-z][\w-]+/[A-Za-z][\w.-]+)(?![\w/])")
+REPOSITORY = re.compile(r"(?<![\w/.])(?:github\.com/)?([A-Za-z][\w-]+/[A-Za-z][\w.-]*\w)(?![\w/])")
+SITE = re.compile(r"\b[a-z][\w-]*(?:\.[a-z][\w-]*)*\.(?:org|com|io|net|ai|co|edu)\b(?:/[\w./-]*\w)?")
 PUBLICATION = re.compile(r"[A-Z][\w'’-]+(?: and [A-Z][\w'’-]+| et al\.)?,? \(?\d{4}\b")
 OWN = re.compile(r"\bown\b", re.IGNORECASE)
 
@@ -56,7 +57,7 @@ def catalogue(name: str | None = None) -> Iterator[Entry]:
 
 def entry(family: type[Method], method: type[Method]) -> Entry:
     """What a method's file says of it."""
-    text = " ".join(inspect.getdoc(method).split()) if method.__doc__ else ""
+    text = " ".join((inspect.getdoc(method) or "").split())
     return Entry(family.noun(), method.kind, first_sentence(text), source(text), yaml_line(family, method), method.carries)
 
 
@@ -66,11 +67,11 @@ def first_sentence(text: str) -> str:
 
 
 def source(text: str) -> str:
-    """Where a method comes from, as its docstring says: arXiv numbers, else a repository, else a publication, else "own"; empty
-    where it says none of these."""
+    """Where a method comes from, as its docstring says: arXiv numbers, else a repository or site, else a publication, else "own";
+    empty where it says none of these."""
     if numbers := ARXIV.findall(text):
         return ", ".join(dict.fromkeys(numbers))
-    for pattern in (REPOSITORY, PUBLICATION):
+    for pattern in (REPOSITORY, SITE, PUBLICATION):
         if found := pattern.search(text):
             return found[0]
     return "own" if OWN.search(text) else ""

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import pydantic
 import yaml
@@ -42,7 +42,7 @@ def read_yaml(path: Path) -> dict:
     return content
 
 
-def load_config(path: Path, schema: type[S], overrides: list[str] = ()) -> S:
+def load_config(path: Path, schema: type[S], overrides: Sequence[str] = ()) -> S:
     """Read `path` into `schema`. `overrides` are `key.key=value` strings, the value in YAML, applied on top of the file.
 
     Raises `ConfigError` with one line for each mistake: file, key, what was expected.
@@ -105,7 +105,7 @@ def _odd_keys(value: object) -> list[str]:
     return [odd for one in value for odd in _odd_keys(one)] if isinstance(value, list) else []
 
 
-def _lines(errors: list[dict], content: dict, schema: type) -> list[str]:
+def _lines(errors: Sequence[Any], content: dict[str, Any], schema: type) -> list[str]:
     """One for each mistake: what follows from another is left out."""
     lines, meant = {}, set()
     inner = {error["loc"][:length] for error in errors for length in range(len(error["loc"]))}
@@ -160,7 +160,8 @@ def _place(loc: tuple, content: object, schema: type) -> tuple[tuple, object, bo
 
     pydantic names the member of a union among the keys: by its tag, or by its class where there is none.
     """
-    keys, at = [], content
+    keys: list[str | int] = []
+    at: Any = content
     for number, step in enumerate(loc):
         members = _members(schema, loc[:number], content)
         if isinstance(step, str) and step in {name for names in members.values() for name in names}:
@@ -214,9 +215,9 @@ def _kinds(schema: object, path: tuple, at: object) -> list[type]:
     return _kinds(field.annotation, path[1:], _at(at, path[0])) if field is not None else []
 
 
-def _at(content: object, key: str | int) -> object:
+def _at(content: Any, key: Any) -> Any:
     try:
-        return content[key]  # type: ignore[index]
+        return content[key]
     except (KeyError, IndexError, TypeError):
         return None
 

@@ -24,14 +24,14 @@ def texts(pattern: str, *folders: str) -> str:
 def used_in_yaml(family: type[Method], kind: str) -> bool:
     """Whether a YAML file of the repository, or a block of a README, has the kind; comments count, they show it to a reader."""
     text = texts("*.yaml", "datasets", "tokenizers", "recipes", "kernels") + texts("*.md", "datasets", "tokenizers", "recipes")
-    word = rf"['\"]?{re.escape(kind)}['\"]?(?=[\s,}}\]]|$)"
-    return bool(re.search(rf"\bkind: {word}", text, re.M) or re.search(rf"\b{family.key}: (\[.*)?{word}", text, re.M))
+    return bool(re.search(rf"\b(kind|{family.key}):.*\b{re.escape(kind)}\b", text))
 
 
 def named_in_tests(family: type[Method], kind: str) -> bool:
-    """Whether a test of the family's room names the kind, or imports its file."""
+    """Whether a test of the family's room names the kind or its class."""
     room = family.__module__.split(".")[1]
-    return bool(re.search(rf"[\"' .]{re.escape(kind)}\b", texts("*.py", f"tests/{room}")))
+    names = f"{re.escape(kind)}|{family.member(kind).__name__}"
+    return bool(re.search(rf"\b({names})\b", texts("*.py", f"tests/{room}")))
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.__name__)
