@@ -41,7 +41,7 @@ def main() -> None:
             "optimizer": {"learning_rate": 0.002},
             "schedule": {"warmup_steps": 200},
             "run": {"log_every": 50},
-        },  # fmt: skip
+        },
         "model": {"joined": 0.5},
     }
     if not (runs / "text_to_codes").exists():
