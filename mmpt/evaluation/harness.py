@@ -88,7 +88,7 @@ def evaluate(
     unknown = [name for name in tasks if name not in manager.all_tasks]
     if unknown:
         raise ConfigError(f"lm-evaluation-harness has no task {', '.join(unknown)}")
-    found: Any = simple_evaluate(
+    found = cast(Any, simple_evaluate)(  # a decorator of theirs hides its arguments from a type checker
         model, tasks=list(tasks), task_manager=manager, num_fewshot=num_fewshot, limit=limit, log_samples=True
     )
     return found
