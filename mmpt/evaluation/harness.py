@@ -5,6 +5,7 @@ simple_evaluate(HarnessModel(mmpt.load("runs/pretrain")), tasks=["hellaswag"])
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
 from mmpt.errors import ConfigError
@@ -16,8 +17,10 @@ from mmpt.inference.settings import Settings
 from mmpt.tokenizers.text import encode_text
 
 try:
+    from lm_eval import simple_evaluate
     from lm_eval.api.instance import Instance
     from lm_eval.api.model import LM
+    from lm_eval.tasks import TaskManager
 except ImportError:
     raise ConfigError("the harness needs the package lm_eval (pip install mmpt[evaluate])") from None
 
@@ -74,6 +77,21 @@ class HarnessModel(LM):
         # Not stripped: a line's end may be a stop.
         text = self._model.tokenizer.text.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return cast(str, text)  # a list only where it is given lists
+
+
+def evaluate(
+    model: HarnessModel, tasks: Sequence[str], include: Path | None, num_fewshot: int | None, limit: int | None
+) -> dict[str, Any]:
+    """What `simple_evaluate` gives for `tasks` (see `mmpt.evaluation.benchmarks.lm_eval`). Raises `ConfigError` where it knows
+    none of that name."""
+    manager = TaskManager(include_path=None if include is None else str(include))
+    unknown = [name for name in tasks if name not in manager.all_tasks]
+    if unknown:
+        raise ConfigError(f"lm-evaluation-harness has no task {', '.join(unknown)}")
+    found = cast(Any, simple_evaluate)(  # a decorator of theirs hides its arguments from a type checker
+        model, tasks=list(tasks), task_manager=manager, num_fewshot=num_fewshot, limit=limit, log_samples=True
+    )
+    return found
 
 
 def _until(text: str, stops: Sequence[str]) -> str:

@@ -420,11 +420,7 @@ def test_the_harness_asks_as_the_model_answers(model, monkeypatch):
 
 
 def test_a_task_of_the_harness_from_its_file_to_its_figure(model, tmp_path):
-    lm_eval = pytest.importorskip("lm_eval")
-    from lm_eval.tasks import TaskManager
-
-    from mmpt.evaluation.harness import HarnessModel
-
+    pytest.importorskip("lm_eval")
     draw, words = np.random.default_rng(0), ("red", "blue", "circle", "square", "above")
     rows = [{"q": f"the {draw.choice(words)}", "choices": draw.permutation(words)[:3].tolist()} for _ in range(12)]
     task = {
@@ -443,8 +439,7 @@ def test_a_task_of_the_harness_from_its_file_to_its_figure(model, tmp_path):
     }
     (tmp_path / "tasks").mkdir()
     (tmp_path / "tasks" / "which.yaml").write_text(json.dumps(task))
-    tasks = TaskManager(include_path=str(tmp_path / "tasks"), include_defaults=False)
-    found = lm_eval.simple_evaluate(HarnessModel(model), tasks=["which"], task_manager=tasks, bootstrap_iters=0)
+    found = run({"kind": "lm_eval", "tasks": ["which"], "include": str(tmp_path / "tasks")}, model)
     begin = model.tokenizer.vocabulary.special("<|begin|>")
 
     def score(context: str, choice: str) -> float:
@@ -452,7 +447,12 @@ def test_a_task_of_the_harness_from_its_file_to_its_figure(model, tmp_path):
         return sum(by_hand(model, whole)[len(start) - 1 :])
 
     right = [max(row["choices"], key=lambda choice, q=row["q"]: score(q, choice)) == row["choices"][0] for row in rows]
-    assert found["results"]["which"]["acc,none"] == pytest.approx(np.mean(right), abs=1e-6) and 0 < sum(right) < 12
+    assert values(found) == {"which acc": pytest.approx(np.mean(right), abs=1e-6)} and 0 < sum(right) < 12
+    error = np.std(right, ddof=1) / math.sqrt(12)
+    assert found.measures[0].high == pytest.approx(np.mean(right) + 1.96 * error, abs=1e-6) and found.measures[0].count == 12
+    assert [one.score for one in found.outcomes] == [float(one) for one in right]
+    with pytest.raises(ConfigError, match="no task what"):
+        run({"kind": "lm_eval", "tasks": ["what"]}, model)
 
 
 def test_loss_on_token_shards(model, tmp_path):
