@@ -146,6 +146,6 @@ def families() -> Iterator[type[Method]]:
             package = importlib.import_module(module.name)
             yield from (
                 one
-                for one in vars(package).values()
+                for one in list(vars(package).values())
                 if isinstance(one, type) and Method in one.__bases__ and one.__module__ == module.name
             )
