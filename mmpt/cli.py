@@ -12,7 +12,7 @@ import yaml
 
 from mmpt.config import parse_config
 from mmpt.document import Image, Part, Speech, Text
-from mmpt.errors import ConfigError
+from mmpt.errors import ConfigError, DataError
 from mmpt.modality import MEDIA, MODALITIES
 from mmpt.model.checkpoints import find_checkpoint
 from mmpt.scripts import HelpFormatter, main_guard, script_parser
@@ -308,13 +308,17 @@ def _read_part(kind: str, value: str) -> Part:
     path = Path(value)
     if not path.is_file():
         raise ConfigError(f"--{kind} {path}: no such file")
-    from mmpt.media import picture_size, sound_size
+    from mmpt.media import decode_image, open_sound
 
+    # Decoded here, and not their headers alone read: of what phones and browsers record, headers often do not tell the length.
     data, suffix = path.read_bytes(), path.suffix[1:]
-    if kind == "image":
-        return Image(data, suffix, *picture_size(data))
-    samples, _, rate = sound_size(data)
-    return Speech(data, suffix, rate, samples / rate)
+    try:
+        if kind == "image":
+            return Image(data, suffix, *decode_image(data).size)
+        sound = open_sound(data)
+    except DataError as problem:
+        raise ConfigError(f"--{kind} {path}: {problem}") from None
+    return Speech(data, suffix, sound.sample_rate, len(sound.samples) / sound.sample_rate)
 
 
 if __name__ == "__main__":
