@@ -10,7 +10,7 @@ OBELICS and SEED (`images`, `texts`, `metadata`), OmniCorpus (`general_metadata`
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from mmpt.data.formats.pictures import Naming, find_picture
 from mmpt.data.formats.row_range import RowRange
@@ -53,6 +53,11 @@ class AlignedLists(NamedSource):
     Without `images`, `rows` is a folder of tars as Energon has them (github.com/NVIDIA/Megatron-Energon): KEY.json with the
     lists, and its pictures beside it, "a.jpg" in the list being the member KEY.a.jpg.
     """
+
+    carries: ClassVar[tuple[str, ...]] = (
+        "OmniCorpus",
+        "InfiMM-WebMath-40B",
+    )
 
     rows: str
     """JSON lines, JSON or Parquet, a file or a folder; or a folder of tars."""

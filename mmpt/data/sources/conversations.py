@@ -4,6 +4,7 @@ sources: [{kind: conversations, rows: llava_instruct.json, images: pictures/, au
 """
 
 from dataclasses import replace
+from typing import ClassVar
 
 import pydantic
 
@@ -36,6 +37,11 @@ class Conversations(NamedSource):
     file name, data: URL or base64 themselves. Those without a place go to the front of the first user turn, as in Mantis. Video
     is not read: such a conversation is listed. A key that says something and is not understood is listed once for each unit.
     """
+
+    carries: ClassVar[tuple[str, ...]] = (
+        "MMICL (multi-modal in-context learning)",
+        "MANTIS (interleaved multi-image instruction tuning)",
+    )
 
     rows: str
     """JSON lines, a JSON array or Parquet, a file or a folder."""

@@ -8,6 +8,7 @@ seen.
 
 import codecs
 from pathlib import PurePosixPath
+from typing import ClassVar
 
 from mmpt.data.extra import need
 from mmpt.data.formats.html_blocks import html_blocks
@@ -28,6 +29,8 @@ _WEB = {"iso8859-1": "cp1252", "ascii": "cp1252", "gb2312": "gb18030", "gbk": "g
 
 class Html(NamedSource):
     """Every .html file below a folder, parsed as browsers do: the HTML standard (html.spec.whatwg.org, 13.2)."""
+
+    carries: ClassVar[tuple[str, ...]] = ("MMSci (PhD-level scientific multimodal data)",)
 
     folder: str
     """Folder or URL of the pages and their pictures."""

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import ClassVar
 
 import numpy as np
 import pydantic
@@ -59,6 +60,8 @@ class Lectures(NamedSource):
     Read is every NAME.srt or NAME.vtt (also NAME.en.vtt) below `folder`, with the frames in the folder NAME/, or without one the
     video NAME.mp4, .mkv, .webm or .mov.
     """
+
+    carries: ClassVar[tuple[str, ...]] = ("2.5 Years in Class (multimodal textbook)",)
 
     folder: str
     """Folder or URL of the lectures."""

@@ -1,7 +1,7 @@
 """Captioning, from no example or with examples in front."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import pydantic
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 class Captions(AskingBenchmark):
     """Captions of pictures by CIDEr and BLEU, as COCO has them (Chen et al. 2015, arXiv:1504.00325), with examples in front as in
     Yang et al. 2022 (arXiv:2109.05014)."""
+
+    carries: ClassVar[tuple[str, ...]] = ("MMICL (multi-modal in-context learning)",)
 
     test: CocoFiles
     """The pictures that are captioned."""

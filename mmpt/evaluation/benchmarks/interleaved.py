@@ -5,7 +5,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
 import pydantic
 
@@ -35,6 +35,8 @@ class _Task(NamedTuple):
 class Interleaved(AskingBenchmark):
     """Answers in text and pictures, scored by aspect by a judge of one's own (InterleavedBench, Liu et al. 2024,
     arXiv:2406.14643)."""
+
+    carries: ClassVar[tuple[str, ...]] = ("InterleavedBench / InterleavedEval",)
 
     file: Path
     """Rows with `id`, `instruction` with `<image>` where its pictures go, `images`, and perhaps `task`."""

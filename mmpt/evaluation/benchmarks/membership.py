@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 import pydantic
@@ -27,6 +27,8 @@ class _Row(NamedTuple):
 class Membership(Benchmark):
     """Whether texts were seen in training, by the mean ln p of their least likely tokens (Min-K % Prob, Shi et al. 2023,
     arXiv:2310.16789)."""
+
+    carries: ClassVar[tuple[str, ...]] = ("Min-K% Prob (detecting pre-training data) / WIKIMIA",)
 
     file: Path
     """Texts as WikiMIA has them: JSON lines with `input` and `label` (1: seen)."""

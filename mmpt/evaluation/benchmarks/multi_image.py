@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pydantic
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 class MultiImage(AskingBenchmark):
     """Questions about several pictures (Mantis-Eval, Jiang et al. 2024, arXiv:2405.01483): right where the letter of the answer
     is the first that is named, or the short answer is what was said."""
+
+    carries: ClassVar[tuple[str, ...]] = ("MANTIS (interleaved multi-image instruction tuning)",)
 
     file: Path
     """JSON or JSON lines with `id`, `question_type` (`multi-choice` or `short-answer`), `question` with `<image>` where pictures

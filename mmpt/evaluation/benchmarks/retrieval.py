@@ -1,6 +1,6 @@
 """Retrieval between pictures and captions."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pydantic
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 class Retrieval(Benchmark):
     """Recall at k between pictures and captions, both ways (Hodosh et al. 2013; COCO's captions as Karpathy and Fei-Fei 2015,
     arXiv:1412.2306), by the embeddings of the image tokenizer and its text tower."""
+
+    carries: ClassVar[tuple[str, ...]] = ("CLIP",)
 
     test: CocoFiles
     """The pictures and their captions."""

@@ -8,6 +8,8 @@ from mmpt.model.adapters import Adapter
 class Lora(Adapter):
     """Low-rank updates, W + alpha / rank · B · A (Hu et al. 2021, arXiv:2106.09685)."""
 
+    carries: ClassVar[tuple[str, ...]] = ("Small Models, Big Impact (adapter study for low-resource languages)",)
+
     settings_of_peft: ClassVar[str] = "LoraConfig"
 
     rank: int = pydantic.Field(default=16, ge=1)

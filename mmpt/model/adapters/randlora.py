@@ -8,6 +8,8 @@ from mmpt.model.adapters import Adapter
 class Randlora(Adapter):
     """A sum of random low-rank matrices, together of full rank, whose scales learn (Albert et al. 2025, arXiv:2502.00987)."""
 
+    carries: ClassVar[tuple[str, ...]] = ("Intrinsic Dimensionality of LM Fine-Tuning",)
+
     settings_of_peft: ClassVar[str] = "RandLoraConfig"
 
     rank: int = pydantic.Field(default=32, ge=1)

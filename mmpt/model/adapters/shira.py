@@ -9,6 +9,8 @@ class Shira(Adapter):
     """A sparse random choice of the weights themselves learns (Bhardwaj et al. 2024, arXiv:2406.13175). The choice is drawn
     again from the seed when a checkpoint is loaded."""
 
+    carries: ClassVar[tuple[str, ...]] = ("DSEE (Dually Sparsity-Embedded Efficient Tuning)",)
+
     settings_of_peft: ClassVar[str] = "ShiraConfig"
 
     rank: int = pydantic.Field(default=32, ge=1)

@@ -9,6 +9,8 @@ class Vera(Adapter):
     """One pair of random matrices for all layers, of which each learns two vectors of factors (Kopiczko et al. 2023,
     arXiv:2310.11454)."""
 
+    carries: ClassVar[tuple[str, ...]] = ("Intrinsic Dimensionality of LM Fine-Tuning",)
+
     settings_of_peft: ClassVar[str] = "VeraConfig"
 
     rank: int = pydantic.Field(default=256, ge=1)

@@ -1,4 +1,4 @@
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from mmpt.model.connectors import Connector
 
@@ -8,6 +8,8 @@ if TYPE_CHECKING:
 
 class Linear(Connector):
     """One linear map of each feature (LiMBeR, Merullo et al. 2022, arXiv:2209.15162)."""
+
+    carries: ClassVar[tuple[str, ...]] = ("LiMBeR (linear mapping from image to text)",)
 
     def build(self, feature_width: int, width: int) -> "nn.Module":
         from torch import nn

@@ -1,4 +1,4 @@
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from mmpt.model.connectors import Connector
 
@@ -8,6 +8,8 @@ if TYPE_CHECKING:
 
 class Mlp(Connector):
     """Two linear maps of each feature with a GELU between them (LLaVA-1.5, Liu et al. 2023, arXiv:2310.03744)."""
+
+    carries: ClassVar[tuple[str, ...]] = ("Molmo / PixMo",)
 
     def build(self, feature_width: int, width: int) -> "nn.Module":
         from mmpt.model.connectors._mlp import two_layers

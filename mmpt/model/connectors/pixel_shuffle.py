@@ -1,4 +1,4 @@
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pydantic
 
@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 class PixelShuffle(Connector):
     """Squares of neighbouring patches joined, then an MLP (InternVL 1.5, Chen et al. 2024, arXiv:2404.16821)."""
+
+    carries: ClassVar[tuple[str, ...]] = ("NVLM 1.0",)
 
     factor: int = pydantic.Field(default=2, ge=1)
     """Side of the squares that are joined, in patches: there are factor² times fewer rows than features."""

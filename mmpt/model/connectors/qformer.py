@@ -1,4 +1,4 @@
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import pydantic
 
@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 class Qformer(Connector):
     """Learned queries, self- and cross-attention in turn (BLIP-2, Li et al. 2023, arXiv:2301.12597)."""
+
+    carries: ClassVar[tuple[str, ...]] = ("Video-LLaMA",)
 
     rows: int = pydantic.Field(default=64, ge=1)
     """Rows that come of each picture or sound."""

@@ -17,6 +17,8 @@ class Inner(Entry):
     arXiv:2408.12902). Their change of the hidden states comes in by gates that start at 0, in documents with media of the kind
     alone: of text the decoder makes bit for bit what it made before. Needs a frozen decoder without an adapter."""
 
+    carries: ClassVar[tuple[str, ...]] = ("IAA (Inner-Adaptor Architecture)",)
+
     inside: ClassVar[bool] = True
 
     decoder: list[int] = pydantic.Field(min_length=1)

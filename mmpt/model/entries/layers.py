@@ -1,4 +1,4 @@
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import pydantic
 
@@ -16,6 +16,8 @@ class Layers(Entry):
     """Layers of the encoder into layers of the decoder (eP-ALM, Shukor et al. 2023, arXiv:2303.11403): one slot for each medium,
     whose hidden state is replaced before each chosen layer, the deeper the later. The paper's connector is `linear` with a
     `start_token`."""
+
+    carries: ClassVar[tuple[str, ...]] = ("eP-ALM",)
 
     encoder: list[int] = pydantic.Field(min_length=1)
     """Layers of the encoder whose states are taken, rising, counted from 0."""

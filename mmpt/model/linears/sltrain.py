@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 class Sltrain(LinearLayer):
     """Low rank plus a fixed random sparse support, W = alpha / rank · B · A + S (SLTrain, Han et al. 2024, arXiv:2406.02214)."""
 
+    carries: ClassVar[tuple[str, ...]] = ("SLTrain",)
+
     compiles: ClassVar[bool] = False
 
     rank: int = pydantic.Field(default=128, ge=1)

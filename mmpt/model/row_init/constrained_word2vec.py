@@ -17,6 +17,8 @@ class ConstrainedWord2vec(RowInitialization):
     sampling: a new token and those within `window` of it score high, random ones low. Old rows never move.
     """
 
+    carries: ClassVar[tuple[str, ...]] = ("Vocabulary expansion and initialisation (CW2V)",)
+
     reads_text: ClassVar[bool] = True
 
     members: int = pydantic.Field(default=64, ge=1)

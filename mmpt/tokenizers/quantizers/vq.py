@@ -1,6 +1,6 @@
 """A codebook that learns by its gradient."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pydantic
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 class Vq(Quantizer):
     """A codebook learned by its gradient (VQ-VAE, van den Oord et al. 2017, arXiv:1711.00937, eq. 3), neither started from data
     nor restarted: as the released SEED trains it (AILab-CVC/SEED, lavis/models/blip2_models/quantize_semantic.py)."""
+
+    carries: ClassVar[tuple[str, ...]] = ("SEED tokenizer / SEED-LLaMA",)
 
     codes: int = pydantic.Field(ge=1)  # pyright: ignore[reportIncompatibleMethodOverride]  # pydantic fields are attributes
     """How many entries the codebook has, drawn uniformly from ±1 ÷ codes."""

@@ -1,6 +1,7 @@
 """A schedule without an end, to go on from."""
 
 import math
+from typing import ClassVar
 
 import pydantic
 
@@ -10,6 +11,8 @@ from mmpt.training.schedules import Schedule
 class Infinite(Schedule):
     """A half cosine to the floor over the cool-down, then the floor for as long as the run is, at its end, if asked, a straight
     line to 0: one goes on from the floor with other data (Ibrahim et al. 2024, arXiv:2403.08763)."""
+
+    carries: ClassVar[tuple[str, ...]] = ("Beyond Cosine Decay (infinite LR)",)
 
     cooldown_steps: int = pydantic.Field(ge=1)
     """Length of the phase behind the warm-up that falls to the floor, in steps."""

@@ -18,6 +18,8 @@ class CaptionPerplexity(PartRule):
     The score is kept as `perplexity`, so a first pass with a high `max` shows where a share would cut.
     """
 
+    carries: ClassVar[tuple[str, ...]] = ("POINTS (affordable VLM strategies)",)
+
     judges: ClassVar = Text
     model: str
     """Folder or Hugging Face name of the language model."""

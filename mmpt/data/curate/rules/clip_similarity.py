@@ -13,6 +13,8 @@ class ClipSimilarity(PartRule):
     """Cosine of a picture and its alternative text, else the text nearest to it, under an open_clip model: Schuhmann et al. 2022,
     "LAION-5B" (arXiv:2210.08402). The score is kept as `clip`."""
 
+    carries: ClassVar[tuple[str, ...]] = ("Data Filtering Networks (DFN)",)
+
     judges: ClassVar = Image
     model: str = "ViT-B-32"
     """open_clip's name of the model."""

@@ -30,6 +30,8 @@ class Dedup(Step, DuplicateSettings):
     where these are alike too, picture by picture and byte by byte of the speech.
     """
 
+    carries: ClassVar[tuple[str, ...]] = ("SlimPajama-DC",)
+
     keeps_documents: ClassVar = True
 
     def prepare(self, sets: ShardSets, run: RunConfig, progress: Progress | None) -> list[Unit[Portion]]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby
-from typing import Literal
+from typing import ClassVar, Literal
 
 from mmpt.data.curate.steps import Step
 from mmpt.data.lost import Lost
@@ -18,6 +18,8 @@ class Degrade(Step):
 
     Parts that are in no result are listed with the rule "degrade"; a document of which nothing is left, whole.
     """
+
+    carries: ClassVar[tuple[str, ...]] = ("OmniCorpus",)
 
     to: Literal["pairs", "text"]
     """pairs: each picture with its text. text: the text parts joined where they have one loss weight."""

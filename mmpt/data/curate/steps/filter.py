@@ -21,6 +21,8 @@ class Filter(Step):
     stay in meta["scores"].
     """
 
+    carries: ClassVar[tuple[str, ...]] = ("Dolma",)
+
     keeps_documents: ClassVar = True
     rules: tuple[Rule, ...] = pydantic.Field(min_length=1)
     """In the order in which they are asked; a part or document that one drops is not shown to the next."""

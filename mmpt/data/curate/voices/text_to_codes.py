@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 import pydantic
@@ -36,6 +36,8 @@ class TextToCodes(Voice):
     The result are token shards. Pictures are encoded where they stand. A document with an utterance, with a picture that cannot
     be decoded, or with one where there is no image tokenizer, is listed.
     """
+
+    carries: ClassVar[tuple[str, ...]] = ("Scaling Speech-Text Pre-training (synthetic interleaved; GLM-4-Voice base)",)
 
     model: Path
     """Folder of the text-to-token model."""

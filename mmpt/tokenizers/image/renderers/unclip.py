@@ -1,6 +1,6 @@
 """A published diffusion model that draws from image embeddings."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pydantic
 
@@ -15,6 +15,8 @@ class Unclip(Renderer):
     """From the embedding that the codes predict, by a published unCLIP model (Ramesh et al. 2022, arXiv:2204.06125), as SEED
     draws (Ge et al. 2023, arXiv:2307.08041, section 3.2: Stable Diffusion 2.1 unCLIP, embeddings of open_clip's ViT-H-14, 1024
     values)."""
+
+    carries: ClassVar[tuple[str, ...]] = ("SEED tokenizer / SEED-LLaMA",)
 
     model: str
     """A `StableUnCLIPImg2ImgPipeline` of diffusers: a folder or Hugging Face name; safetensors alone are read."""
