@@ -168,7 +168,8 @@ def type_name(annotation: Any) -> str:
         inner = list(dict.fromkeys(type_name(one) for one in arguments if one is not Ellipsis))
         return f"list of {' or '.join(inner)}" if inner else "list"
     if origin is dict or annotation is dict:
-        return f"section of {type_name(arguments[1])} by {type_name(arguments[0])}" if arguments else "section"
+        known = arguments and arguments[1] is not Any
+        return f"section of {type_name(arguments[1])} by {type_name(arguments[0])}" if known else "section"
     if annotation is type(None):
         return "null"
     names = {"str": "text", "int": "whole number", "float": "number", "bool": "true or false", "Path": "path"}
