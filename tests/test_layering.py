@@ -2,7 +2,10 @@
 
 import ast
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 BASE = {"errors", "storage", "document", "vocabulary", "config", "media", "methods", "modality", "html"}
@@ -60,6 +63,52 @@ def test_imports_run_downwards():
             assert room in MAY_IMPORT, f"{path}: say in this test what {room} may import"
             found += violations(path, room)
     assert not found, "\n".join(found)
+
+
+def imported_at_start(path: Path) -> set[str]:
+    """What a module imports as it is imported itself: not in functions, and not for type checkers alone."""
+    names: set[str] = set()
+
+    def visit(body: list[ast.stmt]) -> None:
+        for node in body:
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names.update({node.module}, (f"{node.module}.{alias.name}" for alias in node.names))
+            elif isinstance(node, ast.Import):
+                names.update(alias.name for alias in node.names)
+            elif isinstance(node, ast.Try | ast.With) or (
+                isinstance(node, ast.If) and "TYPE_CHECKING" not in ast.unparse(node.test)
+            ):
+                visit(node.body)
+
+    visit(ast.parse(path.read_text(encoding="utf-8")).body)
+    return names
+
+
+def order_of_imports(folder: Path) -> list[str]:
+    """The modules of a package, each behind those that it imports. Raises `CycleError` where there is no such order."""
+    modules = {
+        ".".join(path.relative_to(folder.parent).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in folder.rglob("*.py")
+    }
+    graph = {name: (imported_at_start(path) & set(modules)) - {name, folder.name} for name, path in modules.items()}
+    return list(TopologicalSorter(graph).static_order())
+
+
+def test_no_module_imports_one_that_imports_it():
+    assert len(order_of_imports(ROOT / "mmpt")) > 300
+
+
+def test_a_circle_would_be_found(tmp_path):
+    folder = tmp_path / "zoo"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    (folder / "a.py").write_text("from zoo.b import x\n")
+    (folder / "b.py").write_text("import zoo.c\n")
+    (folder / "c.py").write_text("def f():\n    from zoo import a\n")
+    assert order_of_imports(folder).index("zoo.c") < order_of_imports(folder).index("zoo.a")
+    (folder / "c.py").write_text("from zoo import a\n")
+    with pytest.raises(CycleError):
+        order_of_imports(folder)
 
 
 def test_an_import_upwards_would_be_found(tmp_path):
