@@ -101,8 +101,8 @@ def test_the_decoder_alone_learns_from_the_codes_of_a_language_model(place):
     ("lines", "message"),
     [
         ([{"id": "noise/0", "codes": [0, 1, 2, 3]}], "codes of none of the pictures, whose ids are such as 'noise/0/0'"),
-        ([{"id": "noise/0/0", "codes": [0, 1, 2]}], "'number 0': expected 4 from 0 to 15"),
-        ([{"id": "noise/0/0", "codes": [0, 1, 2, 16]}], "'number 0': expected 4 from 0 to 15"),
+        ([{"id": "noise/0/0", "codes": [0, 1, 2]}], "of noise/0/0: expected 4 from 0 to 15"),
+        ([{"id": "noise/0/0", "codes": [0, 1, 2, 16]}], "of noise/0/0: expected 4 from 0 to 15"),
     ],
 )
 def test_codes_that_do_not_fit_are_refused(place, lines, message):

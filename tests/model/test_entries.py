@@ -30,7 +30,7 @@ from ranks import VOCABULARY  # noqa: E402
 
 CONFIG = {"model_type": "qwen3", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 2,
           "num_key_value_heads": 1, "head_dim": 16, "tie_word_embeddings": False}  # fmt: skip
-TOWER = {"side": 32, "tower": {"timm": "test_vit.r160_in1k", "pretrained": False}}
+TOWER = {"side": 32, "tower": {"kind": "timm", "model": "test_vit.r160_in1k", "pretrained": False}}
 QUERIES = {"kind": "resampler", "depth": 1, "heads": 2, "width": 16, "rows": 3}
 LAYERS = {"kind": "layers", "encoder": [2, 5], "decoder": [1, 2]}
 CHOICES = {

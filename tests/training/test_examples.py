@@ -31,7 +31,7 @@ from mmpt.training.examples import Examples, features, pictures, recordings, utt
 
 CPU = torch.device("cpu")
 ALONE = World(0, 1, CPU)
-PLAN = FitConfig(steps=1, batch_size=4, learning_rate=1e-3)
+PLAN = FitConfig(steps=1, batch_size=4, optimizer={"learning_rate": 1e-3})
 SPEECH = SpeechConfig(quantizer={"kind": "fsq", "levels": [4, 4]}, mels=16, window=20)
 CONTENT = {
     "side": 16,
