@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from peft import PeftModel
@@ -45,7 +45,7 @@ class LossParts(NamedTuple):
 
 def causal_lm(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
     """The Hugging Face model itself, adapters still inside, where `model` is wrapped by peft."""
-    return model.get_base_model() if isinstance(model, PeftModel) else model
+    return cast(PreTrainedModel, model.get_base_model()) if isinstance(model, PeftModel) else model
 
 
 def head_tables(model: PreTrainedModel | PeftModel) -> tuple[Tensor, ...]:
@@ -89,7 +89,7 @@ def hidden_states(
 
 def _decode(model, input_ids, position_ids, cu_seqlens, features=None, **options) -> tuple[Tensor, tuple[Tensor, ...] | None]:
     """(`hidden_states`, the routers' logits where `options` ask for them)."""
-    given = {"input_ids": input_ids}
+    given: dict[str, Any] = {"input_ids": input_ids}
     if features is not None:
         features = Entering(*features)
         given = {"inputs_embeds": place(causal_lm(model).get_input_embeddings()(input_ids), features.slots, features.rows)}
@@ -118,7 +118,7 @@ def packed_logits(
 def target_modalities(targets: Tensor, vocabulary: Vocabulary) -> Tensor:
     """Index into `MODALITIES` for each target, int64 of the same shape (text for the −100 of a document's end)."""
     edges = (vocabulary.special_offset, vocabulary.image_offset, vocabulary.speech_offset)
-    return sum((targets >= edge).long() for edge in edges)
+    return torch.stack([targets >= edge for edge in edges]).long().sum(dim=0)
 
 
 def target_weights(batch: PackedBatch, modality_weights: Tensor, vocabulary: Vocabulary) -> Tensor:
@@ -146,7 +146,7 @@ def weighted_loss(
     `modality_weights` [4] float32 in the order of `MODALITIES`, on the pack's device. `inputs`: what makes rows of the pack's
     media.
     """
-    options = {} if sequence is None else {"sequence": sequence}
+    options: dict[str, Any] = {} if sequence is None else {"sequence": sequence}
     zero = None
     if inputs is not None:
         options["features"], zero = inputs(batch.features, batch.cu_seqlens)
@@ -156,7 +156,7 @@ def weighted_loss(
     hidden, routers = _decode(model, batch.input_ids, batch.position_ids, batch.cu_seqlens, **options)
     hidden, tables = hidden[0], head_tables(model)
     if balanced:
-        balance = batch.input_ids.numel() * balance_loss(whole, routers)
+        balance = batch.input_ids.numel() * balance_loss(whole, routers or ())
     weights, targets = target_weights(batch, modality_weights, vocabulary)[0], batch.targets[0]
     if torch.is_autocast_enabled(hidden.device.type):
         hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
