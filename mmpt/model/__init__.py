@@ -1,1 +1,1 @@
-"""The decoder LLM: backbone, vocabulary growth, adapters, packed attention, connectors."""
+"""The decoder LLM: backbone, rows of new tokens, adapters, packed attention, connectors."""

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import torch
 from huggingface_hub import snapshot_download
@@ -60,7 +61,7 @@ def build_backbone(
                 f"backbone.linear: {config.linear.kind} trains from scratch, or goes on with the same settings where {FILE} lies "
                 "beside the backbone"
             )
-        rows = model.get_input_embeddings().weight.shape[0]
+        rows = cast(nn.Embedding, model.get_input_embeddings()).weight.shape[0]
         old = min(rows, vocabulary_size) if text_size is None else text_size
         if not old == rows == vocabulary_size:
             grow(model, old, vocabulary_size, config.row_init, torch.Generator().manual_seed(seed), sequences)
@@ -163,12 +164,12 @@ def grow(
 
     Raises `ConfigError` where there are no `old` rows, or `sequences` do not serve `row_init`.
     """
-    rows = model.get_input_embeddings().weight.shape[0]
+    rows = cast(nn.Embedding, model.get_input_embeddings()).weight.shape[0]
     if rows < old:
         raise ConfigError(f"backbone: it has {rows} embedding rows, the text tokenizer has {old} ids")
     model.resize_token_embeddings(size, mean_resizing=False)
-    head = model.get_output_embeddings()
-    tables = {id(weight): weight for weight in (model.get_input_embeddings().weight, head.weight)}
+    embedding, head = cast(nn.Embedding, model.get_input_embeddings()), cast(nn.Linear, model.get_output_embeddings())
+    tables = {id(weight): weight for weight in (embedding.weight, head.weight)}  # one where they are tied
     sequences = list(sequences) if row_init.reads_text else ()  # read once for each of two tables
     for weight in tables.values() if size > old else ():
         try:

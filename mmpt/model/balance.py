@@ -6,6 +6,8 @@ layers at once). It belongs to training where the model's configuration says `ou
 """
 
 import sys
+from collections.abc import Callable
+from typing import Any, cast
 
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -26,7 +28,9 @@ def asks_for_balance(model: PreTrainedModel) -> bool:
 def balance_loss(model: PreTrainedModel, router_logits: tuple[Tensor, ...]) -> Tensor:
     """The loss (a scalar, its coefficient in it) of the routers' logits [tokens, experts] of each layer."""
     whole = tuple(logits.float() for logits in router_logits)
-    return model.router_aux_loss_coef * _definition(model)(whole, model.num_experts, model.num_experts_per_tok)
+    options: Any = model  # it has these: `asks_for_balance` has looked
+    definition = cast(Callable[..., Tensor], _definition(model))
+    return options.router_aux_loss_coef * definition(whole, options.num_experts, options.num_experts_per_tok)
 
 
 def _definition(model: PreTrainedModel):

@@ -1,6 +1,7 @@
 """A checkpoint as a folder that transformers loads with no code of mmpt: `AutoModelForCausalLM` and `AutoTokenizer`."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -72,7 +73,8 @@ def extended_tokenizer(tokenizer: PreTrainedTokenizerBase, vocabulary: Vocabular
     if len(tokenizer) != vocabulary.text_size:
         raise ConfigError(f"the text tokenizer has {len(tokenizer)} ids, the vocabulary {vocabulary.text_size} of text")
     names = vocabulary.added_tokens()
-    tokenizer.add_tokens([AddedToken(name, special=True, normalized=False) for name in names], special_tokens=True)
+    added: list[Any] = [AddedToken(name, special=True, normalized=False) for name in names]
+    tokenizer.add_tokens(added, special_tokens=True)
     tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token = "<|begin|>", "<|end|>", "<|end|>"
     if tokenizer.convert_tokens_to_ids([names[0], names[-1]]) != [vocabulary.text_size, vocabulary.size - 1]:
         raise ConfigError("the text tokenizer knows some of the added tokens already, under other ids")

@@ -6,7 +6,7 @@ configuration, so that nothing is asked of a hub again.
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from peft import PeftModel
@@ -81,10 +81,10 @@ class FeatureInputs(nn.Module):
         except ValueError as problem:
             raise ConfigError(f"features.{kind}.connector: {problem}") from None
 
-    def _apply(self, function, recurse: bool = True) -> "FeatureInputs":
-        for encoder in self._encoders.values():
-            encoder._apply(function)
-        return super()._apply(function, recurse)
+    def _apply(self, fn, recurse: bool = True) -> "FeatureInputs":
+        for encoder in self._encoders.values():  # they go along to devices, though no module knows of them
+            encoder._apply(fn)
+        return super()._apply(fn, recurse)
 
     def read(self, medium: Medium) -> Tensor:
         """What the encoder takes of a medium. Raises `DataError` where it cannot be decoded or is too long, `ConfigError` where
@@ -179,7 +179,8 @@ class FeatureInputs(nn.Module):
     def load(cls, folder: Path, model: PreTrainedModel | PeftModel) -> "FeatureInputs":
         """What was saved in `folder`, put into the decoder `model`. Raises `CheckpointError` where it is not whole or
         does not fit."""
-        configs = {path.name: _saved_config(path) for path in sorted(Path(folder).iterdir()) if path.is_dir()}
+        kinds: list[MediumKind] = [cast(MediumKind, path.name) for path in sorted(Path(folder).iterdir()) if path.is_dir()]
+        configs: dict[MediumKind, FeatureInputConfig] = {kind: _saved_config(folder / kind) for kind in kinds}
         try:
             found = cls(configs, model, pretrained=False)
             for kind in configs:
@@ -202,7 +203,7 @@ def _saved_config(folder: Path) -> FeatureInputConfig:
     return parse_config(content, FeatureInputConfig, str(folder / "config.json"))
 
 
-def _reader(config: FeaturesConfig, encoder: nn.Module) -> Callable[[bytes | None], Tensor]:
+def _reader(config: FeaturesConfig, encoder: Any) -> Callable[[bytes | None], Tensor]:
     """Bytes of a medium to what `encoder` takes; None to something blank of that shape."""
     if isinstance(config, PictureFeaturesConfig):
         return lambda data: (

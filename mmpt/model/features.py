@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +39,7 @@ def layer_states(encoder: nn.Module, inputs: Tensor, layers: Sequence[int]) -> T
         raise ConfigError(f"features: {type(encoder).__name__} gives no states of layers {list(layers)} ({problem})") from None
 
 
-def _states(encoder: nn.Module, inputs: Tensor, layers: list[int]) -> Iterator[Tensor]:
+def _states(encoder: Any, inputs: Tensor, layers: list[int]) -> Iterator[Tensor]:
     if isinstance(encoder, WhisperFeatures):
         # The last of these is after the final norm, as is the encoder's output.
         yield from (encoder.states(inputs)[layer + 1].mean(dim=1) for layer in layers)

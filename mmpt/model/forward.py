@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from peft import PeftModel
@@ -28,7 +28,7 @@ HEAD_TOLERANCE = 1e-3
 
 def causal_lm(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
     """The Hugging Face model itself, adapters still inside, where `model` is wrapped by peft."""
-    return model.get_base_model() if isinstance(model, PeftModel) else model
+    return cast(PreTrainedModel, model.get_base_model()) if isinstance(model, PeftModel) else model
 
 
 def head_tables(model: PreTrainedModel | PeftModel) -> tuple[Tensor, ...]:
@@ -72,7 +72,7 @@ def hidden_states(
 
 def _decode(model, input_ids, position_ids, cu_seqlens, features=None, **options) -> tuple[Tensor, tuple[Tensor, ...] | None]:
     """(`hidden_states`, the routers' logits where `options` ask for them)."""
-    given = {"input_ids": input_ids}
+    given: dict[str, Any] = {"input_ids": input_ids}
     if features is not None:
         features = Entering(*features)
         given = {"inputs_embeds": place(causal_lm(model).get_input_embeddings()(input_ids), features.slots, features.rows)}
@@ -101,7 +101,7 @@ def packed_logits(
 def target_modalities(targets: Tensor, vocabulary: Vocabulary) -> Tensor:
     """Index into `MODALITIES` for each target, int64 of the same shape (text for the −100 of a document's end)."""
     edges = (vocabulary.special_offset, vocabulary.image_offset, vocabulary.speech_offset)
-    return sum((targets >= edge).long() for edge in edges)
+    return torch.stack([targets >= edge for edge in edges]).long().sum(dim=0)
 
 
 def target_weights(batch: PackedBatch, modality_weights: Tensor, vocabulary: Vocabulary) -> Tensor:

@@ -43,9 +43,11 @@ class KeyValues:
         """The tables of a layer, with room for so many rows and tokens; `like` [1, heads, T, D] each."""
         found = self._tables.get(layer)
         if found is None or found[0].shape[0] < rows or found[0].shape[2] < tokens:
-            old = found or tuple(part[:0, :, :0] for part in like)
+            old = found or (like[0][:0, :, :0], like[1][:0, :, :0])
+            # In steps, so that tables are copied once in many tokens; zeros, since what no row has written is read (and masked).
             rows, tokens = max(rows, old[0].shape[0]), _up(max(tokens, old[0].shape[2]), GROWTH)
-            found = tuple(part.new_zeros(rows, part.shape[1], tokens, part.shape[3]) for part in like)
+            keys, values = (part.new_zeros(rows, part.shape[1], tokens, part.shape[3]) for part in like)
+            found = keys, values
             for table, part in zip(found, old, strict=True):
                 table[: part.shape[0], :, : part.shape[2]] = part
             self._tables[layer] = found
@@ -78,28 +80,29 @@ class Append:
         """[1, heads, rows, D] of one new token of each row, `query` [1, heads, rows, D], which sees all of its row."""
         longest = max(self.cache.lengths) + 1
         keys, values = self.cache.tables(layer, self.rows, longest, (key, value))
-        if self._lengths is None:
+        if self._lengths is None:  # the same for all layers: made at the first
             self._lengths = torch.tensor(self.cache.lengths, device=query.device)
-            self._numbers = torch.arange(self.rows, device=query.device)
-        keys[self._numbers, :, self._lengths] = key[0].transpose(0, 1)
-        values[self._numbers, :, self._lengths] = value[0].transpose(0, 1)
+        numbers = torch.arange(self.rows, device=query.device)
+        # Row r's new token goes behind its own past, wherever that ends.
+        keys[numbers, :, self._lengths] = key[0].transpose(0, 1)
+        values[numbers, :, self._lengths] = value[0].transpose(0, 1)
         found = F.scaled_dot_product_attention(
             query[0].transpose(0, 1).unsqueeze(2),
             keys[: self.rows, :, :longest],
             values[: self.rows, :, :longest],
-            attn_mask=self._seen(longest, window),
+            attn_mask=self._seen(self._lengths, longest, window),
             scale=scale,
             enable_gqa=query.shape[1] != key.shape[1],
         )
         return found.squeeze(2).transpose(0, 1).unsqueeze(0)
 
-    def _seen(self, longest: int, window: int | None) -> Tensor:
+    def _seen(self, lengths: Tensor, longest: int, window: int | None) -> Tensor:
         """bool [rows, 1, 1, longest]; the same for all layers of a kind."""
         if (longest, window) not in self._mask:
-            places = torch.arange(longest, device=self._lengths.device)
-            seen = places <= self._lengths.unsqueeze(1)
+            places = torch.arange(longest, device=lengths.device)
+            seen = places <= lengths.unsqueeze(1)
             if window is not None:
-                seen &= places > self._lengths.unsqueeze(1) - window
+                seen &= places > lengths.unsqueeze(1) - window
             self._mask[longest, window] = seen[:, None, None]
         return self._mask[longest, window]
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 from peft import PeftModel
+from torch import nn
 from transformers import PreTrainedModel
 
 from mmpt.errors import ConfigError
@@ -46,10 +48,12 @@ def _in_float64(model: PreTrainedModel) -> Iterator[None]:
     experts = getattr(model.config, "_experts_implementation", None)
     dtype = model.dtype
     try:
-        model.double().set_experts_implementation("eager")
+        model.double()  # pyright: ignore[reportArgumentType]  # torch's stub of a decorated method
+        model.set_experts_implementation("eager")
         yield
     finally:
-        model.to(dtype).set_experts_implementation(experts)
+        nn.Module.to(model, dtype)
+        model.set_experts_implementation(cast(str, experts))
 
 
 @torch.no_grad()

@@ -4,6 +4,8 @@ Only the new rows then have a gradient and optimizer state: of 150,000 rows of t
 (`….embed_tokens.weight`, `lm_head.weight`), the new ones stand beside them (`….embed_tokens.new`, `lm_head.new`).
 """
 
+from typing import cast
+
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
@@ -20,7 +22,8 @@ class TwoTableEmbedding(nn.Module):
 
     def __init__(self, weight: nn.Parameter, new: nn.Parameter, plain: nn.Embedding, kernel: Kernel = "auto"):
         super().__init__()
-        self.weight, self.new, self.kernel = weight, new, kernel
+        self.weight, self.new = weight, new
+        self.kernel: Kernel = kernel
         self.scale = float(getattr(plain, "embed_scale", 1.0))
         self.plain = (plain,)  # the family's own module, for `merge_rows`; in a tuple, it is no part of this one
 
@@ -89,9 +92,9 @@ def fill_rows(model: PreTrainedModel, tensors: dict[str, Tensor], text_rows: int
 
     Raises `CheckpointError` where they do not fit it.
     """
-    tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
-    wanted = {"embedding": model.get_input_embeddings()} | ({} if tied else {"head": model.get_output_embeddings()})
-    width = model.get_input_embeddings().weight.shape[1]
+    embedding, head = cast(nn.Embedding, model.get_input_embeddings()), cast(nn.Linear, model.get_output_embeddings())
+    wanted = ("embedding",) if head.weight is embedding.weight else ("embedding", "head")
+    width = embedding.weight.shape[1]
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if (
         set(shapes) != set(wanted)
@@ -100,14 +103,16 @@ def fill_rows(model: PreTrainedModel, tensors: dict[str, Tensor], text_rows: int
     ):
         raise CheckpointError(f"new rows {shapes}: expected {', '.join(wanted)}, {width} wide")
     model.resize_token_embeddings(text_rows + len(tensors["embedding"]), mean_resizing=False)
-    for name, table in (("embedding", model.get_input_embeddings()), ("head", model.get_output_embeddings())):
+    # Resizing has put new modules in the place of both.
+    embedding, head = cast(nn.Embedding, model.get_input_embeddings()), cast(nn.Linear, model.get_output_embeddings())
+    for name, table in (("embedding", embedding), ("head", head)):
         if name in tensors:
             table.weight[text_rows:] = tensors[name].to(table.weight)
 
 
 def table_size(model: PreTrainedModel | PeftModel) -> int:
     """How many ids the embedding has rows for."""
-    embedding = model.get_input_embeddings()
+    embedding = cast(nn.Embedding | TwoTableEmbedding, model.get_input_embeddings())
     return len(embedding.weight) + (len(embedding.new) if isinstance(embedding, TwoTableEmbedding) else 0)
 
 

@@ -11,6 +11,8 @@ that does not pass the keyword on fails loudly, because the empty mask of `no_ma
 the one named by the keyword `attention_backend`, else by the module (see `mmpt.model.fused`), else `auto`.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -68,13 +70,15 @@ def packed_attention(
     # Under autocast, norms leave queries and keys in float32. On a CPU the many small products are fastest in float32.
     dtype = value.dtype if query.is_cuda else torch.promote_types(value.dtype, torch.float32)
     given, (query, key, value) = value.dtype, (part.to(dtype) for part in (query, key, value))
-    if sequence is not None:
+    if sequence is not None:  # from here on this rank sees the whole pack, in its share of the heads
         query, key, value = heads_for_tokens(query, key, value, sequence)
     with torch.autocast(query.device.type, enabled=False):
         if key_values is None:
             found = attend(query, key, value, document_lengths, image_spans, sliding_window, dropout, scaling, attention_backend)
         else:
-            found = _with_kept(key_values, module.layer_idx, query, key, value, scaling, sliding_window, attention_backend)
+            found = _with_kept(
+                key_values, cast(int, module.layer_idx), query, key, value, scaling, sliding_window, attention_backend
+            )
     if sequence is not None:
         found = tokens_for_heads(found, sequence)
     return found.transpose(1, 2).to(given), None
@@ -85,12 +89,14 @@ def _with_kept(
 ) -> Tensor:
     """Prompts attend to themselves and are kept; the tokens behind them attend to what was kept of theirs."""
     edge, parts = kept.prompt_tokens, []
+    # Prompts come first in the row; behind them stands one token of each running sequence, whose past is in the tables alone.
     if edge:
-        own = [part[:, :, :edge] for part in (query, key, value)]
-        kept.store(layer, *own[1:])
-        parts.append(attend(*own, kept.prompts, (), window, 0.0, scale, backend))
+        own_query, own_key, own_value = (part[:, :, :edge] for part in (query, key, value))
+        kept.store(layer, own_key, own_value)
+        parts.append(attend(own_query, own_key, own_value, kept.prompts, (), window, 0.0, scale, backend))
     if kept.rows:
-        parts.append(kept.attend(layer, *(part[:, :, edge:] for part in (query, key, value)), scale, window))
+        new_query, new_key, new_value = (part[:, :, edge:] for part in (query, key, value))
+        parts.append(kept.attend(layer, new_query, new_key, new_value, scale, window))
     return torch.cat(parts, dim=2) if len(parts) > 1 else parts[0]
 
 

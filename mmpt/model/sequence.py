@@ -7,6 +7,7 @@ Everything else works on tokens one by one, and a rank's loss is the sum over it
 
 import math
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 import torch.distributed as dist
@@ -49,16 +50,17 @@ def heads_for_tokens(query: Tensor, key: Tensor, value: Tensor, sequence: Sequen
     """
     if query.shape[1] % sequence.size:
         raise ConfigError(f"sequence_parallel: {query.shape[1]} heads do not divide among {sequence.size} ranks")
+    # As few copies of each key-value head as let the ranks have equal shares.
     repeats = sequence.size // math.gcd(key.shape[1], sequence.size)
     if repeats > 1:
         key, value = (part.repeat_interleave(repeats, dim=1) for part in (key, value))
-    query, key, value = (_Exchange.apply(part, sequence, 1, 2) for part in (query, key, value))
+    query, key, value = (cast(Tensor, _Exchange.apply(part, sequence, 1, 2)) for part in (query, key, value))
     return query, key, value
 
 
 def tokens_for_heads(found: Tensor, sequence: SequenceGroup) -> Tensor:
     """Of attention's result, [1, heads / size, T, D] → [1, heads, T / size, D]."""
-    return _Exchange.apply(found, sequence, 2, 1)
+    return cast(Tensor, _Exchange.apply(found, sequence, 2, 1))
 
 
 class _Exchange(torch.autograd.Function):
@@ -70,7 +72,8 @@ class _Exchange(torch.autograd.Function):
         return _exchanged(x, sequence, apart, together)
 
     @staticmethod
-    def backward(ctx, grad: Tensor):
+    def backward(ctx, grad: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]  # one result, one gradient
+        # The exchange is a permutation of elements over the ranks: its transpose is the exchange the other way round.
         return _exchanged(grad, ctx.sequence, ctx.together, ctx.apart), None, None, None
 
 

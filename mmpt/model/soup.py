@@ -27,11 +27,10 @@ def average(checkpoints: Sequence[Path], weights: Sequence[float] | None = None)
     weights = [1.0] * len(checkpoints) if weights is None else list(weights)
     if not checkpoints or len(weights) != len(checkpoints) or min(weights) < 0 or sum(weights) <= 0:
         raise ConfigError(f"{len(checkpoints)} checkpoints and weights {weights}: expected one for each, 0 or more, not all 0")
-    model, vocabulary, sums = None, None, {}
+    model, vocabulary = _plain(checkpoints[0])
+    sums: dict[str, Tensor] = {}
     for checkpoint, weight in zip(checkpoints, weights, strict=True):
-        found, own = _plain(checkpoint)
-        if model is None:
-            model, vocabulary = found, own
+        found, own = (model, vocabulary) if checkpoint is checkpoints[0] else _plain(checkpoint)
         check_same(vocabulary, str(checkpoints[0]), own, str(checkpoint))
         for name, value in _shared_shapes(model, found, checkpoint).items():
             part = value.double() * (weight / sum(weights))

@@ -61,6 +61,8 @@ def _open_frozen(
             raise CheckpointError(f"{checkpoint}: it was trained on another backbone than that in {frozen}")
         model, known = load_parts(checkpoint, trainable=True)
         check_same(vocabulary, str(config.data[0].path), known, str(checkpoint))
+        if not isinstance(model, PeftModel) and not new_tables(model):  # connectors alone learn
+            model.requires_grad_(False)
         return model
     if config.base is not None:
         model, known = load_parts(config.base, trainable=True)

@@ -49,22 +49,23 @@ def sound(pitch: float, seconds: float = 0.3) -> bytes:
     return data.getvalue()
 
 
-def document(name: str, kind: str, data: bytes, word: int) -> TokenDocument:
+def document(name: str, kind: str, data: bytes, word: int, slots: int | None = None) -> TokenDocument:
     """A picture or a sound, and the word for it, the only one that is learned."""
-    block = VOCABULARY.encode_features(kind, SLOTS[kind])
+    slots = SLOTS[kind] if slots is None else slots
+    block = VOCABULARY.encode_features(kind, slots)
     ids = [VOCABULARY.special("<|begin|>"), *block, word, VOCABULARY.special("<|end|>")]
     weights = np.array([0.0] * (len(block) + 1) + [1.0, 0.0], dtype=np.float32)
     suffix = "png" if kind == "image" else "wav"
-    return TokenDocument(name, "test", np.array(ids), weights, (Medium(kind, suffix, data, 2, SLOTS[kind]),))
+    return TokenDocument(name, "test", np.array(ids), weights, (Medium(kind, suffix, data, 2, slots),))
 
 
-def write_pictures(folder: Path, count: int = 64, broken: tuple[int, ...] = ()) -> None:
+def write_pictures(folder: Path, count: int = 64, broken: tuple[int, ...] = (), slots: int | None = None) -> None:
     """Pictures of one colour each, their words 5, 6, 7, 8; those in `broken` cannot be decoded."""
     with TokenShardWriter(folder, vocabulary=VOCABULARY, built={}) as writer:
         for number in range(count):
             colour = number % len(COLOURS)
             data = b"no picture" if number in broken else picture(list(COLOURS)[colour], number)
-            writer.write(document(f"picture-{number}", "image", data, 5 + colour))
+            writer.write(document(f"picture-{number}", "image", data, 5 + colour, slots))
 
 
 def write_mixed(folder: Path) -> None:

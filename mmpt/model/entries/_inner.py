@@ -1,5 +1,6 @@
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -25,6 +26,7 @@ class InnerAdaptors(nn.Module):
         # Keys and values are kept by number of a layer: a copy must not write over those of the layer that it was made of.
         depth = len(model.base_model.layers)  # pyright: ignore[reportArgumentType]
         for own, layer in zip(numbers, self.layers, strict=True):
+            module: Any
             for module in layer.modules():
                 if hasattr(module, "layer_idx"):
                     module.layer_idx = own + depth * (1 + number)
