@@ -178,7 +178,7 @@ def next_token_terms(
 def balance_term(model: PreTrainedModel | PeftModel, batch: PackedBatch, decoded: Decoded, weight: float = 1.0) -> Term:
     """Tokens · the balancing loss of the pack's routers (see `mmpt.model.balance`), over tokens; differentiable."""
     tokens = batch.input_ids.numel()
-    total = tokens * balance_loss(causal_lm(model), decoded.routers)
+    total = tokens * balance_loss(causal_lm(model), decoded.routers or ())
     return Term(total, total.new_full((), float(tokens)), weight, beside=True)
 
 
