@@ -14,7 +14,7 @@ ones (bidirectional within a picture, as in Transfusion, Zhou et al. 2024, arXiv
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -109,6 +109,7 @@ def dense_mask(lengths: Sequence[int], spans: Spans, window: int | None, device:
     documents, pictures = _numbers(lengths, spans, device)
     place = torch.arange(len(documents), device=device)
     back = place[:, None] - place[None, :]
+    # A window counts the token itself; pictures are let in after it, so that it cuts none of them.
     seen = (back >= 0) if window is None else (back >= 0) & (back < window)
     seen |= (pictures[:, None] == pictures[None, :]) & (pictures[:, None] > 0)
     return seen & (documents[:, None] == documents[None, :])
@@ -138,6 +139,7 @@ def _documents(query, key, value, lengths, spans, window, dropout, scale) -> Ten
         length = q.shape[2]
         inside = [(a - first, b - first) for a, b in spans if first <= a < first + length]
         if inside or (window is not None and length > window):
+            # A mask of one document only; without one, SDPA takes its causal kernel, which skips the upper half.
             mask = dense_mask((length,), inside, window, q.device)
             outputs.append(F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale))
         else:
@@ -228,7 +230,8 @@ def _flex(query, key, value, lengths, spans, window, dropout, scale) -> Tensor:
         return (documents[q] == documents[k]) & (causal | together)
 
     mask = create_block_mask(seen, 1, 1, len(documents), len(documents), device=query.device)
-    return _compiled_flex()(query, key, value, block_mask=mask, scale=scale)
+    # The log-sum-exp, which would come as the second of a tuple, is not asked for.
+    return cast(Tensor, _compiled_flex()(query, key, value, block_mask=mask, scale=scale))
 
 
 @lru_cache(maxsize=1)

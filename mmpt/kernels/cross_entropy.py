@@ -9,7 +9,7 @@ gradient of the head, which tokens were predicted right, and a fixed order of su
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -58,8 +58,9 @@ def weighted_linear_cross_entropy(
     if not torch.is_grad_enabled():  # else `needs_input_grad` would still ask for gradients that nobody reads
         hidden, tables = hidden.detach(), tuple(table.detach() for table in tables)
     with torch.autocast(hidden.device.type, enabled=False):  # the caller's dtype decides, not an autocast around it
-        found = _WeightedLinearCrossEntropy.apply(hidden, targets, weights, choose(kernel, hidden), kept, *tables)
-    return LinearCrossEntropy(*found)
+        chosen = choose(kernel, hidden)
+        found = _WeightedLinearCrossEntropy.apply(hidden, targets, weights, chosen, kept, *tables)
+    return LinearCrossEntropy(*cast(tuple[Tensor, Tensor, Tensor], found))
 
 
 def reference(hidden: Tensor, weight: Tensor | Sequence[Tensor], targets: Tensor, weights: Tensor) -> LinearCrossEntropy:
@@ -112,7 +113,7 @@ class _WeightedLinearCrossEntropy(torch.autograd.Function):
             if slope is None:
                 continue
             parts = slope.split([len(head) for head in heads], dim=1)
-            if needs_hidden:
+            if grad_hidden is not None:
                 grad_hidden[index] = _sum_of_products(parts, heads)
             for part, grad in zip(parts, grads, strict=True):
                 if grad is not None:
@@ -122,13 +123,15 @@ class _WeightedLinearCrossEntropy(torch.autograd.Function):
         ctx.mark_non_differentiable(nll, correct)
         return loss, nll, correct
 
+    # torch's stub names no gradients: it hands them over by position, one for each output.
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad_loss: Tensor, _grad_nll: Tensor, _grad_correct: Tensor):
+    def backward(ctx, grad_loss: Tensor, _grad_nll: Tensor, _grad_correct: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
         gradients = ctx.gradients
         if gradients is None:
             raise RuntimeError("weighted_linear_cross_entropy: a second backward pass, and the first did not retain the graph")
-        if torch._C._autograd._get_current_graph_task_keep_graph():  # retain_graph: another pass may come
+        # torch has no public name, and its stub none at all, for whether this backward pass was asked to retain the graph.
+        if cast(Any, torch._C)._autograd._get_current_graph_task_keep_graph():  # another pass may come
             gradients = [None if gradient is None else gradient * grad_loss for gradient in gradients]
         else:  # in place: a copy would be as large as the head
             ctx.gradients = None
@@ -175,6 +178,7 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
     if left.dtype == total.dtype:
         total.addmm_(left, right)
     elif left.is_cuda:
+        # Products of half precision are added up in float32 inside cuBLAS; rounding them first would lose the small ones.
         total += torch.mm(left, right, out_dtype=total.dtype)
     else:
         total += left @ right

@@ -4,6 +4,8 @@ The gradient is that of the new rows alone, of their size; a dense gradient of a
 makes an ordinary embedding's backward pass slow. Each row adds up its tokens in their order, so two runs give the same bits.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
@@ -19,7 +21,7 @@ def two_table_embedding(ids: Tensor, frozen: Tensor, new: Tensor, kernel: Kernel
         raise ValueError(f"new {new.dtype} {tuple(new.shape)}: expected {frozen.dtype} [rows, {frozen.shape[1]}]")
     if not ids.is_cuda and ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < len(frozen) + len(new):
         raise IndexError(f"ids from {int(ids.min())} to {int(ids.max())}, expected 0 … {len(frozen) + len(new) - 1}")
-    return _TwoTables.apply(ids, frozen.detach(), new, choose(kernel, new))
+    return cast(Tensor, _TwoTables.apply(ids, frozen.detach(), new, choose(kernel, new)))
 
 
 def reference(ids: Tensor, frozen: Tensor, new: Tensor) -> Tensor:
@@ -45,9 +47,10 @@ class _TwoTables(torch.autograd.Function):
             found.index_copy_(0, places, new.index_select(0, flat[places] - len(frozen)))
         return found.view(*ids.shape, new.shape[1])
 
+    # torch's stub names no gradients: it hands them over by position, one for each output.
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad: Tensor):
+    def backward(ctx, grad: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
         (flat,) = ctx.saved_tensors
         rows = grad.reshape(len(flat), -1)
         # Sorted by row, stably: the tokens of a row lie together, in their order.

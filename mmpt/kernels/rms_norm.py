@@ -5,6 +5,8 @@ whose weights start at 0. Fused with the residual, x + residual is read once and
 keeps one float32 a row (the rsqrt) and recomputes the rest; adding up the weight's gradient has a fixed order.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
@@ -13,7 +15,7 @@ from mmpt.kernels.choose import Kernel, choose
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6, offset: float = 0.0, kernel: Kernel = "auto") -> Tensor:
     """Of the last dimension of `x` [..., H] floating; `weight` [H]. The result has the dtype of `x`."""
-    return _RmsNorm.apply(x, None, weight, eps, offset, choose(kernel, x))[0]
+    return cast(tuple[Tensor, Tensor], _RmsNorm.apply(x, None, weight, eps, offset, choose(kernel, x)))[0]
 
 
 def add_rms_norm(
@@ -23,7 +25,7 @@ def add_rms_norm(
     if residual.shape != x.shape or residual.dtype != x.dtype:
         found = f"residual {residual.dtype} {tuple(residual.shape)}"
         raise ValueError(f"{found}: expected {x.dtype} {tuple(x.shape)}, as x")
-    return _RmsNorm.apply(x, residual, weight, eps, offset, choose(kernel, x))
+    return cast(tuple[Tensor, Tensor], _RmsNorm.apply(x, residual, weight, eps, offset, choose(kernel, x)))
 
 
 def reference(x: Tensor, residual: Tensor | None, weight: Tensor, eps: float, offset: float) -> tuple[Tensor, Tensor]:
@@ -53,9 +55,10 @@ class _RmsNorm(torch.autograd.Function):
             ctx.mark_non_differentiable(total)
         return normed.view(x.shape), total
 
+    # torch's stub names no gradients: it hands them over by position, one for each output.
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad: Tensor, grad_total: Tensor):
+    def backward(ctx, grad: Tensor, grad_total: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
         total, weight, scale = ctx.saved_tensors
         rows = grad.reshape(total.shape)
         beside = grad_total.reshape(total.shape) if ctx.fused else None
@@ -84,6 +87,7 @@ def _forward(rows: Tensor, residual: Tensor | None, weight: Tensor, eps: float, 
 def _backward(
     grad: Tensor, beside: Tensor | None, total: Tensor, weight: Tensor, scale: Tensor, offset: float, needs_weight: bool
 ) -> tuple[Tensor, Tensor | None]:
+    # What the Triton kernel recomputes in registers: the normed rows, from the sum and one number a row.
     normed = total.to(scale.dtype) * scale
     grad = grad.to(scale.dtype)
     grad_weight = torch.linalg.vecdot(grad, normed, dim=0).to(weight.dtype) if needs_weight else None

@@ -4,6 +4,8 @@ Positions come as tables of cosines and sines, one row for each token, so that t
 backward pass is the same rotation the other way round.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
@@ -31,7 +33,7 @@ def rope(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, kernel: Kernel = 
     if dim % 2:
         raise ValueError(f"query {tuple(query.shape)}: the last dimension is odd")
     chosen = choose(kernel, query)
-    return _Rope.apply(query, cos, sin, chosen), _Rope.apply(key, cos, sin, chosen)
+    return cast(tuple[Tensor, Tensor], tuple(_Rope.apply(part, cos, sin, chosen) for part in (query, key)))
 
 
 def reference(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -49,10 +51,12 @@ class _Rope(torch.autograd.Function):
         ctx.kernel = kernel
         return _rotated(x, cos, sin, 1, kernel)
 
+    # torch's stub names no gradients: it hands them over by position, one for each output.
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad: Tensor):
-        return _rotated(grad, *ctx.saved_tensors, -1, ctx.kernel), None, None, None
+    def backward(ctx, grad: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
+        cos, sin = ctx.saved_tensors
+        return _rotated(grad, cos, sin, -1, ctx.kernel), None, None, None
 
 
 def _rotated(x: Tensor, cos: Tensor, sin: Tensor, way: int, kernel: str) -> Tensor:

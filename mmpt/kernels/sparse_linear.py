@@ -4,6 +4,8 @@ The published code builds W, and its dense gradient, whole and stores int64 plac
 output rows at a time, and so does its gradient, of which only the supported entries are kept.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
@@ -36,7 +38,7 @@ def sparse_low_rank_linear(
     if starts.dtype != torch.int32 or columns.dtype != torch.int32:
         raise ValueError(f"starts {starts.dtype}, columns {columns.dtype}: expected int32")
     rows = x.reshape(-1, x.shape[-1])
-    found = _SparseLowRank.apply(rows, b, a, starts, columns, values, scale, choose(kernel, x))
+    found = cast(Tensor, _SparseLowRank.apply(rows, b, a, starts, columns, values, scale, choose(kernel, x)))
     return found.view(*x.shape[:-1], len(b))
 
 
@@ -66,9 +68,10 @@ class _SparseLowRank(torch.autograd.Function):
             torch.mm(x, weight.T, out=out[:, first:last])
         return out
 
+    # torch's stub names no gradients: it hands them over by position, one for each output.
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad: Tensor):
+    def backward(ctx, grad: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
         x, b, a, starts, columns, values = ctx.saved_tensors
         scale, (grad_x, grad_values) = ctx.scale, (None, None)
         needs_x, needs_b, needs_a = ctx.needs_input_grad[:3]

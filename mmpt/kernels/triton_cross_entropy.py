@@ -7,6 +7,7 @@ import triton.language as tl
 from torch import Tensor
 
 from mmpt.kernels.blocks import blocks
+from mmpt.kernels.launch import on_grid, power_of_two
 
 SIZES = {"columns": 4096, "warps": 8}
 
@@ -20,8 +21,8 @@ def losses_and_gradient(
     correct = torch.empty(count, dtype=torch.int8, device=logits.device)
     if count:
         sizes = blocks("triton_cross_entropy", logits.device, **SIZES)
-        block = min(sizes["columns"], triton.next_power_of_2(size))
-        _losses[(count,)](
+        block = min(sizes["columns"], power_of_two(size))
+        on_grid(_losses, count)(
             logits, targets, scale, nll, correct, logits.stride(0), size,
             GRADIENT=needs_gradient, BLOCK=block, num_warps=sizes["warps"],
         )  # fmt: skip
@@ -35,6 +36,8 @@ def _losses(logits, targets, scale, nll, correct, stride, size: tl.constexpr, GR
     start_of_row = logits + row * stride
     columns = tl.arange(0, BLOCK)
     wanted = tl.cast(tl.load(start_of_row + target), tl.float32)
+    # A running maximum and sum for each lane (online softmax, Milakov and Gimelshein 2018, arXiv:1805.02867): one pass over the
+    # row, and lanes meet only at its end.
     peaks = tl.full((BLOCK,), float("-inf"), dtype=tl.float32)
     sums = tl.zeros((BLOCK,), dtype=tl.float32)
     for start in tl.range(0, size, BLOCK):
@@ -51,6 +54,7 @@ def _losses(logits, targets, scale, nll, correct, stride, size: tl.constexpr, GR
     tl.store(nll + row, tl.math.log(total) - (wanted - peak))
     tl.store(correct + row, tl.cast(wanted >= peak, tl.int8))
     if GRADIENT:
+        # Every logit is read before its own place is written, by the same lane: the gradient needs no memory of its own.
         weight = tl.load(scale + row)
         for start in tl.range(0, size, BLOCK):
             column = start + columns

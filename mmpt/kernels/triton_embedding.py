@@ -4,14 +4,16 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from mmpt.kernels.launch import on_grid, power_of_two
+
 
 def gathered(ids: Tensor, frozen: Tensor, new: Tensor) -> Tensor:
     """Rows [N, H] of `ids` [N]; one program each."""
     ids, frozen, new = ids.contiguous(), frozen.contiguous(), new.contiguous()
     out = new.new_empty(len(ids), new.shape[1])
     if out.numel():
-        block = triton.next_power_of_2(new.shape[1])
-        _gather[(len(ids),)](ids, frozen, new, out, len(frozen), new.shape[1], BLOCK=block, num_warps=4)
+        block = power_of_two(new.shape[1])
+        on_grid(_gather, len(ids))(ids, frozen, new, out, len(frozen), new.shape[1], BLOCK=block, num_warps=4)
     return out
 
 
@@ -21,8 +23,8 @@ def summed(rows: Tensor, order: Tensor, counts: Tensor) -> Tensor:
     ends = counts.cumsum(0)
     out = rows.new_empty(len(counts), rows.shape[1])
     if out.numel():
-        block = triton.next_power_of_2(rows.shape[1])
-        _sum[(len(counts),)](rows, order, ends, counts, out, rows.shape[1], BLOCK=block, num_warps=4)
+        block = power_of_two(rows.shape[1])
+        on_grid(_sum, len(counts))(rows, order, ends, counts, out, rows.shape[1], BLOCK=block, num_warps=4)
     return out
 
 
@@ -44,6 +46,7 @@ def _sum(rows, order, ends, counts, out, width, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, BLOCK)
     inside = column < width
+    # One program adds a row's tokens one after the other: atomic sums would be faster for a frequent id, in no fixed order.
     end = tl.load(ends + row)
     total = tl.zeros((BLOCK,), dtype=tl.float32)
     place = end - tl.load(counts + row)

@@ -7,6 +7,7 @@ import triton.language as tl
 from torch import Tensor
 
 from mmpt.kernels.blocks import blocks
+from mmpt.kernels.launch import ceil_divide, on_grid
 
 SIZES = {"rows": 64, "codes": 64, "depth": 32, "warps": 4}
 
@@ -19,7 +20,7 @@ def nearest(x: Tensor, codebook: Tensor) -> Tensor:
     bias = codebook.square().sum(dim=1)
     if count:
         size = blocks("triton_nearest_code", x.device, **SIZES)
-        _nearest[(triton.cdiv(count, size["rows"]),)](
+        on_grid(_nearest, ceil_divide(count, size["rows"]))(
             x, codebook, bias, found, count, codes, dim,
             ROWS=size["rows"], CODES=size["codes"], DEPTH=size["depth"], num_warps=size["warps"],
         )  # fmt: skip
@@ -46,6 +47,7 @@ def _nearest(
             # Three TF32 products of split numbers come as near as float32, on tensor cores.
             product = tl.dot(left, right, product, input_precision="tf32x3")
         away = tl.load(bias + code, mask=code < codes, other=float("inf"))[None, :] - 2.0 * product
+        # Codes of no row have an infinite bias, so they never win; a strict < keeps the first of equal ones.
         nearest, place = tl.min(away, axis=1, return_indices=True)
         better = nearest < least
         least = tl.where(better, nearest, least)

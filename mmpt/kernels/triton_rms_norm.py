@@ -7,6 +7,7 @@ import triton.language as tl
 from torch import Tensor
 
 from mmpt.kernels.blocks import blocks
+from mmpt.kernels.launch import ceil_divide, on_grid, power_of_two
 
 COLUMNS_PER_WARP = 512
 STRIPS = 256
@@ -20,8 +21,8 @@ def forward(rows: Tensor, residual: Tensor | None, weight: Tensor, eps: float, o
     normed, scale = torch.empty_like(rows), rows.new_empty((count, 1), dtype=torch.float32)
     total = rows if residual is None else torch.empty_like(rows)
     if count:
-        block = triton.next_power_of_2(width)
-        _forward[(count,)](
+        block = power_of_two(width)
+        on_grid(_forward, count)(
             rows, rows if residual is None else residual, weight, normed, total, scale, width, eps, offset,
             FUSED=residual is not None, BLOCK=block, num_warps=_warps(block, rows.device),
         )  # fmt: skip
@@ -35,12 +36,12 @@ def backward(
     grad, (count, width) = grad.contiguous(), total.shape
     beside = None if beside is None else beside.contiguous()
     grad_x = torch.empty_like(total)
-    strip = max(1, triton.cdiv(count, STRIPS))
-    strips = triton.cdiv(count, strip)
+    strip = max(1, ceil_divide(count, STRIPS))
+    strips = ceil_divide(count, strip)
     partial = torch.zeros((strips, width) if needs_weight else (1, 1), dtype=torch.float32, device=total.device)
     if count:
-        block = triton.next_power_of_2(width)
-        _backward[(strips,)](
+        block = power_of_two(width)
+        on_grid(_backward, strips)(
             grad, grad if beside is None else beside, total, weight, scale, grad_x, partial, count, strip, width, offset,
             FUSED=beside is not None, WEIGHT=needs_weight, BLOCK=block, num_warps=_warps(block, total.device),
         )  # fmt: skip
@@ -63,6 +64,7 @@ def _forward(
     if FUSED:
         value = value + tl.load(residual + row * width + columns, mask=inside, other=0.0)
         tl.store(total + row * width + columns, value, mask=inside)
+    # The sum was rounded to its dtype first, as the next layer reads it: norm and residual stream agree.
     value = tl.cast(value, tl.float32)
     rsqrt = tl.math.rsqrt(tl.sum(value * value, axis=0) / width + eps)
     tl.store(scale + row, rsqrt)
@@ -87,6 +89,7 @@ def _backward(
         slope = tl.cast(tl.load(grad + row * width + columns, mask=inside, other=0.0), tl.float32)
         if WEIGHT:
             added += slope * normed
+        # d x = rsqrt · (wanted − normed · mean(wanted · normed)): what would only scale the row is taken out.
         wanted = slope * factor
         found = (wanted - normed * (tl.sum(wanted * normed, axis=0) / width)) * rsqrt
         if FUSED:

@@ -6,6 +6,7 @@ import triton.language as tl
 from torch import Tensor
 
 from mmpt.kernels.blocks import blocks
+from mmpt.kernels.launch import on_grid, power_of_two
 
 
 def rotated(x: Tensor, cos: Tensor, sin: Tensor, way: int) -> Tensor:
@@ -17,11 +18,11 @@ def rotated(x: Tensor, cos: Tensor, sin: Tensor, way: int) -> Tensor:
     cos, sin = (table if table.stride(-1) == 1 else table.contiguous() for table in (cos, sin))
     if x.numel():
         (warps,) = blocks("triton_rope", x.device, warps=4).values()
-        _rotate[(batch * length,)](
+        on_grid(_rotate, batch * length)(
             x, out, cos, sin, heads, length, dim // 2,
             x.stride(0), x.stride(1), x.stride(2), out.stride(0), out.stride(1), out.stride(2),
             cos.stride(0), cos.stride(1), sin.stride(0), sin.stride(1),
-            WAY=way, HEADS=triton.next_power_of_2(heads), HALF=triton.next_power_of_2(dim // 2), num_warps=warps,
+            WAY=way, HEADS=power_of_two(heads), HALF=power_of_two(dim // 2), num_warps=warps,
         )  # fmt: skip
     return out
 
@@ -43,6 +44,7 @@ def _rotate(
     cos_second = tl.cast(tl.load(cosines + half, mask=wide, other=0.0), tl.float32)
     sin_first = tl.cast(tl.load(sines, mask=wide, other=0.0), tl.float32)
     sin_second = tl.cast(tl.load(sines + half, mask=wide, other=0.0), tl.float32)
+    # The way back is the transpose, so each half takes the sine of the other one (equal in every model, not by definition).
     if WAY > 0:
         turned_first = first * cos_first - second * sin_first
         turned_second = second * cos_second + first * sin_second

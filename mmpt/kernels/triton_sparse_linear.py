@@ -5,6 +5,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from mmpt.kernels.launch import ceil_divide, on_grid
+
 TOKENS, ENTRIES = 64, 32
 
 
@@ -14,8 +16,8 @@ def times_sparse(x: Tensor, starts: Tensor, columns: Tensor, values: Tensor, low
     out = torch.empty_like(low)
     count, rows = low.shape
     if out.numel():
-        grid = (triton.cdiv(count, TOKENS), rows)
-        _times[grid](x, starts, columns, values, low, out, count, x.shape[1], rows, TOKENS=TOKENS, ENTRIES=ENTRIES)
+        run = on_grid(_times, ceil_divide(count, TOKENS), rows)
+        run(x, starts, columns, values, low, out, count, x.shape[1], rows, TOKENS=TOKENS, ENTRIES=ENTRIES)
     return out
 
 
@@ -24,7 +26,7 @@ def sampled(grad: Tensor, x: Tensor, starts: Tensor, columns: Tensor) -> Tensor:
     grad, x = grad.contiguous(), x.contiguous()
     out = x.new_empty(len(columns))
     if out.numel():
-        _sampled[(grad.shape[1],)](
+        on_grid(_sampled, grad.shape[1])(
             grad, x, starts, columns, out, len(x), x.shape[1], grad.shape[1], TOKENS=TOKENS, ENTRIES=ENTRIES
         )
     return out
@@ -62,7 +64,7 @@ def _sampled(
         entry = first + tl.arange(0, ENTRIES)
         column = tl.load(columns + entry, mask=entry < end, other=0)
         total = tl.zeros((ENTRIES,), dtype=tl.float32)
-        start = row * 0
+        start = row * 0  # a zero of the loop's type: a literal would be another one, and the loop refused
         while start < count:
             token = start + tl.arange(0, TOKENS).to(tl.int64)
             seen = token < count

@@ -6,6 +6,7 @@ import triton.language as tl
 from torch import Tensor
 
 from mmpt.kernels.blocks import blocks
+from mmpt.kernels.launch import ceil_divide, on_grid
 
 SIZES = {"elements": 4096, "warps": 8}
 
@@ -15,7 +16,7 @@ def forward(gate: Tensor, up: Tensor) -> Tensor:
     out = torch.empty_like(gate)
     if gate.numel():
         block, warps = blocks("triton_swiglu", gate.device, **SIZES).values()
-        _forward[(triton.cdiv(gate.numel(), block),)](gate, up, out, gate.numel(), BLOCK=block, num_warps=warps)
+        on_grid(_forward, ceil_divide(gate.numel(), block))(gate, up, out, gate.numel(), BLOCK=block, num_warps=warps)
     return out
 
 
@@ -24,8 +25,8 @@ def backward(grad: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
     grad_gate, grad_up = torch.empty_like(gate), torch.empty_like(up)
     if gate.numel():
         block, warps = blocks("triton_swiglu", gate.device, **SIZES).values()
-        grid = (triton.cdiv(gate.numel(), block),)
-        _backward[grid](grad, gate, up, grad_gate, grad_up, gate.numel(), BLOCK=block, num_warps=warps)
+        run = on_grid(_backward, ceil_divide(gate.numel(), block))
+        run(grad, gate, up, grad_gate, grad_up, gate.numel(), BLOCK=block, num_warps=warps)
     return grad_gate, grad_up
 
 
@@ -53,5 +54,6 @@ def _backward(grad, gate, up, grad_gate, grad_up, count, BLOCK: tl.constexpr):
     share = _sigmoid(value)
     silu = value * share
     tl.store(grad_up + places, tl.cast(slope * silu, grad_up.dtype.element_ty), mask=inside)
+    # silu′ = σ + x·σ·(1 − σ), and x·σ is there already.
     found = slope * other * (share + silu * (1.0 - share))
     tl.store(grad_gate + places, tl.cast(found, grad_gate.dtype.element_ty), mask=inside)
