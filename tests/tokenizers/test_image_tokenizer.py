@@ -6,6 +6,7 @@ import unicodedata
 import numpy as np
 import pytest
 import torch
+from examples_in_memory import image_batches
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -13,7 +14,7 @@ from PIL import Image
 from mmpt.config import parse_config
 from mmpt.errors import CheckpointError, ConfigError, DataError
 from mmpt.evaluation.metrics.image_tokenizer import _chance, gate_figures
-from mmpt.tokenizers.image.batches import ImageBatch, ImageExample, image_batches, picture_bytes, to_pixels
+from mmpt.tokenizers.image.batches import ImageBatch, ImageExample, picture_bytes, to_pixels
 from mmpt.tokenizers.image.captions import caption_ids
 from mmpt.tokenizers.image.config import CaptionConfig, Gates, ImageTokenizerConfig
 from mmpt.tokenizers.image.losses import contrastive_loss, pixel_loss, prediction_loss

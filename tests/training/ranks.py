@@ -26,7 +26,6 @@ from mmpt.data.shards.tokens import TokenDocument
 from mmpt.errors import MmptError
 from mmpt.evaluation.pages import training as training_page
 from mmpt.model.backbone import BackboneConfig, build_backbone
-from mmpt.model.forward import weighted_loss
 from mmpt.model.sequence import cut
 from mmpt.training import checkpoint as checkpoints
 from mmpt.training import signals, trainer, watch
@@ -40,7 +39,8 @@ from mmpt.training.stages import stages
 from mmpt.training.state import weights
 from mmpt.training.trainer import train_step
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "helpers")]
+from losses import weighted_loss  # noqa: E402
 from scenarios import answer  # noqa: E402
 from tiny_runs import BACKBONE, EXPERTS, IDS, VOCABULARY, objectives, pretrain, settings, write_shards  # noqa: E402, F401
 
