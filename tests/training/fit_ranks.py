@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "helpers")]
 from examples_in_memory import speech_batches  # noqa: E402
-from ranks import import_once, launch  # noqa: E402
+from launching import import_once, launch  # noqa: E402
 from scenarios import answer  # noqa: E402
 
 from mmpt.tokenizers.speech.batches import SpeechExample  # noqa: E402
