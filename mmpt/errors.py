@@ -23,7 +23,3 @@ class CheckpointError(MmptError):
 
 class DiskFullError(MmptError):
     """A file that could not be written because the disk, or the user's share of it, is full; the message names it."""
-
-
-class TrainingError(MmptError):
-    """Training that cannot go on, such as a loss that is not finite; the message names the step and what was in it."""

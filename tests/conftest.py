@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent / "helpers"))  # what several rooms' tests share
 os.environ["OMP_NUM_THREADS"] = "1"  # read where torch is imported first
 GPU = Path("/dev/nvidiactl").exists()
 EXAMPLES = int(os.environ.get("EXAMPLES", 1))  # times those of each property; see `make test-full`

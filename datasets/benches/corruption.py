@@ -23,9 +23,9 @@ import webdataset
 from PIL import Image as Picture
 
 from mmpt.data.lost import Lost
-from mmpt.data.shards.salvage import read_all
 from mmpt.data.shards.sample import encode_sample
 from mmpt.data.shards.write import ShardWriter
+from mmpt.data.sources.shards import Shards
 from mmpt.document import Document, Image, Speech, Text
 from mmpt.media import encode_flac, encode_png
 from mmpt.results import Figure, report
@@ -131,7 +131,8 @@ def read_ours(folder: Path, documents: list[Document]) -> Counter:
     keys = {f"{number // DOCUMENTS:05d}-{number % DOCUMENTS:06d}": document.id for number, document in enumerate(documents)}
     counts, read, listed = Counter(), set(), set()
     try:
-        for one in read_all(folder):
+        source = Shards(folder=str(folder))
+        for one in (one for unit in source.units() for one in source.read(unit)):
             if isinstance(one, Lost):
                 listed.add(keys[one.item.rpartition(" ")[2]])
             else:

@@ -182,24 +182,6 @@ def balance_term(model: PreTrainedModel | PeftModel, batch: PackedBatch, decoded
     return Term(total, total.new_full((), float(tokens)), weight, beside=True)
 
 
-def weighted_loss(
-    model: PreTrainedModel | PeftModel,
-    batch: PackedBatch,
-    modality_weights: Tensor,
-    vocabulary: Vocabulary,
-    sequence: SequenceGroup | None = None,
-    inputs: FeatureInputs | None = None,
-) -> dict[str, Term]:
-    """`next_token_terms` of one pack, and `router_balance` where the backbone's configuration asks for it: what training learns
-    by default, for whoever wants the loss alone. Arguments as of `decode` and `next_token_terms`."""
-    balanced = asks_for_balance(causal_lm(model))
-    decoded = decode(model, batch, sequence, inputs, **({"output_router_logits": True} if balanced else {}))
-    found = next_token_terms(model, batch, decoded, modality_weights, vocabulary)
-    if balanced:
-        found["router_balance"] = balance_term(model, batch, decoded)
-    return found
-
-
 @contextmanager
 def packed_rows_or_refused() -> Iterator[None]:
     """Turn whatever a model of transformers says to a packed row that it cannot take into a `ConfigError`: models differ in what

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from peft import PeftModel
@@ -20,26 +20,25 @@ TOLERANCE = 1e-5
 (1e-7 each layer); the least leak of a fresh model of those that leak was 1.6e-4."""
 
 
-def leak_check(
-    model: PreTrainedModel | PeftModel, lengths: tuple[int, ...] = LENGTHS, seed: int = 0, backend: Backend = "auto"
-) -> float:
-    """Change every token of one document of a pack, one document after the other; the largest change of any other's logits.
+class Leak(NamedTuple):
+    """The largest change of a logit in documents other than the changed one: 0.0 where no document sees another, in a mixture of
+    experts up to rounding; and in the changed document itself."""
 
-    0.0 where no document sees another; in a mixture of experts up to rounding. `backend`: of the attention, see
-    `mmpt.kernels.attention`. `model` is put back into the mode (training or not) in which it came.
-    """
-    return _changes(model, lengths, seed, backend)[0]
+    others: float
+    own: float
 
 
 def require_no_leak(model: PreTrainedModel | PeftModel) -> None:
     """Raise `ConfigError` where documents see each other by more than rounding, or the model takes no packed rows at all."""
     with packed_rows_or_refused():
-        leak, own = _changes(model, LENGTHS, 0, "auto")
-        if not leak <= TOLERANCE * own:  # rounding that sends a token to another expert grows; in float64 it stays away
+        found = leak_check(model)
+        if (
+            not found.others <= TOLERANCE * found.own
+        ):  # rounding that sends a token to another expert grows; in float64 it stays away
             with _in_float64(causal_lm(model)):
-                leak, own = _changes(model, LENGTHS, 0, "auto")
-    if not leak <= TOLERANCE * own:
-        raise ConfigError(f"backbone: documents in one pack see each other (logits change by {leak:.3g})")
+                found = leak_check(model)
+    if not found.others <= TOLERANCE * found.own:
+        raise ConfigError(f"backbone: documents in one pack see each other (logits change by {found.others:.3g})")
 
 
 @contextmanager
@@ -57,8 +56,14 @@ def _in_float64(model: PreTrainedModel) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _changes(model: PreTrainedModel | PeftModel, lengths: tuple[int, ...], seed: int, backend: Backend) -> tuple[float, float]:
-    """The largest change of logits (in other documents, in the changed document itself)."""
+def leak_check(
+    model: PreTrainedModel | PeftModel, lengths: tuple[int, ...] = LENGTHS, seed: int = 0, backend: Backend = "auto"
+) -> Leak:
+    """Change every token of one document of a pack, one document after the other.
+
+    `lengths` of the documents, in tokens. `backend`: of the attention, see `mmpt.kernels.attention`. `model` is put back into the
+    mode (training or not) in which it came.
+    """
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
@@ -77,4 +82,4 @@ def _changes(model: PreTrainedModel | PeftModel, lengths: tuple[int, ...], seed:
         difference[:, first:last] = 0.0
         others = max(others, difference.max().item())
     model.train(was_training)
-    return others, own
+    return Leak(others, own)

@@ -25,7 +25,6 @@ class TwoTableEmbedding(nn.Module):
         self.weight, self.new = weight, new
         self.kernel: Kernel = kernel
         self.scale = float(getattr(plain, "embed_scale", 1.0))
-        self.plain = (plain,)  # the family's own module, for `merge_rows`; in a tuple, it is no part of this one
 
     def forward(self, ids: Tensor) -> Tensor:
         found = two_table_embedding(ids, self.weight, self.new, self.kernel)
@@ -35,9 +34,9 @@ class TwoTableEmbedding(nn.Module):
 class TwoTableHead(nn.Module):
     """Logits [..., V + M] of hidden states [..., H]."""
 
-    def __init__(self, weight: nn.Parameter, new: nn.Parameter, plain: nn.Linear):
+    def __init__(self, weight: nn.Parameter, new: nn.Parameter):
         super().__init__()
-        self.weight, self.new, self.plain = weight, new, (plain,)
+        self.weight, self.new = weight, new
 
     def forward(self, hidden: Tensor) -> Tensor:
         return torch.cat([F.linear(hidden, self.weight), F.linear(hidden, self.new)], dim=-1)
@@ -59,23 +58,8 @@ def split_rows(model: PreTrainedModel, text_rows: int, kernel: Kernel = "auto") 
     head_old, head_new = (old, new) if tied else _split(head.weight, text_rows)
     embedding.weight = head.weight = nn.Parameter(new.new_empty(0), requires_grad=False)  # nobody needs the old table any more
     model.set_input_embeddings(TwoTableEmbedding(old, new, embedding, kernel))
-    model.set_output_embeddings(TwoTableHead(head_old, head_new, head))
+    model.set_output_embeddings(TwoTableHead(head_old, head_new))
     return [new] if tied else [new, head_new]
-
-
-@torch.no_grad()
-def merge_rows(model: PreTrainedModel) -> None:
-    """Put both tables together again, in place: an ordinary Hugging Face model, as for export."""
-    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-    if not isinstance(embedding, TwoTableEmbedding) or not isinstance(head, TwoTableHead):
-        raise ConfigError("new rows: this model has no tables of new rows")
-    table = nn.Parameter(torch.cat([embedding.weight, embedding.new]))
-    (plain,), (linear,) = embedding.plain, head.plain
-    plain.weight, plain.num_embeddings = table, len(table)
-    linear.weight = table if head.new is embedding.new else nn.Parameter(torch.cat([head.weight, head.new]))
-    linear.out_features = len(table)
-    model.set_input_embeddings(plain)
-    model.set_output_embeddings(linear)
 
 
 def new_tables(model: PreTrainedModel | PeftModel) -> dict[str, nn.Parameter]:

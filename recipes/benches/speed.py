@@ -30,7 +30,7 @@ from mmpt.data.shards.read import TokenShards
 from mmpt.data.shards.tokens import TokenDocument
 from mmpt.data.shards.write import TokenShardWriter
 from mmpt.model.backbone import build_backbone
-from mmpt.model.forward import weighted_loss
+from mmpt.model.forward import decode, next_token_terms
 from mmpt.results import Figure, report
 from mmpt.training.background import background
 from mmpt.training.checkpoint import save_checkpoint
@@ -139,7 +139,8 @@ def bare_speed(shards: TokenShards, out: Path) -> float:
     def step(batches: list) -> int:
         total = sum(batch.weights.sum() for batch in batches)
         for batch in batches:
-            (weighted_loss(model, batch, weights, VOCABULARY)["next_token"].total / total).backward()
+            terms = next_token_terms(model, batch, decode(model, batch), weights, VOCABULARY)
+            (terms["next_token"].total / total).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()

@@ -29,7 +29,7 @@ from mmpt.data.shards.tokens import TokenDocument
 from mmpt.data.shards.write import TokenShardWriter
 from mmpt.errors import CheckpointError
 from mmpt.model.backbone import BackboneConfig, build_backbone
-from mmpt.model.forward import weighted_loss
+from mmpt.model.forward import decode, next_token_terms
 from mmpt.model.loading import FORMAT
 from mmpt.model.sequence import cut
 from mmpt.results import Figure, report
@@ -219,7 +219,8 @@ def gradients(rank: int, ranks: int, port: int, path: Path) -> None:
         own = own.sharing(ranks)
         model = build_backbone(BackboneConfig(config=BACKBONE), VOCABULARY.size, seed=0)
         given = batch if own.sequence is None else cut(batch, own.sequence)
-        loss = weighted_loss(model, given, torch.ones(4), VOCABULARY, own.sequence)["next_token"].total / batch.weights.sum()
+        terms = next_token_terms(model, given, decode(model, given, own.sequence), torch.ones(4), VOCABULARY)
+        loss = terms["next_token"].total / batch.weights.sum()
         loss.backward()
         found = {name: own.sum(parameter.grad) for name, parameter in model.named_parameters()}
         found["loss"] = own.sum(loss.detach().double().reshape(1))

@@ -78,3 +78,8 @@ def coco(folder: Path, said: dict[str, list[str]], name: str = "captions") -> di
     }
     (folder / f"{name}.json").write_text(json.dumps(content))
     return {"annotations": str(folder / f"{name}.json"), "images": str(folder / "images")}
+
+
+def likeliest(model, ids, low=0, high=None) -> int:
+    with torch.no_grad():
+        return int(model.model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1, low:high].argmax())

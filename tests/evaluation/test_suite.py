@@ -8,23 +8,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from mmpt.config import load_config
-from mmpt.data.shards.tokens import TokenDocument
-from mmpt.data.shards.write import TokenShardWriter
 from mmpt.document import Speech, Text
 from mmpt.errors import ConfigError, DataError
 from mmpt.evaluation.benchmarks import Benchmark, _items, membership, pairs
-from mmpt.evaluation.metrics import likelihood
 from mmpt.evaluation.metrics.intervals import bootstrap
-from mmpt.evaluation.metrics.likelihood import area_under_curve, preferred
+from mmpt.evaluation.metrics.likelihood import preferred
 from mmpt.evaluation.metrics.recognition import error_rates
 from mmpt.evaluation.pages.suite import write_page
 from mmpt.evaluation.suite import SuiteConfig, load_suite, run_suite
-from mmpt.inference.engine import Engine
 from mmpt.inference.load import load
 from mmpt.media import encode_wav
 
@@ -39,63 +32,12 @@ def model(tmp_path_factory):
     return load(write_checkpoint(tmp_path_factory.mktemp("tiny")))
 
 
-# ---- likelihood
-
-
-@pytest.mark.parametrize("rows", [7, 512])
-def test_token_scores_are_those_of_each_sequence_alone(model, monkeypatch, rows):
-    monkeypatch.setattr(likelihood, "ROWS", rows)
-    draw = np.random.default_rng(0)
-    sequences = [draw.integers(0, model.tokenizer.vocabulary.size, length).tolist() for length in (5, 1, 40, 17, 2)]
-    sequences[2] = model.generate([sequences[2][:9]], max_new_tokens=20)[0]
-    for found, ids in zip(token_scores(model, sequences), sequences, strict=True):
-        assert found.log_probability.tolist() == pytest.approx(by_hand(model, ids), abs=1e-5)
-        assert found.likeliest.tolist() == [likeliest(model, ids[: n + 1]) == ids[n + 1] for n in range(len(ids) - 1)]
-
-
-def test_a_modality_alone_competes_with_itself(model):
-    vocabulary = model.tokenizer.vocabulary
-    low, high = vocabulary.ranges()["speech"]
-    best = low + likeliest(model, [3, vocabulary.special("<|speech|>"), low + 1], low, high)
-    ids = [3, vocabulary.special("<|speech|>"), low + 1, best, vocabulary.special("<|/speech|>")]
-    (found,) = token_scores(model, [ids], "speech")
-    assert np.isnan(found.log_probability).tolist() == [True, False, False, True]
-    with torch.no_grad():
-        logits = model.model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].double()
-    wanted = [float(logits[place, low:high].log_softmax(0)[token - low]) for place, token in ((1, low + 1), (2, best))]
-    assert found.log_probability[1:3].tolist() == pytest.approx(wanted, abs=1e-5)
-    assert found.likeliest.tolist() == [False, likeliest(model, ids[:2], low, high) == 1, True, False]
-
-
-def token_scores(model, sequences, modality=None):
-    return likelihood.token_scores(model.model, model.tokenizer.vocabulary, sequences, modality)
-
-
-def likeliest(model, ids, low=0, high=None) -> int:
-    with torch.no_grad():
-        return int(model.model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1, low:high].argmax())
-
-
-def test_ties_count_half():
-    assert [preferred(2.0, 1.0), preferred(1.0, 2.0), preferred(1.0, 1.0)] == [1.0, 0.0, 0.5]
-
-
-@given(st.lists(st.integers(0, 5), min_size=1, max_size=12), st.lists(st.integers(0, 5), min_size=1, max_size=12))
-@settings(deadline=None, max_examples=60)
-def test_the_area_under_the_curve_is_the_share_of_pairs_in_order(positive, negative):
-    wanted = np.mean([[preferred(p, n) for n in negative] for p in positive])
-    assert area_under_curve(np.array(positive, float), np.array(negative, float)) == pytest.approx(wanted, abs=1e-12)
-
-
 def test_intervals_are_those_of_the_binomial_and_the_same_every_time():
     hits = np.array([1.0] * 70 + [0.0] * 30)
     low, high = bootstrap(100, lambda chosen: hits[chosen].mean(), draws=4000)
     assert (low, high) == bootstrap(100, lambda chosen: hits[chosen].mean(), draws=4000)
     spread = 1.96 * math.sqrt(0.7 * 0.3 / 100)
     assert low == pytest.approx(0.7 - spread, abs=0.015) and high == pytest.approx(0.7 + spread, abs=0.015)
-
-
-# ---- pairs
 
 
 def gold(folder: Path, rows: list[dict]) -> None:
@@ -189,9 +131,6 @@ def test_spoken_stories(model, tmp_path):
     assert len(found.missing) == 1 and "2_incorrect.wav: no such file" in found.missing[0]
 
 
-# ---- speech
-
-
 def librispeech(folder: Path, said: dict[str, str]) -> dict:
     chapter = folder / "1" / "2"
     for number, name in enumerate(said):
@@ -255,9 +194,6 @@ def test_spoken_questions(tmp_path, typed):
     assert typed or ("leads out of" in found.missing[0] and "answers" in found.missing[1])
 
 
-# ---- membership
-
-
 def test_min_k(model, tmp_path):
     rows = [{"input": "the red circle above", "label": 1}, {"input": "someone says a blue", "label": 0},
             {"input": "square", "label": 1}, {"input": "seen by", "label": 0}, {"input": 3, "label": 1}]  # fmt: skip
@@ -276,9 +212,6 @@ def test_min_k(model, tmp_path):
     assert values(found)["true positives at 0.5 false"] == np.mean([seen > bar for seen, label in scores if label])
     assert membership.true_positives(np.array([3.0, 1.0, 0.5]), np.array([2.0, 0.6, 0.1, 0.0]), 0.25) == pytest.approx(2 / 3)
     assert membership.min_k(np.array([-5.0, -1.0, -3.0, -2.0]), 0.5) == -4.0
-
-
-# ---- the whole
 
 
 def test_a_suite_from_files_to_a_page(model, tmp_path):
@@ -369,117 +302,6 @@ def test_mistakes_in_a_suite_are_named(tmp_path):
     )
     with pytest.raises(ConfigError, match=r"2 mistakes\n.*folder: missing\n.*dance"):
         load_config(suite, SuiteConfig)
-
-
-def test_the_harness_asks_as_the_model_answers(model, monkeypatch):
-    pytest.importorskip("lm_eval")
-    from lm_eval.api.instance import Instance
-
-    from mmpt.evaluation.harness import HarnessModel
-
-    adapter, begin = HarnessModel(model), model.tokenizer.vocabulary.special("<|begin|>")
-
-    def instance(kind: str, *arguments) -> Instance:
-        return Instance(kind, {}, arguments, 0)
-
-    def ids(text: str) -> list[int]:
-        return [begin, *model.tokenizer.encode([[Text(text)]])[0][0]]
-
-    ((score, _),) = adapter.loglikelihood([instance("loglikelihood", "the red", " circle")])
-    wanted = by_hand(model, ids("the red circle"))[len(ids("the red")) - 1 :]
-    assert score == pytest.approx(sum(wanted), abs=1e-4)
-    (rolled,) = adapter.loglikelihood_rolling([instance("loglikelihood_rolling", "a blue square")])
-    assert rolled == pytest.approx(sum(by_hand(model, ids("a blue square"))), abs=1e-4)
-    (text,) = adapter.generate_until([instance("generate_until", "the red", {"until": [], "max_gen_toks": 12})])
-    (same,) = model.answer([(Text("the red"),)], outputs=["text"], max_new_tokens=12)
-    assert text.strip() == " ".join(part.text for part in same.parts)
-    # A space at the end of the context belongs to the continuation.
-    ((same, _),) = adapter.loglikelihood([instance("loglikelihood", "the red ", "circle")])
-    assert same == score
-    # Greedy is what the likeliest tokens say: each after those before it.
-    asked = [("a x", "x"), ("a x", "xx"), ("a x", "xz"), ("a x", " square")]
-    greedy = [flag for _, flag in adapter.loglikelihood([instance("loglikelihood", *one) for one in asked])]
-    wanted = []
-    for context, continuation in asked:
-        start, whole = len(ids(context)), ids(context + continuation)
-        wanted.append(all(likeliest(model, whole[:n]) == whole[n] for n in range(start, len(whole))))
-    assert wanted == [True, True, False, False] and greedy == wanted
-    # Requests of several lengths and stops are answered in their order, and nothing is written beyond a stop.
-    asked = [
-        ("the red", {"max_gen_toks": 3}),
-        ("a x", {"max_gen_toks": 90, "until": ["xxx"]}),
-        ("a", {"max_gen_toks": 3, "until": "u"}),
-    ]
-    alone = [adapter.generate_until([instance("generate_until", *one)])[0] for one in asked]
-    steps, step = [], Engine.step
-    monkeypatch.setattr(Engine, "step", lambda engine: steps.append(1) or step(engine))
-    assert adapter.generate_until([instance("generate_until", *one) for one in asked]) == alone
-    assert alone[1] == "" and len(steps) == 3
-    (long,) = adapter.generate_until([instance("generate_until", "a x", {"max_gen_toks": 9})])
-    assert long == "x" * 8
-
-
-def test_a_task_of_the_harness_from_its_file_to_its_figure(model, tmp_path):
-    pytest.importorskip("lm_eval")
-    draw, words = np.random.default_rng(0), ("red", "blue", "circle", "square", "above")
-    rows = [{"q": f"the {draw.choice(words)}", "choices": draw.permutation(words)[:3].tolist()} for _ in range(12)]
-    task = {
-        "task": "which",
-        "dataset_path": "json",
-        "dataset_kwargs": {
-            "data_files": {"test": str(write_rows(tmp_path / "rows.jsonl", rows))},
-            "cache_dir": str(tmp_path / "cache"),
-        },
-        "test_split": "test",
-        "output_type": "multiple_choice",
-        "doc_to_text": "{{q}}",
-        "doc_to_choice": "choices",
-        "doc_to_target": "0",
-        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
-    }
-    (tmp_path / "tasks").mkdir()
-    (tmp_path / "tasks" / "which.yaml").write_text(json.dumps(task))
-    found = run({"kind": "lm_eval", "tasks": ["which"], "include": str(tmp_path / "tasks")}, model)
-    begin = model.tokenizer.vocabulary.special("<|begin|>")
-
-    def score(context: str, choice: str) -> float:
-        start, whole = ([begin, *model.tokenizer.encode([[Text(text)]])[0][0]] for text in (context, f"{context} {choice}"))
-        return sum(by_hand(model, whole)[len(start) - 1 :])
-
-    right = [max(row["choices"], key=lambda choice, q=row["q"]: score(q, choice)) == row["choices"][0] for row in rows]
-    assert values(found) == {"which acc": pytest.approx(np.mean(right), abs=1e-6)} and 0 < sum(right) < 12
-    error = np.std(right, ddof=1) / math.sqrt(12)
-    assert found.measures[0].high == pytest.approx(np.mean(right) + 1.96 * error, abs=1e-6) and found.measures[0].count == 12
-    assert [one.score for one in found.outcomes] == [float(one) for one in right]
-    with pytest.raises(ConfigError, match="no task what"):
-        run({"kind": "lm_eval", "tasks": ["what"]}, model)
-
-
-def test_loss_on_token_shards(model, tmp_path):
-    vocabulary, draw = model.tokenizer.vocabulary, np.random.default_rng(0)
-    low, high = vocabulary.ranges()["speech"]
-    documents = []
-    for number, length in enumerate((6, 3, 9)):
-        ids = np.where(draw.random(length) < 0.5, draw.integers(0, 20, length), draw.integers(low, high, length))
-        documents.append(TokenDocument(str(number), "s", ids, draw.choice([0.0, 1.0, 2.0], length).astype(np.float32)))
-    documents.append(TokenDocument("plain", "s", draw.integers(0, 20, 4)))  # without weights, all are 1
-    with TokenShardWriter(tmp_path / "set", vocabulary=vocabulary, built={}) as writer:
-        for one in documents:
-            writer.write(one)
-    total, weight = {"text": 0.0, "speech": 0.0}, {"text": 0.0, "speech": 0.0}
-    for one in documents:
-        weights = np.ones(len(one.ids)) if one.weights is None else one.weights
-        for target, own, score in zip(one.ids[1:], weights[1:], by_hand(model, one.ids.tolist()), strict=True):
-            modality = "speech" if target >= low else "text"
-            total[modality] -= float(own) * score
-            weight[modality] += float(own)
-    found = run({"kind": "loss", "folder": str(tmp_path / "set")}, model)
-    assert values(found) == {
-        "loss": pytest.approx(sum(total.values()) / sum(weight.values()), abs=1e-5),
-        "loss, text": pytest.approx(total["text"] / weight["text"], abs=1e-5),
-        "loss, speech": pytest.approx(total["speech"] / weight["speech"], abs=1e-5),
-    }
-    assert found.measures[0].better == "less" and found.measures[0].low < found.measures[0].value < found.measures[0].high
 
 
 def test_error_rates_add_up_over_pairs():

@@ -14,19 +14,15 @@ import numpy as np
 import PIL.Image
 import pytest
 import soundfile
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from mmpt.document import Text
 from mmpt.errors import DataError
 from mmpt.inference.load import load
-from mmpt.inference.server.limits import Limits
-from mmpt.media import decode_image, encode_png, encode_wav
+from mmpt.media import decode_image
 
+from .asking import EVERYTHING, HOT, asked, bilevel, chunks, data_url, limits, post, user
 from .live import serving
 from .tiny import write_checkpoint
-
-HOT = {"temperature": 1.3, "max_tokens": 60}
 
 
 @pytest.fixture(scope="module")
@@ -36,61 +32,8 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(model):
-    limits = Limits(
-        body=400_000,
-        media=6,
-        pixels=10_000,
-        all_pixels=20_000,
-        sound=2.0,
-        all_sound=5.0,
-        prompt_tokens=300,
-        new_tokens=2000,
-        running=4,
-        waiting=8,
-        arrival=1.5,
-    )
-    with serving(model, limits) as found:
+    with serving(model, limits()) as found:
         yield found
-
-
-def data_url(width: int = 20, height: int = 15) -> str:
-    return "data:image/png;base64," + base64.b64encode(encode_png(PIL.Image.new("RGB", (width, height), "red"))).decode()
-
-
-def wav(seconds: float = 0.3) -> str:
-    return base64.b64encode(encode_wav(np.zeros(int(16_000 * seconds), dtype=np.float32), 16_000)).decode()
-
-
-def user(*content) -> list[dict]:
-    return [{"role": "user", "content": list(content)}]
-
-
-EVERYTHING = user(
-    {"type": "text", "text": "the red"},
-    {"type": "image_url", "image_url": {"url": data_url()}},
-    {"type": "input_audio", "input_audio": {"data": wav(), "format": "wav"}},
-)
-
-
-def post(address: str, **body) -> httpx.Response:
-    return httpx.post(f"{address}/v1/chat/completions", json=body, timeout=60)
-
-
-def chunks(response) -> list[dict]:
-    lines = [line for line in response.iter_lines() if line]
-    assert lines[-1] == "data: [DONE]"
-    return [json.loads(line.removeprefix("data: ")) for line in lines[:-1]]
-
-
-def bilevel(side: int) -> str:
-    """A picture of few bytes and many pixels."""
-    buffer = io.BytesIO()
-    PIL.Image.new("1", (side, side)).save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def asked(text: str = "a", **fields) -> dict:
-    return {"messages": user({"type": "text", "text": text}), **fields}
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -173,138 +116,6 @@ def test_more_than_may_wait_are_turned_away_and_those_who_leave_free_their_place
         time.sleep(0.05)
     assert service.taken == 0
     assert post(address, messages=user({"type": "text", "text": "a"}), max_tokens=5).status_code == 200
-
-
-@pytest.mark.parametrize(
-    ("body", "status", "said"),
-    [
-        (b"{", 400, "JSON"),
-        (b"[" * 100_000, 400, ""),
-        (b"\xff\xfe", 400, ""),
-        (b"{}", 400, "messages: Field required"),
-        ({"messages": []}, 400, "messages"),
-        ({"messages": user({"type": "image_url", "image_url": {"url": "http://127.0.0.1/x.png"}})}, 400, "nothing is fetched"),
-        ({"messages": user({"type": "image_url", "image_url": {"url": "file:///etc/passwd"}})}, 400, "nothing is fetched"),
-        ({"messages": user({"type": "image_url", "image_url": {"url": "data:image/png;base64,####"}})}, 400, "base64"),
-        (
-            {"messages": user({"type": "image_url", "image_url": {"url": "data:image/svg+xml;base64,AAAA"}})},
-            400,
-            "expected a data",
-        ),
-        ({"messages": user({"type": "image_url", "image_url": {"url": data_url(200, 200)}})}, 400, "at most 10000 are decoded"),
-        ({"messages": user({"type": "input_audio", "input_audio": {"data": wav(3.0)}})}, 400, "at most 2 s"),
-        (
-            {"messages": user({"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}})},
-            400,
-            "content.0: no audio",
-        ),
-        ({"messages": user({"type": "input_audio", "input_audio": {"data": "", "format": "exe"}})}, 400, "format"),
-        ({"messages": user({"type": "text", "text": "a b " * 2000})}, 400, "at most 300 are read"),
-        ({"messages": user({"type": "text", "text": "a"}), "max_tokens": 3000}, 400, "at most 2000 are written"),
-        ({"messages": user({"type": "text", "text": "a"}), "temperature": -1}, 400, "temperature"),
-        ({"messages": user({"type": "text", "text": "a"}), "n": 5}, 400, "n:"),
-        ({"messages": user({"type": "text", "text": "a"}), "modalities": ["text"], "alternate": [1, 2]}, 400, "alternate"),
-        (b"x" * 500_000, 413, "at most 400000"),
-        ({"messages": user(*[{"type": "image_url", "image_url": {"url": bilevel(4)}}] * 7)}, 400, "content.6: more than 6"),
-        ({"messages": user(*[{"type": "image_url", "image_url": {"url": bilevel(90)}}] * 3)}, 400, "content.2: more than 20000"),
-        ({"messages": user(*[{"type": "input_audio", "input_audio": {"data": wav(1.9)}}] * 3)}, 400, "content.2: more than 5 s"),
-        (asked(tools=[{"type": "function", "function": {"name": "f"}}]), 400, "tools: not supported"),
-        (asked(tool_choice="required"), 400, "tool_choice: not supported"),
-        (asked(response_format={"type": "json_object"}), 400, "response_format.type: not supported"),
-        (asked(logit_bias={"5": 100}), 400, "logit_bias: not supported"),
-        (asked(presence_penalty=2), 400, "presence_penalty: not supported"),
-        (asked(frequency_penalty=-1), 400, "frequency_penalty: not supported"),
-        (asked(logprobs=True, top_logprobs=3), 400, "logprobs: not supported"),
-        (asked(reasoning_effort="high"), 400, "reasoning_effort: not supported"),
-        (asked(audio={"voice": "default", "format": "mp3"}), 400, "audio.format"),
-        (asked(audio={"voice": "default", "format": "wav"}, stream=True), 400, "pcm16 in a stream"),
-        (asked(audio={"voice": "alloy"}), 400, "audio.voice"),
-        (asked(stream_options={"include_usage": True}), 400, "stream_options goes with"),
-        (asked(stop=["a"] * 5), 400, "stop"),
-        (asked(sampler={"kind": "min_q"}), 400, "sampler: no sampler 'min_q', did you mean min_p?"),
-        (asked(sampling={"image": {"kind": "min_p", "min_p": 2}}), 400, "sampling.image.min_p"),
-        (asked(sampler="greedy", temperature=1.0), 400, "goes without temperature"),
-        (asked(model="gpt-17"), 404, "gpt-17"),
-        ({"messages": [*user({"type": "text", "text": "a"}), {"role": "assistant", "audio": {"id": "audio-1"}}]}, 400, "audio:"),
-    ],
-)
-def test_bad_requests_are_answered_with_a_reason(server, body, status, said):
-    address, service = server
-    content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    response = httpx.post(f"{address}/v1/chat/completions", content=content, headers={"Content-Type": "application/json"})
-    assert response.status_code == status and said in response.json()["error"]["message"]
-    assert "Traceback" not in response.text and service.taken == 0
-
-
-def test_other_paths_types_and_hosts(server):
-    address, _ = server
-    assert httpx.get(f"{address}/nothing").status_code == 404 and httpx.get(f"{address}/../etc/passwd").status_code == 404
-    assert httpx.get(f"{address}/v1/chat/completions").status_code == 405
-    assert httpx.post(f"{address}/v1/chat/completions", content=b"{}", headers={"Content-Type": "text/plain"}).status_code == 415
-    assert httpx.head(f"{address}/health").status_code == 200
-    found = [httpx.get(f"{address}/health", headers={"Host": "evil.example"}), httpx.get(f"{address}/nothing")]
-    found += [httpx.put(f"{address}/v1/models"), httpx.get(f"{address}/v1/models/other/one"), post(address, **asked(model="x"))]
-    assert [one.status_code for one in found] == [400, 404, 405, 404, 404]
-    for one in found:
-        assert set(one.json()["error"]) == {"message", "type", "param", "code"} and one.json()["error"]["message"]
-    assert found[-1].json()["error"]["code"] == found[-2].json()["error"]["code"] == "model_not_found"
-    (described,) = httpx.get(f"{address}/v1/models").json()["data"]
-    assert described["id"] == "tiny" and 0 <= time.time() - described["created"] < 600
-    assert httpx.get(f"{address}/v1/models/tiny").json() == described
-    assert "<title>mmpt</title>" in httpx.get(address).text
-
-
-def test_a_body_that_does_not_come_and_one_that_never_ends(server):
-    address, service = server
-    where = urlsplit(address)
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {where.netloc}\r\nContent-Type: application/json\r\n"
-    with socket.create_connection((where.hostname, where.port)) as client:
-        client.sendall(f"{head}Content-Length: 1000\r\n\r\n{{".encode())
-        client.settimeout(10)
-        assert b" 408 " in client.recv(1000)
-    with socket.create_connection((where.hostname, where.port)) as client:
-        client.sendall(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
-        client.settimeout(10)
-        try:
-            for _ in range(200):
-                client.sendall(b"1000\r\n" + b" " * 4096 + b"\r\n")
-            found = client.recv(1000)
-        except OSError:
-            found = b" 413 "  # closed under the client's hands
-        assert b" 413 " in found
-    assert service.taken == 0
-
-
-def test_a_token_where_one_is_asked_for(model):
-    with serving(model, token="secret") as (address, _):
-        assert post(address, messages=EVERYTHING).status_code == 401
-        headers = {"Authorization": "Bearer secret"}
-        assert httpx.get(f"{address}/v1/models", headers=headers).status_code == 200
-        assert httpx.get(f"{address}/v1/models", headers={"Authorization": "Bearer secreT"}).status_code == 401
-
-
-def test_an_answer_that_takes_too_long_is_cut_off(model):
-    with serving(model, Limits(request=0.3)) as (address, service):
-        body = asked(max_tokens=4000, modalities=["audio"], temperature=1.0)
-        found = post(address, **body).json()["choices"][0]
-        assert found["finish_reason"] == "length" and found["message"]["ids"] and service.taken == 0
-
-
-def test_a_failure_of_the_engine_is_a_500_and_the_next_request_is_served(model, monkeypatch):
-    with serving(model) as (address, service):
-        step, broken = service._engine.step, threading.Event()
-
-        def failing():
-            if broken.is_set():
-                broken.clear()
-                raise RuntimeError("out of memory, with a secret path")
-            return step()
-
-        monkeypatch.setattr(service._engine, "step", failing)
-        broken.set()
-        response = post(address, messages=EVERYTHING)
-        assert response.status_code == 500 and "secret" not in response.text
-        assert post(address, messages=EVERYTHING, max_tokens=5).status_code == 200 and service.taken == 0
 
 
 def test_a_sampler_of_any_kind_is_asked_for(server, model):
@@ -409,40 +220,3 @@ def test_the_openai_client_is_understood(server):
         client.chat.completions.create(**{**said, "model": "gpt-17"})
     with pytest.raises(openai.BadRequestError):
         client.chat.completions.create(**said, response_format={"type": "json_object"})
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4),
-    max_leaves=12,
-)
-FIELDS = (
-    "messages",
-    "modalities",
-    "max_tokens",
-    "temperature",
-    "top_p",
-    "sampling",
-    "sampler",
-    "alternate",
-    "seed",
-    "stream",
-    "n",
-    "guidance",
-    "stop",
-    "model",
-    "audio",
-    "response_format",
-    "stream_options",
-)
-
-
-@pytest.mark.slow
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=5))
-def test_no_request_makes_the_server_fail(server, body):
-    address, service = server
-    body = {"messages": user({"type": "text", "text": "a"}), "max_tokens": 3, **body}
-    headers = {"Content-Type": "application/json"}
-    response = httpx.post(f"{address}/v1/chat/completions", content=json.dumps(body), headers=headers, timeout=60)
-    assert response.status_code < 500, (body, response.text)

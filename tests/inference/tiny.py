@@ -4,13 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from examples_in_memory import image_batches
 from PIL import Image
 
 from mmpt.config import parse_config
 from mmpt.model.backbone import BackboneConfig, build_backbone
 from mmpt.model.loading import FORMAT
 from mmpt.storage import link_tree, published_folder
-from mmpt.tokenizers.image.batches import ImageExample, image_batches
+from mmpt.tokenizers.image.batches import ImageExample
 from mmpt.tokenizers.image.config import ImageTokenizerConfig
 from mmpt.tokenizers.image.stages import JointConfig, JointStage
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer

@@ -5,12 +5,13 @@ import sys
 import numpy as np
 import pytest
 import torch
+from losses import weighted_loss
 
 from mmpt.data.loading.packing import pack
 from mmpt.data.shards.tokens import TokenDocument
 from mmpt.errors import ConfigError
 from mmpt.model.backbone import BackboneConfig, build_backbone
-from mmpt.model.forward import check_head, weighted_loss
+from mmpt.model.forward import check_head
 from mmpt.model.leak import require_no_leak
 from mmpt.vocabulary import Vocabulary
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from losses import weighted_loss
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmpt.config import parse_config
@@ -12,7 +13,7 @@ from mmpt.data.loading.packing import pack
 from mmpt.data.shards.tokens import TokenDocument
 from mmpt.model.backbone import BackboneConfig, build_backbone
 from mmpt.model.feature_inputs import FeatureInputConfig, FeatureInputs
-from mmpt.model.forward import supervise, weighted_loss
+from mmpt.model.forward import supervise
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "training"))
 import feature_ranks  # noqa: E402

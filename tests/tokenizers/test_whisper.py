@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from examples_in_memory import speech_batches
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -16,7 +17,7 @@ from transformers import (
 )
 
 from mmpt.errors import ConfigError, DataError
-from mmpt.tokenizers.speech.batches import SpeechExample, speech_batches
+from mmpt.tokenizers.speech.batches import SpeechExample
 from mmpt.tokenizers.speech.coder import SpeechCoder
 from mmpt.tokenizers.speech.config import SpeechConfig
 from mmpt.tokenizers.speech.encoders._whisper import whisper_model

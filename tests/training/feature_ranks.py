@@ -17,8 +17,9 @@ from PIL import Image
 from transformers import WhisperConfig, WhisperModel
 
 sys.path.insert(0, str(Path(__file__).parent))
-from ranks import BACKBONE, VOCABULARY, facts, import_once, killed_while_saving, launch, recipe, settings  # noqa: E402
+from launching import facts, import_once, killed_while_saving, launch, recipe  # noqa: E402
 from scenarios import answer  # noqa: E402
+from tiny_runs import BACKBONE, VOCABULARY, settings  # noqa: E402
 
 from mmpt.config import merged, parse_config  # noqa: E402
 from mmpt.data.shards.tokens import Medium, TokenDocument  # noqa: E402

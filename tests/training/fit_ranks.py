@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-sys.path.insert(0, str(Path(__file__).parent))
-from ranks import import_once, launch  # noqa: E402
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "helpers")]
+from examples_in_memory import speech_batches  # noqa: E402
+from launching import import_once, launch  # noqa: E402
 from scenarios import answer  # noqa: E402
 
-from mmpt.tokenizers.speech.batches import SpeechExample, speech_batches  # noqa: E402
+from mmpt.tokenizers.speech.batches import SpeechExample  # noqa: E402
 from mmpt.tokenizers.speech.config import SpeechConfig  # noqa: E402
 from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer  # noqa: E402
 from mmpt.tokenizers.text import train_text_tokenizer  # noqa: E402

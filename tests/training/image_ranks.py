@@ -14,12 +14,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-sys.path.insert(0, str(Path(__file__).parent))
-from ranks import import_once, launch  # noqa: E402
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "helpers")]
+from examples_in_memory import image_batches  # noqa: E402
+from launching import import_once, launch  # noqa: E402
 from scenarios import answer  # noqa: E402
 
 from mmpt.config import parse_config  # noqa: E402
-from mmpt.tokenizers.image.batches import ImageExample, image_batches  # noqa: E402
+from mmpt.tokenizers.image.batches import ImageExample  # noqa: E402
 from mmpt.tokenizers.image.config import ImageTokenizerConfig  # noqa: E402
 from mmpt.tokenizers.image.stages import AlignConfig, AlignStage, QuantizeConfig, QuantizeStage  # noqa: E402
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer  # noqa: E402

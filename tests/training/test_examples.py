@@ -6,6 +6,7 @@ from threading import Barrier, Thread
 import numpy as np
 import pytest
 import torch
+from examples_in_memory import image_batches, speech_batches
 from PIL import Image as Pictures
 
 from mmpt.config import parse_config
@@ -17,9 +18,9 @@ from mmpt.document import Document, Image, Speech, Text
 from mmpt.errors import DataError
 from mmpt.media import decode_speech, encode_flac, encode_png
 from mmpt.storage import write_bytes
-from mmpt.tokenizers.image.batches import ImageExample, image_batches, picture_batches
+from mmpt.tokenizers.image.batches import ImageExample, picture_batches
 from mmpt.tokenizers.image.config import ImageTokenizerConfig
-from mmpt.tokenizers.speech.batches import SpeechExample, speech_batches, utterance_batches
+from mmpt.tokenizers.speech.batches import SpeechExample, utterance_batches
 from mmpt.tokenizers.speech.config import SpeechConfig
 from mmpt.tokenizers.speech.vocoder import vocoder_batches
 from mmpt.tokenizers.speech.vocoders.istft import Istft

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from losses import weighted_loss
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmpt.data.loading.packing import pack
 from mmpt.data.shards.tokens import TokenDocument
 from mmpt.model.backbone import BackboneConfig, build_backbone
-from mmpt.model.forward import head_tables, weighted_loss
+from mmpt.model.forward import head_tables
 from mmpt.model.new_rows import split_rows
 from mmpt.training.flops import peak_flops, step_cost
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from losses import weighted_loss
 from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from mmpt.data.loading.packing import pack
 from mmpt.model.backbone import BackboneConfig, build_backbone
-from mmpt.model.forward import weighted_loss
 from mmpt.model.loading import load_model
 from mmpt.vocabulary import Vocabulary
 

@@ -1,26 +1,12 @@
 """Reading whatever is sound in a set of document shards: every sample comes out whole, or is listed with its reason."""
 
-from pathlib import Path
-
 from mmpt.data.lost import Documents, Lost
 from mmpt.data.shards.index import Index
-from mmpt.data.shards.manifest import DocumentManifest, Manifest, ShardEntry, check_index, index_name, parse_manifest
+from mmpt.data.shards.manifest import Manifest, ShardEntry, check_index, index_name
 from mmpt.data.shards.sample import decode_json, sample_key
 from mmpt.data.store import Store
 from mmpt.document import Document, from_record
 from mmpt.errors import DataError
-from mmpt.storage import MANIFEST
-
-
-def read_all(folder: str | Path) -> Documents:
-    """Every document of the set in order, and a `Lost` for each that is damaged or missing.
-
-    Raises `DataError` only where there is no manifest that could be read.
-    """
-    store = Store(folder)
-    manifest = parse_manifest(store.read(MANIFEST), store.path(MANIFEST), DocumentManifest)
-    for shard in manifest.shards:
-        yield from read_shard(store, manifest, shard)
 
 
 def read_shard(store: Store, manifest: Manifest, shard: ShardEntry) -> Documents:

@@ -44,7 +44,7 @@ class ImageBatch(NamedTuple):
 
 
 class BatchPlan(Protocol):
-    """What `image_batches` reads of the training's configuration."""
+    """What `picture_batches` reads of the training's configuration."""
 
     @property
     def batch_size(self) -> int: ...
@@ -77,15 +77,6 @@ def checked_codes(codes: Sequence[int], name: str, config: ImageTokenizerConfig)
     if found.shape != (queries,) or found.min() < 0 or found.max() >= size:
         raise DataError(f"generated codes {found.tolist()} of {name}: expected {queries} from 0 to {size - 1}")
     return found
-
-
-def image_batches(
-    examples: Sequence[ImageExample], config: ImageTokenizerConfig, fit: BatchPlan
-) -> Callable[[int, int, int], ImageBatch]:
-    """`picture_batches` of examples in memory, squashed once here. Raises `DataError` where there is no example, or generated
-    codes do not fit."""
-    pictures = [prepared(example, config) for example in examples]
-    return picture_batches(pictures, max((len(picture.caption) for picture in pictures), default=0), config, fit)
 
 
 def picture_batches(

@@ -63,24 +63,16 @@ def utterance(example: SpeechExample, config: SpeechConfig) -> Utterance:
     return Utterance(log_mel(torch.from_numpy(example.samples), config.mels, frames), example.text, len(example.samples))
 
 
-def speech_batches(examples: Sequence[SpeechExample], config: SpeechConfig, fit: Plan) -> Callable[[int, int, int], SpeechBatch]:
-    """`utterance_batches` of examples in memory, whose features are computed once here.
-
-    Raises `DataError` naming each example without sound, without text, or longer than `config.window`.
-    """
-    _check(examples, config)
-    samples = np.array([len(example.samples) for example in examples])
-    return utterance_batches([utterance(example, config) for example in examples], samples, config, fit)
-
-
 def utterance_batches(
     utterances: Sequence[Utterance], samples: np.ndarray, config: SpeechConfig, fit: Plan
 ) -> Callable[[int, int, int], SpeechBatch]:
     """(step, rank, ranks) → that rank's share of the batch of the step, the same utterances for any number of ranks. Every epoch
     goes through all utterances in a new order, those of like length together. `samples` int64 [utterances]: how long each is.
 
-    An utterance is asked for when it is in the batch, from several threads where batches are.
+    An utterance is asked for when it is in the batch, from several threads where batches are. Raises `DataError` without any.
     """
+    if not len(utterances):
+        raise DataError("no speech to train on")
     counts = np.maximum(1, -(-samples // config.samples_per_code))  # `code_count` of all at once
     per_epoch = math.ceil(len(utterances) / fit.batch_size)
 
@@ -118,15 +110,6 @@ def why_not_trained(example: SpeechExample, config: SpeechConfig) -> str:
     if not any(character.isalnum() for character in example.text):
         return f"no letter or digit in its text {example.text[:40]!r}"
     return ""
-
-
-def _check(examples: Sequence[SpeechExample], config: SpeechConfig) -> None:
-    if not examples:
-        raise DataError("no speech to train on")
-    reasons = [why_not_trained(example, config) for example in examples]
-    problems = [f"example {number}: {reason}" for number, reason in enumerate(reasons) if reason]
-    if problems:
-        raise DataError("\n  ".join(["speech that cannot be trained on", *problems[:20]]))
 
 
 def _order(counts: np.ndarray, batch_size: int, batches: int, seed: int, epoch: int) -> np.ndarray:
