@@ -4,9 +4,9 @@
     python kernels/training.py tiny 0.6b-8192  # these
 
 Random weights of a decoder's shape and random documents: tokens a second, the share of the device's bf16 peak (MFU) counted
-causal within documents and over whole rows, and peak memory. Each shape runs with the fused norm, rotation and
-activation (the default on a GPU) and without. A shape that fails is named with its reason, the others still run, and the exit code is 1. The file is
-written after each.
+causal within documents and over whole rows, and peak memory. Each shape runs with the fused norm, rotation and activation (the
+default on a GPU) and without. A shape that fails is named with its reason, the others still run, and the exit code is 1. The
+file is written after each.
 """
 
 import sys
