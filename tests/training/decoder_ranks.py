@@ -18,7 +18,7 @@ from scenarios import answer  # noqa: E402
 from mmpt.config import parse_config  # noqa: E402
 from mmpt.model.forward import packed_logits  # noqa: E402
 from mmpt.model.loading import load_model, load_parts  # noqa: E402
-from mmpt.training.config import FinetuneConfig, PretrainConfig  # noqa: E402
+from mmpt.training.config import TrainingConfig  # noqa: E402
 from mmpt.training.stages import stages  # noqa: E402
 
 SPARSE = {"kind": "sltrain", "rank": 4, "alpha": 8, "share": 0.25}
@@ -45,11 +45,11 @@ def logits(model) -> torch.Tensor:
         return packed_logits(model.eval(), ids, ids, torch.tensor([0, 12]))
 
 
-def straight_and_broken(folder: Path, name: str, script: str, schema, content: dict) -> dict:
+def straight_and_broken(folder: Path, name: str, content: dict) -> dict:
     """Two ranks, straight and killed while they save step 4, then gone on."""
-    train, runs = recipe(script), []
+    train, runs = recipe(), []
     for each in (name, f"{name}-broken"):
-        runs.append(parse_config({**content, "output": str(folder / each)}, schema, each))
+        runs.append(parse_config({**content, "output": str(folder / each)}, TrainingConfig, each))
     codes = [launch(2, lambda ranks: train(runs[0], ranks)), launch(2, killed_while_saving(4, train, runs[1]))]
     codes.append(launch(2, lambda ranks: train(runs[1], ranks)))
     made = [last(run.output, 6) for run in runs]
@@ -59,7 +59,7 @@ def straight_and_broken(folder: Path, name: str, script: str, schema, content: d
 def sparse(folder: Path, stage: int) -> dict:
     """SLTrain: straight, broken, and the checkpoint as plain matrices and as factors."""
     content = {**settings(folder, "x", stage), "backbone": {"config": BACKBONE, "linear": SPARSE}}
-    found = straight_and_broken(folder, f"sparse-{stage}", "pretrain", PretrainConfig, content)
+    found = straight_and_broken(folder, f"sparse-{stage}", content)
     checkpoint = Path(found["checkpoint"])
     plain, factors = load_model(checkpoint)[0], load_parts(checkpoint, factors=True)[0]
     found["difference"] = float((logits(plain) - logits(factors)).abs().max())
@@ -69,20 +69,19 @@ def sparse(folder: Path, stage: int) -> dict:
 
 def sparse_stages(folder: Path) -> dict:
     """A second stage goes on with the factors of the first; a finetuning run takes the plain matrices."""
-    train, tune = recipe("pretrain"), recipe("finetune")
+    train = recipe()
     each = [{"name": "one", "steps": 2}, {"name": "two", "steps": 2}]
     content = {
-        **settings(folder, "sparse-stages", 0, stages=each, warmup_steps=0),
+        **settings(folder, "sparse-stages", 0, stages=each, schedule="cosine"),
         "backbone": {"config": BACKBONE, "linear": SPARSE},
     }
-    config = parse_config(content, PretrainConfig, "stages")
+    config = parse_config(content, TrainingConfig, "stages")
     codes = [launch(1, lambda ranks: max(train(stage, ranks) for stage in stages(config)))]
     before, after = (load_file(last(config.output / name, 2) / "linear.safetensors") for name in ("one", "two"))
     base = last(config.output / "two", 2)
-    more = parse_config(
-        {**settings(folder, "sparse-tuned", 0, steps=2, warmup_steps=0), "from": str(base)}, FinetuneConfig, "tuned"
-    )
-    codes.append(launch(1, lambda ranks: tune(more, ranks)))
+    content = {**settings(folder, "sparse-tuned", 0, steps=2, schedule="cosine"), "from": str(base), "adapter": "lora"}
+    more = parse_config(content, TrainingConfig, "tuned")
+    codes.append(launch(1, lambda ranks: train(more, ranks)))
     fixed = [name for name in before if name.endswith(("starts", "columns"))]
     return {
         "codes": codes,
@@ -96,12 +95,12 @@ def adapted(folder: Path, adapter: dict, stage: int) -> dict:
     """An adapter on a frozen decoder: straight, broken; what was trained, merged, and exported."""
     base = folder / "base"
     if not base.exists():
-        train = recipe("pretrain")
-        content = {**settings(folder, "base", 0, steps=2, warmup_steps=0), "backbone": {"config": BACKBONE}}
-        launch(1, lambda ranks: train(parse_config(content, PretrainConfig, "base"), ranks))
+        train = recipe()
+        content = {**settings(folder, "base", 0, steps=2, schedule="cosine"), "backbone": {"config": BACKBONE}}
+        launch(1, lambda ranks: train(parse_config(content, TrainingConfig, "base"), ranks))
     content = {**settings(folder, "x", stage), "from": str(last(base, 2)), "adapter": adapter}
     name = f"{adapter['kind']}-{stage}"
-    found = straight_and_broken(folder, name, "finetune", FinetuneConfig, content)
+    found = straight_and_broken(folder, name, content)
     trained = load_model(Path(found["checkpoint"]))[0]
     before = logits(load_model(last(base, 2))[0])
     found["moved"] = float((logits(trained) - before).abs().max())
@@ -110,14 +109,14 @@ def adapted(folder: Path, adapter: dict, stage: int) -> dict:
 
 def kernels(folder: Path) -> dict:
     """The same run with transformers' own modules and with mmpt's functions in their place."""
-    train, runs = recipe("pretrain"), []
+    train, runs = recipe(), []
     for name in ("plain", "torch"):
         options = {"kernels": {"norm": name, "rope": name, "swiglu": name, "attention": "dense" if name == "torch" else "auto"}}
         content = {**settings(folder, f"kernels-{name}", 0, **options), "backbone": {"config": BACKBONE}}
-        runs.append(parse_config(content, PretrainConfig, name))
+        runs.append(parse_config(content, TrainingConfig, name))
     codes = [launch(1, lambda ranks, run=run: train(run, ranks)) for run in runs]
     refused = parse_config(
-        {**content, "kernels": {"attention": "flex"}, "output": str(folder / "refused")}, PretrainConfig, "refused"
+        {**content, "kernels": {"attention": "flex"}, "output": str(folder / "refused")}, TrainingConfig, "refused"
     )
     return {
         "codes": codes,
@@ -130,9 +129,9 @@ def entries(folder: Path, kind: str, stage: int) -> dict:
     """Pictures enter a frozen decoder in other ways than as rows: straight, and broken."""
     base = folder / "deeper"
     if not base.exists():
-        train = recipe("pretrain")
-        content = {**settings(folder, "deeper", 0, steps=2, warmup_steps=0), "backbone": {"config": DEEPER}}
-        launch(1, lambda ranks: train(parse_config(content, PretrainConfig, "deeper"), ranks))
+        train = recipe()
+        content = {**settings(folder, "deeper", 0, steps=2, schedule="cosine"), "backbone": {"config": DEEPER}}
+        launch(1, lambda ranks: train(parse_config(content, TrainingConfig, "deeper"), ranks))
     slots = 2 if kind == "layers" else 3
     data = folder / f"pictures-{slots}"
     if not data.exists():
@@ -140,7 +139,7 @@ def entries(folder: Path, kind: str, stage: int) -> dict:
     image = {**features(folder)["image"], **ENTERS[kind]}
     options = {"data": [{"path": str(folder / "data"), "weight": 0.5}, {"path": str(data)}], "features": {"image": image}}
     content = {**settings(folder, "x", stage, **options), "from": str(last(base, 2)), "adapter": None}
-    found = straight_and_broken(folder, f"{kind}-{stage}", "finetune", FinetuneConfig, content)
+    found = straight_and_broken(folder, f"{kind}-{stage}", content)
     return found
 
 
