@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from thorough import thorough
 
 from mmpt.config import parse_config
 from mmpt.errors import CheckpointError, ConfigError
@@ -104,7 +105,7 @@ def test_every_adapter_stands_in_the_table_above():
     assert sorted(SMALL) == Adapter.names()
 
 
-@pytest.mark.parametrize("config", [CONFIG, LLAMA], ids=["qwen3", "llama"])
+@pytest.mark.parametrize("config", [CONFIG, *thorough(LLAMA)], ids=["qwen3", "llama"])
 @pytest.mark.parametrize("kind", SMALL)
 def test_each_starts_as_the_identity_learns_and_keeps_its_function_saved_loaded_and_merged(kind, config, tmp_path):
     plain = build_backbone(BackboneConfig(config=config), 30, seed=0)

@@ -5,6 +5,7 @@ import inspect
 
 import pytest
 import torch
+from thorough import thorough
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from mmpt.errors import ConfigError
@@ -62,7 +63,7 @@ def ids():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kernel", [None, "torch", "triton"])
+@pytest.mark.parametrize("kernel", [None, "torch", *thorough("triton")])
 def test_import_and_export_keep_the_logits(folder, ids, kernel, tmp_path):
     wanted = logits(AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager"), ids)
     model = build_backbone(BackboneConfig(path=str(folder)), VOCABULARY, seed=0)

@@ -8,6 +8,7 @@ import torch
 from examples_in_memory import image_batches
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thorough import thorough
 
 from mmpt.config import parse_config
 from mmpt.errors import CheckpointError, ConfigError, DataError
@@ -103,7 +104,7 @@ def test_a_training_step_is_a_function_of_seed_and_batch(precision):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("quantizer", [EMA, FSQ])
+@pytest.mark.parametrize("quantizer", [EMA, *thorough(FSQ)])
 def test_a_few_pictures_are_learned_by_heart(quantizer):
     shown = [ImageExample(p, f"picture {i}") for i, p in enumerate(pictures(6))]
     torch.manual_seed(0)

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from thorough import thorough
 
 sys.path.insert(0, str(Path(__file__).parent))
 from scenarios import Results  # noqa: E402
@@ -22,7 +23,7 @@ def resumed(run) -> None:
     assert run["same"] and all(run["same"].values())
 
 
-@pytest.mark.parametrize("stage", [0, 3])
+@pytest.mark.parametrize("stage", [*thorough(0), 3])
 def test_sparse_layers_resume_with_the_same_bits_and_open_as_plain_matrices(results, stage):
     run = results[f"sparse-{stage}"]
     resumed(run)
@@ -36,7 +37,7 @@ def test_sparse_layers_go_on_in_the_next_stage_and_are_plain_for_finetuning(resu
     assert "adapter" in run["files"] and "linear.safetensors" not in run["files"]
 
 
-@pytest.mark.parametrize("name", ["ia3-0", "vera-1", "vera-3", "loha-3"])
+@pytest.mark.parametrize("name", ["ia3-0", "vera-3", *thorough("vera-1", "loha-3")])
 def test_other_adapters_than_lora_resume_with_the_same_bits(results, name):
     run = results[name]
     resumed(run)
@@ -50,8 +51,7 @@ def test_named_kernels_train_alike_and_those_that_cannot_run_end_the_run(results
         assert fused[1] == pytest.approx(plain[1], abs=2e-5)
 
 
-@pytest.mark.parametrize("kind", ["layers", "inner"])
-@pytest.mark.parametrize("stage", [0, 3])
+@pytest.mark.parametrize(("kind", "stage"), [("layers", 0), ("inner", 0), *thorough(("layers", 3)), ("inner", 3)])
 def test_pictures_enter_a_frozen_decoder_in_other_ways_and_resume_with_the_same_bits(results, kind, stage):
     run = results[f"{kind}-{stage}"]
     resumed(run)

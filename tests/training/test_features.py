@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from thorough import thorough
 
 from mmpt.data.loading.packing import pack
 from mmpt.model.feature_inputs import FeatureInputs
@@ -24,7 +25,7 @@ def results(tmp_path_factory):
     return Results("feature_ranks.py", tmp_path_factory.mktemp("features"))
 
 
-@pytest.mark.parametrize("stage", [0, 1, 3])
+@pytest.mark.parametrize("stage", [0, *thorough(1), 3])
 def test_ranks_with_and_without_media_train_alike_and_resume_with_the_same_bits(results, stage):
     """Most packs are text alone, so that in most steps a rank has no picture, no sound or neither."""
     run = results[f"mixed-{stage}"]
@@ -72,7 +73,7 @@ def test_a_checkpoint_reads_pictures_again(results):
     assert logits[places].argmax(dim=-1).tolist() == [5, 6, 7, 8]
 
 
-@pytest.mark.parametrize("stage", [0, 1, 3])
+@pytest.mark.parametrize("stage", [0, *thorough(1), 3])
 def test_features_of_nan_stop_the_run_or_are_skipped_and_counted(results, stage):
     stopped, skipped = results[f"spoiled-{stage}-0"], results[f"spoiled-{stage}-1"]
     assert stopped["codes"] == [2, 2] and stopped["steps"] == [1] and not stopped["last"]

@@ -12,6 +12,7 @@ import torch
 from losses import weighted_loss
 from peft import PeftModel
 from safetensors.torch import load_file
+from thorough import thorough
 from transformers import AutoModelForCausalLM
 
 from mmpt.data.loading.packing import pack
@@ -34,7 +35,16 @@ def results(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "name", ["resume-0", "resume-1", "resume-2", "resume-3", "resume-bf16", "resume-bf16-3", "resume-muon", "resume-adafactor"]
+    "name",
+    [
+        "resume-0",
+        "resume-2",
+        "resume-3",
+        "resume-bf16-3",
+        "resume-muon",
+        "resume-adafactor",
+        *thorough("resume-1", "resume-bf16"),
+    ],
 )
 def test_killed_while_saving_and_resumed_has_the_same_bits(results, name):
     run = results[name]
@@ -65,7 +75,7 @@ def test_finetuning_with_dropout_resumes_with_the_same_bits(results):
     assert run["facts"][0] == run["facts"][1] and run["same"]
 
 
-@pytest.mark.parametrize("stage", [1, 3])
+@pytest.mark.parametrize("stage", [*thorough(1), 3])
 def test_adapters_and_new_rows_on_a_frozen_text_model(results, stage):
     """Resumed with the same bits; the checkpoint holds what learned, and links to the rest; the text's rows are untouched."""
     run = results[f"new-rows-{stage}"]
@@ -138,7 +148,7 @@ def test_a_rank_that_dies_or_stalls_ends_the_run_with_its_name(results, how, mes
     assert f"error: the run is ended: {message}" in run["said"]
 
 
-@pytest.mark.parametrize("name", ["h100", "h100_connector", "h100_lora", "h100_nodes", "h100_x8"])
+@pytest.mark.parametrize("name", ["h100_connector", "h100_x8", *thorough("h100", "h100_lora", "h100_nodes")])
 def test_a_dry_run_of_the_recipes_for_gpus(results, name):
     run = results[f"rehearsal-{name}"]
     assert run["codes"] == [0, 0] and run["left"] == []
