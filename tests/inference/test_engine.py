@@ -1,6 +1,7 @@
 """Writing with kept keys and values, many sequences side by side, is writing each alone by whole forward passes."""
 
 import pytest
+from thorough import thorough
 import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -48,7 +49,7 @@ def prompts(count: int) -> list[Prompt]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", ["qwen3", "mistral", *thorough("gpt2")])
 def test_greedy_tokens_are_those_of_whole_passes_however_many_run(name):
     model, given_prompts = build(name), prompts(9)
     settings = Settings(max_new_tokens=24)
