@@ -1,11 +1,11 @@
 """Writing with kept keys and values, many sequences side by side, is writing each alone by whole forward passes."""
 
 import pytest
-from thorough import thorough
 import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from thorough import thorough
 from torch.nn import functional as F
 
 from mmpt.errors import DataError
