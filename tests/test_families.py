@@ -22,16 +22,25 @@ def texts(pattern: str, *folders: str) -> str:
 
 
 def used_in_yaml(family: type[Method], kind: str) -> bool:
-    """Whether a YAML file of the repository, or a block of a README, has the kind; comments count, they show it to a reader."""
+    """Whether a YAML file of the repository, or a block of a README, has the kind; comments count, they show it to a reader.
+
+    A kind that two families have must stand on a line with the key of this one.
+    """
     text = texts("*.yaml", "datasets", "tokenizers", "recipes", "kernels") + texts("*.md", "datasets", "tokenizers", "recipes")
-    return bool(re.search(rf"\b(kind|{family.key}):.*\b{re.escape(kind)}\b", text))
+    shared = sum(kind in other.names() for other in FAMILIES) > 1
+    key = family.key if shared else rf"(?:kind|{family.key})"
+    return bool(re.search(rf"\b{key}:.*\b{re.escape(kind)}\b", text))
 
 
 def named_in_tests(family: type[Method], kind: str) -> bool:
-    """Whether a test of the family's room names the kind or its class."""
-    room = family.__module__.split(".")[1]
-    names = f"{re.escape(kind)}|{family.member(kind).__name__}"
-    return bool(re.search(rf"\b({names})\b", texts("*.py", f"tests/{room}")))
+    """Whether a test of the family's room imports the method's file or its module, or names the kind as a value.
+
+    That it is a word of a sentence, or of another name, is not enough.
+    """
+    room, word, folder = family.__module__.split(".")[1], re.escape(kind), re.escape(family.__module__)
+    file = rf"from {folder}\._?{word} import|from {folder} import (?:[^\n(]*|\([^)]*)\b{word}\b"
+    value = rf"[\"']{word}[\"'-]|\b(?:kind|{family.key}): {word}\b"
+    return bool(re.search(f"{file}|{value}", texts("*.py", f"tests/{room}")))
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.__name__)

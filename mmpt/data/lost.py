@@ -1,12 +1,14 @@
 """What did not get through a step of the data's way: listed one by one, never dropped silently."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from mmpt.document import Document
 from mmpt.errors import DataError
 
+T = TypeVar("T")
 LOST_FILE = "lost.jsonl"
 """Name of the list in a shard set."""
 BAD_DATA = "bad data"
@@ -60,3 +62,14 @@ def from_lines(data: bytes) -> list[Lost]:
         return [Lost(**json.loads(line)) for line in data.splitlines()]
     except (TypeError, ValueError) as problem:
         raise DataError(f"no list of what was lost ({problem})") from None
+
+
+def kept(found: Iterable[T | Lost]) -> Generator[Lost, None, list[T]]:
+    """What of `found` is no loss; the losses are yielded: `parts = yield from kept(…)`."""
+    items: list[T] = []
+    for one in found:
+        if isinstance(one, Lost):
+            yield one
+        else:
+            items.append(one)
+    return items

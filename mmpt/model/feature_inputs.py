@@ -20,6 +20,7 @@ from mmpt.data.loading.packing import Features
 from mmpt.data.shards.tokens import Medium, MediumKind
 from mmpt.errors import CheckpointError, ConfigError, DataError
 from mmpt.media import decode_image, decode_speech
+from mmpt.modality import SAMPLE_RATE
 from mmpt.model.config import FeatureInputConfig
 from mmpt.model.connecting import FeatureMap, connected
 from mmpt.model.entering import Entering, together
@@ -29,7 +30,6 @@ from mmpt.tokenizers.image.batches import picture_bytes, to_pixels
 
 FOLDER = "features"
 CONNECTOR, ENCODER = "connector.safetensors", "encoder.safetensors"
-SAMPLE_RATE = 16_000
 
 
 class FeatureInputs(nn.Module):

@@ -10,11 +10,12 @@ from transformers import AutoConfig
 
 from mmpt.config import parse_config
 from mmpt.errors import CheckpointError, ConfigError, MmptError, VocabularyError
+from mmpt.modality import SAMPLE_RATE
 from mmpt.model.checkpoints import find_checkpoint
 from mmpt.storage import check_folder, read_json
 from mmpt.tokenizers.image import tokenizer as image
 from mmpt.tokenizers.image.config import ImageTokenizerConfig
-from mmpt.tokenizers.speech.coder import SAMPLE_RATE, saved_config
+from mmpt.tokenizers.speech.coder import saved_config
 from mmpt.tokenizers.text import load_text_tokenizer, text_fingerprint
 from mmpt.training.config import TrainingConfig
 from mmpt.vocabulary import FILE, Vocabulary, check_same

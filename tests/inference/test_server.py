@@ -20,20 +20,9 @@ from mmpt.errors import DataError
 from mmpt.inference.load import load
 from mmpt.media import decode_image
 
-from .asking import EVERYTHING, HOT, asked, bilevel, chunks, data_url, limits, post, user
+from .asking import EVERYTHING, HOT, asked, bilevel, chunks, data_url, post, user
 from .live import serving
 from .tiny import write_checkpoint
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return load(write_checkpoint(tmp_path_factory.mktemp("tiny")))
-
-
-@pytest.fixture(scope="module")
-def server(model):
-    with serving(model, limits()) as found:
-        yield found
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -11,23 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mmpt.inference.load import load
 from mmpt.inference.server.limits import Limits
 
-from .asking import EVERYTHING, asked, bilevel, data_url, limits, post, user, wav
+from .asking import EVERYTHING, asked, bilevel, data_url, post, user, wav
 from .live import serving
-from .tiny import write_checkpoint
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return load(write_checkpoint(tmp_path_factory.mktemp("tiny")))
-
-
-@pytest.fixture(scope="module")
-def server(model):
-    with serving(model, limits()) as found:
-        yield found
 
 
 @pytest.mark.parametrize(

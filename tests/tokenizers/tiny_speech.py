@@ -25,7 +25,8 @@ class Plan:
 def config(encoder: dict | None = None, **changes) -> SpeechConfig:
     small = {
         "quantizer": {"kind": "ema", "codes": 16, "dim": 4, "restart_every": 5},
-        "encoder": {"dim": 32, "heads": 2, "conv_blocks": 1, "layers_before": 1, "layers_pooled": 1, "layers_after": 1,
+        "encoder": {"kind": "small", "dim": 32,
+                    "heads": 2, "conv_blocks": 1, "layers_before": 1, "layers_pooled": 1, "layers_after": 1,
                     "text_layers": 1, **(encoder or {})},
         "decoder": {"dim": 32, "heads": 2, "layers": 1, "blocks": 1},
         "mels": 32, "window": 16, "augment": STILL,

@@ -14,7 +14,7 @@ from mmpt.data.extra import need
 from mmpt.data.formats.html_blocks import html_blocks
 from mmpt.data.formats.html_tree import Page, mistake_in
 from mmpt.data.formats.references import page_parts
-from mmpt.data.lost import Documents, Lost
+from mmpt.data.lost import Documents, Lost, kept
 from mmpt.data.sources import NamedSource
 from mmpt.data.store import Store
 from mmpt.data.unit import Unit, grouped
@@ -79,12 +79,7 @@ class Html(NamedSource):
                 continue
             heading = page.first("head > title")
             title = " ".join(heading.text().split()) if heading else ""
-            parts = []
-            for part in page_parts(store, name, document_id, html_blocks(page, title, self.drop)):
-                if isinstance(part, Lost):
-                    yield part
-                else:
-                    parts.append(part)
+            parts = yield from kept(page_parts(store, name, document_id, html_blocks(page, title, self.drop)))
             if not parts:
                 yield Lost(store.path(name), "nothing in it", document_id)
                 continue

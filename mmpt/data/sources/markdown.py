@@ -14,7 +14,7 @@ from mmpt.data.formats.html_blocks import html_blocks
 from mmpt.data.formats.html_tree import Page
 from mmpt.data.formats.markdown_html import markdown_html, parser
 from mmpt.data.formats.references import page_parts
-from mmpt.data.lost import Documents, Lost
+from mmpt.data.lost import Documents, Lost, kept
 from mmpt.data.sources import NamedSource
 from mmpt.data.store import Store
 from mmpt.data.unit import Unit, grouped
@@ -93,12 +93,7 @@ class Markdown(NamedSource):
             except (DataError, RecursionError) as problem:
                 yield Lost(store.path(name), str(problem), document_id)
                 continue
-            parts = []
-            for part in page_parts(store, name, document_id, html_blocks(page)):
-                if isinstance(part, Lost):
-                    yield part
-                else:
-                    parts.append(part)
+            parts = yield from kept(page_parts(store, name, document_id, html_blocks(page)))
             if not parts:
                 yield Lost(store.path(name), "nothing in it", document_id)
                 continue
