@@ -140,10 +140,22 @@ def link_tree(source: Path, target: Path) -> None:
             to.mkdir(parents=True, exist_ok=True)
             continue
         to.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(path.resolve(), to)  # a cache of Hugging Face holds symbolic links
-        except OSError:
-            shutil.copyfile(path, to)
+        _link(path, to)
+
+
+def link_files(source: Path, target: Path, suffixes: tuple[str, ...]) -> None:
+    """The same of the files of `source` itself whose names end in one of `suffixes`, not of what lies in its folders."""
+    target.mkdir(parents=True, exist_ok=True)
+    for path in sorted(Path(source).iterdir()):
+        if path.name.endswith(suffixes) and path.is_file():
+            _link(path, target / path.name)
+
+
+def _link(path: Path, to: Path) -> None:
+    try:
+        os.link(path.resolve(), to)  # a cache of Hugging Face holds symbolic links
+    except OSError:
+        shutil.copyfile(path, to)
 
 
 def check_folder(folder: Path, expected_format: str) -> dict:

@@ -9,11 +9,12 @@ token shards and every checkpoint; two sides whose fingerprints differ must not 
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from mmpt.codebooks import Layout, by_frame, in_order
 from mmpt.errors import VocabularyError
 from mmpt.storage import read_json, write_json
 
@@ -30,7 +31,7 @@ class Vocabulary:
 
     `text_size` ids belong to the text tokenizer, whose content `text_fingerprint` identifies. `image_codes` and
     `speech_codes` are codebook sizes; each picture is exactly `codes_per_image` codes long; speech runs at `speech_rate`
-    codes a second.
+    codes a second. Where speech has several codebooks, each has an equal share of its range, in turn as `speech_layout` says.
     """
 
     text_size: int
@@ -39,6 +40,8 @@ class Vocabulary:
     codes_per_image: int
     speech_codes: int
     speech_rate: float
+    speech_codebooks: int = 1
+    speech_layout: Layout = "flatten"
 
     @property
     def special_offset(self) -> int:
@@ -61,6 +64,8 @@ class Vocabulary:
     def fingerprint(self) -> str:
         """SHA-256 of the layout; equal fingerprints mean that every id has the same meaning."""
         content = {"format": FORMAT, "special": SPECIAL, **asdict(self)}
+        if self.speech_codebooks == 1:  # as it was before there could be several
+            del content["speech_codebooks"], content["speech_layout"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def special(self, token: str) -> int:
@@ -70,6 +75,15 @@ class Vocabulary:
     def special_name(self, token: int) -> str:
         """The special token with this id."""
         return SPECIAL[token - self.special_offset]
+
+    def codebook_range(self, codebook: int) -> tuple[int, int]:
+        """(First id, one past the last id) of a codebook of speech."""
+        size = self.speech_codes // self.speech_codebooks
+        return self.speech_offset + codebook * size, self.speech_offset + (codebook + 1) * size
+
+    def codebook_of(self, token: int) -> int:
+        """Which codebook of speech a code's id is of."""
+        return (token - self.speech_offset) // (self.speech_codes // self.speech_codebooks)
 
     def ranges(self) -> dict[str, tuple[int, int]]:
         """Modality → (first id, one past the last id)."""
@@ -93,6 +107,19 @@ class Vocabulary:
     def encode_speech(self, codes: np.ndarray) -> list[int]:
         """Codes of one utterance → `<|speech|>` ids `<|/speech|>`."""
         return self._block("<|speech|>", codes, self.speech_offset, self.speech_codes, "<|/speech|>")
+
+    def cut_speech(self, ids: list[int], count: int) -> tuple[list[int], list[int]]:
+        """The first `count` of the ids of an utterance, and the rest, each a sequence of whole frames. Raises `VocabularyError`
+        where so many are no whole frames."""
+        if count % self.speech_codebooks:
+            raise VocabularyError(f"{count} codes of speech are no whole frames of {self.speech_codebooks} codebooks")
+        if self.speech_codebooks == 1 or self.speech_layout == "flatten":
+            return ids[:count], ids[count:]
+        size = self.speech_codes // self.speech_codebooks
+        frames = by_frame(np.array(ids) - self.speech_offset, self.speech_codebooks, size, self.speech_layout)
+        cut = np.split(frames, [count // self.speech_codebooks])
+        first, rest = ((in_order(part, size, self.speech_layout) + self.speech_offset).tolist() for part in cut)
+        return first, rest
 
     def encode_features(self, kind: str, slots: int) -> list[int]:
         """Of a picture or an utterance ("image", "speech") that enters as `slots` rows of features: its marks and their slots."""
@@ -175,10 +202,11 @@ class Vocabulary:
         content = read_json(path, VocabularyError)
         if content.get("format") != FORMAT:
             raise VocabularyError(f"{path}: format is {content.get('format')!r}, expected {FORMAT!r}")
-        missing = [name for name in cls.__dataclass_fields__ if name not in content]
+        fields = cls.__dataclass_fields__
+        missing = [name for name, field in fields.items() if name not in content and field.default is MISSING]
         if missing:
             raise VocabularyError(f"{path}: {', '.join(missing)} is missing")
-        vocabulary = cls(**{name: content[name] for name in cls.__dataclass_fields__})
+        vocabulary = cls(**{name: content[name] for name in fields if name in content})
         if content.get("fingerprint") != vocabulary.fingerprint:
             raise VocabularyError(f"{path}: the fingerprint does not match the content")
         return vocabulary

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-BASE = {"errors", "storage", "document", "vocabulary", "config", "media", "methods", "modality", "html"}
+BASE = {"errors", "storage", "document", "codebooks", "vocabulary", "config", "media", "methods", "modality", "html"}
 # What each room may import of mmpt besides itself.
 MAY_IMPORT = {
     "errors": set(),
@@ -19,7 +19,8 @@ MAY_IMPORT = {
     "methods": {"errors", "config"},
     "modality": {"document"},
     "html": {"document"},
-    "vocabulary": {"errors", "storage"},
+    "codebooks": set(),
+    "vocabulary": {"errors", "storage", "codebooks"},
     "scripts": {"errors"},
     "progress": set(),
     "pipeline": BASE,

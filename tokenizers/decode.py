@@ -18,7 +18,9 @@ from mmpt.tokenizers.kind import tokenizer_kind
 @main_guard
 def main() -> None:
     parser = script_parser(__doc__)
-    parser.add_argument("tokenizer", type=Path, metavar="TOKENIZER", help="folder of a speech or image tokenizer")
+    parser.add_argument(
+        "tokenizer", type=Path, metavar="TOKENIZER", help="a tokenizer's folder, or a published one's Hugging Face name"
+    )
     parser.add_argument("source", metavar="IN", type=Path, help="lines of codes, or a folder with codes.jsonl")
     parser.add_argument("out", type=Path, metavar="OUT", help="folder of the result")
     parser.add_argument("--voice", type=Path, help="a recording whose voice is taken")
@@ -31,16 +33,16 @@ def main() -> None:
     from mmpt.data.image_codes import draw_codes
     from mmpt.data.speech_codes import decode_codes
     from mmpt.media import decode_speech
-    from mmpt.tokenizers.image.tokenizer import ImageTokenizer
-    from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
+    from mmpt.tokenizers.load import load_image, load_speech
 
     with progress_bars() as progress:
         if kind == "image":
-            images = ImageTokenizer.load(arguments.tokenizer)
-            images.render_by(renderer or images.config.renderer)
+            images = load_image(arguments.tokenizer)
+            if renderer:
+                images.render_by(renderer)
             speed = draw_codes(images, arguments.source, arguments.out, progress, arguments.first, arguments.seed)
         else:
-            speech, voice = SpeechTokenizer.load(arguments.tokenizer), None
+            speech, voice = load_speech(arguments.tokenizer), None
             if arguments.voice:
                 voice = speech.voice(decode_speech(existing_file(arguments.voice).read_bytes(), speech.sample_rate))
             speed = decode_codes(speech, arguments.source, arguments.out, progress, voice)

@@ -14,13 +14,13 @@ from mmpt.document import Image
 from mmpt.errors import DataError
 from mmpt.media import decode_image, encode_png
 from mmpt.storage import write_bytes
-from mmpt.tokenizers.image.tokenizer import ImageTokenizer
+from mmpt.tokenizers.interface import AnyImageTokenizer
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif")
 _TOGETHER = 256.0  # pictures
 
 
-def encode_pictures(tokenizer: ImageTokenizer, source: Path | str, out: Path, progress: Progress) -> Speed:
+def encode_pictures(tokenizer: AnyImageTokenizer, source: Path | str, out: Path, progress: Progress) -> Speed:
     """`encode_media` of pictures."""
 
     def encode(pictures: Sequence[Pillow.Image]) -> list[dict]:
@@ -31,7 +31,7 @@ def encode_pictures(tokenizer: ImageTokenizer, source: Path | str, out: Path, pr
 
 
 def draw_codes(
-    tokenizer: ImageTokenizer, source: Path, out: Path, progress: Progress, first: int | None = None, seed: int = 0
+    tokenizer: AnyImageTokenizer, source: Path, out: Path, progress: Progress, first: int | None = None, seed: int = 0
 ) -> Speed:
     """A PNG file in `out` for each line of the codes file `source` (or of `source`/codes.jsonl), named by its id, of all codes or
     the `first` of them, by the tokenizer's renderer. Raises `DataError` naming a line that holds no codes of this tokenizer."""
@@ -41,8 +41,8 @@ def draw_codes(
     began, stream = time.perf_counter(), iter(left)
     while batch := list(islice(stream, 64)):
         for line, _ in batch:
-            if len(line["codes"]) != tokenizer.codes_per_image:
-                found = f"{len(line['codes'])} codes, expected {tokenizer.codes_per_image}"
+            if len(line["codes"]) != tokenizer.figures.codes_per_image:
+                found = f"{len(line['codes'])} codes, expected {tokenizer.figures.codes_per_image}"
                 raise DataError(f"{source}: {line['id']}: {found}")
         try:
             pictures = tokenizer.render(np.array([line["codes"] for line, _ in batch]), first, seed)

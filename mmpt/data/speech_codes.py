@@ -13,14 +13,14 @@ from mmpt.document import Speech
 from mmpt.errors import DataError
 from mmpt.media import decode_speech, encode_flac
 from mmpt.storage import write_bytes
+from mmpt.tokenizers.interface import AnySpeechTokenizer
 from mmpt.tokenizers.speech.coder import SpeechCoder
-from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 _TOGETHER = 600.0  # seconds of audio
 
 
-def encode_speech(tokenizer: SpeechCoder, source: Path | str, out: Path, progress: Progress) -> Speed:
+def encode_speech(tokenizer: AnySpeechTokenizer | SpeechCoder, source: Path | str, out: Path, progress: Progress) -> Speed:
     """`encode_media` of speech; a line tells the `seconds` too."""
     rate = tokenizer.sample_rate
 
@@ -41,7 +41,7 @@ def encode_speech(tokenizer: SpeechCoder, source: Path | str, out: Path, progres
 
 
 def decode_codes(
-    tokenizer: SpeechTokenizer, source: Path, out: Path, progress: Progress, voice: np.ndarray | None = None
+    tokenizer: AnySpeechTokenizer, source: Path, out: Path, progress: Progress, voice: np.ndarray | None = None
 ) -> Speed:
     """A FLAC file in `out` for each line of the codes file `source` (or of `source`/codes.jsonl), named by its id, spoken in
     `voice` or the tokenizer's default one. Raises `DataError` naming a line that holds no codes of this tokenizer."""

@@ -48,7 +48,7 @@ def token_documents(
                 pieces = [_Piece(part, weight, ids_of.get(id(part), []), slots(part, weight)) for part, weight in sequence]
                 alternate = arrangements[number].alternate if arrangements else None
                 if alternate and not any(piece.slots for piece in pieces[-2:]):
-                    pieces[-2:] = _alternated(pieces[-2], pieces[-1], *alternate)
+                    pieces[-2:] = _alternated(pieces[-2], pieces[-1], *alternate, tokenizer.vocabulary)
                 yield _token_document(f"{document.id}/{number}", document.source, pieces, tokenizer.vocabulary)
 
 
@@ -91,14 +91,16 @@ def _token_document(name: str, source: str, pieces: list[_Piece], vocabulary: Vo
     return TokenDocument(name, source, np.array(ids), np.array(weights, dtype=np.float32), tuple(media))
 
 
-def _alternated(text: _Piece, speech: _Piece, tokens: int, codes: int) -> Iterator[_Piece]:
-    """So many tokens and so many codes in turn, each run of codes between marks of its own; then the rest of both."""
+def _alternated(text: _Piece, speech: _Piece, tokens: int, codes: int, vocabulary: Vocabulary) -> Iterator[_Piece]:
+    """So many tokens and so many codes in turn, each run of codes between marks of its own; then the rest of both.
+    Where speech has several codebooks, each run holds whole frames. Raises `VocabularyError` where `codes` are none."""
     opening, *left, closing = speech.ids
     words = text.ids
     while len(words) >= tokens and len(left) > codes:
         yield text._replace(ids=words[:tokens])
-        yield speech._replace(ids=[opening, *left[:codes], closing])
-        words, left = words[tokens:], left[codes:]
+        run, left = vocabulary.cut_speech(left, codes)
+        yield speech._replace(ids=[opening, *run, closing])
+        words = words[tokens:]
     yield text._replace(ids=words)
     yield speech._replace(ids=[opening, *left, closing])
 

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from mmpt.data.loading.packing import Features
 from mmpt.errors import DataError
-from mmpt.inference.grammar import Grammar, Masks
+from mmpt.inference.grammar import Grammar, Masks, check_alternate
 from mmpt.inference.sampling import choose
 from mmpt.inference.settings import Settings
 from mmpt.modality import Medium
@@ -109,7 +109,9 @@ class Engine:
         return writing
 
     def fitted(self, prompt: Prompt, settings: Settings) -> Settings:
-        """`settings` with no more new tokens than there is context after `prompt`. Raises `DataError` where there is none."""
+        """`settings` with no more new tokens than there is context after `prompt`. Raises `DataError` where there is none, and
+        where text and speech in turn would cut a frame of several codebooks."""
+        check_alternate(self.vocabulary, settings)
         room = self.context - len(prompt.ids) + 1  # the end is never read
         if room < 2:
             raise DataError(f"the prompt has {len(prompt.ids)} tokens, the model's context with the answer is {self.context}")

@@ -10,9 +10,8 @@ from mmpt.document import Part, Text
 from mmpt.errors import VocabularyError
 from mmpt.inference.decoding import Decode, decode_with, spoken
 from mmpt.modality import MEDIA, Medium
+from mmpt.tokenizers.interface import AnySpeechTokenizer, SoundStream
 from mmpt.tokenizers.multimodal import MultimodalTokenizer
-from mmpt.tokenizers.speech.streaming import WaveStream
-from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
 from mmpt.tokenizers.text import decode_text
 
 
@@ -66,7 +65,7 @@ class Assembler:
         self._run: list[int] = []  # ids of the open part that are not decoded yet
         self._sounds: list[np.ndarray] = []
         self._stack = ExitStack()
-        self._stream: WaveStream | None = None
+        self._stream: SoundStream | None = None
         self._spoken: Part | None = None
 
     def push(self, ids: Sequence[int]) -> Iterator[Event]:
@@ -97,7 +96,7 @@ class Assembler:
     def _open(self, kind: Medium) -> None:
         self._inside = kind
         speech = self._tokenizer.speech
-        if kind == "speech" and speech is not None and speech.can_stream and speech.config.decoder.block:
+        if kind == "speech" and speech is not None and speech.speaks_in_blocks:
             self._stream = self._stack.enter_context(speech.speaking(self._voice))
 
     def _close(self) -> Iterator[Event]:
@@ -123,7 +122,7 @@ class Assembler:
             yield TextDelta(self._part, new, self._taken())
 
     @property
-    def _speech(self) -> SpeechTokenizer:
+    def _speech(self) -> AnySpeechTokenizer:
         if self._tokenizer.speech is None:  # the grammar opens no block without codes
             raise VocabularyError("codes of speech, but no speech tokenizer")
         return self._tokenizer.speech
@@ -137,10 +136,8 @@ class Assembler:
                 self._spoken, samples = self._decode("speech", codes)
                 found = [] if samples is None else [samples]
         else:
-            # A residual quantiser has `depth` codes for each step of time: only whole steps can be decoded.
-            ready = len(codes) // speech.config.quantizer.depth * speech.config.quantizer.depth
-            del self._run[:ready]
-            found = [self._stream.push(codes[:ready]), *([self._stream.finish()] if whole else [])]
+            self._run.clear()
+            found = [self._stream.push(codes), *([self._stream.finish()] if whole else [])]
         self._sounds += found
         samples = np.concatenate([np.zeros(0, dtype=np.float32), *found])
         if len(samples):

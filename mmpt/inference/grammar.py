@@ -3,17 +3,22 @@
     free:      text* ( <|image|> code^N <|/image|> | <|speech|> code+ <|/speech|> | text )* <|end|>
     alternate: ( text^T <|speech|> code^S <|/speech|> )* text* <|speech|> code+ <|/speech|> <|end|>
 
+Speech of several codebooks comes in whole frames, its codes in the order of `mmpt.codebooks`.
+
 Each sequence has a `Grammar` that follows it token by token; what may come next is a set of names, for which `Masks` has the ids.
 """
 
 import torch
 
+from mmpt.codebooks import Turns
+from mmpt.errors import DataError
 from mmpt.inference.settings import Settings
 from mmpt.modality import Medium
 from mmpt.vocabulary import Vocabulary
 
 Allowed = frozenset[str]
-"""Names of ranges (`text`, `image`, `speech`) and of special tokens (`<|end|>`, …)."""
+"""Names of ranges (`text`, `image`, `speech`, and of a codebook of speech `speech 0`, `speech 1`, …) and of special tokens
+(`<|end|>`, …)."""
 
 
 class Grammar:
@@ -27,6 +32,8 @@ class Grammar:
         self._count = 0  # codes in the open block, or tokens of text since the last one
         self._parts, self._written, self._last = 0, False, False
         self.finished = False
+        self._codebooks = vocabulary.speech_codebooks
+        self._turns = self._new_turns()
         codes = {"image": vocabulary.image_codes, "speech": vocabulary.speech_codes}
         self._outputs = {name for name in settings.outputs if name == "text" or codes[name]}
 
@@ -52,11 +59,14 @@ class Grammar:
             # Speech before the text is full: there is no more text, and this block is the last.
             self._last = self._alternate is not None and self._count < self._alternate[0]
             self._inside, self._count = ("image" if name == "<|image|>" else "speech"), 0
+            self._turns = self._new_turns()
             self._parts += 1
         elif name in ("<|/image|>", "<|/speech|>"):
             self._inside, self._count = None, 0
         else:
             self._count += 1
+            if self._inside == "speech":
+                self._turns.advance(self._vocabulary.codebook_of(token))
         self.finished |= self._left == 0
 
     @property
@@ -72,21 +82,30 @@ class Grammar:
         return "text" if token < first else "image" if token < self._vocabulary.speech_offset else "speech"
 
     def _in_speech(self) -> set[str]:
-        if self._alternate and not self._last:
-            return {"speech" if self._count < self._alternate[1] else "<|/speech|>"}
-        # Two tokens are kept: for `<|/speech|>` and `<|end|>`.
-        found = {"speech"} if self._left > 2 else set()
-        return found | ({"<|/speech|>"} if self._count else set())  # an utterance holds at least one code
+        turns, fixed = self._turns, self._alternate is not None and not self._last
+        # Two tokens are kept: for `<|/speech|>` and `<|end|>`. Codebook 0 begins a frame, which must fit whole.
+        room = self._alternate[1] - self._count if fixed and self._alternate else self._left - 2
+        fits = room >= turns.missing + self._codebooks
+        next_ones = [codebook for codebook in turns.allowed() if codebook or fits]
+        if fixed and next_ones:  # so many codes, no fewer
+            return {self._code(next_ones[0])}
+        return {*map(self._code, next_ones), *(["<|/speech|>"] if turns.whole else [])}
+
+    def _code(self, codebook: int) -> str:
+        return "speech" if self._codebooks == 1 else f"speech {codebook}"
+
+    def _new_turns(self) -> Turns:
+        return Turns(self._vocabulary.speech_codebooks, self._vocabulary.speech_layout)
 
     def _between_blocks(self) -> set[str]:
         found = {"<|end|>"} if self._written else set()
         if self._left > 1 and "text" in self._outputs:
             found.add("text")
         if self._parts < self._settings.max_parts:
-            # A block is opened only where it fits whole, its two marks and `<|end|>` included; speech needs one code at least.
+            # A block is opened only where it fits whole, its two marks and `<|end|>` included; speech needs one frame at least.
             if "image" in self._outputs and self._left >= self._vocabulary.codes_per_image + 3:
                 found.add("<|image|>")
-            if "speech" in self._outputs and self._left >= 4:
+            if "speech" in self._outputs and self._left >= self._codebooks + 3:
                 found.add("<|speech|>")
         return found
 
@@ -97,9 +116,18 @@ class Grammar:
         if self._count < text and self._left > 1:
             found.add("text")
         # Speech before the text is full says that the text is over; what is left of the speech then comes in one block.
-        if self._left >= (speech + 3 if self._count == text else 4):
+        if self._left >= (speech if self._count == text else self._codebooks) + 3:
             found.add("<|speech|>")
         return found
+
+
+def check_alternate(vocabulary: Vocabulary, settings: Settings) -> None:
+    """Raise `DataError` where text and speech in turn would cut a frame of several codebooks."""
+    if settings.alternate and settings.alternate[1] % vocabulary.speech_codebooks:
+        raise DataError(
+            f"alternate: {settings.alternate[1]} codes of speech in turn, expected a multiple of "
+            f"the {vocabulary.speech_codebooks} codebooks of this model's speech"
+        )
 
 
 class Masks:
@@ -115,6 +143,7 @@ class Masks:
         if allowed not in self._found:
             mask = torch.ones(self._vocabulary.size, dtype=torch.bool)
             ranges = self._vocabulary.ranges()
+            ranges |= {f"speech {n}": self._vocabulary.codebook_range(n) for n in range(self._vocabulary.speech_codebooks)}
             for name in allowed:
                 first, last = ranges.get(name) or (self._vocabulary.special(name), self._vocabulary.special(name) + 1)
                 mask[first:last] = False

@@ -6,8 +6,7 @@ The class and the names of the weights stay those of Hugging Face, so a saved ba
 import inspect
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -16,7 +15,6 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
-from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
 from mmpt.errors import ConfigError
 from mmpt.model.config import BackboneConfig
@@ -24,6 +22,7 @@ from mmpt.model.factors import FILE, restore_layers, saved_layers
 from mmpt.model.packed_attention import NAME as PACKED_ATTENTION
 from mmpt.model.row_init import RowInitialization
 from mmpt.storage import is_missing_folder
+from mmpt.tokenizers.quiet import no_progress_bars
 
 FILE_KEYS = {"architectures", "auto_map", "transformers_version", "torch_dtype", "_name_or_path", "max_window_layers"}
 """What a published config.json says about itself (the weights here have a type of their own), and what Qwen's mixtures of experts
@@ -114,18 +113,6 @@ def backbone_folder(path: str) -> Path:
         return Path(snapshot_download(path, allow_patterns=["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]))
     except (OSError, ValueError) as problem:
         raise ConfigError(f"backbone {path}: no folder, and no model of the Hub: {_first_line(problem)}") from None
-
-
-@contextmanager
-def no_progress_bars() -> Iterator[None]:
-    """Keep transformers from drawing a bar for each file it reads or writes."""
-    shown = is_progress_bar_enabled()
-    disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            enable_progress_bar()
 
 
 def _initialised(content: dict, vocabulary_size: int, dtype: torch.dtype) -> PreTrainedModel:

@@ -10,10 +10,10 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from mmpt.errors import CheckpointError, ConfigError
 from mmpt.model.adaptation import merge_adapter, save_adapter
-from mmpt.model.backbone import no_progress_bars
 from mmpt.model.feature_inputs import FOLDER
 from mmpt.model.loading import FORMAT, load_parts
 from mmpt.storage import check_folder, published_folder
+from mmpt.tokenizers.quiet import no_progress_bars
 from mmpt.tokenizers.text import load_text_tokenizer
 from mmpt.vocabulary import Vocabulary
 

@@ -10,9 +10,9 @@ from transformers import PreTrainedModel
 
 from mmpt.errors import CheckpointError, ConfigError
 from mmpt.model.adaptation import merge_adapter
-from mmpt.model.backbone import no_progress_bars
 from mmpt.model.loading import FORMAT, load_parts
 from mmpt.storage import check_folder, link_tree, published_folder
+from mmpt.tokenizers.quiet import no_progress_bars
 from mmpt.vocabulary import Vocabulary, check_same
 
 TOKENIZERS = ("text_tokenizer", "speech_tokenizer", "image_tokenizer", "features")

@@ -10,9 +10,10 @@ from transformers import PreTrainedTokenizerBase
 from mmpt.document import Image, Part, Speech, Text
 from mmpt.errors import ConfigError, DataError
 from mmpt.media import decode_image, decode_speech, encode_png, encode_wav
+from mmpt.tokenizers.figures import NO_IMAGES, NO_SPEECH
 from mmpt.tokenizers.image.renderers import Renderer
-from mmpt.tokenizers.image.tokenizer import ImageTokenizer
-from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
+from mmpt.tokenizers.interface import AnyImageTokenizer, AnySpeechTokenizer
+from mmpt.tokenizers.load import load_image, load_speech
 from mmpt.tokenizers.text import decode_text, encode_text, load_text_tokenizer, text_fingerprint
 from mmpt.vocabulary import Vocabulary
 
@@ -23,22 +24,20 @@ class MultimodalTokenizer:
 
     vocabulary: Vocabulary
     text: PreTrainedTokenizerBase
-    speech: SpeechTokenizer | None
-    image: ImageTokenizer | None
+    speech: AnySpeechTokenizer | None
+    image: AnyImageTokenizer | None
 
     @classmethod
     def load(cls, text: Path | str, speech: Path | None, image: Path | None) -> "MultimodalTokenizer":
-        """Load each from its folder (`text` may be a Hugging Face name) and lay out the vocabulary over them."""
+        """Load each from its folder, or by the Hugging Face name of a published one, and lay out the vocabulary over them."""
         text_tokenizer = load_text_tokenizer(text)
-        speech_tokenizer = SpeechTokenizer.load(speech) if speech else None
-        image_tokenizer = ImageTokenizer.load(image) if image else None
+        speech_tokenizer = load_speech(speech) if speech else None
+        image_tokenizer = load_image(image) if image else None
         vocabulary = Vocabulary(
             text_size=len(text_tokenizer),
             text_fingerprint=text_fingerprint(text_tokenizer),
-            image_codes=image_tokenizer.codes if image_tokenizer else 0,
-            codes_per_image=image_tokenizer.codes_per_image if image_tokenizer else 0,
-            speech_codes=speech_tokenizer.codes if speech_tokenizer else 0,
-            speech_rate=speech_tokenizer.rate if speech_tokenizer else 0.0,
+            **(image_tokenizer.figures.in_vocabulary() if image_tokenizer else NO_IMAGES),
+            **(speech_tokenizer.figures.in_vocabulary() if speech_tokenizer else NO_SPEECH),
         )
         return cls(vocabulary, text_tokenizer, speech_tokenizer, image_tokenizer)
 
@@ -98,12 +97,12 @@ class MultimodalTokenizer:
                 parts.append(Speech(encode_wav(samples, rate), "wav", rate, len(samples) / rate))
         return tuple(parts)
 
-    def _image(self) -> ImageTokenizer:
+    def _image(self) -> AnyImageTokenizer:
         if self.image is None:
             raise DataError("an image, but no image tokenizer is configured")
         return self.image
 
-    def _speech(self) -> SpeechTokenizer:
+    def _speech(self) -> AnySpeechTokenizer:
         if self.speech is None:
             raise DataError("an utterance, but no speech tokenizer is configured")
         return self.speech

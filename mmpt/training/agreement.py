@@ -8,14 +8,11 @@ from pathlib import Path
 
 from transformers import AutoConfig
 
-from mmpt.config import parse_config
 from mmpt.errors import CheckpointError, ConfigError, MmptError, VocabularyError
-from mmpt.modality import SAMPLE_RATE
+from mmpt.modality import Medium
 from mmpt.model.checkpoints import find_checkpoint
-from mmpt.storage import check_folder, read_json
-from mmpt.tokenizers.image import tokenizer as image
-from mmpt.tokenizers.image.config import ImageTokenizerConfig
-from mmpt.tokenizers.speech.coder import saved_config
+from mmpt.tokenizers.kind import tokenizer_figures, tokenizer_kind
+from mmpt.tokenizers.published.folder import local_folder
 from mmpt.tokenizers.text import load_text_tokenizer, text_fingerprint
 from mmpt.training.config import TrainingConfig
 from mmpt.vocabulary import FILE, Vocabulary, check_same
@@ -26,12 +23,16 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model",
 
 def settled(config: TrainingConfig) -> TrainingConfig:
     """`config` with the newest checkpoint in place of each run folder it starts from, and with the tokenizers of the checkpoint
-    `from` where it names none. Raises `CheckpointError` where there is no checkpoint."""
+    `from` where it names none, and with the files of published ones named by name. Raises
+    `CheckpointError` where there is none."""
     found = {} if config.features_from is None else {"features_from": find_checkpoint(config.features_from)}
     if config.base is not None:
         base = find_checkpoint(config.base)
         found |= {name: base / name for name in TOKENIZERS if name not in config.tokenizers and (base / name).is_dir()}
         found["base"] = base
+    # A published tokenizer by its name: its files, which each checkpoint gets.
+    names = {name: path for name, path in config.tokenizers.items() if name != "text_tokenizer" and not path.exists()}
+    found |= {name: local_folder(path) for name, path in names.items()}
     return config.model_copy(update=found)
 
 
@@ -76,16 +77,17 @@ def _text(folder: Path | str) -> dict:
 
 
 def _speech(folder: Path) -> dict:
-    config = saved_config(folder)
-    rate = SAMPLE_RATE / config.samples_per_code * config.quantizer.depth
-    return {"speech_codes": config.quantizer.codes, "speech_rate": rate}
+    return _of_kind(folder, "speech")
 
 
 def _image(folder: Path) -> dict:
-    check_folder(folder, image.FORMAT)
-    path = folder / "config.json"
-    config = parse_config(read_json(path, CheckpointError), ImageTokenizerConfig, str(path))
-    return {"image_codes": config.quantizer.codes, "codes_per_image": config.qformer.queries}
+    return _of_kind(folder, "image")
+
+
+def _of_kind(folder: Path, kind: Medium) -> dict:
+    if (found := tokenizer_kind(folder)) != kind:
+        raise CheckpointError(f"{folder}: a tokenizer of {found}, expected one of {kind}")
+    return tokenizer_figures(folder).in_vocabulary()
 
 
 def _backbone(path: str, vocabulary: Vocabulary, data: str) -> list[str]:

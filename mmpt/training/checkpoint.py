@@ -26,12 +26,12 @@ from torch import Tensor
 
 from mmpt.errors import CheckpointError
 from mmpt.model.adaptation import save_adapter
-from mmpt.model.backbone import no_progress_bars
 from mmpt.model.factors import split_weights
 from mmpt.model.feature_inputs import FOLDER
 from mmpt.model.loading import FORMAT, NEW_ROWS
 from mmpt.model.new_rows import new_tables
 from mmpt.storage import MANIFEST, check_folder, link_tree, published_folder, read_json, room_for, write_bytes, write_json
+from mmpt.tokenizers.quiet import no_progress_bars
 from mmpt.training.background import Background
 from mmpt.training.base import frozen_folder
 from mmpt.training.config import TrainerConfig, TrainingConfig

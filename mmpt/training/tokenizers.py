@@ -22,6 +22,8 @@ from mmpt.tokenizers.image.stages import (
     QuantizeStage,
 )
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
+from mmpt.tokenizers.interface import AnySpeechTokenizer
+from mmpt.tokenizers.load import load_speech_coder
 from mmpt.tokenizers.speech.batches import SpeechExample, code_count, utterance_batches
 from mmpt.tokenizers.speech.coder import SpeechCoder
 from mmpt.tokenizers.speech.tokenizer import DecoderTraining, SpeechTokenizer
@@ -106,9 +108,13 @@ def _train_vocoder(spec: VocoderSpec, folder: Path, world: World) -> int:
 def _train_text_to_codes(spec: TextToCodesSpec, folder: Path, world: World) -> int:
     from mmpt.tokenizers.speech.text_to_codes import SpeechCodes, TextToCodes, codes_batches, pace
 
-    tokenizer = SpeechCoder.load(spec.speech_tokenizer).to(world.device)
+    tokenizer = load_speech_coder(spec.speech_tokenizer).to(world.device)
+    if tokenizer.figures.codebooks > 1:
+        raise ConfigError(
+            f"{spec.speech_tokenizer}: {tokenizer.figures.codebooks} codebooks, expected one: the model knows no turns"
+        )
     examples = utterances(spec.data, tokenizer.sample_rate, spec.examples, folder, world)
-    speech = SpeechCodes.of(spec.speech_tokenizer, tokenizer.codes, tokenizer.rate)
+    speech = SpeechCodes.of(spec.speech_tokenizer, tokenizer.figures.codes, tokenizer.figures.rate)
     # Text and codes of everything are a few hundred bytes for a second of speech at most: they stay in memory.
     pairs = [pair for group in _groups(examples, examples.sizes) for pair in _encoded(tokenizer, group)]
     text = load_text_tokenizer(spec.text_tokenizer)
@@ -128,7 +134,7 @@ def _groups(examples: Sequence[SpeechExample], samples: np.ndarray) -> Iterator[
         yield [examples[number] for number in range(start, end)]
 
 
-def _encoded(tokenizer: SpeechCoder, examples: Sequence[SpeechExample]) -> list[tuple[str, np.ndarray]]:
+def _encoded(tokenizer: AnySpeechTokenizer | SpeechCoder, examples: Sequence[SpeechExample]) -> list[tuple[str, np.ndarray]]:
     codes = tokenizer.encode([example.samples for example in examples])
     return [(example.text, row.astype(np.int32)) for example, row in zip(examples, codes, strict=True)]
 

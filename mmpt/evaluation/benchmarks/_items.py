@@ -97,7 +97,12 @@ def read_inside(folder: Path, name: str) -> bytes:
 
 
 def image_tokenizer(model: "MultimodalModel") -> "ImageTokenizer":
-    """That of a model. Raises `ConfigError` where it has none."""
-    if model.tokenizer.image is None:
-        raise ConfigError("the model has no image tokenizer")
+    """That of a model. Raises `ConfigError` where it has none that was trained here."""
+    from mmpt.tokenizers.image.tokenizer import ImageTokenizer
+
+    if not isinstance(model.tokenizer.image, ImageTokenizer):
+        found = "no" if model.tokenizer.image is None else "a published"
+        raise ConfigError(
+            f"the model has {found} image tokenizer, expected one trained here, with embeddings of images and texts"
+        )
     return model.tokenizer.image

@@ -42,9 +42,12 @@ def heard(model: "MultimodalModel", answers: Sequence[Sequence[Part]], listener:
 
 
 def speech_tokenizer(model: "MultimodalModel") -> "SpeechTokenizer":
-    """That of a model. Raises `ConfigError` where it has none."""
-    if model.tokenizer.speech is None:
-        raise ConfigError("the model has no speech tokenizer: what is spoken needs a listener")
+    """That of a model. Raises `ConfigError` where it has none that was trained here, and so reads text."""
+    from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
+
+    if not isinstance(model.tokenizer.speech, SpeechTokenizer):
+        found = "no" if model.tokenizer.speech is None else "a published"
+        raise ConfigError(f"the model has {found} speech tokenizer, which reads no text: what is spoken needs a listener")
     return model.tokenizer.speech
 
 

@@ -5,11 +5,14 @@ from typing import Literal
 import pydantic
 
 from mmpt.config import Schema
+from mmpt.tokenizers.figures import ImageFigures
 from mmpt.tokenizers.image.renderers import Renderer
 from mmpt.tokenizers.image.renderers.own import Own
 from mmpt.tokenizers.image.towers import Tower
 from mmpt.tokenizers.image.towers.open_clip import OpenClip
 from mmpt.tokenizers.quantizers import Quantizer
+
+FORMAT = "mmpt-image-tokenizer/3"
 
 
 class QformerConfig(Schema):
@@ -125,6 +128,11 @@ class ImageTokenizerConfig(Schema):
     float32."""
     renderer: Renderer = Own()
     """What draws the images that codes stand for, where a person is to see them."""
+
+    @property
+    def figures(self) -> ImageFigures:
+        """How many codes, and how many for a picture."""
+        return ImageFigures(self.quantizer.codes, self.qformer.queries, self.side)
 
     @pydantic.model_validator(mode="after")
     def _sizes_fit(self) -> "ImageTokenizerConfig":

@@ -18,9 +18,10 @@ from mmpt.config import parse_config
 from mmpt.errors import CheckpointError, DataError
 from mmpt.layers.qformer import Branch, Qformer, ReverseQformer
 from mmpt.storage import check_folder, published_folder, read_json, write_json
+from mmpt.tokenizers.figures import ImageFigures
 from mmpt.tokenizers.image.batches import picture_bytes, to_pixels
 from mmpt.tokenizers.image.captions import CaptionDecoder, TextTower, caption_ids
-from mmpt.tokenizers.image.config import ImageTokenizerConfig
+from mmpt.tokenizers.image.config import FORMAT, ImageTokenizerConfig
 from mmpt.tokenizers.image.decoder import ImageDecoder
 from mmpt.tokenizers.image.renderers import ImageRenderer, Renderer
 from mmpt.tokenizers.quantized import Quantized
@@ -28,7 +29,6 @@ from mmpt.tokenizers.quantized import Quantized
 if TYPE_CHECKING:
     from mmpt.tokenizers.image.towers._open_clip import OpenClipTower
 
-FORMAT = "mmpt-image-tokenizer/3"
 CHUNK = 64  # images at a time in encode and decode
 
 
@@ -71,6 +71,11 @@ class ImageTokenizer(nn.Module):
     @property
     def codes_per_image(self) -> int:
         return self.config.qformer.queries
+
+    @property
+    def figures(self) -> ImageFigures:
+        """How many codes, and how many for a picture."""
+        return self.config.figures
 
     @property
     def embedding_width(self) -> int:

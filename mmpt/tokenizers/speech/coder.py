@@ -13,15 +13,15 @@ from torch import nn
 from mmpt.config import parse_config
 from mmpt.errors import CheckpointError, DataError
 from mmpt.storage import check_folder, read_json
+from mmpt.tokenizers.figures import SpeechFigures
 from mmpt.tokenizers.quantized import Quantized
 from mmpt.tokenizers.speech.batches import code_count
-from mmpt.tokenizers.speech.config import SAMPLE_RATE, SpeechConfig
+from mmpt.tokenizers.speech.config import FORMAT, SAMPLE_RATE, SpeechConfig
 from mmpt.tokenizers.speech.features import log_mel
 from mmpt.tokenizers.speech.recognizer import EncoderModule
 from mmpt.tokenizers.speech.streaming import SpeechStream, checked, wanted
 from mmpt.tokenizers.speech.windows import windows
 
-FORMAT = "mmpt-speech-tokenizer/2"
 _BATCH = 32
 
 
@@ -44,7 +44,12 @@ class SpeechCoder(nn.Module):
     @property
     def rate(self) -> float:
         """Codes for each second; of a residual quantiser, those of all stages."""
-        return SAMPLE_RATE / self.config.samples_per_code * self.config.quantizer.depth
+        return self.figures.rate
+
+    @property
+    def figures(self) -> SpeechFigures:
+        """How many codes, and how often."""
+        return self.config.figures
 
     def encode(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Codes of each waveform (float32 [samples], 16 kHz): int64 [ceil(samples ÷ samples_per_code) · depth], at least one.

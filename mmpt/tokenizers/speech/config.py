@@ -4,11 +4,14 @@ import pydantic
 
 from mmpt.config import Schema
 from mmpt.modality import SAMPLE_RATE as SAMPLE_RATE
+from mmpt.tokenizers.figures import SpeechFigures
 from mmpt.tokenizers.quantizers import Quantizer
 from mmpt.tokenizers.speech.constants import HOP as HOP
 from mmpt.tokenizers.speech.constants import STRIDE as STRIDE
 from mmpt.tokenizers.speech.encoders import Encoder
 from mmpt.tokenizers.speech.encoders.small import Small
+
+FORMAT = "mmpt-speech-tokenizer/2"
 
 
 class AugmentConfig(Schema):
@@ -107,6 +110,12 @@ class SpeechConfig(Schema):
     def samples_per_code(self) -> int:
         """Samples of a code at 16 kHz."""
         return HOP * self.frames_per_code
+
+    @property
+    def figures(self) -> SpeechFigures:
+        """How many codes, and how often; a residual quantiser's stages are codebooks."""
+        depth = self.quantizer.depth
+        return SpeechFigures(self.quantizer.codes, SAMPLE_RATE / self.samples_per_code * depth, SAMPLE_RATE, depth)
 
 
 class TextToCodesConfig(Schema):

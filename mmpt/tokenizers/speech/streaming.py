@@ -96,6 +96,7 @@ class WaveStream:
         self._vocoder_reach = vocoder.reach
         self._per_code, self._depth, self._reach, self._block = frames_per_code, depth, reach, block
         self._check, self._mel, self._vocoder = check, mel, vocoder
+        self._part = np.zeros(0, dtype=np.int64)  # codes of a vector that is not whole yet
         self._codes: list[np.ndarray] = []  # those that are kept, in one array each push
         self._dropped = 0  # codes before them
         self._made = 0  # codes whose frames are final
@@ -105,11 +106,14 @@ class WaveStream:
         self._finished = False
 
     def push(self, codes: np.ndarray) -> np.ndarray:
-        """Samples float32 [n] (n may be 0) that have become final with `codes` (int [any number of whole vectors])."""
+        """Samples float32 [n] (n may be 0) that have become final with `codes` (int [any number])."""
         if self._finished:
             raise DataError("the stream is finished")
-        if len(codes):
-            self._codes.append(self._check(np.asarray(codes), 0))
+        codes = np.concatenate([self._part, np.asarray(codes)]) if len(self._part) else np.asarray(codes)
+        whole = len(codes) // self._depth * self._depth
+        self._part = codes[whole:]
+        if whole:
+            self._codes.append(self._check(codes[:whole], 0))
         final = max(0, self._total() - self._reach[1]) // self._block * self._block
         self._extend(final)
         # Samples of the last frames still change: the vocoder looks at frames that are yet to come.

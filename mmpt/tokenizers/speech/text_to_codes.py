@@ -44,7 +44,9 @@ class SpeechCodes:
     @classmethod
     def of(cls, folder: Path, codes: int, rate: float) -> "SpeechCodes":
         """Those of the speech tokenizer saved in `folder`."""
-        return cls(codes, rate, read_json(folder / "manifest.json", CheckpointError)["files"]["model.safetensors"]["sha256"])
+        files = read_json(folder / "manifest.json", CheckpointError)["files"]
+        # That of weights that were imported lies in a folder of its own.
+        return cls(codes, rate, files.get("model.safetensors", files.get("model/model.safetensors", {})).get("sha256", ""))
 
 
 class CodesBatch(NamedTuple):

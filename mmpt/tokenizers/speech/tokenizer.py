@@ -17,8 +17,8 @@ from mmpt.errors import CheckpointError, ConfigError, DataError
 from mmpt.layers.masks import length_mask
 from mmpt.storage import published_folder, read_json, write_json
 from mmpt.tokenizers.speech.batches import SpeechBatch, SpeechExample, code_count
-from mmpt.tokenizers.speech.coder import FORMAT, SpeechCoder, joined, saved_config
-from mmpt.tokenizers.speech.config import SpeechConfig
+from mmpt.tokenizers.speech.coder import SpeechCoder, joined, saved_config
+from mmpt.tokenizers.speech.config import FORMAT, SpeechConfig
 from mmpt.tokenizers.speech.decoder import SpeechDecoder
 from mmpt.tokenizers.speech.features import heard, log_mel
 from mmpt.tokenizers.speech.long_reading import merged, pieces
@@ -71,6 +71,11 @@ class SpeechTokenizer(SpeechCoder, Trainable):
     def can_stream(self) -> bool:
         """Whether `speaking` can give sound before the end; with `decoder.block`, it does block by block."""
         return self.speaker.vocoder.reach is not None
+
+    @property
+    def speaks_in_blocks(self) -> bool:
+        """Whether `speaking` gives sound long before the end."""
+        return self.can_stream and self.config.decoder.block is not None
 
     @contextmanager
     def speaking(self, voice: np.ndarray | None = None) -> Iterator[WaveStream]:

@@ -16,13 +16,14 @@ from mmpt.data.shards.tokens import TokenDocument
 from mmpt.document import Document, Image, Speech, Text
 from mmpt.errors import DataError
 from mmpt.media import decode_image
+from mmpt.tokenizers.figures import NO_IMAGES
 from mmpt.tokenizers.text import encode_text, load_text_tokenizer, text_fingerprint
 from mmpt.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from mmpt.tokenizers.image.tokenizer import ImageTokenizer
+    from mmpt.tokenizers.interface import AnyImageTokenizer
     from mmpt.tokenizers.speech.text_to_codes import TextToCodes as TextToCodesModel
 
 BATCH = 64
@@ -57,8 +58,7 @@ class TextToCodes(Voice):
         return Vocabulary(
             text_size=len(loaded.text),
             text_fingerprint=text_fingerprint(loaded.text),
-            image_codes=image.codes if image else 0,
-            codes_per_image=image.codes_per_image if image else 0,
+            **(image.figures.in_vocabulary() if image else NO_IMAGES),
             speech_codes=speech.codes,
             speech_rate=speech.rate,
         )
@@ -119,7 +119,7 @@ class _Loaded(NamedTuple):
 
     model: "TextToCodesModel"
     text: "PreTrainedTokenizerBase"
-    image: "ImageTokenizer | None"
+    image: "AnyImageTokenizer | None"
 
 
 class _Piece(NamedTuple):
@@ -138,7 +138,7 @@ class _Work(NamedTuple):
     codes: list[np.ndarray]
 
 
-def _picture_codes(document: Document, image: "ImageTokenizer | None") -> list[np.ndarray]:
+def _picture_codes(document: Document, image: "AnyImageTokenizer | None") -> list[np.ndarray]:
     """The codes of each picture. Raises `DataError` on parts that have no place in the result."""
     if any(isinstance(part, Speech) for part in document.parts):
         raise DataError("holds an utterance; its words would be spoken by another voice")
@@ -170,8 +170,8 @@ def _pieces(part: Text | Image | Speech, document: Document, spans: Spans) -> It
 @lru_cache(maxsize=1)
 def _load(model: Path, text: str, image: Path | None) -> _Loaded:
     """Loaded once in each process, and torch with them."""
-    from mmpt.tokenizers.image.tokenizer import ImageTokenizer
+    from mmpt.tokenizers.load import load_image
     from mmpt.tokenizers.speech.text_to_codes import TextToCodes as TextToCodesModel
 
-    pictures = ImageTokenizer.load(image) if image else None
+    pictures = load_image(image) if image else None
     return _Loaded(TextToCodesModel.load(model), load_text_tokenizer(text), pictures)

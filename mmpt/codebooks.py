@@ -1,0 +1,88 @@
+"""Codes of several codebooks as one sequence: in which order they come, and which may come next.
+
+Each of T frames has a code of each of K codebooks; those of codebook k are numbered from k · size. Two orders of all T · K codes:
+
+    flatten   frame by frame: c0(0) c1(0) … c0(1) c1(1) …        SoundStream's residual codes, read as they stand
+    delay     codebook k comes k frames later: c0(0)  c0(1) c1(0)  c0(2) c1(1) c2(0) …     MusicGen (Copet et al. 2023,
+              arXiv:2306.05284, section 2.2), without its padding: what would be empty is left out
+
+In `delay` a code of a fine codebook is written when the coarse ones of the frames around it are known already.
+"""
+
+from typing import Literal
+
+import numpy as np
+
+Layout = Literal["flatten", "delay"]
+
+
+class Turns:
+    """Where a sequence of codes stands: of which codebooks the next may be, told one by one.
+
+    `frames`: those begun; `done`: those whole, from the first on; `count`: codes so far.
+    """
+
+    def __init__(self, codebooks: int, layout: Layout) -> None:
+        self.codebooks = codebooks
+        self._delay = layout == "delay" and codebooks > 1
+        self.frames = self.done = self.count = 0
+        self._step = self._next = 0  # of `delay`: the step, and the codebook whose turn it is in it
+        self._ending = False  # of `delay`: no frame begins any more
+
+    @property
+    def missing(self) -> int:
+        """Codes without which a frame that has begun would not be whole."""
+        return self.frames * self.codebooks - self.count
+
+    @property
+    def whole(self) -> bool:
+        """Whether the sequence may end here."""
+        return self.count > 0 and not self.missing
+
+    def allowed(self) -> tuple[int, ...]:
+        """Codebooks that the next code may be of; 0 always begins a frame. None where the sequence must end."""
+        if not self._delay:
+            return (self.count % self.codebooks,)
+        if self.whole:
+            return ()
+        return (0, 1) if self._next == 0 and self._step else (self._next,)
+
+    def advance(self, codebook: int) -> int:
+        """A code of `codebook` comes next; returns its frame. Raises `ValueError` where it is not its turn."""
+        if codebook not in self.allowed():
+            expected = " or ".join(map(str, self.allowed())) or "none, the sequence is whole"
+            raise ValueError(f"code {self.count} is of codebook {codebook}, expected {expected}")
+        frame = self._step - codebook if self._delay else self.count // self.codebooks
+        self.frames += codebook == 0
+        self.done = frame + 1 if codebook == self.codebooks - 1 else self.done
+        self.count += 1
+        if self._delay:
+            self._ending |= self._next == 0 and codebook == 1
+            self._next = codebook + 1
+            if self._next > min(self._step, self.codebooks - 1):
+                self._step += 1
+                self._next = max(0, self._step - self.frames + 1) if self._ending else 0
+        return frame
+
+
+def in_order(frames: np.ndarray, size: int, layout: Layout) -> np.ndarray:
+    """The sequence int64 [T · K] of `frames` [T, K], each code 0 … size − 1."""
+    count, codebooks = frames.shape
+    numbered = frames.astype(np.int64) + size * np.arange(codebooks)
+    if layout == "flatten":
+        return numbered.reshape(-1)
+    frame, codebook = np.indices((count, codebooks))
+    order = np.lexsort((codebook.reshape(-1), (frame + codebook).reshape(-1)))
+    return numbered.reshape(-1)[order]
+
+
+def by_frame(sequence: np.ndarray, codebooks: int, size: int, layout: Layout) -> np.ndarray:
+    """The frames int64 [T, K] of a sequence: the inverse of `in_order`. Raises `ValueError` saying which code does not fit, or
+    that the last frame is not whole."""
+    turns = Turns(codebooks, layout)
+    places = [turns.advance(int(code) // size) for code in sequence]
+    if turns.missing:
+        raise ValueError(f"{turns.count} codes, {turns.missing} short of whole frames of {codebooks}")
+    frames = np.zeros((turns.frames, codebooks), dtype=np.int64)
+    frames[places, sequence // size] = sequence % size
+    return frames
