@@ -24,11 +24,13 @@ from mmpt.catalogue import markdown, methods_table, papers_table
 from mmpt.config import Schema
 from mmpt.methods import Method
 from mmpt.scripts import main_guard, script_parser
+from mmpt.training.tokenizer_list import tokenizers_table
 
 FOLDER = Path(__file__).parent
 FILES = {
     "recipes/train.py": "mmpt.training.config:TrainingConfig",
     "tokenizers/train.py": "mmpt.training.specs:TokenizerSpec",
+    "tokenizers/import.py": "mmpt.tokenizers.published.folder:ImportSpec",
     "datasets/build.py": "mmpt.data.build:BuildConfig",
     "datasets/filter.py": "mmpt.data.curate.steps.filter:Filter",
     "datasets/interleave.py": "mmpt.data.curate.steps.interleave:Interleave",
@@ -65,11 +67,22 @@ def methods() -> str:
             "# Methods",
             "Made by `python docs/reference.py` from the files; `mmpt methods` prints it.",
             markdown(methods_table()),
+            "## Tokenizers",
+            "Published ones as they were released, and those of the specifications in `tokenizers/`; `mmpt tokenizers` prints "
+            "them. Codes are those of all codebooks together; bits those of a second of speech, or of a picture.",
+            markdown(tokenizers()),
             "## Published systems",
             "Which of them can be had here, and by what. Where nothing carries a system in whole, its status is `part`.",
             markdown(papers_table()) + "\n",
         ]
     )
+
+
+def tokenizers() -> list[tuple[str, ...]]:
+    """The table of tokenizers, its specifications named from the root of the repository."""
+    root = FOLDER.parent
+    rows = tokenizers_table(sorted((root / "tokenizers").glob("*.yaml")))
+    return [(name.removeprefix(f"{root}/"), *rest) for name, *rest in rows]
 
 
 def configuration() -> str:

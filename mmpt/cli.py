@@ -29,7 +29,7 @@ def main() -> None:
     parser = script_parser("Models that read and write text, pictures and speech.", prog="mmpt")
     parser.add_argument("--version", action="version", version=f"mmpt {version('mmpt')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_generate, _add_serve, _add_export, _add_soup, _add_inspect, _add_methods, _add_doctor):
+    for add in (_add_generate, _add_serve, _add_export, _add_soup, _add_inspect, _add_methods, _add_tokenizers, _add_doctor):
         add(commands)
     arguments = parser.parse_args()
     arguments.action(arguments)
@@ -253,6 +253,28 @@ def _methods(arguments: argparse.Namespace) -> None:
     from mmpt.catalogue import markdown, methods_table, papers_table
 
     rows = papers_table() if arguments.papers else methods_table(arguments.family)
+    print(markdown(rows) if arguments.markdown else _aligned(rows))
+
+
+def _add_tokenizers(commands) -> None:
+    parser = commands.add_parser(
+        "tokenizers",
+        formatter_class=HelpFormatter,
+        help="every tokenizer: how many codes, how often, how many bits, its paper and weights",
+        description="The published tokenizers that are read, as they were released, and those of PATHs, each with its figures.",
+    )
+    parser.add_argument(
+        "paths", nargs="*", type=Path, metavar="PATH", help="specifications or folders: tokenizers/*.yaml runs/mimi"
+    )
+    parser.add_argument("--markdown", action="store_true", help="as a Markdown table")
+    parser.set_defaults(action=_tokenizers)
+
+
+def _tokenizers(arguments: argparse.Namespace) -> None:
+    from mmpt.catalogue import markdown
+    from mmpt.training.tokenizer_list import tokenizers_table
+
+    rows = tokenizers_table(arguments.paths)
     print(markdown(rows) if arguments.markdown else _aligned(rows))
 
 

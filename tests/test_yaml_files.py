@@ -11,6 +11,7 @@ from mmpt.config import load_config
 from mmpt.data.build import BuildConfig
 from mmpt.data.curate.steps import Step
 from mmpt.evaluation.suite import load_suite
+from mmpt.tokenizers.published.folder import ImportSpec
 from mmpt.training.config import TrainingConfig
 from mmpt.training.specs import TokenizerSpec
 
@@ -32,6 +33,8 @@ def read(path: Path) -> object:
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     if path.is_relative_to(ROOT / "datasets"):
         return load_config(path, BuildConfig if "sources" in content else Step.member(content["kind"]))
+    if path.is_relative_to(ROOT / "tokenizers" / "published"):
+        return load_config(path, ImportSpec)
     if path.is_relative_to(ROOT / "tokenizers"):
         return load_config(path, TokenizerSpec)
     if "corpus" in content:

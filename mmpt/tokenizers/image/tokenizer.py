@@ -73,6 +73,11 @@ class ImageTokenizer(nn.Module):
         return self.config.qformer.queries
 
     @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.scale.device
+
+    @property
     def figures(self) -> ImageFigures:
         """How many codes, and how many for a picture."""
         return self.config.figures

@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 
 class Published(Method):
     """A published tokenizer. `tokenizes`: its medium; `models`: the `model_type` of the configurations that are read as it;
-    `released`: what of the released configuration its figures follow from, where it is not the default of transformers."""
+    `released`: what of the released configuration its figures follow from, where it is not the default of transformers; `pickle`: the file of
+    weights that were released as a pickle alone, which only `tokenizers/import.py` reads."""
 
     key: ClassVar[str] = "published"
     tokenizes: ClassVar[Medium]
     models: ClassVar[tuple[str, ...]]
     released: ClassVar[dict[str, Any]] = {}
+    pickle: ClassVar[str] = ""
 
     model: str
     """A folder or Hugging Face name: where the weights are read, once, by `tokenizers/import.py`."""

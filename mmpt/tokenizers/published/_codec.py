@@ -26,6 +26,9 @@ class SpeechCodec(nn.Module):
     frame is encoded, and decoded, with.
     """
 
+    silent = ""
+    """Why it makes no sound, of one that only encodes."""
+
     def __init__(self, figures: SpeechFigures, window: int, hears: tuple[int, int], speaks: tuple[int, int]):
         super().__init__()
         self.figures = figures
@@ -50,7 +53,7 @@ class SpeechCodec(nn.Module):
 
     @property
     def speaks_in_blocks(self) -> bool:
-        return True
+        return not self.silent
 
     def encode(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
         pieces, owners, cuts = [], [], []
@@ -66,7 +69,7 @@ class SpeechCodec(nn.Module):
         return [in_order(rows, self._size, self.figures.layout) for rows in frames]
 
     def decode(self, codes: Sequence[np.ndarray], voice: np.ndarray | None = None) -> list[np.ndarray]:
-        self._no_voice(voice)
+        self._check_speaks(voice)
         rows = [self.checked_codes(np.asarray(sequence), number) for number, sequence in enumerate(codes)]
         short = [number for number, row in enumerate(rows) if len(row) <= self.window]
         found = dict(zip(short, self._together([rows[number] for number in short], self._spoken), strict=True))
@@ -74,7 +77,7 @@ class SpeechCodec(nn.Module):
 
     @contextmanager
     def speaking(self, voice: np.ndarray | None = None) -> "Iterator[CodecStream]":
-        self._no_voice(voice)
+        self._check_speaks(voice)
         yield CodecStream(self.figures, self.going_on())
 
     def going_on(self) -> "Callable[[np.ndarray, bool], np.ndarray]":
@@ -106,7 +109,9 @@ class SpeechCodec(nn.Module):
     def _size(self) -> int:
         return self.figures.codes // self.figures.codebooks
 
-    def _no_voice(self, voice: np.ndarray | None) -> None:
+    def _check_speaks(self, voice: np.ndarray | None) -> None:
+        if self.silent:
+            raise DataError(self.silent)
         if voice is not None:
             raise DataError("a voice: the codes of this tokenizer hold the voice, no other can be chosen")
 

@@ -41,6 +41,13 @@ def load_tensors(model: nn.Module, tensors: dict[str, torch.Tensor], where: Path
         raise CheckpointError(f"{where}: lacks {len(missing)} weights: {', '.join(sorted(missing)[:3])}, …")
 
 
+def part_of_model(kind: type[M], config: Any, folder: Path, prefixes: tuple[str, ...]) -> M:
+    """The same of a model of `config` that lies in the checkpoint of a larger one, under one of `prefixes`."""
+    model = kind(config)
+    load_tensors(model, tensors_under(folder, prefixes), folder)
+    return model.eval()
+
+
 def tensors_under(folder: Path, prefixes: tuple[str, ...]) -> dict[str, Any]:
     """Tensors of the safetensors files of `folder` whose name begins with one of `prefixes`, without it."""
     found = {}

@@ -1,12 +1,14 @@
 """Settings that published codecs share."""
 
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, cast
 
 import pydantic
 
 from mmpt.codebooks import Layout
 from mmpt.errors import ConfigError
 from mmpt.modality import Medium
+from mmpt.storage import link_files
 from mmpt.tokenizers.figures import SpeechFigures
 from mmpt.tokenizers.published import Published
 
@@ -33,3 +35,23 @@ class Codec(Published):
 def sub_config(config: dict[str, Any], name: str) -> dict[str, Any]:
     """The section of a tokenizer in the configuration of the whole model that it came with, or `config` where it came alone."""
     return config.get(name) or config
+
+
+class PartOfModel(Published):
+    """An image tokenizer that was released inside of a language model: of its checkpoint only the tokenizer's weights are read,
+    and imported."""
+
+    tokenizes: ClassVar[Medium] = "image"
+    prefixes: ClassVar[tuple[str, ...]] = ("model.vqmodel.", "vqmodel.")
+
+    def files(self, names: list[str], weights: dict[str, str]) -> list[str]:
+        needed = {file for name, file in weights.items() if name.startswith(self.prefixes)}
+        return [name for name in super().files(names, weights) if name.endswith(".json") or not needed or name in needed]
+
+    def take(self, source: Path, target: Path) -> None:
+        """Its own weights and configuration alone, in the format of transformers."""
+        from mmpt.tokenizers.quiet import no_progress_bars
+
+        link_files(source, target, ("preprocessor_config.json", "processor_config.json"))
+        with no_progress_bars():
+            cast(Any, self.load(source)).model.save_pretrained(target)

@@ -46,7 +46,7 @@ def opened(path: Path | str) -> Opened:
     folder = local_folder(path)
     if (folder / MANIFEST).is_file():
         check_folder(folder, FORMAT)
-        settings = parse_config({"published": read_json(folder / SETTINGS, CheckpointError)}, _Section, f"{folder}/{SETTINGS}")
+        settings = parse_config({"published": read_json(folder / SETTINGS, CheckpointError)}, ImportSpec, f"{folder}/{SETTINGS}")
         return Opened(settings.published, folder / "model", read_json(folder / "model" / CONFIG, CheckpointError))
     config = read_json(folder / CONFIG, CheckpointError)
     return Opened(_of_type(config, folder).model_construct(model=str(path)), folder, config)
@@ -71,7 +71,7 @@ def local_folder(path: Path | str) -> Path:
         kind = _of_type(read_json(small / CONFIG, CheckpointError), Path(path))
         index = read_json(small / INDEX)["weight_map"] if (small / INDEX).is_file() else {}
         names = [one.rfilename for one in HfApi().model_info(str(path)).siblings or ()]
-        return Path(snapshot_download(str(path), allow_patterns=kind.files(names, index)))
+        return Path(snapshot_download(str(path), allow_patterns=kind.model_construct(model=str(path)).files(names, index)))
     except (OSError, ValueError, HfHubHTTPError, HFValidationError) as problem:
         reason = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
         raise CheckpointError(f"{path}: no folder, and no tokenizer of the Hub ({reason})") from None
@@ -91,8 +91,11 @@ def import_tokenizer(settings: Published, out: Path) -> Opened:
     return opened(out)
 
 
-class _Section(Schema):
+class ImportSpec(Schema):
+    """What tokenizers/import.py is told."""
+
     published: Published
+    """The tokenizer that is taken over."""
 
 
 def _of_type(config: dict[str, Any], folder: Path) -> type[Published]:

@@ -16,8 +16,10 @@ from mmpt.methods import Method
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from PIL import Image
 
+    from mmpt.tokenizers.figures import ImageFigures
     from mmpt.tokenizers.image.tokenizer import ImageTokenizer
 
 
@@ -27,6 +29,29 @@ class ImageRenderer(Protocol):
     def render(self, codes: "np.ndarray", first: int | None = None, seed: int = 0) -> "Sequence[Image.Image]":
         """An image for each row of `codes` [n, codes_per_image], or of the `first` of them alone; `seed` chooses the noise it is
         drawn from. Raises `DataError` on codes of another shape or range, and where beginnings cannot be drawn from."""
+        ...
+
+
+class Drawn(Protocol):
+    """What a renderer asks of an image tokenizer whose codes predict an embedding."""
+
+    @property
+    def device(self) -> "torch.device":
+        """Where it computes."""
+        ...
+
+    @property
+    def figures(self) -> "ImageFigures":
+        """How many codes a picture has."""
+        ...
+
+    @property
+    def embedding_width(self) -> int:
+        """Values of an embedding; 0 where none is predicted."""
+        ...
+
+    def predicted_embedding(self, codes: "np.ndarray") -> "np.ndarray":
+        """float32 [n, embedding_width] of `codes` [n, codes_per_image]."""
         ...
 
 

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from mmpt.errors import ConfigError, DataError
+from mmpt.tokenizers.image.renderers import Drawn
 from mmpt.tokenizers.image.renderers.unclip import Unclip
-from mmpt.tokenizers.image.tokenizer import ImageTokenizer
 
 
 class UnclipDecoder:
@@ -61,9 +61,9 @@ class UnclipDecoder:
 class UnclipRenderer:
     """Codes → the embedding that the tokenizer predicts of them → an unCLIP model's image."""
 
-    def __init__(self, config: Unclip, tokenizer: ImageTokenizer):
+    def __init__(self, config: Unclip, tokenizer: Drawn):
         """Raises `ConfigError` where the pipeline takes embeddings of another size than the tokenizer predicts."""
-        device = tokenizer.scale.device
+        device = tokenizer.device
         # Half precision on a GPU, as Stable Diffusion is published for it; a CPU has no fast half-precision convolutions.
         self._decoder = UnclipDecoder(config, device, torch.float16 if device.type == "cuda" else torch.float32)
         self._tokenizer = tokenizer
@@ -74,6 +74,6 @@ class UnclipRenderer:
             )
 
     def render(self, codes: np.ndarray, first: int | None = None, seed: int = 0) -> Sequence[Image.Image]:
-        if first not in (None, self._tokenizer.codes_per_image):
+        if first not in (None, self._tokenizer.figures.codes_per_image):
             raise DataError("an unCLIP model draws from all codes of an image, not from the first of them alone")
         return self._decoder.draw(self._tokenizer.predicted_embedding(codes), seed)
