@@ -30,7 +30,7 @@ FOLDER = Path(__file__).parent
 FILES = {
     "recipes/train.py": "mmpt.training.config:TrainingConfig",
     "tokenizers/train.py": "mmpt.training.specs:TokenizerSpec",
-    "tokenizers/import.py": "mmpt.tokenizers.published.folder:ImportSpec",
+    "tokenizers/import.py": "mmpt.tokenizers.published_folder:ImportSpec",
     "datasets/build.py": "mmpt.data.build:BuildConfig",
     "datasets/filter.py": "mmpt.data.curate.steps.filter:Filter",
     "datasets/interleave.py": "mmpt.data.curate.steps.interleave:Interleave",

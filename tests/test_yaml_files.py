@@ -11,7 +11,7 @@ from mmpt.config import load_config
 from mmpt.data.build import BuildConfig
 from mmpt.data.curate.steps import Step
 from mmpt.evaluation.suite import load_suite
-from mmpt.tokenizers.published.folder import ImportSpec
+from mmpt.tokenizers.published_folder import ImportSpec
 from mmpt.training.config import TrainingConfig
 from mmpt.training.specs import TokenizerSpec
 

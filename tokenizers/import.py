@@ -1,8 +1,8 @@
 """Take over a published tokenizer: python tokenizers/import.py SPEC.yaml OUT [key=value ...]
 
 SPEC says which and how (`published: {kind: mimi, codebooks: 8}`; tokenizers/published/ has one of each kind). OUT is a tokenizer
-like those that tokenizers/train.py writes: for encode.py, decode.py, datasets/to_tokens.py, and the recipes. Weights are linked where
-they can be, and of a tokenizer inside of a language model only its own are taken.
+like those that tokenizers/train.py writes: for encode.py, decode.py, datasets/to_tokens.py, and the recipes. Weights are linked
+where they can be, and of a tokenizer inside of a language model only its own are taken.
 """
 
 import shutil
@@ -15,7 +15,7 @@ from mmpt.scripts import add_overrides, main_guard, script_parser
 from mmpt.storage import write_json
 from mmpt.tokenizers.figures import SpeechFigures
 from mmpt.tokenizers.published import Published
-from mmpt.tokenizers.published.folder import CONFIG, ImportSpec, import_tokenizer
+from mmpt.tokenizers.published_folder import CONFIG, ImportSpec, import_tokenizer
 
 
 @main_guard

@@ -9,7 +9,7 @@ from mmpt.storage import MANIFEST, check_folder, read_json
 from mmpt.tokenizers.figures import Figures
 from mmpt.tokenizers.image.config import FORMAT as IMAGE_FORMAT
 from mmpt.tokenizers.image.config import ImageTokenizerConfig
-from mmpt.tokenizers.published.folder import is_published, opened
+from mmpt.tokenizers.published_folder import is_published, opened
 from mmpt.tokenizers.speech.config import FORMAT as SPEECH_FORMAT
 from mmpt.tokenizers.speech.config import SpeechConfig
 

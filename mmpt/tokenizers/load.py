@@ -6,7 +6,7 @@ from mmpt.errors import CheckpointError
 from mmpt.tokenizers.figures import ImageFigures, SpeechFigures
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
 from mmpt.tokenizers.interface import AnyImageTokenizer, AnySpeechTokenizer
-from mmpt.tokenizers.published.folder import is_published, opened
+from mmpt.tokenizers.published_folder import is_published, opened
 from mmpt.tokenizers.speech.coder import SpeechCoder
 from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
 

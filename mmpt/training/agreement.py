@@ -12,7 +12,7 @@ from mmpt.errors import CheckpointError, ConfigError, MmptError, VocabularyError
 from mmpt.modality import Medium
 from mmpt.model.checkpoints import find_checkpoint
 from mmpt.tokenizers.kind import tokenizer_figures, tokenizer_kind
-from mmpt.tokenizers.published.folder import local_folder
+from mmpt.tokenizers.published_folder import local_folder
 from mmpt.tokenizers.text import load_text_tokenizer, text_fingerprint
 from mmpt.training.config import TrainingConfig
 from mmpt.vocabulary import FILE, Vocabulary, check_same

@@ -11,7 +11,7 @@ from mmpt.tokenizers.figures import Figures, SpeechFigures
 from mmpt.tokenizers.image.config import QformerConfig
 from mmpt.tokenizers.kind import tokenizer_figures
 from mmpt.tokenizers.published import Published
-from mmpt.tokenizers.published.folder import ImportSpec
+from mmpt.tokenizers.published_folder import ImportSpec
 from mmpt.training.specs import ImageSpec, SpeechSpec, TokenizerSpec
 
 HEAD = ("tokenizer", "of", "codes", "codebooks", "a second or picture", "bits", "Hz or pixels", "source", "weights")

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmpt.codebooks import by_frame
 from mmpt.config import parse_config
 from mmpt.errors import ConfigError
 from mmpt.inference.grammar import Grammar, Masks
@@ -18,11 +19,11 @@ END_IMAGE, END_SPEECH = VOCABULARY.special("<|/image|>"), VOCABULARY.special("<|
 KINDS = st.sets(st.sampled_from(["text", "image", "speech"]), min_size=1)
 
 
-def sample(seed: int, **asked) -> list[int]:
+def sample(seed: int, vocabulary: Vocabulary = VOCABULARY, masks: Masks = MASKS, **asked) -> list[int]:
     """A sequence sampled uniformly from what the grammar allows, until it is finished, without the end."""
-    grammar, draw, found = Grammar(VOCABULARY, Settings(**asked)), torch.Generator().manual_seed(seed), []
+    grammar, draw, found = Grammar(vocabulary, Settings(**asked)), torch.Generator().manual_seed(seed), []
     while not grammar.finished:
-        allowed = (~MASKS.forbidden(grammar.allowed())).nonzero().flatten()
+        allowed = (~masks.forbidden(grammar.allowed())).nonzero().flatten()
         token = int(allowed[torch.randint(len(allowed), (1,), generator=draw)])
         grammar.advance(token)
         found.append(token)
@@ -57,6 +58,17 @@ def test_text_and_speech_in_turn(seed, room, text, speech):
         else:
             assert number == len(blocks) - 1
     assert all(len(values) <= text for kind, values in blocks if kind == "text")
+
+
+@given(st.integers(0, 10**6), st.integers(1, 60), st.integers(2, 4), st.sampled_from(["flatten", "delay"]), st.booleans())
+@settings(deadline=None, max_examples=100)
+def test_codebooks_of_speech_come_in_turn_and_frames_are_whole(seed, room, codebooks, layout, alternate):
+    vocabulary = Vocabulary(10, "f" * 64, 6, 3, 2 * codebooks, 12.5, codebooks, layout)
+    asked = {"alternate": (2, 2 * codebooks)} if alternate else {}
+    masks = Masks(vocabulary, torch.device("cpu"))
+    for kind, codes in vocabulary.split(sample(seed, vocabulary, masks, max_new_tokens=room, **asked)):
+        if kind == "speech":
+            assert len(by_frame(codes, codebooks, 2, layout))  # raises on a code out of turn, and on a frame that is not whole
 
 
 @pytest.mark.parametrize("kind", ["text", "image", "speech"])

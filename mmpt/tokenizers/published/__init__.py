@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 class Published(Method):
     """A published tokenizer. `tokenizes`: its medium; `models`: the `model_type` of the configurations that are read as it;
-    `released`: what of the released configuration its figures follow from, where it is not the default of transformers; `pickle`: the file of
-    weights that were released as a pickle alone, which only `tokenizers/import.py` reads."""
+    `released`: what of the released configuration its figures follow from, where it is not the default of transformers;
+    `pickle`: the file of weights that were released as a pickle alone, which only `tokenizers/import.py` reads."""
 
     key: ClassVar[str] = "published"
     tokenizes: ClassVar[Medium]

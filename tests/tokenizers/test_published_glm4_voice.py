@@ -1,0 +1,151 @@
+"""GLM-4-Voice's tokenizer: its codes against the computation written down again, on a checkpoint with its names and settings."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch.nn import functional as F
+from transformers import WhisperFeatureExtractor
+
+from mmpt.errors import CheckpointError, ConfigError, DataError
+from mmpt.tokenizers.load import load_speech
+from mmpt.tokenizers.published.glm4_voice import Glm4Voice
+from mmpt.tokenizers.published_folder import import_tokenizer
+
+DIM, HEADS, LAYERS, CODES, MELS = 16, 2, 2, 32, 80
+CONFIG = {
+    "model_type": "whisper", "d_model": DIM, "encoder_layers": 4, "encoder_attention_heads": HEADS, "encoder_ffn_dim": 24,
+    "decoder_layers": 1, "decoder_attention_heads": HEADS, "decoder_ffn_dim": 24, "num_mel_bins": MELS,
+    "max_source_positions": 1500, "vocab_size": 100, "pad_token_id": 0,
+    "pooling_kernel_size": 4, "pooling_type": "avg", "pooling_position": LAYERS, "quantize_vocab_size": CODES,
+    "quantize_position": LAYERS, "quantize_causal_block_size": 40, "encoder_causal_convolution": True,
+    "encoder_causal_attention": False, "quantize_causal_encoder": False, "quantize_ema_decay": 0.99,
+}  # fmt: skip
+
+
+def checkpoint(folder, **changes):
+    """With the names of the released weights, those behind the quantiser and of the text decoder among them."""
+    folder.mkdir()
+    config = {**CONFIG, **changes}
+    draw = torch.Generator().manual_seed(0)
+
+    def random(*shape, scale=0.4):
+        return torch.randn(shape, generator=draw) * scale
+
+    tensors = {
+        "conv1.weight": random(DIM, MELS, 3, scale=0.2), "conv1.bias": random(DIM),
+        "conv2.weight": random(DIM, DIM, 3), "conv2.bias": random(DIM),
+        "embed_positions.weight": random(1500, DIM), "embed_positions2.weight": random(375, DIM),
+        "codebook.weight": random(CODES, DIM, scale=1.0), "layer_norm.weight": random(DIM), "layer_norm.bias": random(DIM),
+        "ema_count": torch.ones(CODES), "ema_weight": random(CODES, DIM),
+    }  # fmt: skip
+    for layer in range(config["encoder_layers"]):
+        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            tensors[f"layers.{layer}.self_attn.{name}.weight"] = random(DIM, DIM)
+            if name != "k_proj":
+                tensors[f"layers.{layer}.self_attn.{name}.bias"] = random(DIM)
+        for name, shape in (("fc1", (24, DIM)), ("fc2", (DIM, 24))):
+            tensors[f"layers.{layer}.{name}.weight"], tensors[f"layers.{layer}.{name}.bias"] = random(*shape), random(shape[0])
+        for name in ("self_attn_layer_norm", "final_layer_norm"):
+            tensors[f"layers.{layer}.{name}.weight"] = 1 + random(DIM)
+            tensors[f"layers.{layer}.{name}.bias"] = random(DIM)
+    named = {f"model.encoder.{name}": value for name, value in tensors.items()}
+    save_file({**named, "model.decoder.layer_norm.weight": torch.ones(DIM)}, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(config))
+    WhisperFeatureExtractor(feature_size=MELS).save_pretrained(folder)
+    return folder
+
+
+def codes_by_hand(weights: dict[str, torch.Tensor], config: dict, samples: np.ndarray) -> list[int]:
+    """The same for one utterance of at most 30 s, as the paper and the released configuration have it."""
+    get = {name.removeprefix("model.encoder."): value.double() for name, value in weights.items()}
+    features = WhisperFeatureExtractor(feature_size=MELS)(
+        samples, sampling_rate=16_000, return_attention_mask=True, return_tensors="pt", padding="longest", pad_to_multiple_of=1280
+    )
+    x, heard = features["input_features"].double(), features["attention_mask"][0, ::2].bool()
+    pad = (2, 0) if config["encoder_causal_convolution"] else (1, 1)
+    x = F.gelu(F.conv1d(F.pad(x, pad), get["conv1.weight"], get["conv1.bias"]))
+    x = F.gelu(F.conv1d(F.pad(x, pad), get["conv2.weight"], get["conv2.bias"], stride=2))[0].T
+    x = x + get["embed_positions.weight"][: len(x)]
+    for layer in range(LAYERS):
+        own = {name.removeprefix(f"layers.{layer}."): value for name, value in get.items() if name.startswith(f"layers.{layer}.")}
+        y = F.layer_norm(x, (DIM,), own["self_attn_layer_norm.weight"], own["self_attn_layer_norm.bias"])
+        q = (y @ own["self_attn.q_proj.weight"].T + own["self_attn.q_proj.bias"]).view(len(x), HEADS, -1)
+        k = (y @ own["self_attn.k_proj.weight"].T).view(len(x), HEADS, -1)
+        v = (y @ own["self_attn.v_proj.weight"].T + own["self_attn.v_proj.bias"]).view(len(x), HEADS, -1)
+        mixed = torch.zeros_like(q)
+        for query in range(len(x)):
+            block = config["quantize_causal_block_size"]
+            last = len(x) if block is None else (query // block + 1) * block
+            keys = [key for key in range(min(last, len(x))) if heard[key]]
+            for head in range(HEADS):
+                weight = torch.softmax(k[keys, head] @ q[query, head] / math.sqrt(DIM // HEADS), dim=0)
+                mixed[query, head] = weight @ v[keys, head]
+        x = x + mixed.flatten(1) @ own["self_attn.out_proj.weight"].T + own["self_attn.out_proj.bias"]
+        y = F.layer_norm(x, (DIM,), own["final_layer_norm.weight"], own["final_layer_norm.bias"])
+        x = x + F.gelu(y @ own["fc1.weight"].T + own["fc1.bias"]) @ own["fc2.weight"].T + own["fc2.bias"]
+    groups = x.view(-1, 4, DIM)
+    pooled = groups.mean(dim=1) if config["pooling_type"] == "avg" else groups.amax(dim=1)
+    nearest = (pooled[:, None] - get["codebook.weight"]).square().sum(dim=2).argmin(dim=1)
+    return [code for code, there in zip(nearest.tolist(), heard[::4].tolist(), strict=True) if there]
+
+
+def speech(samples: int, seed: int = 0) -> np.ndarray:
+    draw = np.random.default_rng(seed)
+    time = np.arange(samples) / 16_000
+    return (0.3 * np.sin(2 * np.pi * (200 + 900 * time) * time) + draw.normal(0, 0.05, samples)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"pooling_type": "max", "quantize_causal_block_size": None, "encoder_causal_convolution": False}],
+    ids=["as released", "otherwise"],
+)
+def test_codes_are_those_of_the_computation_by_hand(changes, tmp_path):
+    folder = checkpoint(tmp_path / "glm", **changes)
+    codec = Glm4Voice().load(folder)
+    # 2.1 s: three blocks of 0.8 s, and a last code of which a part alone is sound.
+    waveforms = [speech(33_700), speech(12_800, 1), speech(100, 2)]
+    found = codec.encode(waveforms)
+    weights = load_file(folder / "model.safetensors")
+    expected = [codes_by_hand(weights, {**CONFIG, **changes}, one) for one in waveforms]
+    assert [codes.tolist() for codes in found] == expected
+    assert [len(codes) for codes in found] == [27, 10, 1] and len(set(found[0].tolist())) > 5
+
+
+def test_speech_of_more_than_thirty_seconds_is_cut_there(tmp_path):
+    codec = Glm4Voice().load(checkpoint(tmp_path / "glm"))
+    samples = speech(31 * 16_000)
+    parts = codec.encode([samples[: 30 * 16_000], samples[30 * 16_000 :]])
+    assert codec.encode([samples])[0].tolist() == [*parts[0].tolist(), *parts[1].tolist()]
+
+
+def test_it_is_imported_and_its_codes_cannot_be_spoken(tmp_path):
+    folder = checkpoint(tmp_path / "glm")
+    figures = import_tokenizer(Glm4Voice(model=str(folder)), tmp_path / "imported").figures
+    assert (figures.codes, figures.rate, figures.sample_rate) == (CODES, 12.5, 16_000)
+    tokenizer = load_speech(tmp_path / "imported")
+    samples = speech(9_000)
+    assert tokenizer.encode([samples])[0].tolist() == Glm4Voice().load(folder).encode([samples])[0].tolist()
+    assert not tokenizer.speaks_in_blocks
+    with pytest.raises(DataError, match="cannot be spoken"):
+        tokenizer.decode([np.array([1, 2])])
+
+
+def test_what_is_not_as_released_is_told(tmp_path):
+    with pytest.raises(ConfigError, match="pooling_position is 1, expected 2"):
+        Glm4Voice().load(checkpoint(tmp_path / "early", pooling_position=1))
+    with pytest.raises(ConfigError, match="encoder_causal_attention is True, expected False"):
+        Glm4Voice().load(checkpoint(tmp_path / "causal", encoder_causal_attention=True))
+    plain = checkpoint(tmp_path / "plain", quantize_vocab_size=None)
+    with pytest.raises(CheckpointError, match="model_type is 'whisper', expected a tokenizer's"):
+        load_speech(plain)
+    lost = checkpoint(tmp_path / "lost")
+    tensors = load_file(lost / "model.safetensors")
+    del tensors["model.encoder.codebook.weight"]
+    save_file(tensors, lost / "model.safetensors")
+    with pytest.raises(CheckpointError, match="lacks 1 weights: codebook.weight"):
+        Glm4Voice().load(lost)
