@@ -11,6 +11,7 @@ from transformers import AutoConfig
 from mmpt.errors import CheckpointError, ConfigError, MmptError, VocabularyError
 from mmpt.modality import Medium
 from mmpt.model.checkpoints import find_checkpoint
+from mmpt.storage import is_missing_folder
 from mmpt.tokenizers.kind import tokenizer_figures, tokenizer_kind
 from mmpt.tokenizers.published_folder import local_folder
 from mmpt.tokenizers.text import load_text_tokenizer, text_fingerprint
@@ -22,17 +23,16 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model",
 
 
 def settled(config: TrainingConfig) -> TrainingConfig:
-    """`config` with the newest checkpoint in place of each run folder it starts from, and with the tokenizers of the checkpoint
-    `from` where it names none, and with the files of published ones named by name. Raises
-    `CheckpointError` where there is none."""
+    """`config` with the newest checkpoint in place of each run folder it starts from, with the tokenizers of the checkpoint `from`
+    where it names none, and with the files of published ones that it has by name. Raises `CheckpointError` where there are none."""
     found = {} if config.features_from is None else {"features_from": find_checkpoint(config.features_from)}
     if config.base is not None:
         base = find_checkpoint(config.base)
         found |= {name: base / name for name in TOKENIZERS if name not in config.tokenizers and (base / name).is_dir()}
         found["base"] = base
-    # A published tokenizer by its name: its files, which each checkpoint gets.
-    names = {name: path for name, path in config.tokenizers.items() if name != "text_tokenizer" and not path.exists()}
-    found |= {name: local_folder(path) for name, path in names.items()}
+    # A published tokenizer by its name: its files, which each checkpoint gets. What is missing is told by `check_parts`.
+    media = {name: path for name, path in config.tokenizers.items() if name != "text_tokenizer"}
+    found |= {name: local_folder(path) for name, path in media.items() if not path.exists() and not is_missing_folder(path)}
     return config.model_copy(update=found)
 
 

@@ -78,7 +78,8 @@ def x_codec2(folder: Path) -> Xcodec2Model:
 def emu3(folder: Path) -> Emu3VQVAE:
     """A code for 2 × 2 pixels."""
     torch.manual_seed(0)
-    return saved(Emu3VQVAE(Emu3VQVAEConfig(**PICTURES, codebook_size=32, embed_dim=4, attn_resolutions=[1])), folder)
+    shape = Emu3VQVAEConfig(**PICTURES, codebook_size=32, embed_dim=4, attn_resolutions=[1], hidden_size=64)
+    return saved(Emu3VQVAE(shape), folder)
 
 
 def chameleon(folder: Path) -> ChameleonVQVAE:

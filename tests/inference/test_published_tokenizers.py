@@ -68,9 +68,8 @@ def test_shards_become_packs_of_its_codes(parts, tmp_path):
     vocabulary = shards.vocabulary
     assert (vocabulary.speech_codes, vocabulary.speech_rate) == (32, 25.0)
     assert (vocabulary.speech_codebooks, vocabulary.speech_layout) == (2, "delay")
-    batch = next(iter(Loader([shards], pack_tokens=256, packs_per_step=1)))
-    ids = batch[0].ids if isinstance(batch, list) else batch.ids
-    blocks = vocabulary.split([int(one) for one in np.asarray(ids).reshape(-1) if one < vocabulary.size])
+    (batch,) = next(iter(Loader([shards], pack_tokens=256, packs_per_step=1, seed=0)))
+    blocks = vocabulary.split(batch.input_ids.reshape(-1).tolist())
     found = sorted(codes.tolist() for kind, codes in blocks if kind == "speech")
     tokenizer = MultimodalTokenizer.load(parts / "text_tokenizer", parts / "speech_tokenizer", None).speech
     expected = tokenizer.encode([decode_speech(part.data, 800) for part in said])
@@ -78,14 +77,14 @@ def test_shards_become_packs_of_its_codes(parts, tmp_path):
 
 
 def test_what_a_model_writes_is_sound_whole_and_as_it_comes(model):
-    (answer,) = model.answer([[Text("say"), spoken(1, 0.5)]], outputs=("speech",), max_new_tokens=40, speech=DRAWN, max_parts=1)
-    (part,) = answer.parts
-    ((kind, codes),) = model.tokenizer.vocabulary.split(answer.ids)
-    frames = by_frame(codes, 2, 16, "delay")
-    assert kind == "speech" and isinstance(part, Speech) and part.sample_rate == 800 and len(frames) > 5
-    assert part.duration == pytest.approx(len(frames) * 64 / 800)
-    events = list(model.stream([Text("say"), spoken(1, 0.5)], outputs=("speech",), max_new_tokens=40, speech=DRAWN, max_parts=1))
-    pieces = [event.samples for event in events if isinstance(event, AudioDelta)]
+    settings = {"alternate": (2, 16), "max_new_tokens": 21, "speech": DRAWN, "text": DRAWN}
+    prompt = [Text("say"), spoken(1, 0.5)]
+    (answer,) = model.answer([prompt], **settings)
+    part = next(one for one in answer.parts if isinstance(one, Speech))
+    codes = next(codes for kind, codes in model.tokenizer.vocabulary.split(answer.ids) if kind == "speech")
+    assert len(by_frame(codes, 2, 16, "delay")) == 8 and part.sample_rate == 800
+    assert part.duration == pytest.approx(8 * 64 / 800)
+    pieces = [event.samples for event in model.stream(prompt, **settings) if isinstance(event, AudioDelta)]
     (whole,) = model.tokenizer.speech.decode([codes])
     assert len(pieces) > 1  # the first before the last code is there
     np.testing.assert_allclose(np.concatenate(pieces), whole, atol=1e-5 * max(1.0, np.abs(whole).max()))

@@ -170,7 +170,8 @@ def test_what_does_not_fit_is_told(folder, the_mimi, tmp_path):
     with pytest.raises(CheckpointError, match="emu3 is an image tokenizer, expected one of speech"):
         load_speech(tmp_path / "emu3")
     with pytest.raises(CheckpointError, match="mimi is a speech tokenizer, expected one of images"):
-        load_image(import_tokenizer(Mimi(model=str(folder / "mimi"), codebooks=2), tmp_path / "two").folder)
+        import_tokenizer(Mimi(model=str(folder / "mimi"), codebooks=2), tmp_path / "two")
+        load_image(tmp_path / "two")
     codec = Mimi(codebooks=2).load(folder / "mimi")
     for codes, problem in [([0], "1 codes, 1 short of whole frames of 2"), ([0, 99], "0 … 31"), ([], "at least one")]:
         with pytest.raises(DataError, match=problem):

@@ -38,8 +38,8 @@ def checkpoint(folder, **changes):
     tensors = {
         "conv1.weight": random(DIM, MELS, 3, scale=0.2), "conv1.bias": random(DIM),
         "conv2.weight": random(DIM, DIM, 3), "conv2.bias": random(DIM),
-        "embed_positions.weight": random(1500, DIM), "embed_positions2.weight": random(375, DIM),
-        "codebook.weight": random(CODES, DIM, scale=1.0), "layer_norm.weight": random(DIM), "layer_norm.bias": random(DIM),
+        "embed_positions.weight": random(1500, DIM, scale=3.0), "embed_positions2.weight": random(375, DIM),
+        "codebook.weight": random(CODES, DIM, scale=3.0), "layer_norm.weight": random(DIM), "layer_norm.bias": random(DIM),
         "ema_count": torch.ones(CODES), "ema_weight": random(CODES, DIM),
     }  # fmt: skip
     for layer in range(config["encoder_layers"]):

@@ -2,7 +2,7 @@
 
 import json
 import math
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from mmpt.tokenizers.published.seed import SHAPE, Seed
 from mmpt.tokenizers.published_folder import import_tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
-SEEN, WIDTH, QUERIES, CODES, DIM, LAYERS = 16, 12, 4, 20, 6, 3
+SEEN, WIDTH, QUERIES, CODES, DIM, LAYERS = 16, 12, 4, 60, 6, 3
 SHAPED = {
     "model_type": "seed_tokenizer", "side": 8, "queries": QUERIES, "codes": CODES, "code_dim": DIM,
     "vision": {"hidden_size": SEEN, "intermediate_size": 20, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 4},
@@ -66,7 +66,7 @@ def weights() -> dict[str, torch.Tensor]:
             linear(f"{place}.{attention}.output.dense", WIDTH, WIDTH), norm(f"{place}.{attention}.output.LayerNorm", WIDTH)
         linear(f"{place}.intermediate_query.dense", 24, WIDTH), linear(f"{place}.output_query.dense", WIDTH, 24)
         norm(f"{place}.output_query.LayerNorm", WIDTH)
-    found["quantize.embedding.weight"] = torch.randn(CODES, DIM, generator=draw) * 0.5
+    found["quantize.embedding.weight"] = torch.randn(CODES, DIM, generator=draw)
     linear("encode_task_layer.0", WIDTH, WIDTH), linear("encode_task_layer.2", DIM, WIDTH)
     linear("decode_task_layer.0", DIM, DIM), linear("decode_task_layer.2", WIDTH, DIM)
     for name in ("pos_embed", "pos_embed_image"):
@@ -161,7 +161,8 @@ def checkpoint(folder: Path) -> Path:
 
 def pictures(count: int = 6) -> list[Image.Image]:
     draw = np.random.default_rng(1)
-    return [Image.fromarray(draw.integers(0, 256, (8, 8, 3), dtype=np.uint8)) for _ in range(count)]
+    tints = draw.integers(0, 200, (count, 1, 1, 3))
+    return [Image.fromarray((tint + draw.integers(0, 56, (8, 8, 3))).astype(np.uint8)) for tint in tints]
 
 
 def test_codes_and_embeddings_are_those_of_the_computation_by_hand(tmp_path):
@@ -173,16 +174,16 @@ def test_codes_and_embeddings_are_those_of_the_computation_by_hand(tmp_path):
     assert codec.embedding_width == 10 and codec.figures.codes_per_image == QUERIES
 
 
-def test_the_released_pickle_is_imported_by_a_command_without_running_code(tmp_path):
+def test_the_released_pickle_is_imported_by_a_command_without_running_code(tmp_path, monkeypatch, capsys):
     folder, spec = tmp_path / "released", tmp_path / "seed.yaml"
     folder.mkdir()
     torch.save(weights(), folder / "seed_quantizer.pt")
     (folder / "config.json").write_text(json.dumps(SHAPED))
     spec.write_text(f"published: {{kind: seed, model: {folder}}}\n")
-    command = [sys.executable, str(ROOT / "tokenizers" / "import.py"), str(spec)]
-    done = subprocess.run([*command, str(tmp_path / "out")], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "seed, 20 codes, 4 a picture, 17 bits a picture" in done.stdout
+    script = str(ROOT / "tokenizers" / "import.py")
+    monkeypatch.setattr(sys, "argv", [script, str(spec), str(tmp_path / "out")])
+    runpy.run_path(script, run_name="__main__")
+    assert "seed, 60 codes, 4 a picture, 24 bits a picture" in capsys.readouterr().out
     found = load_image(tmp_path / "out").encode(pictures(2))
     assert found.tolist() == Seed().load(checkpoint(tmp_path / "plain")).encode(pictures(2)).tolist()
 
@@ -195,7 +196,7 @@ def test_the_shape_of_the_released_one_is_known():
     assert vision["hidden_size"] == 1408 and vision["intermediate_size"] == int(1408 * 4.3637) and former["hidden_size"] == 768
 
 
-def test_it_draws_by_an_unclip_model_alone(tmp_path, monkeypatch):
+def test_it_draws_by_an_unclip_model_alone(tmp_path):
     codec = Seed().load(checkpoint(tmp_path / "seed"))
     assert isinstance(codec, SeedCodec)
     codes = codec.encode(pictures(1))

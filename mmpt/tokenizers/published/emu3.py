@@ -17,7 +17,6 @@ class Emu3(PartOfModel):
     """Emu3's vision tokenizer (Wang et al. 2024, arXiv:2409.18869): a VQ model with 32,768 codes, one for 8 × 8 pixels, any
     size. By transformers' `Emu3VQVAE`."""
 
-    carries: ClassVar[tuple[str, ...]] = ()
     models: ClassVar[tuple[str, ...]] = ("emu3", "emu3_vqgan")
 
     model: str = "Emu3-community/Emu3-Chat-hf"

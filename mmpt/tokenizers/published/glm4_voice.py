@@ -19,6 +19,7 @@ class Glm4Voice(Published):
     whisper-large-v3's encoder, pooled to 12.5 Hz, with 16,384 codes learned by recognition. It encodes; its sound is made by
     a flow decoder and a vocoder of its own, which are not read."""
 
+    carries: ClassVar[tuple[str, ...]] = ("Scaling Speech-Text Pre-training (synthetic interleaved; GLM-4-Voice base)",)
     tokenizes: ClassVar[Medium] = "speech"
     models: ClassVar[tuple[str, ...]] = ("whisper",)
     released: ClassVar[dict[str, Any]] = {

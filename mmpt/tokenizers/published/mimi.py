@@ -15,7 +15,6 @@ class Mimi(Codec):
     of 2,048, of which the first is distilled from WavLM and Moshi keeps 8. By transformers' `MimiModel`; sound is exact in a
     stream."""
 
-    carries: ClassVar[tuple[str, ...]] = ()
     models: ClassVar[tuple[str, ...]] = ("mimi",)
 
     model: str = "kyutai/mimi"
