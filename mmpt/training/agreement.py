@@ -23,8 +23,9 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model",
 
 
 def settled(config: TrainingConfig) -> TrainingConfig:
-    """`config` with the newest checkpoint in place of each run folder it starts from, with the tokenizers of the checkpoint `from`
-    where it names none, and with the files of published ones that it has by name. Raises `CheckpointError` where there are none."""
+    """`config` with the newest checkpoint in place of each run folder it starts from, with the tokenizers of the checkpoint
+    `from` where it names none, and with the files of published ones that it has by name. Raises `CheckpointError` where there
+    are none."""
     found = {} if config.features_from is None else {"features_from": find_checkpoint(config.features_from)}
     if config.base is not None:
         base = find_checkpoint(config.base)
