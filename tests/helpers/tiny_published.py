@@ -71,15 +71,18 @@ def x_codec2(folder: Path) -> Xcodec2Model:
         "head_dim": 16, "encoder_hidden_size": 4, "quantization_levels": [4, 4, 4],
     }  # fmt: skip
     model = Xcodec2Model(Xcodec2Config(**shape, quantization_dim=48, semantic_model_config=semantic))
-    model.quantizer.project_in.weight.data.mul_(300)  # as drawn, states are too small for a second code
+    for parameter in model.parameters():  # as drawn, states are too small for a second code
+        if parameter.ndim > 1:
+            parameter.data.normal_(0, 1.4 * parameter[0].numel() ** -0.5)
     return saved(model, folder)
 
 
 def emu3(folder: Path) -> Emu3VQVAE:
     """A code for 2 × 2 pixels."""
     torch.manual_seed(0)
-    shape = Emu3VQVAEConfig(**PICTURES, codebook_size=32, embed_dim=4, attn_resolutions=[1], hidden_size=64)
-    return saved(Emu3VQVAE(shape), folder)
+    shape = {**PICTURES, "latent_channels": 4}  # as wide as the codes are
+    config = Emu3VQVAEConfig(**shape, codebook_size=32, embed_dim=4, attn_resolutions=[1], hidden_size=64)
+    return saved(Emu3VQVAE(config), folder)
 
 
 def chameleon(folder: Path) -> ChameleonVQVAE:

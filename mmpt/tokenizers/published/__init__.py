@@ -18,15 +18,17 @@ if TYPE_CHECKING:
 
 
 class Published(Method):
-    """A published tokenizer. `tokenizes`: its medium; `models`: the `model_type` of the configurations that are read as it;
-    `released`: what of the released configuration its figures follow from, where it is not the default of transformers;
-    `pickle`: the file of weights that were released as a pickle alone, which only `tokenizers/import.py` reads."""
+    """A tokenizer that was trained elsewhere: its checkpoint, and how its codes are used."""
 
     key: ClassVar[str] = "published"
     tokenizes: ClassVar[Medium]
+    """What it reads."""
     models: ClassVar[tuple[str, ...]]
+    """The `model_type` of the configurations that are read as it."""
     released: ClassVar[dict[str, Any]] = {}
+    """What of the released configuration its figures follow from, where it is not the default of transformers."""
     pickle: ClassVar[str] = ""
+    """The file of weights that were released as a pickle alone, which only `tokenizers/import.py` reads."""
 
     model: str
     """A folder or Hugging Face name: where the weights are read, once, by `tokenizers/import.py`."""
