@@ -195,7 +195,7 @@ class TrainingConfig(TrainerConfig):
     text_tokenizer: Path | None = None
     """A folder that is copied into each checkpoint, so that it is self-contained."""
     speech_tokenizer: Path | None = None
-    """The same for speech."""
+    """The same for speech; a published one may be named as Hugging Face has it."""
     image_tokenizer: Path | None = None
     """The same for images."""
     activation_checkpointing: bool = False

@@ -1,15 +1,19 @@
 """What a run names must belong to its shards, and is asked before anything is trained."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tiny_published import mimi
 
 from mmpt.config import parse_config
 from mmpt.errors import CheckpointError, VocabularyError
 from mmpt.model.backbone import BackboneConfig, build_backbone
 from mmpt.model.checkpoints import find_checkpoint
 from mmpt.storage import link_tree
+from mmpt.tokenizers.published.mimi import Mimi
+from mmpt.tokenizers.published_folder import import_tokenizer
 from mmpt.tokenizers.text import train_text_tokenizer
 from mmpt.training.agreement import backbone_vocabulary, check_parts, settled
 from mmpt.training.config import TrainingConfig
@@ -58,7 +62,7 @@ def test_every_wrong_folder_is_named_at_once_with_both_sides(run, vocabulary, tm
     message = said(config(run, **swapped), vocabulary)
     size = len(tiny.train_text_tokenizer(["other words"] * 3, 290))
     assert f"text_tokenizer: {tmp_path}: text_size is {size}, {vocabulary.text_size} in" in message
-    assert "image_tokenizer: " in message and "format is 'mmpt-speech-tokenizer" in message
+    assert "image_tokenizer: " in message and "speech_tokenizer: a tokenizer of speech, expected one of image" in message
     changed = Vocabulary(vocabulary.text_size, "x" * 64, 16, 7, 99, 3.0)
     message = said(config(run), changed)
     for expected in (
@@ -69,6 +73,25 @@ def test_every_wrong_folder_is_named_at_once_with_both_sides(run, vocabulary, tm
     ):
         assert expected in message
     assert "image_codes" not in message
+
+
+def test_a_published_tokenizer_belongs_to_the_shards_of_its_codebooks_in_their_order(run, vocabulary, tmp_path, monkeypatch):
+    mimi(tmp_path / "mimi")
+    for layout in ("flatten", "delay"):
+        import_tokenizer(Mimi(model=str(tmp_path / "mimi"), codebooks=2, layout=layout), tmp_path / layout)
+    changes = {"speech_codes": 32, "speech_rate": 25.0, "speech_codebooks": 2, "speech_layout": "delay"}
+    delayed = replace(vocabulary, **changes)
+    check_parts(config(run, speech_tokenizer=str(tmp_path / "delay")), delayed)
+    message = said(config(run, speech_tokenizer=str(tmp_path / "flatten")), delayed)
+    assert "speech_layout is flatten, delay in" in message and "speech_codes" not in message
+    # By name: its files are what each checkpoint gets. A folder that is missing stays as it is, and is told by `check_parts`.
+    monkeypatch.setattr("mmpt.training.agreement.local_folder", lambda path: tmp_path / str(path).replace("/", "-"))
+    named = {"speech_tokenizer": "kyutai/mimi", "image_tokenizer": str(tmp_path / "none")}
+    found = settled(config(run, **named))
+    assert found.speech_tokenizer == tmp_path / "kyutai-mimi" and found.image_tokenizer == tmp_path / "none"
+    assert f"image_tokenizer: {tmp_path / 'none'}: no such folder" in said(
+        config(run, image_tokenizer=tmp_path / "none"), vocabulary
+    )
 
 
 def text_model(folder: Path, rows: int) -> dict:

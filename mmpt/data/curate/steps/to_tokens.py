@@ -50,9 +50,9 @@ class ToTokens(Step):
     text: str
     """Folder or Hugging Face name of the text tokenizer."""
     speech: Path | None = None
-    """Folder of the speech tokenizer; null: there is none."""
+    """Folder of the speech tokenizer, or Hugging Face name of a published one; null: there is none."""
     image: Path | None = None
-    """Folder of the image tokenizer; null: there is none."""
+    """Folder of the image tokenizer, or Hugging Face name of a published one; null: there is none."""
     arrangements: tuple[Arrangement, ...] = ()
     """The sequences to make of each document; empty: one, as it stands."""
     features: FeatureRows = FeatureRows()
