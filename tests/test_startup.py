@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 HEAVY = ("torch", "transformers", "deepspeed", "peft", "scipy", "open_clip", "matplotlib")
 FOLDERS = ("datasets", "tokenizers", "recipes", "kernels")
 SCRIPTS = sorted(str(path.relative_to(ROOT)) for folder in FOLDERS for path in (ROOT / folder).glob("*.py"))
-COMMANDS = ("", "generate", "serve", "export", "soup", "inspect", "doctor")
+COMMANDS = ("", "generate", "serve", "export", "soup", "inspect", "tokenizers", "doctor")
 RUN = """
 import contextlib, io, json, os, runpy, sys
 os.chdir(sys.argv[1])

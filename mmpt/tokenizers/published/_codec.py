@@ -15,8 +15,8 @@ from mmpt.tokenizers.speech.coder import joined
 from mmpt.tokenizers.speech.streaming import checked, wanted
 from mmpt.tokenizers.speech.windows import Context, windows
 
-_TOGETHER = 16  # windows of equal length
-BLOCK = 5  # frames that a stream gives the sound of at once: at 12.5 Hz, 0.4 s
+_TOGETHER = 4  # windows of equal length: the first convolution of 30 s at 24 kHz takes 180 MB each
+_BLOCK = 5  # frames at least of which a stream makes sound at once: at 12.5 Hz, 0.4 s
 
 
 class SpeechCodec(nn.Module):
@@ -78,7 +78,8 @@ class SpeechCodec(nn.Module):
     @contextmanager
     def speaking(self, voice: np.ndarray | None = None) -> "Iterator[CodecStream]":
         self._check_speaks(voice)
-        yield CodecStream(self.figures, self.going_on())
+        # As many at once as are looked ahead at: each time, those are decoded anew.
+        yield CodecStream(self.figures, self.going_on(), max(_BLOCK, self.speaks[1]))
 
     def going_on(self) -> "Callable[[np.ndarray, bool], np.ndarray]":
         """What makes sound, piece by piece, of whole frames [n, K] as they come; told with the last that they are."""
@@ -145,9 +146,9 @@ class SpeechCodec(nn.Module):
 class CodecStream:
     """`push` takes codes, any number of them, and gives samples; `finish` gives the rest."""
 
-    def __init__(self, figures: SpeechFigures, sound: Callable[[np.ndarray, bool], np.ndarray]) -> None:
-        """`sound`: see `SpeechCodec.going_on`."""
-        self._size, self._sound = figures.codes // figures.codebooks, sound
+    def __init__(self, figures: SpeechFigures, sound: Callable[[np.ndarray, bool], np.ndarray], block: int) -> None:
+        """`sound`: see `SpeechCodec.going_on`; it is given `block` frames, or several times as many, at once."""
+        self._size, self._sound, self._block = figures.codes // figures.codebooks, sound, block
         self._codebooks, self._codes = figures.codebooks, figures.codes
         self._turns = Turns(figures.codebooks, figures.layout)
         self._begun = np.zeros((0, figures.codebooks), dtype=np.int64)  # frames of which no sound was asked yet
@@ -168,7 +169,7 @@ class CodecStream:
             if frame == len(self._begun):
                 self._begun = np.concatenate([self._begun, np.zeros((1, self._codebooks), dtype=np.int64)])
             self._begun[frame, code // self._size] = code % self._size
-        ready = (self._turns.done - self._given) // BLOCK * BLOCK
+        ready = (self._turns.done - self._given) // self._block * self._block
         return self._take(ready, last=False) if ready else np.zeros(0, dtype=np.float32)
 
     def finish(self) -> np.ndarray:
