@@ -8,6 +8,7 @@ where they can be, and of a tokenizer inside of a language model only its own ar
 import shutil
 import tempfile
 from pathlib import Path
+from pickle import UnpicklingError
 
 from mmpt.config import load_config
 from mmpt.errors import CheckpointError
@@ -27,17 +28,17 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = load_config(arguments.spec, ImportSpec, arguments.overrides).published
     with tempfile.TemporaryDirectory() as scratch:
-        figures = import_tokenizer(unpickled(settings, Path(scratch)), arguments.out).figures
+        figures = import_tokenizer(settings, arguments.out, unpickled(settings, Path(scratch))).figures
     unit = "a second" if isinstance(figures, SpeechFigures) else "a picture"
     often = figures.rate if isinstance(figures, SpeechFigures) else figures.codes_per_image
     print(f"{arguments.out}: {settings.kind}, {figures.codes} codes, {often:g} {unit}, {figures.bits:.0f} bits {unit}")
 
 
-def unpickled(settings: Published, scratch: Path) -> Published:
-    """`settings`, and of weights that were released as a pickle alone, what torch reads of it without running code."""
+def unpickled(settings: Published, scratch: Path) -> Path | None:
+    """`scratch`, with what torch reads without running code of weights that were released as a pickle alone; None of others."""
     folder = Path(settings.model)
     if not settings.pickle or (folder / "model.safetensors").is_file():
-        return settings
+        return None
     path = folder / settings.pickle
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; download it: hf download {type(settings).model_fields['model'].default}")
@@ -45,15 +46,15 @@ def unpickled(settings: Published, scratch: Path) -> Published:
     from safetensors.torch import save_file
 
     try:
-        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, OSError, ValueError) as problem:
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, OSError, ValueError, UnpicklingError) as problem:
         raise CheckpointError(f"{path}: cannot be read ({problem})") from None
-    save_file({name: value.contiguous().clone() for name, value in tensors.items()}, scratch / "model.safetensors")
+    save_file({name: value.contiguous() for name, value in tensors.items()}, scratch / "model.safetensors")
     if (folder / CONFIG).is_file():
         shutil.copyfile(folder / CONFIG, scratch / CONFIG)
     else:
         write_json(scratch / CONFIG, settings.released)
-    return settings.model_copy(update={"model": str(scratch)})
+    return scratch
 
 
 if __name__ == "__main__":

@@ -77,10 +77,12 @@ def local_folder(path: Path | str) -> Path:
         raise CheckpointError(f"{path}: no folder, and no tokenizer of the Hub ({reason})") from None
 
 
-def import_tokenizer(settings: Published, out: Path) -> Opened:
-    """Publish in `out` the tokenizer that `settings` name. Raises `CheckpointError` where there is none, or one of another kind,
-    `ConfigError` where the settings do not fit it."""
-    source = local_folder(settings.model)
+def import_tokenizer(settings: Published, out: Path, source: Path | None = None) -> Opened:
+    """Publish in `out` the tokenizer that `settings` name, of the checkpoint in `source` or of their own.
+
+    Raises `CheckpointError` where there is none, or one of another kind, `ConfigError` where the settings do not fit it.
+    """
+    source = source or local_folder(settings.model)
     kind = _of_type(read_json(source / CONFIG, CheckpointError), source)
     if kind.kind != settings.kind:
         raise CheckpointError(f"{settings.model}: published.kind is {settings.kind}, its {CONFIG} is of {kind.kind}")

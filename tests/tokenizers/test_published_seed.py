@@ -18,7 +18,7 @@ from mmpt.tokenizers.image.renderers.own import Own
 from mmpt.tokenizers.load import load_image
 from mmpt.tokenizers.published._seed import SeedCodec
 from mmpt.tokenizers.published.seed import SHAPE, Seed
-from mmpt.tokenizers.published_folder import import_tokenizer
+from mmpt.tokenizers.published_folder import import_tokenizer, opened
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEN, WIDTH, QUERIES, CODES, DIM, LAYERS = 16, 12, 4, 60, 6, 3
@@ -190,8 +190,28 @@ def test_the_released_pickle_is_imported_by_a_command_without_running_code(tmp_p
     monkeypatch.setattr(sys, "argv", [script, str(spec), str(tmp_path / "out")])
     runpy.run_path(script, run_name="__main__")
     assert "seed, 60 codes, 4 a picture, 24 bits a picture" in capsys.readouterr().out
+    assert opened(tmp_path / "out").settings.model == str(folder)
     found = load_image(tmp_path / "out").encode(pictures(2))
     assert found.tolist() == Seed().load(checkpoint(tmp_path / "plain")).encode(pictures(2)).tolist()
+
+
+class Trap:
+    """Something whose unpickling runs code."""
+
+    def __reduce__(self):
+        return print, ("run",)
+
+
+def test_a_pickle_that_would_run_code_is_refused(tmp_path, monkeypatch, capsys):
+    torch.save({"query_tokens": Trap()}, tmp_path / "seed_quantizer.pt")
+    (tmp_path / "seed.yaml").write_text(f"published: {{kind: seed, model: {tmp_path}}}\n")
+    script = str(ROOT / "tokenizers" / "import.py")
+    monkeypatch.setattr(sys, "argv", [script, str(tmp_path / "seed.yaml"), str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(script, run_name="__main__")
+    said = capsys.readouterr()
+    assert end.value.code == 2 and "seed_quantizer.pt: cannot be read" in said.err and "run" not in said.out.split()
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_shape_of_the_released_one_is_known():
