@@ -1,8 +1,8 @@
 """A CNXML module as runs of text with its pictures between them, in the order of the book.
 
-The text is plain, with the marks of Markdown for what has a place of its own: headings, items of lists, quotations, tables as rows
-with tabs. Emphasis and links are their words, formulas TeX, footnotes stand in brackets where their mark stands. A reference
-without words of its own is named as readers see it, such as "Figure 2", and so is what it refers to.
+The text is plain, with the marks of Markdown for what has a place of its own: headings, items of lists, quotations; rows of
+tables are lines, their cells apart by tabs. Emphasis and links are their words, formulas TeX, footnotes stand in brackets where
+their mark stands. A reference without words is named as readers see it, such as "Figure 2", and so is what it refers to.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,14 +21,13 @@ Captions = Literal["after", "before"]
 """Where the caption of a figure stands: after its pictures, as in the book, or before them."""
 _BLOCKS = {
     "para", "section", "note", "example", "exercise", "problem", "solution", "commentary", "equation", "figure", "subfigure",
-    "table", "list", "quote", "definition", "meaning", "rule", "statement", "proof", "preformat", "abstract", "caption", "content",
-    "glossary", "injected-exercise", "div",
+    "table", "list", "quote", "definition", "meaning", "rule", "statement", "proof", "preformat", "abstract", "caption",
+    "content", "glossary", "injected-exercise", "div",
 }  # fmt: skip
 _HIDDEN = {"metadata", "colspec", "spanspec", "param", "label", "title"}
 """What is not read where it stands: it is no text, or is read with what it belongs to."""
 _ELSEWHERE = {"iframe", "video", "audio", "flash", "object", "java-applet", "labview", "download"}
 _SCRIPTS = {"sup": "^", "sub": "_"}
-_BULLETS = {"none": ""}
 
 
 class Elsewhere(NamedTuple):
@@ -202,6 +201,8 @@ class _Reader:
 
     def _item(self, node: "_Element", mark: str, depth: int) -> None:
         self._run.block(1)
+        if not words_of(node) and next(node.iter("{*}image"), None) is not None:
+            self._words(mark)  # a mark waits for text, and here a picture comes
         self._run.push(mark, " " * len(mark))
         if words_of(label := node.find("{*}label")):
             self._inside(label, depth)  # pyright: ignore[reportArgumentType]
@@ -236,7 +237,9 @@ class _Reader:
             self._run.block(1)
             cells = [cell for cell in row if local_name(cell) in ("entry", "entrytbl")]
             was, self._in_cell = self._in_cell, True
-            for number, cell in enumerate(cells):
+            empty = next((number for number, cell in enumerate(cells) if len(cell) or words_of(cell)), 0)
+            self._run.add_verbatim("\t" * empty)  # tabs that the run holds until text comes are none at a line's beginning
+            for number, cell in enumerate(cells[empty:], empty):
                 if local_name(cell) == "entry":
                     self._inside(cell, depth)
                 if number < len(cells) - 1:

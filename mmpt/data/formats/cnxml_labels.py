@@ -27,7 +27,8 @@ class Labels:
             kind, name = local_name(node), words_of(node.find("{*}title"))
             if kind in _NUMBERED and not is_subfigure(node):
                 counts[kind] += 1
-                name = self._numbers[node] = f"{_NUMBERED[kind]} {counts[kind]}"
+                word = words_of(node.find("{*}label")) if kind in ("figure", "table") else ""
+                name = self._numbers[node] = f"{word or _NUMBERED[kind]} {counts[kind]}"
             if name and (identifier := node.get("id")):
                 self.names.setdefault(identifier, name)
             # What refers to a medium means the figure around it.

@@ -31,9 +31,10 @@ def places(root: "_Element") -> list[tuple[str, Place]]:
     book = root.find("{*}metadata")
     language = words_of(root.find("{*}metadata/{*}language")) or root.get("{http://www.w3.org/XML/1998/namespace}lang", "")
     license_node = root.find("{*}metadata/{*}license")
+    authors = [" ".join(name.split()) for name in root.get("authors", "").split(",")]
     place = Place(
         book=words_of(root.find("{*}metadata/{*}title")),
-        authors=", ".join(filter(None, (" ".join(name.split()) for name in root.get("authors", "").split(",")))) or _authors(book),
+        authors=", ".join(filter(None, authors)) or _authors(book),
         language=language.split("-")[0].lower(),
         license="" if license_node is None else license_name(license_node.get("url", "")) or words_of(license_node),
     )

@@ -92,7 +92,7 @@ def _multiscripts(node: "_Element") -> str:
     border = names.index("mprescripts") if "mprescripts" in names else len(names)
     base, *after = [_tex(child) for child in node[:border]] or [""]
     before = [_tex(child) for child in node[border + 1 :]]
-    return ("{}" + _pairs(before) if any(before) else "") + _grouped(base) + _pairs(after)
+    return ("{}" + _pairs(before) + " " if any(before) else "") + _grouped(base) + _pairs(after)
 
 
 def _pairs(scripts: Sequence[str]) -> str:

@@ -99,9 +99,10 @@ class Openstax(NamedSource):
                 if local_name(root) != "document":
                     raise DataError(f"<{local_name(root)}>, expected <document>")
                 blocks = list(cnxml_blocks(root, _labels(module.file, root_of), self.captions))
-            except DataError as problem:
+            except (DataError, RecursionError) as problem:
                 where = store.path(module.file)
-                yield Lost(where, str(problem).removeprefix(f"{where}: "), document_id)
+                reason = str(problem) if isinstance(problem, DataError) else "elements too deep in each other"
+                yield Lost(where, reason.removeprefix(f"{where}: "), document_id)
                 continue
             parts = yield from kept(_parts(store, module.file, document_id, blocks))
             if not parts:
