@@ -5,7 +5,7 @@ their codes have to do with what is written before them.
 
 RUN: a model as of recipes/textbooks.yaml (default runs/textbooks/model); SHARDS: documents with captions before their pictures
 (default runs/textbooks/shards_test). The loss on a picture's codes is taken after the title and its own caption, and after those
-of other pictures of the same book, nine each; intervals are over resampled modules. Then the model goes on from the beginning of
+of other pictures, three each; intervals are over resampled modules. Then the model goes on from the beginning of
 each module. Writes recipes/results/interleaved.json.
 """
 
@@ -29,7 +29,7 @@ from mmpt.scripts import main_guard, script_parser
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULT = ROOT / "recipes" / "results" / "interleaved.json"
-OTHERS, PROMPT_WORDS, TOKENS = 9, 60, 600
+OTHERS, PROMPT_WORDS, TOKENS = 3, 60, 400
 SAMPLING = {"text": {"temperature": 0.7, "top_p": 0.95}, "image": {"temperature": 1.0, "top_p": 0.95}}
 CAPTION = re.compile(r"Figure \d+\.")
 
