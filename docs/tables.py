@@ -16,6 +16,7 @@ PAGES = (
     ROOT / "kernels" / "README.md",
     ROOT / "recipes" / "README.md",
     ROOT / "docs" / "inference.md",
+    ROOT / "docs" / "interleaved.md",
     *sorted((ROOT / "recipes" / "reproduce").glob("*.md")),
 )
 STUDIES = ROOT / "recipes" / "results" / "reproduce.json"

@@ -16,7 +16,7 @@ from mmpt.errors import ConfigError, DataError
 from mmpt.modality import MEDIA, MODALITIES
 from mmpt.model.checkpoints import find_checkpoint
 from mmpt.scripts import HelpFormatter, main_guard, script_parser
-from mmpt.storage import MANIFEST
+from mmpt.storage import MANIFEST, write_bytes
 from mmpt.tokenizers.image.renderers import RENDERER_HELP, chosen_renderer
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def _add_generate(commands) -> None:
         parser.add_argument(f"--{name}", metavar=metavar, dest="prompt", action=_Append, help=f"a {name} part of the prompt")
     parser.add_argument("--to", nargs="+", choices=MODALITIES, help="what may be written (default: anything)")
     parser.add_argument("--out", type=Path, default=Path("."), help="folder of the .wav and .png files")
+    parser.add_argument("--page", type=Path, help="also prompt and answer as one document, media in place: a .html or .md file")
     parser.add_argument("--max-tokens", type=int, default=256, help="most tokens to generate")
     parser.add_argument("--temperature", type=float, default=0.0, help="0 takes the likeliest token each time")
     parser.add_argument("--top-p", type=float, default=1.0, help="draw from the likeliest tokens that reach this probability")
@@ -68,18 +69,40 @@ def _generate(arguments: argparse.Namespace) -> None:
         raise ConfigError("the prompt is empty: give --text, --image or --speech")
     settings = _settings(arguments)
     prompt = [_read_part(modality, value) for modality, value in arguments.prompt]
+    _check_page(arguments.page)
     checkpoint, renderer = find_checkpoint(arguments.run), chosen_renderer(arguments.renderer)
+    from mmpt.inference.document_page import document_page
     from mmpt.inference.events import PartDone, TextDelta
     from mmpt.inference.load import load
 
     arguments.out.mkdir(parents=True, exist_ok=True)
+    answer: list[tuple[Part, Path | None]] = []
     for event in load(checkpoint, renderer=renderer).stream(prompt, settings=settings):
         if isinstance(event, TextDelta):
             print(event.text, end="", flush=True)
         elif isinstance(event, PartDone) and isinstance(event.content, Text):
             print(flush=True)
-        elif isinstance(event, PartDone) and not isinstance(event.content, Text):
-            print(_keep(arguments.out, event.content.suffix, event.content.data), flush=True)
+            answer.append((event.content, None))
+        elif isinstance(event, PartDone):
+            answer.append((event.content, file := _keep(arguments.out, event.content.suffix, event.content.data)))
+            print(file, flush=True)
+    if arguments.page:
+        asked = [
+            (part, None if isinstance(part, Text) else Path(value))
+            for part, (_, value) in zip(prompt, arguments.prompt, strict=True)
+        ]
+        write_bytes(arguments.page, document_page(arguments.page, asked, answer).encode())
+        print(arguments.page)
+
+
+def _check_page(page: Path | None) -> None:
+    """Raises `ConfigError` where no page can be written there."""
+    from mmpt.inference.document_page import SUFFIXES
+
+    if page and page.suffix not in SUFFIXES:
+        raise ConfigError(f"--page {page}: expected a name that ends with {' or '.join(SUFFIXES)}")
+    if page and page.exists():
+        raise ConfigError(f"--page {page}: there is a file already, which is not overwritten")
 
 
 def _settings(arguments: argparse.Namespace) -> "Settings":
