@@ -52,7 +52,8 @@ def main() -> None:
     arguments = parser.parse_args()
     documents = list(DocumentShards(arguments.shards))
     model = load(arguments.run)
-    figures = [*likelihoods(model, pictures(documents)), *generated(model, documents)]
+    shown = pictures(documents)
+    figures = [*likelihoods(model, shown), *openings(model, shown), *generated(model, documents)]
     sys.exit(0 if report(figures, RESULT) else 1)
 
 
@@ -96,6 +97,22 @@ def likelihoods(model: MultimodalModel, shown: Sequence[Shown]) -> list[Figure]:
             losses = -np.array(scores).reshape(len(shown), OTHERS + 1) / vocabulary.codes_per_image
             figures += compared(f"{way}, others of {among}", losses, [one.module for one in shown])
     return figures
+
+
+def openings(model: MultimodalModel, shown: Sequence[Shown]) -> list[Figure]:
+    """How likely a picture begins right after a caption, and two thirds into it, where none may."""
+    vocabulary = model.tokenizer.vocabulary
+    mark = vocabulary.special("<|image|>")
+    prompts = [prompt.ids for prompt in model.prompts([(Text(f"{one.title}\n\n{one.caption}"),) for one in shown])]
+    ways = {"after": [(*ids, mark) for ids in prompts], "inside": [(*ids[: len(ids) * 2 // 3], mark) for ids in prompts]}
+    means: dict[str, float] = {}
+    for way, rows in ways.items():
+        last = [found.log_probability[-1] for found in token_scores(model.model, vocabulary, rows)]
+        means[way] = float(np.exp(last).mean())
+    return [
+        Figure("probability of a picture after a caption", means["after"]),
+        Figure("after a caption ÷ inside it", means["after"] / means["inside"], 10.0),
+    ]
 
 
 def compared(name: str, losses: np.ndarray, modules: Sequence[str]) -> list[Figure]:
