@@ -42,6 +42,9 @@ class QuantizerModule(nn.Module):
         afterwards."""
         return x
 
+    def begin(self, rows: torch.Tensor) -> None:
+        """Begin from `rows` [n, D] of what will be quantised rather than from the first batch."""
+
     def restart_count(self) -> int:
         """How many dead codes were restarted so far."""
         return 0

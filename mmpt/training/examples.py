@@ -16,7 +16,7 @@ from mmpt.errors import DataError
 from mmpt.media import decode_image, decode_speech
 from mmpt.tokenizers.image.batches import ImageExample, Picture, checked_codes, prepared
 from mmpt.tokenizers.image.config import ImageTokenizerConfig
-from mmpt.tokenizers.speech.batches import SpeechExample, Utterance, utterance, why_not_trained
+from mmpt.tokenizers.speech.batches import Hear, SpeechExample, Utterance, utterance, why_not_trained
 from mmpt.tokenizers.speech.config import SpeechConfig
 from mmpt.training.distributed import World
 from mmpt.training.scan import Kept, Kind, part_at, scan
@@ -134,8 +134,10 @@ def features(
     kept_mib: int,
     why_not: Callable[[SpeechExample], str],
     settings: dict,
+    hear: Hear | None = None,
 ) -> Examples[Utterance]:
-    """The same as what a speech tokenizer learns from: log-mels and texts. Raises `DataError` as `find`."""
+    """The same as what a speech tokenizer learns from: log-mels, texts, and of a fixed encoder what it hears by `hear`. Raises
+    `DataError` as `find`."""
 
     def reason(example: SpeechExample) -> str:
         return why_not(example) or why_not_trained(example, config)
@@ -145,9 +147,9 @@ def features(
         name="utterance",
         needs=", with a transcript,",
         wanted=_has_transcript,
-        make=lambda part: utterance(_learnable(part, sample_rate, reason), config),
+        make=lambda part: utterance(_learnable(part, sample_rate, reason), config, hear),
         size=lambda example: example.samples,
-        nbytes=lambda example: example.mel.nbytes + len(example.text),
+        nbytes=lambda example: example.nbytes,
         settings={"sample_rate": sample_rate, **settings},
     )
     return find(kind, folders, limit, run, world, kept_mib)

@@ -4,7 +4,7 @@ What takes transformers' modelling code along, which is seconds, is imported whe
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import cast
 
@@ -24,7 +24,7 @@ from mmpt.tokenizers.image.stages import (
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
 from mmpt.tokenizers.interface import AnySpeechTokenizer
 from mmpt.tokenizers.load import load_speech_coder
-from mmpt.tokenizers.speech.batches import SpeechExample, code_count, utterance_batches
+from mmpt.tokenizers.speech.batches import Hear, SpeechExample, code_count, utterance_batches
 from mmpt.tokenizers.speech.coder import SpeechCoder
 from mmpt.tokenizers.speech.tokenizer import DecoderTraining, SpeechTokenizer
 from mmpt.tokenizers.speech.vocoder import load_vocoder, vocoder_batches
@@ -35,6 +35,8 @@ from mmpt.training.examples import features, parts, pictures, recordings, spoken
 from mmpt.training.fit import fit
 from mmpt.training.specs import ImageSpec, SpeechSpec, TextSpec, TextToCodesSpec, VocoderSpec
 
+BEGIN_FROM = 2000
+"""Utterances, the first, from which a codebook behind a fixed encoder begins."""
 ENCODED_TOGETHER = 3600 * SAMPLE_RATE
 """Samples of speech, an hour, that are decoded and encoded at once, those of like length together: more means less padding."""
 
@@ -78,8 +80,11 @@ def _train_speech(spec: SpeechSpec, folder: Path, world: World) -> int:
         "text": text_fingerprint(text),
     }
     rate, learned = model.sample_rate, model.why_not_learned
-    examples = features(spec.data, config, rate, spec.examples, folder, world, spec.cache_mib, learned, settings)
+    hear = _fixed_ear(model.to(world.device)) if config.encoder.fixed else None
+    examples = features(spec.data, config, rate, spec.examples, folder, world, spec.cache_mib, learned, settings, hear)
     samples = examples.sizes
+    if hear and (hidden := [one.hidden for one in islice(examples, BEGIN_FROM) if one.hidden is not None]):
+        model.encoder.begin([one.float().to(world.device) for one in hidden])
     longest = code_count(int(samples.max()), config)
     model.config = config.model_copy(update={"longest": longest})  # what the text decoder has learned to read
     with ahead(utterance_batches(examples, samples, spec.tokenizer, spec.fit)) as batches:
@@ -93,6 +98,17 @@ def _train_speech(spec: SpeechSpec, folder: Path, world: World) -> int:
             model.use_vocoder(vocoder)
         model.save(folder / "tokenizer")
     return stopped
+
+
+def _fixed_ear(model: SpeechTokenizer) -> Hear:
+    """What the encoder of `model` hears of an utterance, without a trace for gradients."""
+
+    def hear(mel: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            device = model.default_voice.device
+            return model.encoder.hear(mel.to(device), lengths.to(device), taught=True)
+
+    return hear
 
 
 def _train_vocoder(spec: VocoderSpec, folder: Path, world: World) -> int:

@@ -222,7 +222,7 @@ def test_one_line_that_is_no_utf8_costs_that_line_alone(tmp_path):
 
 def test_common_voice_without_its_columns_is_a_mistake_of_the_specification(tmp_path):
     (tmp_path / "validated.tsv").write_text("client\tpath\ttext\nx\ta.mp3\thi\n")
-    with pytest.raises(ConfigError, match="no column sentence, client_id"):
+    with pytest.raises(ConfigError, match="no column sentence"):
         common_voice.CommonVoice(folder=str(tmp_path)).units()
 
 

@@ -195,6 +195,18 @@ def test_ema_follows_a_slow_reference():
         torch.testing.assert_close(quantizer.codebook.double(), torch.from_numpy(sums / counts[:, None]), atol=1e-4, rtol=1e-4)
 
 
+def test_a_codebook_that_begins_from_given_rows_and_keeps_all_of_them_stays_as_it_was_started():
+    """k-means over the rows, not over the first batch, and with decay 1 nothing moves or restarts it."""
+    torch.manual_seed(0)
+    quantizer, x = ema(codes=24, dim=4, decay=1, restart_every=1).train(), blobs(4, 40, 4)
+    quantizer.begin(x)
+    started = quantizer.codebook.clone()
+    for _ in range(3):
+        found = quantizer(torch.randn(30, 4) + 50)
+    assert torch.equal(quantizer.codebook, started) and quantizer.restart_count() == 0 and found.count == 30
+    assert (quantizer.eval()(x).states - x).abs().max() < 1.0
+
+
 def put_away(quantizer: EmaQuantizer) -> None:
     """Half of the entries far from all data."""
     quantizer.codebook[4:] = quantizer.sums[4:] = 1000.0

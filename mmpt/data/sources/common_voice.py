@@ -16,7 +16,7 @@ from mmpt.data.unit import Unit
 from mmpt.errors import ConfigError
 
 _FIRST_LINE = 1 << 16
-COLUMNS = ("path", "sentence", "client_id")
+COLUMNS = ("path", "sentence")
 
 
 class CommonVoice(NamedSource):
@@ -63,8 +63,9 @@ class CommonVoice(NamedSource):
             if self.max_down_votes is not None and votes.isdigit() and int(votes) > self.max_down_votes:
                 yield Lost(where, f"{votes} votes against it", document_id, rule="down_votes")
                 continue
-            voice = hashlib.sha256(row["client_id"].encode()).hexdigest()[:12]
-            meta = {"language": self.language or row.get("locale", ""), "voice": voice, "license": self.license}
+            meta = {"language": self.language or row.get("locale", ""), "license": self.license}
+            if speaker := row.get("client_id"):  # the first Common Voice names no speakers
+                meta["voice"] = hashlib.sha256(speaker.encode()).hexdigest()[:12]
             yield utterance(
                 store,
                 f"clips/{row['path']}",

@@ -73,6 +73,10 @@ class EmaQuantizer(ExactBuffers):
         """`x` [..., D] as it is before its code is chosen: of one length where the configuration says so."""
         return _of_one_length(x) if self.config.normalize else x
 
+    def begin(self, rows: torch.Tensor) -> None:
+        self._start(self.bounded(rows.float()))
+        self.steps += 1
+
     def restart_count(self) -> int:
         return int(self.restarts)
 
@@ -115,7 +119,7 @@ class EmaQuantizer(ExactBuffers):
         self.counts.lerp_(counts / total * self.config.codes, 1 - self.config.decay)
         self.seen += counts
         self.steps += 1
-        if self.steps % self.config.restart_every == 0:
+        if self.config.decay < 1 and self.steps % self.config.restart_every == 0:
             dead = self.counts < self.config.restart_below
             unused = self.seen == 0
             # A collapse: averages of 0.99 would show it some 300 steps later. Not where there were too few inputs for more codes.

@@ -19,8 +19,8 @@ class Ema(Quantizer):
     """How many entries the codebook has."""
     dim: int = pydantic.Field(ge=1)  # pyright: ignore[reportIncompatibleMethodOverride]  # pydantic fields are attributes
     """How many values an entry has."""
-    decay: float = pydantic.Field(default=0.99, gt=0, lt=1)
-    """Of the moving averages: the share that is kept of them at each step."""
+    decay: float = pydantic.Field(default=0.99, gt=0, le=1)
+    """Of the moving averages: the share that is kept of them at each step; 1: the entries stay as they start."""
     commitment: float = pydantic.Field(default=0.25, ge=0)
     """Weight of ‖x − sg(q)‖², which draws inputs to their entries."""
     restart_below: float = pydantic.Field(default=0.05, ge=0, le=1)

@@ -12,7 +12,7 @@ import torch
 from mmpt.errors import DataError
 from mmpt.tokenizers.speech.augment import disturb, warp
 from mmpt.tokenizers.speech.config import SpeechConfig
-from mmpt.tokenizers.speech.features import log_mel
+from mmpt.tokenizers.speech.features import SILENCE
 
 _POOL = 16  # batches whose utterances are sorted by length together
 
@@ -26,25 +26,33 @@ class SpeechExample:
 
 
 class Utterance(NamedTuple):
-    """What a batch takes of an example: `mel` float32 [codes · frames_per_code, mels] of its `samples` samples, and `text`."""
+    """What a batch takes of an example: `mel` float32 [codes · frames_per_code, mels] of its `samples` samples, `text`, and
+    `hidden` float16 [codes, any], what a fixed encoder hears of it."""
 
     mel: torch.Tensor
     text: str
     samples: int
+    hidden: torch.Tensor | None = None
+
+    @property
+    def nbytes(self) -> int:
+        return self.mel.nbytes + len(self.text) + (0 if self.hidden is None else self.hidden.nbytes)
 
 
 @dataclass(frozen=True)
 class SpeechBatch:
     """`spoken` [B, T, mels]: the log-mel to be spoken; `heard` [B, T, mels]: the same, disturbed; zero past the end.
-    `lengths` [B] int64 in codes; `texts` one for each."""
+    `lengths` [B] int64 in codes; `texts` one for each; `hidden` [B, C, any]: what a fixed encoder hears, else None."""
 
     spoken: torch.Tensor
     heard: torch.Tensor
     lengths: torch.Tensor
     texts: tuple[str, ...]
+    hidden: torch.Tensor | None = None
 
     def to(self, device: torch.device) -> "SpeechBatch":
-        return SpeechBatch(self.spoken.to(device), self.heard.to(device), self.lengths.to(device), self.texts)
+        hidden = None if self.hidden is None else self.hidden.to(device)
+        return SpeechBatch(self.spoken.to(device), self.heard.to(device), self.lengths.to(device), self.texts, hidden)
 
 
 class Plan(Protocol):
@@ -57,10 +65,16 @@ class Plan(Protocol):
     def seed(self) -> int: ...
 
 
-def utterance(example: SpeechExample, config: SpeechConfig) -> Utterance:
-    """What batches take of `example`: about 115 MB for an hour of speech with 80 mel bands."""
-    frames = code_count(len(example.samples), config) * config.frames_per_code
-    return Utterance(log_mel(torch.from_numpy(example.samples), config.mels, frames), example.text, len(example.samples))
+Hear = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Log-mels [B, T, mels] and their lengths [B] in codes → what a fixed encoder hears, [B, C, any]."""
+
+
+def utterance(example: SpeechExample, config: SpeechConfig, hear: Hear | None = None) -> Utterance:
+    """What batches take of `example`: about 115 MB for an hour of speech with 80 mel bands. `hear`: a fixed encoder's."""
+    codes = code_count(len(example.samples), config)
+    mel = config.encoder.features(torch.from_numpy(example.samples), config.mels, codes * config.frames_per_code)
+    hidden = None if hear is None else hear(mel[None], torch.tensor([codes]))[0].half().cpu()
+    return Utterance(mel, example.text, len(example.samples), hidden)
 
 
 def utterance_batches(
@@ -86,10 +100,14 @@ def utterance_batches(
         places = range(rank * share, (rank + 1) * share)
         chosen = [utterances[i] for i in order(epoch)[place][places].tolist()]
         draws = [np.random.default_rng([fit.seed, 1, step, number]) for number in places]
-        spoken = [_vary(one.mel, config, random) for one, random in zip(chosen, draws, strict=True)]
-        heard = [disturb(mel, config.augment, random) for mel, random in zip(spoken, draws, strict=True)]
-        lengths = torch.tensor([len(mel) // config.frames_per_code for mel in spoken])
-        return SpeechBatch(_stack(spoken), _stack(heard), lengths, tuple(one.text for one in chosen))
+        texts, fixed = tuple(one.text for one in chosen), [one.hidden for one in chosen if one.hidden is not None]
+        varied = [one.mel if fixed else _vary(one.mel, config, random) for one, random in zip(chosen, draws, strict=True)]
+        spoken = _stack([mel.clamp_min(SILENCE) for mel in varied])
+        lengths = torch.tensor([len(mel) // config.frames_per_code for mel in varied])
+        if fixed:
+            return SpeechBatch(spoken, spoken, lengths, texts, _stack([hidden.float() for hidden in fixed]))
+        heard = [disturb(mel, config.augment, random) for mel, random in zip(varied, draws, strict=True)]
+        return SpeechBatch(spoken, _stack(heard), lengths, texts)
 
     return batch
 

@@ -17,7 +17,6 @@ from mmpt.tokenizers.figures import SpeechFigures
 from mmpt.tokenizers.quantized import Quantized
 from mmpt.tokenizers.speech.batches import code_count
 from mmpt.tokenizers.speech.config import FORMAT, SAMPLE_RATE, SpeechConfig
-from mmpt.tokenizers.speech.features import log_mel
 from mmpt.tokenizers.speech.recognizer import EncoderModule
 from mmpt.tokenizers.speech.streaming import SpeechStream, checked, wanted
 from mmpt.tokenizers.speech.windows import windows
@@ -100,9 +99,13 @@ class SpeechCoder(nn.Module):
 
     def _encoded(self, part: Callable, batch: list[np.ndarray], lengths: torch.Tensor) -> list[np.ndarray]:
         rows = nn.utils.rnn.pad_sequence([torch.from_numpy(samples) for samples in batch], batch_first=True)
-        mel = log_mel(rows.to(lengths.device), self.config.mels, int(lengths.max()) * self.config.frames_per_code)
+        mel = self._features(rows.to(lengths.device), lengths)
         found = part(self.encoder.quantize(self.encoder.states(mel, lengths), lengths)).cpu()
         return [row[:length].numpy() for row, length in zip(found, lengths.tolist(), strict=True)]
+
+    def _features(self, rows: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """What the encoder takes of waveforms [B, samples] of `lengths` codes."""
+        return self.config.encoder.features(rows, self.config.mels, int(lengths.max()) * self.config.frames_per_code)
 
     def _batched(self, items: list, lengths: list[int], function: Callable[[list, torch.Tensor], list]) -> list:
         """`function` of the items in batches of like length, in eval mode; results in the items' order."""

@@ -96,6 +96,8 @@ class SpeechConfig(Schema):
     """Of the CTC loss, beside the sequence-to-sequence loss's 1."""
     mel_weight: float = pydantic.Field(default=1.0, ge=0)
     """Of what the mel decoder asks of the codes."""
+    distance_weight: float = pydantic.Field(default=0.0, ge=0)
+    """Of how far what the text decoder reads lies from the same without the quantiser; of a fixed encoder."""
     quantize_from: float = pydantic.Field(default=0.4, ge=0, lt=1)
     """Share of the training after which quantisation sets in."""
     augment: AugmentConfig = AugmentConfig()

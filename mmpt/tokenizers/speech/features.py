@@ -27,11 +27,14 @@ def mel_filters(mels: int) -> torch.Tensor:
     return torchaudio.functional.melscale_fbanks(WINDOW // 2 + 1, 0.0, SAMPLE_RATE / 2, mels, SAMPLE_RATE, "slaney", "slaney")
 
 
-def mel_power(samples: torch.Tensor, mels: int) -> torch.Tensor:
+def mel_power(samples: torch.Tensor, mels: int, mirrored: bool = False) -> torch.Tensor:
     """Power in each mel band [..., samples // HOP + 1, mels] of `samples` [..., samples]; frame i is centred on sample
-    i · HOP."""
-    window = _window().to(samples.device)
-    spectrum = torch.stft(samples, WINDOW, HOP, window=window, center=True, pad_mode="constant", return_complex=True)
+    i · HOP. Before the first sample there is silence, or the sound of after it, `mirrored`."""
+    window, half = _window().to(samples.device), WINDOW // 2
+    padded = F.pad(samples, (0 if mirrored else half, half))
+    if mirrored:
+        padded = torch.cat([samples[..., 1 : half + 1].flip(-1), padded], dim=-1)
+    spectrum = torch.stft(padded, WINDOW, HOP, window=window, center=False, return_complex=True)
     return torch.view_as_real(spectrum).square().sum(dim=-1).transpose(-1, -2) @ mel_filters(mels).to(samples.device)
 
 
@@ -40,8 +43,18 @@ def log_mel(samples: torch.Tensor, mels: int, frames: int) -> torch.Tensor:
 
     `samples` [..., any length] is taken to go on in silence.
     """
-    samples = F.pad(samples, (0, max(0, frames * HOP - samples.shape[-1])))
-    return compress(mel_power(samples, mels)[..., :frames, :])
+    return compress(mel_power(_up_to(samples, frames), mels)[..., :frames, :])
+
+
+def whisper_log_mel(samples: torch.Tensor, mels: int, frames: int) -> torch.Tensor:
+    """The same on the same scale as Whisper's feature extractor makes it: the sound is mirrored at its beginning, and the floor
+    lies at a power of 1e-10, −4 here."""
+    return compress(mel_power(_up_to(samples, frames), mels, mirrored=True)[..., :frames, :], 1e-10)
+
+
+def _up_to(samples: torch.Tensor, frames: int) -> torch.Tensor:
+    """`samples` [..., any length], going on in silence to at least so many frames."""
+    return F.pad(samples, (0, max(0, frames * HOP - samples.shape[-1])))
 
 
 def heard(samples: np.ndarray) -> bool:
@@ -50,9 +63,9 @@ def heard(samples: np.ndarray) -> bool:
     return bool(np.square(padded.reshape(-1, WINDOW), dtype=np.float64).mean(axis=1).max() > UNHEARD**2)
 
 
-def compress(power: torch.Tensor) -> torch.Tensor:
-    """(log10 of the power, floored, + 2) ÷ 2."""
-    return (power.clamp_min(FLOOR).log10() + 2) / 2
+def compress(power: torch.Tensor, floor: float = FLOOR) -> torch.Tensor:
+    """(log10 of the power, at least `floor`, + 2) ÷ 2."""
+    return (power.clamp_min(floor).log10() + 2) / 2
 
 
 def expand(log: torch.Tensor) -> torch.Tensor:

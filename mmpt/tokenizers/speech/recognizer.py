@@ -23,8 +23,29 @@ class EncoderModule(nn.Module):
         """How much audio around it a code depends on."""
 
     @abstractmethod
+    def hear(self, mel: torch.Tensor, lengths: torch.Tensor, taught: bool = False) -> torch.Tensor:
+        """What is made of `mel` [B, C · frames_per_code, mels] by layers that a fixed encoder does not train, `lengths` [B] in
+        codes: [B, C, any], or the mel itself. `taught`: with what `unquantised` takes of it."""
+
+    @abstractmethod
+    def before_code(self, hidden: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Vectors before the quantiser [B, C, quantizer.dim] of what was heard."""
+
     def states(self, mel: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Vectors before the quantiser [B, C, quantizer.dim] of `mel` [B, C · frames_per_code, mels]; `lengths` [B] in codes."""
+        return self.before_code(self.hear(mel, lengths), lengths)
+
+    def states_beyond(self, mel: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same vectors with those of the silence that is heard behind each clip, and how many there are of each: what text
+        is read from where no code stands between."""
+        return self.states(mel, lengths), lengths
+
+    def begin(self, heard: list[torch.Tensor]) -> None:
+        """Begin from what a fixed encoder hears of utterances, each [C, any], before the first step."""
+
+    def unquantised(self, hidden: torch.Tensor) -> torch.Tensor | None:
+        """What the text decoder would read [B, C, dim] if no code stood between; None where that was not heard."""
+        return None
 
     def quantize(self, states: torch.Tensor, lengths: torch.Tensor) -> Quantized:
         """Codes of `states` [B, C, quantizer.dim]; a codebook learns only from positions inside `lengths` [B]."""
@@ -42,12 +63,18 @@ class TextDecoder(nn.Module):
 
     @abstractmethod
     def losses(
-        self, texts: list[list[int]], states: torch.Tensor, alone: torch.Tensor, lengths: torch.Tensor
+        self,
+        texts: list[list[int]],
+        states: torch.Tensor,
+        alone: torch.Tensor,
+        lengths: torch.Tensor,
+        taught: torch.Tensor | None = None,
     ) -> tuple[Term, Term]:
         """Cross-entropy of each next token of `texts`, and a CTC loss for each token where there is one (else a count of 0).
 
-        `states` and `alone` [B, C, dim]: the codes in context and each alone, of `lengths` [B]. Raises `DataError` where a text
-        has more than `most_tokens`.
+        `states` and `alone` [B, C, dim]: the codes in context and each alone, of `lengths` [B]. With `taught` [B, C, dim], states
+        without a quantiser, all but the end of a text is learned from what is read of those. Raises `DataError` where a text has
+        more than `most_tokens`.
         """
 
     @abstractmethod

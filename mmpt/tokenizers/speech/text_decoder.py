@@ -37,7 +37,12 @@ class SmallTextDecoder(TextDecoder):
         return self.head(self.norm(x))
 
     def losses(
-        self, texts: list[list[int]], states: torch.Tensor, alone: torch.Tensor, lengths: torch.Tensor
+        self,
+        texts: list[list[int]],
+        states: torch.Tensor,
+        alone: torch.Tensor,
+        lengths: torch.Tensor,
+        taught: torch.Tensor | None = None,
     ) -> tuple[Term, Term]:
         sizes = torch.tensor([len(text) for text in texts], device=states.device)
         if int(sizes.max()) > self.most_tokens:

@@ -105,7 +105,8 @@ class SpeechTokenizer(SpeechCoder, Trainable):
         def padded(batch: list[np.ndarray]) -> torch.Tensor:
             return nn.utils.rnn.pad_sequence([torch.from_numpy(row) for row in batch], batch_first=True).to(device)
 
-        texts = self._texts(self._quantized(waveforms, lambda found: found.states.float()), padded)
+        rows = self._quantized(waveforms, lambda found: found.states.float()) if self.codes else self._heard_on(waveforms)
+        texts = self._texts(rows, padded)
         return [text if heard(samples) else "" for samples, text in zip(waveforms, texts, strict=True)]
 
     def use_vocoder(self, vocoder: VocoderModule) -> None:
@@ -141,7 +142,8 @@ class SpeechTokenizer(SpeechCoder, Trainable):
     def loss(self, batch: SpeechBatch, progress: float) -> dict[str, Term]:
         """Recognition through the codes, and what the mel decoder asks of them; quantised from `config.quantize_from` on."""
         batch = batch.to(self.default_voice.device)
-        states, terms, used = self.encoder.states(batch.heard, batch.lengths), {}, {}
+        hidden = self.encoder.hear(batch.heard, batch.lengths) if batch.hidden is None else batch.hidden
+        states, terms, used = self.encoder.before_code(hidden, batch.lengths), {}, {}
         if progress >= self.config.quantize_from:
             found = self.encoder.quantize(states, batch.lengths)
             states = found.states
@@ -153,8 +155,12 @@ class SpeechTokenizer(SpeechCoder, Trainable):
             states = self.encoder.quantizer.bounded(states)  # so that rounding is all that will change
         texts = [encode_text(self.text, text) for text in batch.texts]
         alone, context = self.encoder.read(states, batch.lengths)
-        reading, ctc = self.reader.losses(texts, context, alone, batch.lengths)
+        taught = self.encoder.unquantised(hidden)
+        reading, ctc = self.reader.losses(texts, context, alone, batch.lengths, taught)
         terms |= {"reading": reading, "ctc": ctc._replace(weight=self.config.ctc_weight)}
+        if taught is not None and self.config.distance_weight:
+            valid = length_mask(batch.lengths, taught.shape[1])
+            terms["distance"] = distance(context[valid], taught[valid])._replace(weight=self.config.distance_weight)
         if self.config.mel_weight:
             (mel,) = self.speaker.losses(states, batch.lengths, batch.spoken, with_flow=False).values()
             terms["mel"] = mel._replace(weight=self.config.mel_weight)
@@ -227,6 +233,24 @@ class SpeechTokenizer(SpeechCoder, Trainable):
         mels = self.speaker.mels(states, lengths, voices, starts, prompt if prompt is None else prompt.to(like)).float()
         return [mel[: length * self.config.frames_per_code].cpu() for mel, length in zip(mels, lengths.tolist(), strict=True)]
 
+    def _heard_on(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """States [vectors, dim] of waveforms that no code is made of: of those that fit a window, the silence behind them too."""
+        window, fits = self.config.window, []
+        rows = [checked(samples, f"waveform {number}") for number, samples in enumerate(waveforms)]
+        for number, samples in enumerate(rows):
+            if code_count(len(samples), self.config) <= window:
+                fits.append(number)
+
+        def listen(batch: list[np.ndarray], lengths: torch.Tensor) -> list[np.ndarray]:
+            padded = nn.utils.rnn.pad_sequence([torch.from_numpy(samples) for samples in batch], batch_first=True)
+            states, heard = self.encoder.states_beyond(self._features(padded.to(lengths.device), lengths), lengths)
+            return [row[:length].float().cpu().numpy() for row, length in zip(states, heard.tolist(), strict=True)]
+
+        short = self._batched([rows[number] for number in fits], [code_count(len(rows[n]), self.config) for n in fits], listen)
+        whole = iter(self._quantized([rows[n] for n in range(len(rows)) if n not in fits], lambda found: found.states.float()))
+        given = dict(zip(fits, short, strict=True))
+        return [given[number] if number in given else next(whole) for number in range(len(rows))]
+
     def _texts(self, rows: list[np.ndarray], states_of: Callable[[list[np.ndarray]], torch.Tensor]) -> list[str]:
         """The text of each of `rows`, which `states_of` makes vectors of, read in pieces no longer than those of training."""
         longest = min(self.config.longest or self.config.window, self.config.window)
@@ -271,6 +295,13 @@ class SpeechTokenizer(SpeechCoder, Trainable):
         return vector
 
 
+def distance(found: torch.Tensor, wanted: torch.Tensor) -> Term:
+    """Squared error of vectors [n, D] relative to the variance of what they should be, for each vector."""
+    spread = wanted.float().var(dim=0, unbiased=False).sum().clamp_min(1e-6)
+    error = (found.float() - wanted.float()).square().sum()
+    return Term(error / spread, error.new_tensor(float(len(found))))
+
+
 class DecoderTraining(Trainable):
     """The second part of a speech tokenizer's training: encoder and text decoder are frozen, the decoder alone learns to speak
     what the codes say. `fit` trains its parameters that ask for a gradient."""
@@ -286,5 +317,6 @@ class DecoderTraining(Trainable):
         batch = batch.to(tokenizer.default_voice.device)
         tokenizer.encoder.eval()
         with torch.no_grad():
-            found = tokenizer.encoder.quantize(tokenizer.encoder.states(batch.spoken, batch.lengths), batch.lengths)
+            hidden = tokenizer.encoder.hear(batch.spoken, batch.lengths) if batch.hidden is None else batch.hidden
+            found = tokenizer.encoder.quantize(tokenizer.encoder.before_code(hidden, batch.lengths), batch.lengths)
         return tokenizer.speaker.losses(found.states, batch.lengths, batch.spoken, with_flow=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from mmpt.methods import Method
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedTokenizerBase
 
     from mmpt.tokenizers.speech.config import SpeechConfig
@@ -21,6 +22,19 @@ class Encoder(Method):
 
     key: ClassVar[str] = "encoder"
     default_kind: ClassVar[str] = "small"
+
+    if TYPE_CHECKING:
+
+        @property
+        def fixed(self) -> bool:
+            """Whether what it hears of a sound never changes in training, so that it is made once for each utterance."""
+            ...
+
+    def features(self, samples: "torch.Tensor", mels: int, frames: int) -> "torch.Tensor":
+        """The log-mel [..., frames, mels] that it hears of `samples` [..., any length], on the scale of `log_mel`."""
+        from mmpt.tokenizers.speech.features import log_mel
+
+        return log_mel(samples, mels, frames)
 
     @abstractmethod
     def build(self, config: "SpeechConfig") -> "EncoderModule":

@@ -63,7 +63,11 @@ class SmallEncoder(EncoderModule):
         right = max(0, WINDOW // 2 - STRIDE * HOP)
         return Context(math.ceil((attention + 2 * convolutions + WINDOW // 2) / per_code), right, shape.block)
 
-    def states(self, mel: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    def hear(self, mel: torch.Tensor, lengths: torch.Tensor, taught: bool = False) -> torch.Tensor:
+        return mel  # all of its layers learn
+
+    def before_code(self, hidden: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        mel = hidden
         pool, shape = self.config.pool, self.shape
         frames = length_mask(lengths * self.config.frames_per_code, mel.shape[1])
         mask = frames[:, ::STRIDE]

@@ -1,8 +1,9 @@
 """The modules of `Whisper`: a Whisper checkpoint as recogniser, a quantiser in the middle of its encoder.
 
 GLM-4-Voice's design (Zeng et al. 2024, section 3.1; the released configuration of its tokenizer): pooling and quantiser after a
-layer of Whisper's encoder, a second position table behind it, the remaining layers and Whisper's own text decoder. Padding is
-masked everywhere, which Whisper's own code leaves out, so codes do not depend on what else is in a batch.
+layer of Whisper's encoder, a second position table behind it, the remaining layers and Whisper's own text decoder. What lies
+behind a clip is the silence that the settings ask for, which Whisper has learned to hear, and is masked beyond it: codes do not
+depend on what else is in a batch.
 """
 
 import math
@@ -20,12 +21,14 @@ from mmpt.layers.masks import length_mask, local_mask
 from mmpt.tokenizers.speech.config import SpeechConfig
 from mmpt.tokenizers.speech.constants import HOP, STRIDE
 from mmpt.tokenizers.speech.encoders.whisper import Whisper
-from mmpt.tokenizers.speech.features import WINDOW
+from mmpt.tokenizers.speech.features import SILENCE, WINDOW
 from mmpt.tokenizers.speech.recognizer import EncoderModule, TextDecoder
 from mmpt.tokenizers.speech.windows import Context
 from mmpt.tokenizers.terms import Term
 
 STEM = 3  # the kernel of both convolutions
+WHISPER_SILENCE = -4.0
+"""A log-mel value at the floor of Whisper's features, a power of 1e-10."""
 
 
 def whisper_model(shape: Whisper) -> WhisperForConditionalGeneration:
@@ -48,9 +51,9 @@ class WhisperSpeechEncoder(EncoderModule):
         self.config, self.shape, self.whisper = config, shape, whisper
         dim, inner = whisper.config.d_model, config.quantizer.dim
         self.stem_padding = (STEM - 1, 0) if self.shape.block else (STEM // 2, STEM // 2)
-        self.to_code = nn.Identity() if inner == dim else nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, inner))
+        self.to_code = nn.Identity() if inner == dim else nn.Linear(dim, inner)
         self.quantizer = config.quantizer.build()
-        self.from_code = nn.Identity() if inner == dim else nn.Sequential(nn.Linear(inner, dim), nn.LayerNorm(dim))
+        self.from_code = nn.Identity() if inner == dim else nn.Linear(inner, dim)
         self.code_positions = nn.Embedding(math.ceil(whisper.config.max_source_positions / config.pool), dim)
 
     @property
@@ -62,35 +65,106 @@ class WhisperSpeechEncoder(EncoderModule):
             return Context(overlap, overlap * self.config.samples_per_code, grid, grid)
         return Context(overlap, max(0, WINDOW // 2 - STRIDE * HOP), block, self.config.window - overlap)
 
-    def states(self, mel: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        # Our log-mel is (log10 p + 2) ÷ 2 with a fixed floor; Whisper's is (log10 p + 4) ÷ 4, hence (mel + 1) ÷ 2, with a floor
-        # that follows the loudest frame of a clip.
-        whisper, pool = self.whisper, self.config.pool
-        frames = length_mask(lengths * self.config.frames_per_code, mel.shape[1])
-        mask = frames[:, ::STRIDE]
-        x = ((mel + 1) / 2 * frames[..., None]).transpose(1, 2).to(whisper.conv1.weight.dtype)
-        x = F.gelu(self._convolve(whisper.conv1, x)) * frames[:, None]
-        x = F.gelu(self._convolve(whisper.conv2, x)).transpose(1, 2)
-        x = x + whisper.embed_positions.weight[: x.shape[1]]
-        seen = self._seen(mask, None if self.shape.block is None else self.shape.block * pool)
-        for layer in whisper.layers[: self.shape.layer]:
-            x = _hidden(layer(x, attention_mask=seen))
-        x = x.unflatten(1, (-1, pool))
-        return self.to_code(x.mean(dim=2) if self.shape.pooling == "avg" else x.amax(dim=2))
+    def hear(self, mel: torch.Tensor, lengths: torch.Tensor, taught: bool = False) -> torch.Tensor:
+        """[B, C, dim], and `taught` [B, C, 2 · dim]: behind each state what the text decoder reads without a quantiser."""
+        hidden, _ = self._hear(mel, lengths, taught)
+        return hidden[:, : mel.shape[1] // self.config.frames_per_code]
+
+    def before_code(self, hidden: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        return self.to_code(self._at_cut(hidden) - self._positions(hidden.shape[1]))
+
+    def states_beyond(self, mel: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        hidden, heard = self._hear(mel, lengths)
+        return self.before_code(hidden, heard), heard
 
     def read(self, states: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         alone = self.from_code(states.to(self.code_positions.weight.dtype))  # a codebook stays float32
         x = alone + self.code_positions.weight[: states.shape[1]].to(alone.dtype)
+        if self.shape.whole:
+            return alone, x
         seen = self._seen(length_mask(lengths, x.shape[1]), self.shape.block)
         for layer in self.whisper.layers[self.shape.layer :]:
             x = _hidden(layer(x, attention_mask=seen))
         return alone, self.whisper.layer_norm(x)
 
+    def unquantised(self, hidden: torch.Tensor) -> torch.Tensor | None:
+        taught = hidden[..., self.whisper.config.d_model :].to(self.code_positions.weight.dtype)
+        return taught if taught.shape[-1] else None
+
+    def begin(self, heard: list[torch.Tensor]) -> None:
+        """What positions explain of the states is left out before the quantiser and put back behind it, so that no code says
+        where it stands; the projections to and from it begin as principal components of the rest, the codebook in their space."""
+        rows = [self._at_cut(hidden) for hidden in heard]
+        with torch.no_grad():
+            table = self.code_positions.weight
+            table.copy_(explained_by_position(rows, self._pooled_positions()))
+            left = torch.cat([row - table[: len(row)] for row in rows])
+            if isinstance(self.to_code, nn.Linear) and isinstance(self.from_code, nn.Linear):
+                mean, axes = principal_components(left, self.to_code.out_features)
+                self.to_code.weight.copy_(axes.t())
+                self.to_code.bias.copy_(-mean @ axes)
+                self.from_code.weight.copy_(axes)
+                self.from_code.bias.copy_(mean)
+            self.quantizer.begin(self.to_code(left))
+
+    def _at_cut(self, hidden: torch.Tensor) -> torch.Tensor:
+        return hidden[..., : self.whisper.config.d_model].to(self.code_positions.weight.dtype)
+
+    def _positions(self, count: int) -> torch.Tensor | float:
+        """What is left out of the first `count` states before the quantiser: GLM-4-Voice leaves nothing out."""
+        return self.code_positions.weight[:count] if self.shape.fixed else 0.0
+
+    def _pooled_positions(self) -> torch.Tensor:
+        """The first table at the rate of the codes, [positions, dim]."""
+        table, size = self.whisper.embed_positions.weight, len(self.code_positions.weight) * self.config.pool
+        return F.pad(table, (0, 0, 0, size - len(table))).unflatten(0, (-1, self.config.pool)).mean(dim=1)
+
+    def _hear(self, mel: torch.Tensor, lengths: torch.Tensor, taught: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pooled states [B, C or more, dim], and how many of each are heard, the silence behind a clip with them."""
+        whisper, pool = self.whisper, self.config.pool
+        mask, x = self._frames(mel, lengths)
+        x = x.transpose(1, 2).to(whisper.conv1.weight.dtype)
+        heard = mask[:, ::STRIDE]
+        x = F.gelu(self._convolve(whisper.conv1, x)) * mask[:, None]
+        x = F.gelu(self._convolve(whisper.conv2, x)).transpose(1, 2)
+        x = x + whisper.embed_positions.weight[: x.shape[1]]
+        seen = self._seen(heard, None if self.shape.block is None else self.shape.block * pool)
+        for layer in whisper.layers[: self.shape.layer]:
+            x = _hidden(layer(x, attention_mask=seen))
+        hidden = self._pooled(x)
+        if self.shape.whole:
+            # The norm before the pooling would weigh all frames alike: it doubles the word error rate at 12.5 Hz.
+            hidden = whisper.layer_norm(hidden)
+        if taught:
+            for layer in whisper.layers[self.shape.layer :]:
+                x = _hidden(layer(x, attention_mask=seen))
+            hidden = torch.cat([hidden, whisper.layer_norm(self._pooled(x))], dim=-1)
+        return hidden, -(-heard.sum(dim=1) // pool)
+
+    def _pooled(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.unflatten(1, (-1, self.config.pool))
+        return x.mean(dim=2) if self.shape.pooling == "avg" else x.amax(dim=2)
+
+    def _frames(self, mel: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(which frames are heard [B, T], Whisper's features of them [B, T, mels], zero beyond): (log10 p + 4) ÷ 4, hence
+        (mel + 1) ÷ 2, and no less than 2 below the loudest of a clip, which silence is set to."""
+        config = self.config
+        spoken = length_mask(lengths * config.frames_per_code, mel.shape[1])[..., None]
+        if self.shape.block is not None:  # what is final before the end cannot know the loudest frame
+            return spoken[..., 0], (mel.clamp_min(SILENCE) + 1) / 2 * spoken
+        size = int(self.shape.frames_heard(torch.tensor(mel.shape[1] // config.frames_per_code), config.pool, config.window))
+        size = -(-size // config.pool) * config.pool * STRIDE  # whole codes
+        heard = length_mask(STRIDE * self.shape.frames_heard(lengths, config.pool, config.window), size)
+        mel = mel.masked_fill(~spoken, WHISPER_SILENCE)
+        floor = mel.amax(dim=(1, 2), keepdim=True) - 4
+        mel = F.pad(mel, (0, 0, 0, size - mel.shape[1]), value=WHISPER_SILENCE)
+        return heard, (mel.maximum(floor) + 1) / 2 * heard[..., None]
+
     def _convolve(self, layer: nn.Conv1d, x: torch.Tensor) -> torch.Tensor:
         return F.conv1d(F.pad(x, self.stem_padding), layer.weight, layer.bias, layer.stride)
 
     def _seen(self, mask: torch.Tensor, block: int | None) -> torch.Tensor:
-        return local_mask(mask, mask.shape[1], block)
+        return mask[:, None, None] if block is None else local_mask(mask, mask.shape[1], block)
 
 
 class WhisperReader(TextDecoder):
@@ -106,15 +180,21 @@ class WhisperReader(TextDecoder):
         self.head: nn.Linear | None = None if known.tie_word_embeddings else model.proj_out
         self.prompt = [int(token) for token in shape.prompt]  # ids since `settled`
         self.end = int(known.eos_token_id)
+        self.never, self.never_first = list(shape.never), list(shape.never_first)
         self.most_tokens = self.decoder.max_target_positions - len(self.prompt)
 
-    def forward(
+    def forward(self, ids: torch.Tensor, states: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Logits of the next token [B, L, vocabulary] after each of `ids` [B, L], given `states` [B, C, dim] of `lengths` [B]."""
+        return self._logits(self._decoded(ids, states, lengths))
+
+    def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        return F.linear(hidden, (self.head or self.decoder.embed_tokens).weight)
+
+    def _decoded(
         self, ids: torch.Tensor, states: torch.Tensor, lengths: torch.Tensor, cache: EncoderDecoderCache | None = None
     ) -> torch.Tensor:
-        """Logits of the next token [B, L, vocabulary] after each of `ids` [B, L], given `states` [B, C, dim] of `lengths` [B].
-
-        With `cache`, `ids` go on from those it was given before, and their keys and values are added to it.
-        """
+        """What the head takes, [B, L, dim]. With `cache`, `ids` go on from those it was given before, and their keys and values
+        are added to it."""
         decoder, size = self.decoder, ids.shape[1]
         before = cache.get_seq_length() if cache is not None else 0
         x = decoder.embed_tokens(ids) + decoder.embed_positions.weight[before : before + size]
@@ -131,10 +211,15 @@ class WhisperReader(TextDecoder):
                     use_cache=cache is not None,
                 )
             )
-        return F.linear(decoder.layer_norm(x), (self.head or decoder.embed_tokens).weight)
+        return decoder.layer_norm(x)
 
     def losses(
-        self, texts: list[list[int]], states: torch.Tensor, alone: torch.Tensor, lengths: torch.Tensor
+        self,
+        texts: list[list[int]],
+        states: torch.Tensor,
+        alone: torch.Tensor,
+        lengths: torch.Tensor,
+        taught: torch.Tensor | None = None,
     ) -> tuple[Term, Term]:
         # `most_tokens` is where the decoder's position table ends. There is no CTC: Whisper has no head for it.
         if max(map(len, texts)) > self.most_tokens:
@@ -143,25 +228,70 @@ class WhisperReader(TextDecoder):
         longest = max(map(len, rows))
         ids = torch.tensor([row + [self.end] * (longest - len(row)) for row in rows], device=states.device)
         sizes = torch.tensor([len(row) for row in rows], device=states.device)
-        logits = self(ids[:, :-1], states, lengths)
+        hidden = self._decoded(ids[:, :-1], states, lengths)
         positions = torch.arange(1, longest, device=states.device)
         learned = (positions >= len(self.prompt)) & (positions < sizes[:, None])
-        reading = F.cross_entropy(logits[learned].float(), ids[:, 1:][learned], reduction="sum")
+        # The table of the head is as large as the rest of a small decoder: no logits of what is not learned.
+        logits, wanted = self._logits(hidden[learned]).float(), ids[:, 1:][learned]
+        if taught is None:
+            reading = F.cross_entropy(logits, wanted, reduction="sum")
+        else:
+            reading = self._apart(logits, wanted, self._decoded(ids[:, :-1], taught, lengths)[learned])
         nothing = torch.zeros((), device=states.device)
         return Term(reading, learned.sum().to(reading.dtype)), Term(nothing, nothing)
+
+    def _apart(self, logits: torch.Tensor, wanted: torch.Tensor, taught: torch.Tensor) -> torch.Tensor:
+        """Σ KL(without ‖ with the quantiser) of the next token (Hinton et al. 2015, arXiv:1503.02531): how Whisper spells and
+        punctuates is then no error of the codes. The end alone is learned from the text: masked, Whisper does not find it."""
+        with torch.no_grad():
+            target = self._logits(taught).float().log_softmax(dim=-1)
+        found, last = logits.log_softmax(dim=-1), wanted == self.end
+        return F.kl_div(found[~last], target[~last], reduction="sum", log_target=True) - found[last, self.end].sum()
 
     def read(self, states: torch.Tensor, alone: torch.Tensor, lengths: torch.Tensor) -> list[list[int]]:
         limits = (2 * lengths + 4).clamp_max(self.most_tokens)
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         given = torch.tensor([self.prompt] * len(states), device=states.device)
         running = torch.ones(len(states), dtype=torch.bool, device=states.device)
-        rows: list[torch.Tensor] = []
+        rows: list[list[int]] = [[] for _ in states]
         while running.any():
-            following = self(given, states, lengths, cache)[:, -1].argmax(dim=-1)
-            running = running & (following != self.end) & (len(rows) < limits)
+            logits = self._logits(self._decoded(given, states, lengths, cache)[:, -1])
+            logits[:, self.never if rows[0] or not self.never_first else [*self.never, *self.never_first]] = -torch.inf
+            following = logits.argmax(dim=-1)
+            for row, token in zip(rows, following.tolist(), strict=True):
+                row.append(token)
+            circling = torch.tensor([circle(row) > 0 for row in rows], device=states.device)
+            running = running & (following != self.end) & ~circling & (len(rows[0]) <= limits)
             given = torch.where(running, following, self.end)[:, None]
-            rows.append(given)
-        return [[i for i in row if i != self.end] for row in torch.cat(rows, dim=1).tolist()]
+        return [self._read(row, int(limit)) for row, limit in zip(rows, limits.tolist(), strict=True)]
+
+    def _read(self, row: list[int], limit: int) -> list[int]:
+        """Up to the end token, `limit`, or the first time round of a circle."""
+        for size in range(len(row)):
+            if row[size] == self.end or size == limit:
+                return row[:size]
+            if again := circle(row[: size + 1]):
+                return row[: size + 1 - again]
+        return row
+
+
+LEAST_ROUND = 12
+"""Tokens that a circle has at least in all its rounds."""
+
+
+def circle(tokens: list[int]) -> int:
+    """How many of the last tokens repeat those before them: where the end of a text is one sequence of tokens at least three
+    times, `LEAST_ROUND` tokens or more in all, the length of all rounds but the first; else 0.
+
+    People say a word three times, and Whisper's decoder, left without an end, says the same to its limit (Radford et al. 2022,
+    section 4.5, look for this by the compression ratio)."""
+    for size in range(1, len(tokens) // 3 + 1):
+        end, rounds = len(tokens), 1
+        while end >= 2 * size and tokens[end - 2 * size : end - size] == tokens[end - size : end]:
+            end, rounds = end - size, rounds + 1
+        if rounds >= 3 and rounds * size >= LEAST_ROUND:
+            return (rounds - 1) * size
+    return 0
 
 
 def _architecture(shape: Whisper) -> HuggingFaceConfig:
@@ -170,6 +300,24 @@ def _architecture(shape: Whisper) -> HuggingFaceConfig:
     known = HuggingFaceConfig(**shape.architecture)
     known._attn_implementation = "sdpa"  # takes masks of true and false
     return known
+
+
+def principal_components(rows: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(mean [D], axes [D, count]) of `rows` [n, D], the axis of the largest variance first."""
+    mean = rows.mean(dim=0)
+    centred = rows - mean
+    return mean, torch.linalg.eigh(centred.t() @ centred).eigenvectors.flip(1)[:, :count]
+
+
+def explained_by_position(rows: list[torch.Tensor], positions: torch.Tensor) -> torch.Tensor:
+    """What `positions` [P, D] explain of `rows` [up to P, D] that stand at the first of them, by least squares: [P, D] of mean
+    zero over the rows."""
+    there = torch.cat([positions[: len(row)] for row in rows])
+    mean, all_rows = there.mean(dim=0), torch.cat(rows)
+    given = there - mean
+    ridge = 1e-6 * len(given) * torch.eye(positions.shape[1], device=given.device)
+    weights = torch.linalg.solve(given.t() @ given + ridge, given.t() @ (all_rows - all_rows.mean(dim=0)))
+    return (positions - mean) @ weights
 
 
 def _hidden(out: torch.Tensor | tuple) -> torch.Tensor:

@@ -4,7 +4,7 @@ from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, PreTrainedTokenizerBase, WhisperForConditionalGeneration
+from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase, WhisperForConditionalGeneration
 from transformers import WhisperConfig as HuggingFaceConfig
 
 from mmpt.errors import ConfigError
@@ -29,12 +29,20 @@ def with_architecture(config: SpeechConfig, shape: Whisper, text: PreTrainedToke
     if problems:
         raise ConfigError("\n  ".join([f"{shape.checkpoint}: does not fit the configuration", *problems]))
     prompt = tuple(_id(token, text) for token in shape.prompt) or (known.decoder_start_token_id,)
-    filled = shape.model_copy(update={"architecture": known.to_dict(), "prompt": prompt})
+    read = _generation(shape.checkpoint)
+    found = {
+        "architecture": known.to_dict(),
+        "prompt": prompt,
+        "never": tuple(read.suppress_tokens or ()),
+        "never_first": tuple(read.begin_suppress_tokens or ()),
+    }
+    filled = shape.model_copy(update=found)
     return config.model_copy(update={"encoder": filled})
 
 
 def take_weights(encoder: EncoderModule, reader: TextDecoder, name: str) -> None:
-    """Copy the weights of the checkpoint `name` into both, as float32; the second position table begins as a copy of the first.
+    """Copy the weights of the checkpoint `name` into both, as float32; the second position table begins at zero: pooled
+    states still hold the positions of the first, and the same once more, as GLM-4-Voice begins, makes them unreadable.
 
     Raises `ConfigError` where a weight is missing or has another shape: nothing is left random in silence.
     """
@@ -55,8 +63,14 @@ def take_weights(encoder: EncoderModule, reader: TextDecoder, name: str) -> None
     if reader.head is not None:
         reader.head.load_state_dict(model.proj_out.state_dict())
     with torch.no_grad():
-        table = encoder.whisper.embed_positions.weight
-        encoder.code_positions.weight.copy_(table[: len(encoder.code_positions.weight)])
+        encoder.code_positions.weight.zero_()
+
+
+def _generation(checkpoint: str) -> GenerationConfig:
+    try:
+        return GenerationConfig.from_pretrained(checkpoint)
+    except OSError:  # a checkpoint need not say how it is to be read
+        return GenerationConfig()
 
 
 def _misfits(config: SpeechConfig, shape: Whisper, known: HuggingFaceConfig) -> list[str]:

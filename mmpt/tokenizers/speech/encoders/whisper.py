@@ -1,5 +1,6 @@
 """A Whisper checkpoint, cut for the quantiser."""
 
+import math
 from typing import TYPE_CHECKING, Any, Literal
 
 import pydantic
@@ -7,6 +8,7 @@ import pydantic
 from mmpt.tokenizers.speech.encoders import Encoder
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedTokenizerBase
 
     from mmpt.tokenizers.speech.config import SpeechConfig
@@ -18,18 +20,26 @@ class Whisper(Encoder):
     """Encoder and text decoder of a Whisper checkpoint (Radford et al. 2022, arXiv:2212.04356), pooling and quantiser after a
     layer of its encoder, as GLM-4-Voice's tokenizer (Zeng et al. 2024, arXiv:2412.02612, section 3.1).
 
-    Audio is taken in windows, since Whisper knows positions in a window alone.
+    Audio is taken in windows, since Whisper knows positions in a window alone. `fixed`, what makes the codes stays as it is,
+    and the layers behind them learn to read from them what Whisper reads without.
     """
 
     checkpoint: str
     """A folder or Hugging Face name, read where training starts."""
     layer: int = pydantic.Field(ge=1)
-    """The layer of its encoder after which states are pooled and quantised, counted from 1."""
+    """The layer of its encoder after which states are pooled and quantised, counted from 1; after the last, its norm too comes
+    before the quantiser."""
+    fixed: bool = False  # pyright: ignore[reportIncompatibleMethodOverride]  # pydantic fields are attributes
+    """Of the checkpoint the layers behind the quantiser alone learn, from what the whole reads without one; what is heard of an
+    utterance is made once, the sound not varied, and its codes are those of k-means over it."""
     pooling: Literal["avg", "max"] = "avg"
     """What is taken of the states of a code."""
     block: int | None = pydantic.Field(default=None, ge=1)
     """With it, codes are final in blocks of that many: causal convolutions, and attention sees its own block and what lies
     before. Without, a window is seen whole."""
+    silence: float | None = pydantic.Field(default=None, ge=0)
+    """Seconds of silence that are heard behind a clip, as far as the window has room; null: to the window's end, which is how
+    Whisper has learned to hear (30 s) and what it reads text by untrained. With `block` there is none."""
     overlap: int = pydantic.Field(default=25, ge=0)
     """Codes by which windows overlap on each side that is seen."""
     prompt: tuple[int | str, ...] = ()
@@ -37,6 +47,29 @@ class Whisper(Encoder):
     task; by default the checkpoint's first token alone."""
     architecture: dict[str, Any] = {}
     """What the checkpoint says of its shape; filled in where training starts."""
+    never: tuple[int, ...] = ()
+    """Ids that are never read (`suppress_tokens` of the checkpoint); filled in there too."""
+    never_first: tuple[int, ...] = ()
+    """Ids with which no text begins (`begin_suppress_tokens`); filled in there too."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether the quantiser comes after all layers of the checkpoint's encoder."""
+        return self.layer == self.architecture.get("encoder_layers")
+
+    def frames_heard(self, codes: "torch.Tensor", pool: int, window: int) -> "torch.Tensor":
+        """How many frames of 50 Hz are heard of clips of so many `codes`, silence and all."""
+        most = window * pool
+        if self.block is not None:
+            return codes * pool
+        if self.silence is None:
+            return codes * 0 + most
+        return (codes * pool + math.ceil(50 * self.silence)).clamp_max(most).maximum(codes * pool)
+
+    def features(self, samples: "torch.Tensor", mels: int, frames: int) -> "torch.Tensor":
+        from mmpt.tokenizers.speech.features import whisper_log_mel
+
+        return whisper_log_mel(samples, mels, frames)
 
     def build(self, config: "SpeechConfig") -> "WhisperSpeechEncoder":
         """Of its encoder, the layers up to the quantiser alone."""
@@ -61,3 +94,9 @@ class Whisper(Encoder):
         from mmpt.tokenizers.speech.encoders._whisper_checkpoint import take_weights
 
         take_weights(encoder, reader, self.checkpoint)
+        if self.fixed:
+            whisper = encoder.whisper  # pyright: ignore[reportAttributeAccessIssue]
+            for part in (encoder, reader):
+                part.requires_grad_(False)
+            for part in (encoder.from_code, *whisper.layers[self.layer :], whisper.layer_norm):  # pyright: ignore
+                part.requires_grad_(True)

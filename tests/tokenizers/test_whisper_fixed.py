@@ -1,0 +1,171 @@
+"""A Whisper read as it is: its features, the silence behind a clip, where a text ends; and codes between its fixed layers."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+from transformers import GenerationConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
+
+from mmpt.tokenizers.speech.batches import SpeechExample, utterance, utterance_batches
+from mmpt.tokenizers.speech.encoders._whisper import circle, explained_by_position
+from mmpt.training.config import FitConfig
+
+from .tiny_whisper import DIM, MELS, POSITIONS, build, noise, save
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return save(tmp_path_factory.mktemp("whisper"))
+
+
+@pytest.mark.parametrize("level", [1.0, 1e-3])  # of a quiet recording, most lies below the floor of our own log-mel
+def test_features_and_the_silence_behind_them_are_those_of_whispers_extractor(checkpoint, level):
+    """From the mirrored first frame to the last of 30 s, of which all but the one at the end of the clip is compared."""
+    wide = save(checkpoint.parent / "wide", num_mel_bins=80, max_source_positions=1500)
+    model = build(wide, quantizer={"kind": "none", "dim": DIM}, pool=1, mels=80, window=1500)
+    rise = np.linspace(0.01, 1, 20_800, dtype=np.float32)
+    sound = level * rise * noise(20_800)
+    theirs = WhisperFeatureExtractor(feature_size=80)(sound, sampling_rate=16_000, return_tensors="pt").input_features[0].t()
+    lengths = torch.tensor([65])
+    heard, ours = model.encoder._frames(model._features(torch.from_numpy(sound)[None], lengths), lengths)
+    assert heard.all() and ours.shape == (1, 3000, 80)
+    there = torch.arange(3000) != 130
+    torch.testing.assert_close(ours[0, there], theirs[there], atol=1e-4, rtol=0)
+
+
+def test_more_silence_than_was_asked_for_is_not_heard(checkpoint):
+    """A clip's codes are those of the same clip with its silence spelled out in samples, and hear nothing beyond."""
+    short, long = (build(checkpoint, encoder={"silence": seconds}) for seconds in (0.1, 0.4))
+    sound = noise(6400)
+    one, other, none = (
+        short.encode([sound])[0],
+        long.encode([sound])[0],
+        build(checkpoint, encoder={"silence": 0}).encode([sound])[0],
+    )
+    assert not np.array_equal(one, other) and not np.array_equal(one, none)
+    padded = short.encode([np.pad(sound, (0, 1600))])[0]  # hears 0.1 s more behind the 0.1 s
+    assert len(padded) == 13 and not np.array_equal(padded[:10], one)
+    mel = short._features(torch.from_numpy(sound)[None], torch.tensor([10]))
+    assert short.encoder._frames(mel, torch.tensor([10]))[0].sum() == 2 * (20 + 5)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "again"),
+    [
+        ([1, 2, 3], 0),
+        ([7] * 3, 0),
+        ([7] * 12, 11),
+        ([1, 2, 3, 4] * 3, 8),
+        ([9, 8, *([1, 2, 3, 4, 5] * 3)], 10),
+        ([1, 2, 3, 4] * 2, 0),
+    ],
+)
+def test_what_is_read_in_circles_is_found(tokens, again):
+    assert circle(tokens) == again
+
+
+def test_reading_ends_where_it_begins_to_go_round(checkpoint, monkeypatch):
+    """A decoder that says 1 2 3 4 5 without an end is read once round; one that says other things is not cut."""
+    model = build(checkpoint)
+    said = {0: [9, 1, 2, 3, 4, 5] + [1, 2, 3, 4, 5] * 9, 1: list(range(10, 24)) + [271] * 40}
+
+    def logits(hidden: torch.Tensor) -> torch.Tensor:
+        place = min(calls.__len__(), 39)
+        calls.append(1)
+        return torch.stack([F.one_hot(torch.tensor(said[row][place]), 280).float() for row in range(len(hidden))])
+
+    calls: list[int] = []
+    monkeypatch.setattr(model.reader, "_logits", logits)
+    states = torch.randn(2, 30, DIM)
+    with torch.inference_mode():
+        assert model.reader.read(states, states, torch.tensor([30, 30])) == [[9, 1, 2, 3, 4, 5], list(range(10, 24))]
+    assert len(calls) == 16
+
+
+def test_tokens_that_the_checkpoint_never_reads_are_not_read(tmp_path):
+    save(tmp_path)
+    plain = build(tmp_path)
+    states, lengths = torch.randn(1, 20, DIM), torch.tensor([20])
+    with torch.inference_mode():
+        first = plain.reader.read(states, states, lengths)[0]
+    GenerationConfig(begin_suppress_tokens=[first[0]], suppress_tokens=[first[1], 271]).save_pretrained(tmp_path)
+    model = build(tmp_path)
+    with torch.inference_mode():
+        second = model.reader.read(states, states, lengths)[0]
+    assert (model.config.encoder.never, model.config.encoder.never_first) == ((first[1], 271), (first[0],))
+    assert second[0] != first[0] and first[1] not in second
+
+
+def test_what_makes_the_codes_of_a_fixed_whisper_stays_and_what_reads_them_learns(checkpoint):
+    """It hears each utterance once, and is taught by what its own last layer, as it was, reads without a quantiser."""
+    encoder, quantizer = {"layer": 2, "fixed": True, "silence": 0.2}, {"kind": "ema", "codes": 32, "dim": 8, "decay": 1}
+    model = build(checkpoint, quantizer=quantizer, encoder=encoder, distance_weight=1.0, mel_weight=0)
+    model.speaker.requires_grad_(False)
+    examples = [SpeechExample(noise(6000 + 900 * n, n), text) for n, text in enumerate(("a", "b a", "a b", "b"))]
+    heard = [utterance(one, model.config, partial(model.encoder.hear, taught=True)) for one in examples]
+    model.encoder.begin([one.hidden.float() for one in heard])
+    codes = model.encode([one.samples for one in examples])
+    batches = utterance_batches(
+        heard, np.array([len(one.samples) for one in examples]), model.config,
+        FitConfig(steps=1, batch_size=4, optimizer={"learning_rate": 1e-3}),
+    )  # fmt: skip
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    optimizer = torch.optim.AdamW([one for one in model.parameters() if one.requires_grad], 3e-3)
+    model.train()
+    losses = []
+    for step in range(60):
+        terms = model.loss(batches(step), step / 60)
+        optimizer.zero_grad()
+        sum(term.weight * term.total / term.count.clamp_min(1) for term in terms.values() if term.weight).backward()
+        optimizer.step()
+        losses.append(sum(float(terms[name].total.detach() / terms[name].count) for name in ("reading", "distance")))
+    assert losses[-1] < 0.7 * losses[0]
+    changed = {name for name, value in model.named_parameters() if not torch.equal(value, before[name])}
+    assert changed and all(name.startswith(("encoder.from_code", "encoder.whisper.layer")) for name in changed)
+    assert not any(name.startswith(("encoder.whisper.layers.0", "encoder.whisper.layers.1")) for name in changed)
+    assert all(np.array_equal(*pair) for pair in zip(codes, model.encode([one.samples for one in examples]), strict=True))
+
+
+def test_what_a_fixed_whisper_is_to_read_is_the_checkpoints_own_pooled(checkpoint):
+    model = build(checkpoint, encoder={"layer": 2, "fixed": True})
+    reference = WhisperForConditionalGeneration.from_pretrained(checkpoint).model.encoder
+    mel, lengths = torch.randn(1, 2 * POSITIONS, MELS), torch.tensor([POSITIONS // 2])
+    with torch.inference_mode():
+        hidden = model.encoder.hear(mel, lengths, taught=True)
+        assert torch.equal(model.encoder.hear(mel, lengths), hidden[..., :DIM])
+        found = reference(model.encoder._frames(mel, lengths)[1].transpose(1, 2), output_hidden_states=True).hidden_states
+        before_norm = reference.layers[2](found[2], None)
+        before_norm = before_norm[0] if isinstance(before_norm, tuple) else before_norm
+        wanted = reference.layer_norm(before_norm.unflatten(1, (-1, 2)).mean(dim=2))
+    torch.testing.assert_close(hidden[..., :DIM], found[2].unflatten(1, (-1, 2)).mean(dim=2), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(model.encoder.unquantised(hidden), wanted, atol=1e-5, rtol=1e-4)
+
+
+def test_codes_of_a_fixed_whisper_do_not_say_where_they_stand():
+    """What is linear in the positions is found and left out, and rows of unequal length are laid on their own positions."""
+    draw = torch.Generator().manual_seed(0)
+    positions, weights = torch.randn(40, 6, generator=draw), torch.randn(6, 6, generator=draw)
+    said = [torch.randn(length, 6, generator=draw) for length in (40, 17, 33, 40, 25) * 40]
+    table = explained_by_position([row + positions[: len(row)] @ weights for row in said], positions)
+    assert (table - positions @ weights).std(dim=0).max() < 0.25 * (positions @ weights).std(dim=0).min()
+    none = explained_by_position(said, positions)
+    assert none.abs().max() < 0.3
+
+
+def test_what_a_fixed_whisper_is_taught_is_its_own_reading_and_the_end_of_the_text(checkpoint):
+    """Of states that are the same with and without codes nothing is left to learn but where the text ends."""
+    model = build(checkpoint)
+    states, lengths = torch.randn(2, 6, DIM), torch.tensor([6, 6])
+    texts = [[5, 6, 7], [9]]
+    with torch.inference_mode():
+        taught, _ = model.reader.losses(texts, states, states, lengths, states)
+        ends = []
+        for text in texts:
+            ids = torch.tensor([[*model.reader.prompt, *text]])
+            ends.append(-model.reader(ids, states[len(ends)][None], lengths[:1])[0, -1].log_softmax(-1)[271])
+    torch.testing.assert_close(taught.total, torch.stack(ends).sum(), atol=1e-3, rtol=1e-4)
+    assert float(taught.count) == 6
