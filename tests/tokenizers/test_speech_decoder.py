@@ -3,21 +3,25 @@
 import shutil
 
 import numpy as np
+import pydantic
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmpt.errors import CheckpointError, ConfigError, DataError
+from mmpt.layers.masks import length_mask
 from mmpt.storage import published_folder
 from mmpt.tokenizers.speech.coder import FORMAT
-from mmpt.tokenizers.speech.config import FlowConfig, SpeechConfig
+from mmpt.tokenizers.speech.config import FlowConfig, MelDecoderConfig, ReferenceConfig, SpeechConfig
 from mmpt.tokenizers.speech.features import log_mel, waveform
 from mmpt.tokenizers.speech.flow import SIGMA, FlowDecoder, noise
+from mmpt.tokenizers.speech.reference import ReferenceEncoder, stretches
 from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
 from mmpt.tokenizers.speech.vocoder import load_vocoder, saved_vocoder, vocoder_batches
 from mmpt.tokenizers.speech.vocoders.griffin_lim import GriffinLim
 from mmpt.tokenizers.speech.vocoders.istft import Istft
+from mmpt.tokenizers.terms import Term
 from mmpt.tokenizers.text import train_text_tokenizer
 from mmpt.training.config import FitConfig
 
@@ -56,7 +60,7 @@ def test_a_flow_learns_a_distribution_that_a_mean_cannot_hold():
         signs = torch.randint(2, (64, 1)).float() * 2 - 1
         told = torch.rand(64, 1) < 0.5
         target = signs[..., None].expand(64, 12, 4)
-        term = flow.loss(target, torch.zeros(64, 12, 4), frames, signs * told)
+        term = flow.loss(target, torch.zeros(64, 12, 4), frames, signs * told, torch.ones(64, 12, dtype=torch.bool))
         optimizer.zero_grad()
         (term.total / term.count).backward()
         optimizer.step()
@@ -80,7 +84,7 @@ def test_the_loss_is_that_of_the_straight_path(monkeypatch):
 
     monkeypatch.setattr(flow, "velocity", velocity)
     torch.manual_seed(3)
-    term = flow.loss(target, torch.randn(8, 10, 4), frames, torch.zeros(8, 1))
+    term = flow.loss(target, torch.randn(8, 10, 4), frames, torch.zeros(8, 1), length_mask(frames, 10))
     time = seen["time"][:, None, None]
     start = (seen["x"] - time * target) / (1 - (1 - SIGMA) * time)  # the noise that x was made of
     given = (seen["prompt"] != 0).any(dim=-1)
@@ -190,6 +194,93 @@ def test_griffin_lim_is_named_by_its_kind_and_needs_no_weights(tmp_path):
     assert SpeechTokenizer.load(tmp_path / "older").speaker.vocoder.config == GriffinLim()
     with pytest.raises(ConfigError, match="istft has weights to learn"):
         load_vocoder("istft", MELS)
+
+
+def test_pieces_of_24_khz_are_the_whole():
+    model = build(block=2)
+    model.use_vocoder(Istft(mels=MELS, dim=16, blocks=1, rate=24_000, window=960).build().eval())
+    codes = np.random.default_rng(0).integers(0, 16, 30)
+    (whole,) = model.decode([codes])
+    assert model.sound_rate == 24_000 and len(whole) == 30 * 1920
+    with model.speaking() as stream:
+        pieces = [*(stream.push(codes[start : start + 7]) for start in range(0, 30, 7)), stream.finish()]
+    np.testing.assert_allclose(np.concatenate(pieces), whole, atol=2e-4)
+    with pytest.raises(pydantic.ValidationError, match="window is 640, expected a multiple of the 240 samples"):
+        Istft(rate=24_000)
+
+
+def test_a_vocoder_of_24_khz_hears_16_khz():
+    """What is above 8 kHz is not in the log-mel, and what lies below is where it was."""
+    time = np.arange(24_000) / 24_000
+    sound = (0.2 * np.sin(2 * np.pi * 1000 * time) + 0.2 * np.sin(2 * np.pi * 10_000 * time)).astype(np.float32)
+    plan = FitConfig(steps=1, batch_size=2, optimizer={"learning_rate": 1e-3})
+    mel, samples = vocoder_batches([sound], Istft(mels=40, crop=40, rate=24_000, window=960), plan)(0)
+    assert samples.shape == (2, 40 * 240) and mel.shape == (2, 40, 40)
+    loud = mel[:, 5:-5].mean(dim=(0, 1))
+    tone = log_mel(torch.from_numpy(np.sin(2 * np.pi * 1000 * np.arange(16_000) / 16_000).astype(np.float32)), 40, 100)[50]
+    assert loud.argmax() == tone.argmax() and loud[-4:].max() < loud.max() - 1.5
+
+
+@pytest.mark.parametrize("reference", [None, {"dim": 16, "blocks": 1}])
+def test_all_of_it_runs_in_bfloat16(reference):
+    exact, model = build(reference=reference), build(reference=reference).to(torch.bfloat16)
+    sound = (0.1 * np.sin(np.arange(1280 * 5) / 9)).astype(np.float32)
+    voice, codes = model.voice(sound), np.arange(12)
+    assert voice.dtype == np.float32 and np.abs(voice - exact.voice(sound)).max() < 0.1
+    for options in ({}, {"voice": voice}, {"prompt": sound}):
+        (found,), (expected,) = model.decode([codes], **options), exact.decode([codes], **options)
+        assert found.dtype == np.float32 and found.shape == expected.shape and np.isfinite(found).all()
+    with model.speaking(voice) as stream:
+        assert len(np.concatenate([stream.push(codes), stream.finish()])) == 12 * 1280
+
+
+def test_a_voice_is_of_its_stretch_alone_and_not_of_what_fills_a_batch():
+    torch.manual_seed(0)
+    encoder = ReferenceEncoder(ReferenceConfig(dim=16, blocks=2), MELS, 6).eval()
+    mel, stretch = torch.randn(2, 30, MELS), torch.zeros(2, 30, dtype=torch.bool)
+    stretch[:, 5:20] = True
+    found = encoder(mel, stretch)
+    changed = torch.where(stretch[..., None], mel, torch.randn_like(mel))
+    torch.testing.assert_close(encoder(changed, stretch), found)
+    alone = encoder(mel[:1, 5:20], torch.ones(1, 15, dtype=torch.bool))
+    torch.testing.assert_close(alone[0], found[0])
+    louder = torch.where(torch.arange(30)[:, None] == 7, mel + 1, mel)
+    assert (encoder(louder, stretch) - found).abs().max() > 1e-3
+
+
+def test_the_voice_is_taken_of_what_is_not_to_be_spoken():
+    """Learned frames and those that the voice comes from are never the same, and both are there."""
+    config, frames = ReferenceConfig(shortest=0.3, longest=0.5), torch.tensor([100, 40, 8])
+    torch.manual_seed(0)
+    for _ in range(20):
+        taken = stretches(frames, 100, config)
+        count = taken.sum(dim=1)
+        assert (count >= 0.3 * frames - 1).all() and (count <= 0.5 * frames).all()
+        assert not (taken & ~length_mask(frames, 100)).any()
+        assert (taken.int().diff(dim=1) != 0).sum(dim=1).max() <= 2  # one stretch
+    model, target = build(reference={"dim": 16, "blocks": 1}), torch.randn(3, 48, MELS)
+    states, lengths = torch.randn(3, 6, 2), torch.tensor([6, 4, 2])
+    seen = {}
+    model.speaker.coarse.loss = lambda mel, counted, target: seen.update(counted=counted) or Term(mel.sum(), mel.new_tensor(1.0))
+    encode = model.speaker.reference.forward
+    model.speaker.reference.forward = lambda mel, stretch: seen.update(taken=stretch) or encode(mel, stretch)
+    model.speaker.losses(states, lengths, target, with_flow=False)
+    assert not (seen["counted"] & seen["taken"]).any()
+    assert torch.equal(seen["counted"] | seen["taken"], length_mask(lengths * 8, 48))
+
+
+def test_another_decoder_takes_the_place_of_one_and_must_fit():
+    model, other = build(), build(reference={"dim": 16, "blocks": 1})
+    codes, vocoder = np.arange(16), model.speaker.vocoder
+    model.use_decoder(other.speaker)
+    assert model.speaker.vocoder is vocoder and model.default_voice.shape == (8,)
+    model.use_vocoder(other.speaker.vocoder)
+    model.default_voice.copy_(other.default_voice)
+    np.testing.assert_array_equal(model.decode([codes])[0], other.decode([codes])[0])
+    model.use_decoder(MelDecoderConfig(dim=16, heads=2, voice=5))
+    assert model.voice(np.ones(1280, np.float32)).shape == (5,) and model.config.decoder.voice == 5
+    with pytest.raises(ConfigError, match="16 mel bands, 8 frames for a code of 2 values, expected .* of 3 values"):
+        build(quantizer={"kind": "fsq", "levels": [4, 4, 4]}).use_decoder(other.speaker)
 
 
 def test_a_vocoder_learns_a_tone_that_does_not_repeat_with_the_frames():

@@ -13,14 +13,15 @@ from mmpt.tokenizers.terms import Term
 
 
 class MelDecoder(nn.Module):
-    """The voice is a few numbers squeezed out of the mean and the deviation of each mel band over time: they carry who speaks
-    and how loud, and are too few to carry what is said."""
+    """Without a reference encoder, the voice is a few numbers squeezed out of the mean and the deviation of each mel band over
+    time: they carry how high and how loud somebody speaks, and are too few to carry what is said, or much of who it is."""
 
     def __init__(self, config: SpeechConfig):
         super().__init__()
         shape = config.decoder
         self.config, self.shape = config, shape
-        self.voice = nn.Linear(2 * config.mels, shape.voice)
+        # With a reference encoder, voices come from there.
+        self.voice = nn.Identity() if shape.reference else nn.Linear(2 * config.mels, shape.voice)
         self.from_voice = nn.Linear(shape.voice, shape.dim)
         self.from_code = nn.Linear(config.quantizer.dim, shape.dim)
         self.layers = blocks(shape.layers, shape.dim, shape.heads, dropout=shape.dropout)
@@ -52,13 +53,13 @@ class MelDecoder(nn.Module):
             x = block(x, mask)
         return self.out(x).unflatten(-1, (STRIDE, -1)).flatten(1, 2)
 
-    def loss(self, mel: torch.Tensor, frames: torch.Tensor, target: torch.Tensor) -> Term:
-        """Mean absolute error of `mel` against the log-mel `target` [B, T, mels], of which `frames` [B] are valid, plus that of
-        its changes from frame to frame."""
-        valid = length_mask(frames, target.shape[1])[..., None]
+    def loss(self, mel: torch.Tensor, counted: torch.Tensor, target: torch.Tensor) -> Term:
+        """Mean absolute error of `mel` against the log-mel `target` [B, T, mels] where `counted` [B, T], plus that of its changes
+        from frame to frame."""
+        valid = counted[..., None]
         error = (mel.float() - target) * valid
-        changes = error.diff(dim=1) * valid[:, 1:]  # not to the nothing after the end
-        return Term(error.abs().sum() + changes.abs().sum(), (frames.sum() * target.shape[2]).to(error.dtype))
+        changes = error.diff(dim=1) * (valid[:, 1:] & valid[:, :-1])  # not from or to what is not counted
+        return Term(error.abs().sum() + changes.abs().sum(), (counted.sum() * target.shape[2]).to(error.dtype))
 
 
 def voice_statistics(mel: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
