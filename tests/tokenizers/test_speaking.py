@@ -58,7 +58,7 @@ def test_adversaries_learn_to_tell_sound_from_recordings_and_set_in_late():
         optimizer.zero_grad()
         terms["adversaries"].total.backward()
         optimizer.step()
-    assert told[0] > 0.7 and told[-1] < 0.2, told
+    assert told[0] > 0.7 and told[-1] < 0.6 * told[0], told
 
 
 @pytest.mark.parametrize("kind", STATES)

@@ -23,6 +23,7 @@ class MelDecoder(nn.Module):
         # With a reference encoder, voices come from there.
         self.voice = nn.Identity() if shape.reference else nn.Linear(2 * config.mels, shape.voice)
         self.from_voice = nn.Linear(shape.voice, shape.dim)
+        self.standard = Standard(config.quantizer.dim) if shape.reference else nn.Identity()
         self.from_code = nn.Linear(config.quantizer.dim, shape.dim)
         self.layers = blocks(shape.layers, shape.dim, shape.heads, dropout=shape.dropout)
         self.upsample = nn.Linear(shape.dim, config.pool * shape.dim)
@@ -42,7 +43,7 @@ class MelDecoder(nn.Module):
         """Log-mel [B, C · frames_per_code, mels] of quantised `states` [B, C, quantizer.dim] and `voice` [B, decoder.voice]."""
         shape, pool = self.shape, self.config.pool
         mask = length_mask(lengths, states.shape[1])
-        x = self.from_code(states) + self.from_voice(voice)[:, None]
+        x = self.from_code(self.standard(states)) + self.from_voice(voice)[:, None]
         seen = local_mask(mask, shape.attention, shape.block)
         angles = rotations(torch.arange(x.shape[1], device=x.device), shape.dim // shape.heads)
         for layer in self.layers:
@@ -60,6 +61,26 @@ class MelDecoder(nn.Module):
         error = (mel.float() - target) * valid
         changes = error.diff(dim=1) * (valid[:, 1:] & valid[:, :-1])  # not from or to what is not counted
         return Term(error.abs().sum() + changes.abs().sum(), (counted.sum() * target.shape[2]).to(error.dtype))
+
+
+class Standard(nn.Module):
+    """Each value of quantised states with mean 0 and deviation 1: a few of Whisper's are a hundred times the others."""
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("scale", torch.ones(dim))
+
+    def learn(self, states: torch.Tensor) -> None:
+        """From `states` [n, dim]."""
+        deviation, self.mean[:] = torch.std_mean(states, dim=0)
+        self.scale[:] = 1 / deviation.clamp_min(1e-4)
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        return (states - self.mean) * self.scale
 
 
 def voice_statistics(mel: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,11 @@ from mmpt.tokenizers.speech.batches import Plan, epoch_order
 from mmpt.tokenizers.speech.config import SpeechConfig
 from mmpt.tokenizers.speech.decoder import SpeechDecoder
 from mmpt.tokenizers.speech.features import log_mel
+from mmpt.tokenizers.speech.mel_decoder import Standard
 from mmpt.tokenizers.terms import Term, Trainable
+
+STANDARD = 1000
+"""Utterances from which the mean and deviation of states are taken."""
 
 
 class SpeakingBatch(NamedTuple):
@@ -33,6 +37,13 @@ class SpeakingTraining(Trainable):
     def __init__(self, speaker: SpeechDecoder, quantizer: QuantizerModule):
         super().__init__()
         self.speaker, self.quantizer = speaker, quantizer.requires_grad_(False)
+
+    def standardize(self, codes: Sequence[np.ndarray]) -> None:
+        """Let the decoder know how large states are, from some of the `codes`."""
+        standard, device = self.speaker.coarse.standard, next(self.speaker.parameters()).device
+        if isinstance(standard, Standard):
+            chosen = codes[:: max(1, len(codes) // STANDARD)]
+            standard.learn(self.quantizer.decode(torch.from_numpy(np.concatenate(chosen)).to(device)).float())
 
     def loss(self, batch: SpeakingBatch, progress: float) -> dict[str, Term]:
         device = next(self.speaker.parameters()).device
