@@ -97,7 +97,7 @@ class Assembler:
     def _open(self, kind: Medium) -> None:
         self._inside = kind
         speech = self._tokenizer.speech
-        if kind == "speech" and speech is not None and speech.can_stream and speech.config.decoder.block:
+        if kind == "speech" and speech is not None and speech.config.decoder.block:
             self._stream = self._stack.enter_context(speech.speaking(self._voice))
 
     def _close(self) -> Iterator[Event]:

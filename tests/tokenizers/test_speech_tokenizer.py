@@ -14,7 +14,6 @@ from safetensors.torch import load_file, save_file
 
 from mmpt.errors import CheckpointError, DataError
 from mmpt.storage import published_folder
-from mmpt.tokenizers.speech.batches import SpeechExample
 from mmpt.tokenizers.speech.coder import SpeechCoder
 from mmpt.tokenizers.speech.tokenizer import DecoderTraining, SpeechTokenizer
 

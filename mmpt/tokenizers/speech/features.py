@@ -105,7 +105,7 @@ def waveform(log: torch.Tensor, iterations: int = 32) -> torch.Tensor:
     spectrum = linear_power(log)
     magnitude = torch.cat([spectrum, spectrum[-1:]])
     samples = griffin_lim(magnitude.sqrt(), _window().to(log.device), HOP, iterations)
-    return samples / samples.abs().max().clamp_min(1.0)
+    return samples.clamp(-1, 1)
 
 
 @functools.cache

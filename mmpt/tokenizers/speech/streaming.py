@@ -86,12 +86,7 @@ class WaveStream:
         mel: Callable[[np.ndarray, int], torch.Tensor],
         vocoder: VocoderModule,
     ) -> None:
-        """`mel` gives the log-mel of codes, the first of which has the position it is told; `check` refuses what are no codes.
-
-        Raises `DataError` where `vocoder` speaks nothing before the end.
-        """
-        if vocoder.reach is None:
-            raise DataError(f"sound in a stream: {vocoder.config.kind} makes it of the whole alone")
+        """`mel` gives the log-mel of codes, the first of which has the position it is told; `check` refuses what are no codes."""
         self._vocoder_reach = vocoder.reach
         self._per_code, self._depth, self._reach, self._block = frames_per_code, depth, reach, block
         self._check, self._mel, self._vocoder = check, mel, vocoder

@@ -72,18 +72,11 @@ class SpeechTokenizer(SpeechCoder, Trainable):
         """Hz of decoded sound: 16 or, of a vocoder of such, 24 thousand."""
         return self.speaker.vocoder.config.sound_rate
 
-    @property
-    def can_stream(self) -> bool:
-        """Whether `speaking` can give sound before the end; with `decoder.block`, it does block by block."""
-        return self.speaker.vocoder.reach is not None
-
     @contextmanager
     def speaking(self, voice: np.ndarray | None = None) -> Iterator[WaveStream]:
         """A stream of codes to sound: `push(codes)` and at the end `finish()` give the samples of `decode`, as soon as they are
-        final: with `decoder.block`, some 0.2 s after the end of their block. Raises `DataError` where there is no vocoder."""
-        if not self.can_stream:
-            kind = self.speaker.vocoder.config.kind
-            raise DataError(f"sound in a stream needs a vocoder that speaks piece by piece, and this tokenizer's is {kind}")
+        final: with `decoder.block`, as much after the end of their block as the vocoder looks ahead (0.2 s of `istft`, 0.7 s of
+        `griffin_lim`)."""
         vector, block = self._voice_or_default(voice), self.config.decoder.block or 1
 
         def mel(codes: np.ndarray, start: int) -> torch.Tensor:

@@ -43,8 +43,8 @@ class VocoderModule(Trainable, Generic[S]):
 
     @property
     @abstractmethod
-    def reach(self) -> int | None:
-        """How many frames to either side a sample depends on; None: all of them, so that nothing is spoken before the end."""
+    def reach(self) -> int:
+        """How many frames to either side a sample depends on."""
 
     @property
     def hop(self) -> int:

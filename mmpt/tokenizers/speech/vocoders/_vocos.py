@@ -23,7 +23,7 @@ from mmpt.tokenizers.speech.vocoders.vocos import Vocos
 FLOOR = 1e-7
 KERNEL = 7
 LARGEST = 100.0  # magnitude
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+WEIGHTS = "model.safetensors"
 
 
 class _Block(nn.Module):
@@ -133,10 +133,10 @@ def published(name: str, content: dict[str, Any], mels: int) -> VocosVocoder:
 
 
 def _weights(folder: Path) -> dict[str, torch.Tensor]:
-    file = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
-    if file is None:
-        raise CheckpointError(f"{folder}: neither {' nor '.join(WEIGHTS)}")
+    file = folder / WEIGHTS
+    if not file.is_file():
+        raise CheckpointError(f"{folder}: no {WEIGHTS}; a pytorch_model.bin is a pickle and not read, save what it holds as that")
     try:
-        return load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, SafetensorError, ValueError, EOFError) as problem:
+        return load_file(file)
+    except SafetensorError as problem:
         raise CheckpointError(f"{file} cannot be read ({problem})") from None

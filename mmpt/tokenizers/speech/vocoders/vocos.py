@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 
 class Vocos(Vocoder):
-    """Vocos (Siuzdak 2023, arXiv:2306.00814), such as `charactr/vocos-mel-24khz`, by the path of its folder. Nothing is above 8
-    kHz, since our log-mels end there."""
+    """Vocos (Siuzdak 2023, arXiv:2306.00814), such as `charactr/vocos-mel-24khz`, by the path of a folder with its
+    config.yaml and its weights as model.safetensors. Nothing is above 8 kHz, since our log-mels end there."""
 
     architecture_name: ClassVar[str] = "VocosBackbone"
 
