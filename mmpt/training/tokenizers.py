@@ -117,7 +117,7 @@ def _train_speaking(spec: SpeakingSpec, folder: Path, world: World) -> int:
     codes = known_codes(sounds, spec.codes) if spec.codes else dict(enumerate(_codes(model, sounds)))
     codes = {number: model.vectors(row, number) for number, row in codes.items()}
     learner = SpeakingTraining(model.speaker, model.encoder.quantizer)
-    learner.standardize(list(codes.values()))
+    learner.begin(sounds, codes)
     with ahead(speaking_batches(sounds, codes, model.config, spec.crop, spec.fit)) as batches:
         stopped = fit(learner, batches, spec.fit, folder / "speaking", world)
     if world.rank == 0 and not stopped:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import DynamicCache, EncoderDecoderCache
 from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
 
 from mmpt.modality import SAMPLE_RATE
@@ -50,11 +51,12 @@ def read_whisper(
 
 def _greedy(model: Any, states: Any, ids: torch.Tensor, most: int) -> torch.Tensor:
     """What follows `ids` [B, 4]: at most `most` tokens, each the likeliest that is no special one but the end."""
-    settings, past, rows = model.generation_config, None, []
+    settings, rows = model.generation_config, []
+    cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
     end, running, begin = int(model.config.eos_token_id), torch.ones(len(ids), dtype=torch.bool, device=ids.device), ids
     for step in range(most):
-        out = model(encoder_outputs=states, decoder_input_ids=begin, past_key_values=past, use_cache=True)
-        past, logits = out.past_key_values, out.logits[:, -1].float()
+        out = model(encoder_outputs=states, decoder_input_ids=begin, past_key_values=cache, use_cache=True)
+        logits = out.logits[:, -1].float()
         logits[:, end + 1 :] = -torch.inf
         never = [*(settings.suppress_tokens or []), *((settings.begin_suppress_tokens or []) if step == 0 else [])]
         logits[:, never] = -torch.inf

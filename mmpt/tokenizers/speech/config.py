@@ -79,7 +79,8 @@ class MelDecoderConfig(Schema):
     voice: int = pydantic.Field(default=8, ge=1)
     """Size of a voice vector."""
     reference: ReferenceConfig | None = None
-    """What makes voices; by default a linear map of the mean and deviation of each mel band."""
+    """What makes voices; by default a linear map of the mean and deviation of each mel band. With it, voices are those, and what
+    is learned behind them: `voice` is more than two for each band."""
     dropout: float = pydantic.Field(default=0.0, ge=0, lt=1)
     """Of the transformer layers, in training."""
     flow: FlowConfig | None = None
@@ -112,6 +113,12 @@ class SpeechConfig(Schema):
     """Share of the training after which quantisation sets in."""
     augment: AugmentConfig = AugmentConfig()
     """How training speech is varied."""
+
+    @pydantic.model_validator(mode="after")
+    def _room_for_a_voice(self) -> "SpeechConfig":
+        if self.decoder.reference and self.decoder.voice <= 2 * self.mels:
+            raise ValueError(f"decoder.voice is {self.decoder.voice}, expected more than {2 * self.mels} with decoder.reference")
+        return self
 
     @property
     def frames_per_code(self) -> int:

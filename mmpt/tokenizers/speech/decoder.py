@@ -8,8 +8,8 @@ from torch import nn
 from mmpt.layers.masks import length_mask
 from mmpt.tokenizers.speech.config import SpeechConfig
 from mmpt.tokenizers.speech.flow import FlowDecoder
-from mmpt.tokenizers.speech.mel_decoder import MelDecoder, voice_statistics
-from mmpt.tokenizers.speech.reference import ReferenceEncoder, stretches
+from mmpt.tokenizers.speech.mel_decoder import MelDecoder
+from mmpt.tokenizers.speech.reference import ReferenceEncoder, statistics, stretches
 from mmpt.tokenizers.speech.vocoder import VocoderModule
 from mmpt.tokenizers.speech.vocoders.griffin_lim import GriffinLim
 from mmpt.tokenizers.terms import Term
@@ -43,7 +43,7 @@ class SpeechDecoder(nn.Module):
         """What is kept of a voice, [B, voiced_by], of whole log-mels `mel` [B, T, mels]."""
         frames = torch.full((len(mel),), mel.shape[1], device=mel.device)
         if self.reference is None:
-            return voice_statistics(mel, frames)
+            return statistics(mel, length_mask(frames, mel.shape[1]))
         return self.reference(mel, length_mask(frames, mel.shape[1]))
 
     def voice(self, kept: torch.Tensor) -> torch.Tensor:
@@ -56,7 +56,7 @@ class SpeechDecoder(nn.Module):
         frames = lengths * self.config.frames_per_code
         counted = length_mask(frames, target.shape[1])
         if self.reference is None:
-            voice = self.voice(voice_statistics(target, frames))
+            voice = self.voice(statistics(target, counted))
         else:
             taken = stretches(frames, target.shape[1], self.reference.config)
             voice, counted = self.reference(target, taken), counted & ~taken

@@ -22,10 +22,13 @@ class ReferenceEncoder(nn.Module):
         self.blocks = nn.ModuleList(ConvBlock(dim) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(dim)
         self.weigh = nn.Sequential(nn.Linear(dim, dim // 2), nn.Tanh(), nn.Linear(dim // 2, dim))
-        self.out = nn.Sequential(nn.Linear(2 * dim, voice), nn.LayerNorm(voice, elementwise_affine=False))
+        learned = voice - 2 * mels
+        self.out = nn.Sequential(nn.Linear(2 * dim, learned), nn.LayerNorm(learned, elementwise_affine=False))
 
     def forward(self, mel: torch.Tensor, stretch: torch.Tensor) -> torch.Tensor:
-        """Voices [B, voice] of `mel` [B, T, mels], where `stretch` [B, T] is true."""
+        """Voices [B, voice] of `mel` [B, T, mels], where `stretch` [B, T] is true: first the mean and the deviation of each band,
+        then what is learned."""
+        known = statistics(mel, stretch)
         x = self.embed(mel)
         for block in self.blocks:
             x = block(x, stretch[..., None])
@@ -33,7 +36,15 @@ class ReferenceEncoder(nn.Module):
         weights = self.weigh(x).masked_fill(~stretch[..., None], -torch.inf).softmax(dim=1)
         mean = (weights * x).sum(dim=1)
         variance = (weights * x.square()).sum(dim=1) - mean.square()
-        return self.out(torch.cat([mean, variance.clamp_min(1e-6).sqrt()], dim=1))
+        return torch.cat([known, self.out(torch.cat([mean, variance.clamp_min(1e-6).sqrt()], dim=1))], dim=1)
+
+
+def statistics(mel: torch.Tensor, stretch: torch.Tensor) -> torch.Tensor:
+    """Mean and standard deviation of each band of `mel` [B, T, M] where `stretch` [B, T] is true: [B, 2 M]."""
+    valid, count = stretch[..., None], stretch.sum(dim=1, keepdim=True)
+    mean = (mel * valid).sum(dim=1) / count
+    variance = ((mel - mean[:, None]).square() * valid).sum(dim=1) / count
+    return torch.cat([mean, (variance + 1e-6).sqrt()], dim=1)
 
 
 def stretches(frames: torch.Tensor, size: int, config: ReferenceConfig) -> torch.Tensor:

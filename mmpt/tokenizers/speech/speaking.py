@@ -15,11 +15,11 @@ from mmpt.tokenizers.speech.batches import Plan, epoch_order
 from mmpt.tokenizers.speech.config import SpeechConfig
 from mmpt.tokenizers.speech.decoder import SpeechDecoder
 from mmpt.tokenizers.speech.features import log_mel
-from mmpt.tokenizers.speech.mel_decoder import Standard
+from mmpt.tokenizers.speech.reference import statistics
 from mmpt.tokenizers.terms import Term, Trainable
 
-STANDARD = 1000
-"""Utterances from which the mean and deviation of states are taken."""
+BEGIN_FROM = 2000
+"""Utterances, the first, that a new decoder begins from."""
 
 
 class SpeakingBatch(NamedTuple):
@@ -38,12 +38,21 @@ class SpeakingTraining(Trainable):
         super().__init__()
         self.speaker, self.quantizer = speaker, quantizer.requires_grad_(False)
 
-    def standardize(self, codes: Sequence[np.ndarray]) -> None:
-        """Let the decoder know how large states are, from some of the `codes`."""
-        standard, device = self.speaker.coarse.standard, next(self.speaker.parameters()).device
-        if isinstance(standard, Standard):
-            chosen = codes[:: max(1, len(codes) // STANDARD)]
-            standard.learn(self.quantizer.decode(torch.from_numpy(np.concatenate(chosen)).to(device)).float())
+    def begin(self, waveforms: Sequence[np.ndarray], codes: Mapping[int, np.ndarray]) -> None:
+        """Let a new decoder begin with what least squares find in the first utterances."""
+        direct, device = self.speaker.coarse.direct, next(self.speaker.parameters()).device
+        if direct is None or direct.map.weight.any():
+            return
+        config, chosen = self.speaker.config, list(codes.items())[:BEGIN_FROM]
+
+        def states(row: np.ndarray) -> torch.Tensor:
+            return self.quantizer.decode(torch.from_numpy(row).to(device)).float()
+
+        def utterance(number: int, row: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+            mel = log_mel(torch.from_numpy(waveforms[number]), config.mels, len(row) * config.frames_per_code).to(device)
+            return states(row), mel, statistics(mel[None], torch.ones(1, len(mel), dtype=torch.bool, device=device))[0]
+
+        direct.learn((states(row) for _, row in chosen), (utterance(*pair) for pair in chosen))
 
     def loss(self, batch: SpeakingBatch, progress: float) -> dict[str, Term]:
         device = next(self.speaker.parameters()).device
