@@ -16,6 +16,9 @@ RIDGE = 1e-3
 """Of the mean square of the inputs, so that what was rarely seen has small weights."""
 
 
+Utterance = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
 class Direct(nn.Module):
     """A linear map of the codes about a frame, and of the statistics of a voice's mel bands. 0 until it has learned."""
 
@@ -29,7 +32,7 @@ class Direct(nn.Module):
         # A few values of Whisper's states are a hundred times the others.
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("scale", torch.ones(dim))
-        self.map = nn.Linear(WIDTH * dim + 2 * mels, frames * mels)
+        self.map = nn.Linear(WIDTH * dim + 2 * mels, frames * mels).requires_grad_(False)  # gradients would not improve it
         nn.init.zeros_(self.map.weight)
         nn.init.zeros_(self.map.bias)
 
@@ -38,12 +41,11 @@ class Direct(nn.Module):
         return (states - self.mean) * self.scale
 
     def forward(self, states: torch.Tensor, mask: torch.Tensor, statistics: torch.Tensor) -> torch.Tensor:
-        """Log-mel [B, C · frames, mels] of `states` [B, C, dim], valid where `mask` [B, C], and `voice_statistics` [B, 2 · mels]."""
+        """Log-mel [B, C · frames, mels] of `states` [B, C, dim], valid where `mask` [B, C], and the `statistics` [B, 2 · mels] of
+        a voice."""
         return self.map(self._inputs(states, mask, statistics)).unflatten(-1, (self.frames, self.mels)).flatten(1, 2)
 
-    def learn(
-        self, states: Iterable[torch.Tensor], utterances: Iterable[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
-    ) -> None:
+    def learn(self, states: Iterable[torch.Tensor], utterances: Iterable[Utterance]) -> None:
         """The best of all such maps: `states` [C, dim] show how large they are; of each of the `utterances` its states, its
         log-mel [C · frames, mels] and the statistics [2 · mels] of its voice."""
         deviation, mean = torch.std_mean(torch.cat(list(states)), dim=0)

@@ -14,6 +14,7 @@ from mmpt.tokenizers.quantized import QuantizerModule
 from mmpt.tokenizers.speech.batches import Plan, epoch_order
 from mmpt.tokenizers.speech.config import SpeechConfig
 from mmpt.tokenizers.speech.decoder import SpeechDecoder
+from mmpt.tokenizers.speech.direct import Utterance
 from mmpt.tokenizers.speech.features import log_mel
 from mmpt.tokenizers.speech.reference import statistics
 from mmpt.tokenizers.terms import Term, Trainable
@@ -48,7 +49,7 @@ class SpeakingTraining(Trainable):
         def states(row: np.ndarray) -> torch.Tensor:
             return self.quantizer.decode(torch.from_numpy(row).to(device)).float()
 
-        def utterance(number: int, row: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        def utterance(number: int, row: np.ndarray) -> Utterance:
             mel = log_mel(torch.from_numpy(waveforms[number]), config.mels, len(row) * config.frames_per_code).to(device)
             return states(row), mel, statistics(mel[None], torch.ones(1, len(mel), dtype=torch.bool, device=device))[0]
 
