@@ -127,7 +127,7 @@ def test_codes_are_written_and_spoken(place):
 def test_a_decoder_is_learned_for_codes_that_are_there_and_must_pass_its_gates(place):
     tokenizer = place / "speech" / "tokenizer"
     assert run("encode", tokenizer, place / "shards", place / "known").returncode == 0
-    decoder = {"dim": 16, "heads": 2, "layers": 1, "blocks": 1, "voice": 12, "reference": {"dim": 16, "blocks": 1}}
+    decoder = {"dim": 16, "heads": 2, "layers": 1, "blocks": 1, "voice": 60, "reference": {"dim": 16, "blocks": 1}}
     spec = {
         "kind": "speaking", "data": [str(place / "shards")], "tokenizer": str(tokenizer), "crop": 10, "vocoder": "griffin_lim",
         "codes": str(place / "known" / "codes.jsonl"), "decoder": decoder, "fit": FIT, "held_out": str(place / "shards"),
@@ -142,7 +142,7 @@ def test_a_decoder_is_learned_for_codes_that_are_there_and_must_pass_its_gates(p
     old, new = SpeechTokenizer.load(tokenizer), SpeechTokenizer.load(place / "speaking" / "tokenizer")
     assert np.array_equal(old.encode([sound])[0], new.encode([sound])[0])
     assert old.transcribe([np.arange(6)]) == new.transcribe([np.arange(6)])
-    assert new.voice(sound).shape == (12,) and new.default_voice.abs().sum() > 0
+    assert new.voice(sound).shape == (60,) and new.default_voice.abs().sum() > 0
     assert (old.sound_rate, new.sound_rate) == (24_000, 16_000)
     refused = run("train", place / "speaking.yaml", place / "other", f"decoder_from={tokenizer}")
     assert refused.returncode == 2 and "expected decoder or decoder_from, not both" in refused.stderr

@@ -90,7 +90,15 @@ def test_pieces_of_utterances_come_with_their_own_codes(kind):
 @pytest.mark.parametrize("kind", STATES)
 def test_a_decoder_alone_learns_and_the_codebook_stays(kind):
     torch.manual_seed(0)
-    decoder = {"dim": 16, "heads": 2, "layers": 1, "blocks": 1, "flow": {"dim": 16, "blocks": 1}, "reference": {"dim": 16}}
+    decoder = {
+        "dim": 16,
+        "heads": 2,
+        "layers": 1,
+        "blocks": 1,
+        "flow": {"dim": 16, "blocks": 1},
+        "voice": 40,
+        "reference": {"dim": 16},
+    }
     config = SpeechConfig(quantizer=STATES[kind], mels=16, pool=2, decoder=decoder)
     quantizer = config.quantizer.build()
     for buffer in quantizer.buffers():
@@ -102,6 +110,8 @@ def test_a_decoder_alone_learns_and_the_codebook_stays(kind):
     codes = {n: row[:, 0] if depth == 1 else row for n, row in codes.items()}
     sounds = [random.normal(0, 0.1, 640 * 12).astype(np.float32) for _ in codes]
     learner, batches = SpeakingTraining(SpeechDecoder(config), quantizer), speaking_batches(sounds, codes, config, 12, PLAN)
+    learner.begin(sounds, codes)
+    begun = learner.speaker.coarse.direct.map.weight.clone()
     optimizer = torch.optim.AdamW([p for p in learner.parameters() if p.requires_grad], 3e-3)
     losses = []
     for step in range(20):
@@ -110,6 +120,7 @@ def test_a_decoder_alone_learns_and_the_codebook_stays(kind):
         optimizer.zero_grad()
         sum(term.total / term.count for term in terms.values()).backward()
         optimizer.step()
-    assert set(terms) == {"mel", "flow"} and np.mean(losses[-5:]) < 0.8 * losses[0]
+    assert set(terms) == {"mel", "flow"} and np.mean(losses[-5:]) < 0.95 * losses[0]
     assert all(torch.equal(value, before[name]) for name, value in quantizer.state_dict().items())
     assert all(p.grad is not None for p in learner.speaker.reference.parameters())
+    assert begun.any() and torch.equal(learner.speaker.coarse.direct.map.weight, begun)

@@ -14,6 +14,7 @@ from mmpt.layers.masks import length_mask
 from mmpt.storage import published_folder
 from mmpt.tokenizers.speech.coder import FORMAT
 from mmpt.tokenizers.speech.config import FlowConfig, MelDecoderConfig, ReferenceConfig, SpeechConfig
+from mmpt.tokenizers.speech.direct import RIDGE, Direct
 from mmpt.tokenizers.speech.features import log_mel, waveform
 from mmpt.tokenizers.speech.flow import SIGMA, FlowDecoder, noise
 from mmpt.tokenizers.speech.reference import ReferenceEncoder, stretches
@@ -28,6 +29,9 @@ from mmpt.training.config import FitConfig
 pytestmark = pytest.mark.slow
 
 MELS = 16
+VOICED = {"voice": 40, "reference": {"dim": 16, "blocks": 1}}
+"""A decoder with a reference encoder."""
+SHAPES = ({"flow": True}, {"flow": False}, {"flow": True, **VOICED})
 
 
 def build(block: int | None = None, flow: bool = True, quantizer: dict | None = None, **decoder) -> SpeechTokenizer:
@@ -105,9 +109,9 @@ def test_noise_is_a_function_of_its_place(start, frames, seed):
 
 
 @settings(deadline=None, max_examples=25)
-@given(block=st.sampled_from([None, 1, 3]), flow=st.booleans(), count=st.integers(1, 60), data=st.data())
-def test_pieces_are_the_whole(block, flow, count, data):
-    model = build(block, flow)
+@given(block=st.sampled_from([None, 1, 3]), shape=st.sampled_from(SHAPES), count=st.integers(1, 60), data=st.data())
+def test_pieces_are_the_whole(block, shape, count, data):
+    model = build(block, **shape)
     codes = np.random.default_rng(count).integers(0, 16, count)
     voice = model._voice_or_default(None)
     with torch.inference_mode():
@@ -231,9 +235,9 @@ def test_a_vocoder_of_24_khz_hears_16_khz():
     assert loud.argmax() == tone.argmax() and loud[-4:].max() < loud.max() - 1.5
 
 
-@pytest.mark.parametrize("reference", [None, {"dim": 16, "blocks": 1}])
-def test_all_of_it_runs_in_bfloat16(reference):
-    exact, model = build(reference=reference), build(reference=reference).to(torch.bfloat16)
+@pytest.mark.parametrize("voiced", [{}, VOICED])
+def test_all_of_it_runs_in_bfloat16(voiced):
+    exact, model = build(**voiced), build(**voiced).to(torch.bfloat16)
     sound = (0.1 * np.sin(np.arange(1280 * 5) / 9)).astype(np.float32)
     voice, codes = model.voice(sound), np.arange(12)
     assert voice.dtype == np.float32 and np.abs(voice - exact.voice(sound)).max() < 0.1
@@ -246,7 +250,7 @@ def test_all_of_it_runs_in_bfloat16(reference):
 
 def test_a_voice_is_of_its_stretch_alone_and_not_of_what_fills_a_batch():
     torch.manual_seed(0)
-    encoder = ReferenceEncoder(ReferenceConfig(dim=16, blocks=2), MELS, 6).eval()
+    encoder = ReferenceEncoder(ReferenceConfig(dim=16, blocks=2), MELS, 2 * MELS + 6).eval()
     mel, stretch = torch.randn(2, 30, MELS), torch.zeros(2, 30, dtype=torch.bool)
     stretch[:, 5:20] = True
     found = encoder(mel, stretch)
@@ -254,8 +258,34 @@ def test_a_voice_is_of_its_stretch_alone_and_not_of_what_fills_a_batch():
     torch.testing.assert_close(encoder(changed, stretch), found)
     alone = encoder(mel[:1, 5:20], torch.ones(1, 15, dtype=torch.bool))
     torch.testing.assert_close(alone[0], found[0])
+    torch.testing.assert_close(alone[0, :MELS], mel[0, 5:20].mean(dim=0))
+    torch.testing.assert_close(alone[0, MELS : 2 * MELS], mel[0, 5:20].std(dim=0, correction=0))
     louder = torch.where(torch.arange(30)[:, None] == 7, mel + 1, mel)
     assert (encoder(louder, stretch) - found).abs().max() > 1e-3
+
+
+def test_least_squares_are_those_of_a_library():
+    random = np.random.default_rng(0)
+    direct, utterances = Direct(dim=3, mels=2, frames=4, causal=False), []
+    for length in (40, 25, 60):
+        states = (random.normal(0, 1, (length, 3)) * [1, 100, 0.1] + [0, 50, 3]).astype(np.float32)
+        utterances.append(
+            (states, random.normal(size=(4 * length, 2)).astype(np.float32), random.normal(size=4).astype(np.float32))
+        )
+    rows = [tuple(map(torch.from_numpy, one)) for one in utterances]
+    direct.learn([states for states, *_ in rows], rows)
+    every = np.concatenate([states for states, *_ in utterances])
+    inputs = []
+    for states, _, voice in utterances:
+        padded = np.pad((states - every.mean(axis=0)) / every.std(axis=0, ddof=1), ((3, 3), (0, 0)))
+        about = np.stack([padded[at : at + 7].T.reshape(-1) for at in range(len(states))])  # of each value, the seven codes
+        inputs.append(np.column_stack([about, np.tile(voice, (len(states), 1)), np.ones(len(states))]))
+    x, y = np.concatenate(inputs), np.concatenate([mel.reshape(-1, 8) for _, mel, _ in utterances])
+    pull = np.sqrt(RIDGE * np.square(x).sum() / x.shape[1]) * np.eye(x.shape[1])
+    solved = np.linalg.lstsq(np.concatenate([x, pull]), np.concatenate([y, np.zeros((len(pull), 8))]), rcond=None)[0]
+    for (states, _, voice), row in zip(rows, inputs, strict=True):
+        found = direct(states[None], torch.ones(1, len(states), dtype=torch.bool), voice[None])[0]
+        np.testing.assert_allclose(found.numpy(), (row @ solved).reshape(-1, 2), atol=2e-4)
 
 
 def test_the_voice_is_taken_of_what_is_not_to_be_spoken():
@@ -268,7 +298,7 @@ def test_the_voice_is_taken_of_what_is_not_to_be_spoken():
         assert (count >= 0.3 * frames - 1).all() and (count <= 0.5 * frames).all()
         assert not (taken & ~length_mask(frames, 100)).any()
         assert (taken.int().diff(dim=1) != 0).sum(dim=1).max() <= 2  # one stretch
-    model, target = build(reference={"dim": 16, "blocks": 1}), torch.randn(3, 48, MELS)
+    model, target = build(**VOICED), torch.randn(3, 48, MELS)
     states, lengths = torch.randn(3, 6, 2), torch.tensor([6, 4, 2])
     seen = {}
     model.speaker.coarse.loss = lambda mel, counted, target: seen.update(counted=counted) or Term(mel.sum(), mel.new_tensor(1.0))
@@ -280,10 +310,10 @@ def test_the_voice_is_taken_of_what_is_not_to_be_spoken():
 
 
 def test_another_decoder_takes_the_place_of_one_and_must_fit():
-    model, other = build(), build(reference={"dim": 16, "blocks": 1})
+    model, other = build(), build(**VOICED)
     codes, vocoder = np.arange(16), model.speaker.vocoder
     model.use_decoder(other.speaker)
-    assert model.speaker.vocoder is vocoder and model.default_voice.shape == (8,)
+    assert model.speaker.vocoder is vocoder and model.default_voice.shape == (40,)
     model.use_vocoder(other.speaker.vocoder)
     model.default_voice.copy_(other.default_voice)
     np.testing.assert_array_equal(model.decode([codes])[0], other.decode([codes])[0])

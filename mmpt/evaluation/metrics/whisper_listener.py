@@ -16,8 +16,7 @@ from mmpt.modality import SAMPLE_RATE
 
 WINDOW = 30 * SAMPLE_RATE
 BATCH = 16
-START, TRANSCRIBE, NO_TIMESTAMPS = "<|startoftranscript|>", "<|transcribe|>", "<|notimestamps|>"
-LANGUAGES = ("<|en|>", "<|translate|>")  # the first of their tokens, and the one after the last
+SPECIAL = ("<|startoftranscript|>", "<|transcribe|>", "<|translate|>", "<|notimestamps|>", "<|en|>")  # <|en|>: the first language
 TOKENS_PER_SECOND = 10  # no language is spoken that fast: who says more repeats himself
 
 
@@ -26,7 +25,8 @@ def read_whisper(
 ) -> list[str]:
     """The text of each of the `sounds`, float32 [samples] at 16 kHz, in `language` or what each seems to be in, greedily; what is
     longer than 30 s in pieces of that. Raises `ValueError` where the tokens are not Whisper's."""
-    start, transcribe, silent, first, after = (_id(tokenizer, name) for name in (START, TRANSCRIBE, NO_TIMESTAMPS, *LANGUAGES))
+    start, transcribe, translate, silent, first = (_id(tokenizer, name) for name in SPECIAL)
+    last = min(transcribe, translate)  # of the languages, the tokens before
     named = None if language is None else _id(tokenizer, f"<|{TO_LANGUAGE_CODE.get(language.lower(), language)}|>")
     pieces = [(n, one[at : at + WINDOW]) for n, one in enumerate(sounds) for at in range(0, max(1, len(one)), WINDOW)]
     pieces.sort(key=lambda piece: len(piece[1]))  # as long as each other, as many tokens
@@ -37,7 +37,7 @@ def read_whisper(
             states = model.get_encoder()(heard.to(model.device, model.dtype))
             begun = torch.full((len(batch), 1), start, device=model.device)
             if named is None:
-                likely = model(encoder_outputs=states, decoder_input_ids=begun).logits[:, -1, first:after].argmax(-1) + first
+                likely = model(encoder_outputs=states, decoder_input_ids=begun).logits[:, -1, first:last].argmax(-1) + first
             else:
                 likely = begun.new_full((len(batch),), named)
             task = begun.new_tensor([[transcribe, silent]]).expand(len(batch), -1)
