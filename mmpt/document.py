@@ -1,18 +1,22 @@
 """The one record: a `Document` is an ordered list of parts, each text, a picture or an utterance.
 
 Every source format becomes this record, and every shard holds it: the parts as JSON (`mmpt-document/1`), each picture and
-utterance as a binary member of its own.
+utterance as a binary member of its own. In a conversation each part has the role of who said it and the number of its turn.
 """
 
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
 
 from mmpt.errors import DataError
 
 FORMAT = "mmpt-document/1"
 IMAGE_SUFFIXES = ("png", "jpg", "jpeg", "webp")
 SPEECH_SUFFIXES = ("flac", "wav", "ogg", "mp3")
+Role = Literal["system", "user", "assistant"]
+"""Who says a part of a conversation."""
+ROLES: tuple[Role, ...] = get_args(Role)
 _MEMBER = re.compile(r"\d+\.[a-z0-9]+")
 
 
@@ -22,6 +26,8 @@ class Text:
 
     text: str
     weight: float = 1.0
+    role: Role | None = None
+    turn: int = 0
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,8 @@ class Image:
     height: int
     alt: str = ""
     weight: float = 1.0
+    role: Role | None = None
+    turn: int = 0
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,8 @@ class Speech:
     text: str = ""
     words: tuple[tuple[str, float, float], ...] = ()
     weight: float = 1.0
+    role: Role | None = None
+    turn: int = 0
 
 
 Part = Text | Image | Speech
@@ -54,7 +64,10 @@ Part = Text | Image | Speech
 
 @dataclass(frozen=True)
 class Document:
-    """Ordered parts with an `id` unique in its dataset, the `source` it came from, and free `meta` (JSON values only)."""
+    """Ordered parts with an `id` unique in its dataset, the `source` it came from, and free `meta` (JSON values only).
+
+    In a conversation every part has a role; parts that follow each other with one role and one `turn` are one turn.
+    """
 
     id: str
     source: str
@@ -62,13 +75,19 @@ class Document:
     meta: dict = field(default_factory=dict)
 
 
+def in_place_of(part: Part, before: Part) -> Part:
+    """`part` with the weight, the role and the turn of `before`."""
+    return replace(part, weight=before.weight, role=before.role, turn=before.turn)
+
+
 def to_record(document: Document) -> tuple[dict, dict[str, bytes]]:
     """Return (JSON object, members): members maps "INDEX.SUFFIX" to bytes, INDEX being the part's place in the document."""
     parts, members = [], {}
     for index, part in enumerate(document.parts):
         entry = {name: value for name, value in vars(part).items() if name not in ("data", "suffix")}
-        if entry["weight"] == 1.0:
-            del entry["weight"]
+        for name, default in (("weight", 1.0), ("role", None), ("turn", 0)):
+            if entry[name] == default:
+                del entry[name]
         if not isinstance(part, Text):
             member = f"{index}.{part.suffix}"
             members[member] = part.data
@@ -104,8 +123,13 @@ def _part(entry: dict, members: dict[str, bytes], unused: set[str]) -> Part:
     kind, weight = entry["type"], float(entry.get("weight", 1.0))
     if not (math.isfinite(weight) and weight >= 0):
         raise DataError(f"weight is {weight}, expected a number of 0 or more")
+    role, turn = entry.get("role"), entry.get("turn", 0)
+    if role not in (None, *ROLES):
+        raise DataError(f"role is {role!r}, expected {', '.join(ROLES)}")
+    if type(turn) is not int or turn < 0:
+        raise DataError(f"turn is {turn!r}, expected a whole number of 0 or more")
     if kind == "text":
-        return Text(str(entry["text"]), weight)
+        return Text(str(entry["text"]), weight, role, turn)
     suffixes = {"image": IMAGE_SUFFIXES, "speech": SPEECH_SUFFIXES}.get(kind)
     if suffixes is None:
         raise DataError(f"type is {kind!r}, expected text, image or speech")
@@ -117,6 +141,8 @@ def _part(entry: dict, members: dict[str, bytes], unused: set[str]) -> Part:
     unused.discard(member)
     data, suffix = members[member], member.rsplit(".", 1)[1]
     if kind == "image":
-        return Image(data, suffix, int(entry["width"]), int(entry["height"]), str(entry.get("alt", "")), weight)
+        size = int(entry["width"]), int(entry["height"])
+        return Image(data, suffix, *size, str(entry.get("alt", "")), weight, role, turn)
     words = tuple((str(word), float(start), float(end)) for word, start, end in entry.get("words", ()))
-    return Speech(data, suffix, int(entry["sample_rate"]), float(entry["duration"]), str(entry.get("text", "")), words, weight)
+    rate, text = int(entry["sample_rate"]), str(entry.get("text", ""))
+    return Speech(data, suffix, rate, float(entry["duration"]), text, words, weight, role, turn)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-BASE = {"errors", "storage", "document", "codebooks", "vocabulary", "config", "media", "methods", "modality", "html"}
+BASE = {"errors", "storage", "document", "codebooks", "vocabulary", "config", "media", "methods", "modality", "html", "chat"}
 # What each room may import of mmpt besides itself.
 MAY_IMPORT = {
     "errors": set(),
@@ -21,6 +21,8 @@ MAY_IMPORT = {
     "html": {"document"},
     "codebooks": set(),
     "vocabulary": {"errors", "storage", "codebooks"},
+    "chat_template": {"errors"},
+    "chat": {"errors", "storage", "config", "document", "vocabulary", "chat_template"},
     "scripts": {"errors"},
     "progress": set(),
     "pipeline": BASE,

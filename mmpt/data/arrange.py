@@ -33,14 +33,17 @@ class Arrangement(Schema):
 def arrange(document: Document, arrangement: Arrangement) -> list[tuple[Part, float]] | None:
     """(part, loss weight) in the arrangement's order, or None where the document has too few parts of a modality asked for."""
     left = {name: iter([part for part in document.parts if modality_of(part) == name]) for name in MODALITIES}
-    chosen: list[tuple[Part, float]] = [(Text(arrangement.prompt), 0.0)] if arrangement.prompt else []
+    chosen: list[tuple[Part, float]] = []
     weights = arrangement.weights or (1.0,) * len(arrangement.order)
     for modality, weight in zip(arrangement.order, weights, strict=True):
         part = next(left[modality], None)
         if part is None:
             return None
         chosen.append((part, part.weight * weight))
-    return chosen
+    if not arrangement.prompt:
+        return chosen
+    first = chosen[0][0]  # in a conversation, who speaks first says the prompt too
+    return [(Text(arrangement.prompt, role=first.role, turn=first.turn), 0.0), *chosen]
 
 
 def as_it_stands(document: Document) -> list[tuple[Part, float]]:

@@ -11,6 +11,7 @@ import numpy as np
 from mmpt.data.arrange import Arrangement, arrange, as_it_stands
 from mmpt.data.shards.tokens import Medium, MediumKind, TokenDocument
 from mmpt.document import Document, Image, Part, Speech, Text
+from mmpt.errors import ConfigError
 from mmpt.media import decode_image, decode_speech
 from mmpt.vocabulary import Vocabulary
 
@@ -29,56 +30,104 @@ def token_documents(
 ) -> Iterator[TokenDocument]:
     """One `TokenDocument` for each document and arrangement that fits it; without arrangements, each document as it stands.
 
-    Ids are `<|begin|>` parts `<|end|>`; each id carries the loss weight of its part. A part's ids are computed once, however
-    many arrangements use it. `features`: see `mmpt.data.curate.steps.to_tokens.ToTokens`.
+    Ids are `<|begin|>` parts `<|end|>`, each with the loss weight of its part; of a conversation, whose parts have roles, they
+    are what `mmpt.chat` makes of it, nothing before or behind, and may be several. A part's ids are computed once, however many
+    sequences use it. `features`: see `mmpt.data.curate.steps.to_tokens.ToTokens`.
+
+    Raises `ConfigError` on a conversation where `tokenizer` has no `chat`, `DataError` where one of the documents is at fault.
     """
     stream = iter(documents)
     while batch := list(islice(stream, BATCH)):
-        found = [list(_sequences(document, arrangements)) for document in batch]
+        found = [list(_sequences(document, arrangements, tokenizer)) for document in batch]
         slots = partial(_slots, tokenizer=tokenizer, features=features)
         # By identity: equal parts of two sequences are one part of the document, and go through the tokenizers once.
         coded = [
-            {id(part): part for _, sequence in sequences for part, weight in sequence if not slots(part, weight)}
+            {id(one.part): one.part for sequence in sequences for one in sequence.pieces if not (one.ids or slots(one))}
             for sequences in found
         ]
         encoded = tokenizer.encode([list(parts.values()) for parts in coded])
         for document, sequences, parts, ids in zip(batch, found, coded, encoded, strict=True):
             ids_of = dict(zip(parts, ids, strict=True))
-            for number, sequence in sequences:
-                pieces = [_Piece(part, weight, ids_of.get(id(part), []), slots(part, weight)) for part, weight in sequence]
-                alternate = arrangements[number].alternate if arrangements else None
-                if alternate and not any(piece.slots for piece in pieces[-2:]):
-                    pieces[-2:] = _alternated(pieces[-2], pieces[-1], *alternate, tokenizer.vocabulary)
-                yield _token_document(f"{document.id}/{number}", document.source, pieces, tokenizer.vocabulary)
+            for one in sequences:
+                pieces = [
+                    piece if piece.ids else piece._replace(ids=ids_of.get(id(piece.part), []), slots=slots(piece))
+                    for piece in one.pieces
+                ]
+                if one.alternate:
+                    pieces = list(_in_turn(pieces, *one.alternate, tokenizer.vocabulary))
+                name = f"{document.id}/{one.name}"
+                yield _token_document(name, document.source, pieces, tokenizer.vocabulary, one.bare)
 
 
 class _Piece(NamedTuple):
-    """A part of a sequence: its `ids`, or how many `slots` its features take (it then has no ids yet)."""
+    """A part of a sequence: its `ids`, or how many `slots` its features take (it then has no ids yet). `spoken`: text and speech
+    may stand in turn."""
 
     part: Part
     weight: float
-    ids: list[int]
-    slots: int
+    ids: list[int] = []
+    slots: int = 0
+    spoken: bool = True
 
 
-def _sequences(document: Document, arrangements: Sequence[Arrangement]) -> Iterator[tuple[int, list[tuple[Part, float]]]]:
+class _Sequence(NamedTuple):
+    """`bare`: without `<|begin|>` and `<|end|>`."""
+
+    name: str
+    pieces: list[_Piece]
+    alternate: tuple[int, int] | None
+    bare: bool
+
+
+def _sequences(document: Document, arrangements: Sequence[Arrangement], tokenizer: "MultimodalTokenizer") -> Iterator[_Sequence]:
     for number, arrangement in enumerate(arrangements or (None,)):
-        sequence = arrange(document, arrangement) if arrangement else as_it_stands(document)
-        if sequence is not None:
-            yield number, sequence
+        parts = arrange(document, arrangement) if arrangement else as_it_stands(document)
+        if parts is None:
+            continue
+        alternate = arrangement.alternate if arrangement else None
+        if not any(part.role for part in document.parts):
+            pieces = [_Piece(part, weight, spoken=place >= len(parts) - 2) for place, (part, weight) in enumerate(parts)]
+            yield _Sequence(str(number), pieces, alternate, False)
+            continue
+        if tokenizer.chat is None:
+            raise ConfigError(f"{document.id} is a conversation: say how its turns are marked (chat: {{template: own}})")
+        for place, stretches in enumerate(tokenizer.chat.sequences(parts)):
+            pieces = [
+                _Piece(Text(""), one.weight, one.ids, spoken=one.answer)
+                if one.part is None
+                else _Piece(parts[one.part][0], one.weight, spoken=one.answer)
+                for one in stretches
+            ]
+            name = f"{number}.{place}" if place else str(number)
+            yield _Sequence(name, pieces, alternate or tokenizer.chat.format.alternate, True)
 
 
-def _slots(part: Part, weight: float, tokenizer: "MultimodalTokenizer", features: Mapping[MediumKind, int]) -> int:
-    """Rows of features as which `part` enters; 0: it enters as ids."""
-    if isinstance(part, Text):
+def _in_turn(pieces: Sequence[_Piece], tokens: int, codes: int, vocabulary: Vocabulary) -> Iterator[_Piece]:
+    """With each text that is followed by codes of speech in turn with them."""
+    before: _Piece | None = None
+    for piece in pieces:
+        if before is not None:
+            if before.spoken and isinstance(before.part, Text) and isinstance(piece.part, Speech) and not piece.slots:
+                yield from _alternated(before, piece, tokens, codes, vocabulary)
+                before = None
+                continue
+            yield before
+        before = piece
+    if before is not None:
+        yield before
+
+
+def _slots(piece: _Piece, tokenizer: "MultimodalTokenizer", features: Mapping[MediumKind, int]) -> int:
+    """Rows of features as which the part enters; 0: it enters as ids."""
+    if isinstance(piece.part, Text):
         return 0
-    kind = "image" if isinstance(part, Image) else "speech"
-    return features[kind] if kind in features and (weight == 0 or getattr(tokenizer, kind) is None) else 0
+    kind = "image" if isinstance(piece.part, Image) else "speech"
+    return features[kind] if kind in features and (piece.weight == 0 or getattr(tokenizer, kind) is None) else 0
 
 
-def _token_document(name: str, source: str, pieces: list[_Piece], vocabulary: Vocabulary) -> TokenDocument:
-    ids, weights, media = [vocabulary.special("<|begin|>")], [0.0], []
-    for part, weight, own, slots in pieces:
+def _token_document(name: str, source: str, pieces: list[_Piece], vocabulary: Vocabulary, bare: bool) -> TokenDocument:
+    ids, weights, media = ([], [], []) if bare else ([vocabulary.special("<|begin|>")], [0.0], [])
+    for part, weight, own, slots, _ in pieces:
         if slots and not isinstance(part, Text):
             _check(part)
             kind = "image" if isinstance(part, Image) else "speech"
@@ -86,8 +135,9 @@ def _token_document(name: str, source: str, pieces: list[_Piece], vocabulary: Vo
             own, weight = vocabulary.encode_features(kind, slots), 0.0
         ids += own
         weights += [weight] * len(own)
-    ids.append(vocabulary.special("<|end|>"))
-    weights.append(next((weight for _, weight, _, slots in reversed(pieces) if not slots), 0.0))
+    if not bare:
+        ids.append(vocabulary.special("<|end|>"))
+        weights.append(next((piece.weight for piece in reversed(pieces) if not piece.slots), 0.0))
     return TokenDocument(name, source, np.array(ids), np.array(weights, dtype=np.float32), tuple(media))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from mmpt.chat import ChatConfig, ChatFormat, ChatMarker
 from mmpt.document import Image, Part, Speech, Text
 from mmpt.errors import ConfigError, DataError
 from mmpt.media import decode_image, decode_speech, encode_png, encode_wav
@@ -20,16 +21,23 @@ from mmpt.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class MultimodalTokenizer:
-    """A text tokenizer with a speech and an image tokenizer, either of which may be absent, and the vocabulary over them."""
+    """A text tokenizer with a speech and an image tokenizer, either of which may be absent, and the vocabulary over them; `chat`
+    marks the turns of conversations (None: they cannot be marked)."""
 
     vocabulary: Vocabulary
     text: PreTrainedTokenizerBase
     speech: AnySpeechTokenizer | None
     image: AnyImageTokenizer | None
+    chat: ChatMarker | None = None
 
     @classmethod
-    def load(cls, text: Path | str, speech: Path | None, image: Path | None) -> "MultimodalTokenizer":
-        """Load each from its folder, or by the Hugging Face name of a published one, and lay out the vocabulary over them."""
+    def load(
+        cls, text: Path | str, speech: Path | None, image: Path | None, chat: ChatConfig | ChatFormat | None = None
+    ) -> "MultimodalTokenizer":
+        """Load each from its folder, or by the Hugging Face name of a published one, and lay out the vocabulary over them.
+
+        Raises `ConfigError` where one cannot be loaded, or `chat` does not go with the text tokenizer.
+        """
         text_tokenizer = load_text_tokenizer(text)
         speech_tokenizer = load_speech(speech) if speech else None
         image_tokenizer = load_image(image) if image else None
@@ -39,13 +47,16 @@ class MultimodalTokenizer:
             **(image_tokenizer.figures.in_vocabulary() if image_tokenizer else NO_IMAGES),
             **(speech_tokenizer.figures.in_vocabulary() if speech_tokenizer else NO_SPEECH),
         )
-        return cls(vocabulary, text_tokenizer, speech_tokenizer, image_tokenizer)
+        form = chat.of(text_tokenizer) if isinstance(chat, ChatConfig) else chat
+        marker = ChatMarker(form, text_tokenizer, vocabulary) if form else None
+        return cls(vocabulary, text_tokenizer, speech_tokenizer, image_tokenizer, marker)
 
     @classmethod
     def of_checkpoint(cls, checkpoint: Path) -> "MultimodalTokenizer":
         """Those that lie in a checkpoint."""
         folders = (checkpoint / name for name in ("speech_tokenizer", "image_tokenizer"))
-        return cls.load(checkpoint / "text_tokenizer", *(folder if folder.is_dir() else None for folder in folders))
+        speech, image = (folder if folder.is_dir() else None for folder in folders)
+        return cls.load(checkpoint / "text_tokenizer", speech, image, ChatFormat.load(checkpoint))
 
     def render_by(self, renderer: Renderer | None) -> None:
         """Draw images by `renderer` from now on (None: as before). Raises `ConfigError` where it cannot be loaded or does not

@@ -54,11 +54,11 @@ def asked(*pieces, **row) -> dict:
 )
 def test_pieces_become_media_in_place(built, piece):
     (document,) = built(asked({"type": "text", "text": "before "}, piece, {"type": "text", "text": " after"}))
-    before, medium, after, form, answer = document.parts
-    assert (before, after) == (Text("USER: before ", 0.0), Text(" after\n", 0.0))
+    before, medium, after, answer = document.parts
+    assert (before, after) == (Text("before ", 0.0, "user"), Text(" after", 0.0, "user"))
     kind, data = (Speech, SOUND) if "audio" in piece["type"] else (Image, RED)
-    assert isinstance(medium, kind) and medium.data == data and medium.weight == 0.0
-    assert (form, answer) == (Text("ASSISTANT: ", 0.0), Text("Four.\n", 1.0))
+    assert isinstance(medium, kind) and medium.data == data and (medium.weight, medium.role) == (0.0, "user")
+    assert answer == Text("Four.", 1.0, "assistant", 1)
 
 
 def test_a_file_url_of_the_folder_is_a_file_of_it_and_nothing_else_is_fetched(built, tmp_path):
@@ -66,7 +66,7 @@ def test_a_file_url_of_the_folder_is_a_file_of_it_and_nothing_else_is_fetched(bu
     elsewhere = [{"type": "image", "image": url} for url in ("file:///etc/hostname", "https://host.example/a.png", "../a.png")]
     broken = {"type": "image_url", "image_url": {"url": "data:image/png;base64,@@"}}
     document, *lost = built(asked(here), *map(asked, elsewhere), asked(broken))
-    assert document.parts[1].data == RED
+    assert document.parts[0].data == RED
     assert all(isinstance(one, Lost) and one.whole for one in lost)
     reasons = ["leads out", "elsewhere is not fetched", "no name of a file", "no base64"]
     assert [reason in one.reason for reason, one in zip(reasons, lost, strict=True)] == [True] * 4
@@ -83,9 +83,13 @@ def test_recordings_of_the_row_fill_its_places_and_answers_may_be_spoken(built):
         "audio": "q.wav",
     }
     first, second = built(spoken, both)
-    assert [type(part).__name__ for part in first.parts] == ["Text", "Speech", "Text", "Text", "Text", "Speech", "Text"]
-    assert [part.weight for part in first.parts] == [0, 0, 0, 0, 1, 1, 1]
-    assert {type(part) for part in second.parts[:5]} >= {Image, Speech}
+    assert [type(part) for part in first.parts] == [Speech, Text, Speech]
+    assert [(part.weight, part.role, part.turn) for part in first.parts] == [
+        (0, "user", 0),
+        (1, "assistant", 1),
+        (1, "assistant", 1),
+    ]
+    assert [type(part) for part in second.parts] == [Speech, Text, Image, Text, Text]
 
 
 def test_what_cannot_be_read_costs_the_conversation_and_says_why(built):
@@ -130,4 +134,10 @@ def test_keys_that_are_not_understood_are_listed_once_and_cost_nothing(built):
 
 def test_a_system_prompt_beside_the_turns_is_their_first(built):
     (document,) = built({**asked({"type": "text", "text": "hello"}), "system": "be kind"})
-    assert document.parts[0] == Text("be kind\n", 0.0)
+    assert document.parts[:2] == (Text("be kind", 0.0, "system", 0), Text("hello", 0.0, "user", 1))
+
+
+def test_turns_of_one_role_stay_apart_and_one_that_says_nothing_stays(built):
+    turns = [("user", "a"), ("user", "b"), ("assistant", ""), ("user", "c"), ("assistant", "d")]
+    (document,) = built({"messages": [{"role": role, "content": text} for role, text in turns]})
+    assert [(part.role, part.turn, part.text) for part in document.parts] == [(r, n, t) for n, (r, t) in enumerate(turns)]

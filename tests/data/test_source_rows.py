@@ -209,10 +209,11 @@ def test_conversations_learn_only_what_the_assistant_says(tmp_path, pictures):
     (tmp_path / "x.json").write_text(json.dumps([llava, mantis, openai, surplus, missing]))
     found = read(conversations.Conversations(rows=str(tmp_path / "x.json"), images=str(pictures)))
     first, second, third, *lost = found
-    assert parts(first) == ["USER: ", png(0), "\nwhat?\n", "ASSISTANT: ", "zero\n"]
-    assert [part.weight for part in first.parts if isinstance(part, Text)] == [0.0, 0.0, 0.0, 1.0]
-    assert parts(second) == ["USER: ", png(1), "\ncompare with ", png(2), "\n", "ASSISTANT: ", "done\n"]
-    assert parts(third) == ["be kind\n", "USER: ", png(3), "and?\n", "ASSISTANT: ", "yes\n"]
+    assert parts(first) == [png(0), "\nwhat?", "zero"]
+    assert [(part.weight, part.role) for part in first.parts] == [(0.0, "user"), (0.0, "user"), (1.0, "assistant")]
+    assert parts(second) == [png(1), "\ncompare with ", png(2), "done"]
+    assert parts(third) == ["be kind", png(3), "and?", "yes"]
+    assert [(part.role, part.turn) for part in third.parts] == [("system", 0), ("user", 1), ("user", 1), ("assistant", 2)]
     assert ["1 places for pictures (<image>), but the row names 0" in lost[0].reason, "no such file" in lost[1].reason] == [
         True,
         True,
@@ -287,9 +288,7 @@ def test_pieces_of_a_turn_that_are_neither_text_nor_picture_lose_the_conversatio
     config = conversations.Conversations(rows=str(tmp_path / "x.json"), images=str(pictures))
     found = read(config)
     assert [type(one) for one in found] == [Lost, Lost, Document, Document, Document]
-    assert [part.weight for part in found[4].parts] == [0.0, 0.0, 0.0, 0.0, 1.0] and isinstance(found[4].parts[1], Image)
-    with pytest.raises(ValueError, match="expected {text} once"):
-        conversations.Conversations(rows="x", images="y", user="USER: ")
+    assert [part.weight for part in found[4].parts] == [0.0, 0.0, 1.0] and isinstance(found[4].parts[0], Image)
 
 
 def test_lists_and_rows_of_the_wrong_type_are_listed(tmp_path, pictures):

@@ -6,17 +6,19 @@ from types import SimpleNamespace
 import numpy as np
 import PIL.Image
 import pytest
+from chats import DEFAULT_SYSTEM, THINKING, text_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from mmpt.chat import ChatConfig, ChatMarker
 from mmpt.data.arrange import Arrangement, arrange
 from mmpt.data.shards.read import TokenShards
 from mmpt.data.shards.tokens import Medium
 from mmpt.data.shards.write import TokenShardWriter
 from mmpt.data.token_documents import token_documents
 from mmpt.document import Document, Image, Speech, Text
-from mmpt.errors import DataError
+from mmpt.errors import ConfigError, DataError
 from mmpt.media import encode_png, encode_wav
 from mmpt.vocabulary import Vocabulary
 
@@ -179,3 +181,90 @@ def test_text_and_speech_in_turn_as_the_grammar_has_it(words, codes, tokens, run
 def test_an_alternation_needs_text_and_speech_at_the_end():
     with pytest.raises(ValidationError, match="ends with text and speech"):
         Arrangement(order=("speech", "text"), alternate=(13, 26))
+
+
+def chatting(template: str, **chat) -> SimpleNamespace:
+    """A tokenizer that marks turns, and whose every utterance has the codes 0 to 6."""
+    text = text_tokenizer(template)
+    vocabulary = replace(VOCABULARY, text_size=len(text))
+    marker = ChatMarker(ChatConfig(**chat).of(text), text, vocabulary)
+
+    def encode(sequences):
+        return [[vocabulary.encode_speech(np.arange(7)) for part in parts if isinstance(part, Speech)] for parts in sequences]
+
+    return SimpleNamespace(vocabulary=vocabulary, encode=encode, chat=marker, text=text, speech=object(), image=None)
+
+
+def spoken(role: str, turn: int) -> Speech:
+    return Speech(WAV, "wav", 16_000, 0.1, role=role, turn=turn)
+
+
+DIALOGUE = Document(
+    "d",
+    "s",
+    (
+        spoken("user", 0), Text("xyzw", role="assistant", turn=1), spoken("assistant", 1),
+        spoken("user", 2), Text("zwxyz", role="assistant", turn=3), spoken("assistant", 3),
+    ),
+)  # fmt: skip
+
+
+def shown(document, tokenizer) -> list[str | list[int]]:
+    """Runs of text, and the codes of blocks."""
+    blocks = tokenizer.vocabulary.split(document.ids.tolist())
+    return [tokenizer.text.decode(values) if kind == "text" else values.tolist() for kind, values in blocks]
+
+
+def test_in_a_conversation_only_answers_are_learned_whatever_the_parts_weigh():
+    tokenizer = chatting(DEFAULT_SYSTEM)
+    (found,) = token_documents([DIALOGUE], tokenizer)
+    codes = [0, 1, 2, 3, 4, 5, 6]
+    assert found.id == "d/0" and shown(found, tokenizer) == [
+        "<|im_start|>system\nBe useful<|im_end|>\n<|im_start|>user\n", codes,
+        "<|im_end|>\n<|im_start|>assistant\nxyzw", codes,
+        "<|im_end|>\n<|im_start|>user\n", codes,
+        "<|im_end|>\n<|im_start|>assistant\nzwxyz", codes, "<|im_end|>\n",
+    ]  # fmt: skip
+    learned = replace(found, ids=found.ids[found.weights > 0])
+    assert shown(learned, tokenizer) == ["xyzw", codes, "<|im_end|>zwxyz", codes, "<|im_end|>"]
+
+
+def test_text_and_speech_of_every_answer_stand_in_turn():
+    tokenizer = chatting(DEFAULT_SYSTEM, alternate=(2, 3))
+    (found,) = token_documents([DIALOGUE], tokenizer)
+    learned = replace(found, ids=found.ids[found.weights > 0])
+    assert shown(learned, tokenizer) == [
+        "xy", [0, 1, 2], "zw", [3, 4, 5], [6], "<|im_end|>zw", [0, 1, 2], "xy", [3, 4, 5], "z", [6], "<|im_end|>",
+    ]  # fmt: skip
+    # The questions' speech, and what is said before it, stand as they were.
+    assert shown(found, tokenizer)[1] == [0, 1, 2, 3, 4, 5, 6]
+
+
+def test_a_conversation_that_a_template_tells_twice_becomes_two_sequences():
+    tokenizer = chatting(THINKING, alternate=(50, 3))
+    first, second = token_documents([DIALOGUE], tokenizer)
+    assert (first.id, second.id) == ("d/0", "d/0.1")
+    for found, last in ((first, "zwxyz"), (second, "xyzw")):
+        learned = replace(found, ids=found.ids[found.weights > 0])
+        assert shown(learned, tokenizer) == [f"<think>\n\n</think>\n\n{last}", [0, 1, 2, 3, 4, 5, 6], "<|im_end|>"]
+
+
+def test_arrangements_choose_parts_of_conversations_too():
+    tokenizer = chatting(DEFAULT_SYSTEM)
+    asked = Arrangement(order=("speech", "text"), prompt="what is said?", weights=(1.0, 2.0))
+    (found,) = token_documents([DIALOGUE], tokenizer, [asked])
+    assert shown(found, tokenizer)[0].endswith("<|im_start|>user\nwhat is said?")
+    assert set(found.weights.tolist()) == {0.0, 2.0}
+
+
+def test_questions_enter_as_features_and_spoken_answers_stay_codes():
+    tokenizer = chatting(DEFAULT_SYSTEM)
+    (found,) = token_documents([DIALOGUE], tokenizer, (), {"speech": 2})
+    assert [medium.slots for medium in found.media] == [2, 2]
+    assert [kind for kind, _ in tokenizer.vocabulary.split(found.ids.tolist())][1::2] == ["speech features", "speech"] * 2
+
+
+def test_a_conversation_without_a_template_stops_the_run():
+    tokenizer = SimpleNamespace(vocabulary=VOCABULARY, encode=encode, chat=None)
+    with pytest.raises(ConfigError, match=r"d is a conversation: .*chat: {template: own}"):
+        list(token_documents([DIALOGUE], tokenizer))

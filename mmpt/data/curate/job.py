@@ -36,6 +36,8 @@ def curate(
     """Write what `step` makes of the document sets `folders`, in order, as the set `out`; see `write_set` for the promises."""
     job = StepJob(folders=tuple(map(str, folders)), step=step)
     built = {step.kind: step.model_dump(mode="json"), "shards": [one for folder in job.folders for one in hashes(folder)]}
+    if chat := step.chat_format():
+        built["chat"] = chat.model_dump(mode="json")
     if step.keeps_documents:
         built["from"] = list(job.folders)
     return write_set(

@@ -3,13 +3,12 @@
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 import pydantic
 
 from mmpt.config import Schema
-from mmpt.document import Part, Speech, Text
+from mmpt.document import Part, Speech, Text, in_place_of
 from mmpt.errors import DataError
 
 _WORD = re.compile(r"\S+")
@@ -80,26 +79,27 @@ def word_spans(text: str) -> list[tuple[int, int]]:
 
 def by_turns(
     text: str,
-    weight: float,
+    before: Part,
     places: list[tuple[int, int]],
     spans: Spans,
     random: np.random.Generator,
     speech: Callable[[int, int, str], Speech],
     unspoken: list[str],
 ) -> list[Part]:
-    """`text` as text and speech by turns, by spans of the words at `places`; joined, they are the text to the last space."""
+    """`text` as text and speech by turns, by spans of the words at `places`; joined, they are the text to the last space. All
+    are in the place of the part `before`."""
     found: list[Part] = []
     at = 0
     for first, last in spans.draw(len(places), random):
         start, end = places[first][0], places[last - 1][1]
         try:
-            spoken = replace(speech(first, last, text[start:end]), weight=weight)
+            spoken = speech(first, last, text[start:end])
         except DataError as problem:
             unspoken.append(f"{text[start:end][:80]!r} stays text: {problem}")
             continue
-        found += [Text(text[at:start], weight), spoken] if start > at else [spoken]
+        found += [Text(text[at:start]), spoken] if start > at else [spoken]
         at = end
-    return [*found, Text(text[at:], weight)] if at < len(text) else found
+    return [in_place_of(part, before) for part in ([*found, Text(text[at:])] if at < len(text) else found)]
 
 
 def word_places(text: str, words: Sequence[str]) -> list[tuple[int, int]] | None:

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from mmpt.document import Role
 from mmpt.errors import DataError
 
-ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+ROLES: dict[str, Role] = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 PLACES = {"<image>": "image", "<audio>": "audio"}
 _NO_VIDEO = "video is not read"
 _TURNS = ("conversations", "conversation", "messages")
@@ -30,7 +31,7 @@ class Medium:
 
 @dataclass
 class Turn:
-    role: str
+    role: Role
     pieces: list[str | Medium] = field(default_factory=list)
 
 

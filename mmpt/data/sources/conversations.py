@@ -6,8 +6,6 @@ sources: [{kind: conversations, rows: llava_instruct.json, images: pictures/, au
 from dataclasses import replace
 from typing import ClassVar
 
-import pydantic
-
 from mmpt.data.formats.conversation_turns import Medium, Turn, read_turns
 from mmpt.data.formats.row_media import medium_bytes
 from mmpt.data.formats.row_range import RowRange
@@ -28,9 +26,8 @@ class Conversations(NamedSource):
     """Conversations in the forms of LLaVA (Liu et al. 2023, arXiv:2304.08485), Mantis (Jiang et al. 2024, arXiv:2405.01483),
     ms-swift, Qwen and OpenAI-style messages.
 
-    Each turn becomes text in the form of its role, `{text}` standing for what was said. Only what the assistant says is
-    learned, with what its form has after it (its end); what the form has before it and the others' turns, their pictures and
-    recordings too, have weight 0.
+    Each part has the role of who says it and the number of its turn; how turns are marked is chosen where tokens are made
+    (`chat` of to_tokens). Only what the assistant says is learned: all else, pictures and recordings too, has weight 0.
 
     Media stand in place: `<image>` and `<audio>` in the text, filled from the row's `images` or `image` and `audios` or `audio`,
     and pieces of the types image, image_url, audio, audio_url and input_audio, filled from the same lists where they hold no
@@ -49,23 +46,10 @@ class Conversations(NamedSource):
     """Folder that the pictures' names are relative to; empty: that of the rows."""
     audio: str = ""
     """Folder that the recordings' names are relative to; empty: `images`."""
-    user: str = "USER: {text}\n"
-    """Form of what the user says, `{text}` once in it."""
-    assistant: str = "ASSISTANT: {text}\n"
-    """Form of what the assistant says; what comes after `{text}` is learned with it."""
-    system: str = "{text}\n"
-    """Form of what the system says."""
     language: str = ""
     """Code of the language of the documents, for their meta."""
     license: str = ""
     """License of the documents, for their meta."""
-
-    @pydantic.field_validator("user", "assistant", "system")
-    @classmethod
-    def _has_a_place_for_the_text(cls, value: str) -> str:
-        if value.count("{text}") != 1:
-            raise ValueError("expected {text} once in it")
-        return value
 
     def units(self) -> list[Unit[RowRange]]:
         """Ranges of rows. Raises `ConfigError` where there are none."""
@@ -84,9 +68,7 @@ class Conversations(NamedSource):
             document_id = row_id(name, self.rows, where)
             try:
                 turns, unknown = read_turns(row)
-                parts = [part for turn in turns for part in _parts(self, turn, stores)]
-                if not parts:
-                    raise DataError("nothing in it")
+                parts = [part for number, turn in enumerate(turns) for part in _parts(number, turn, stores)]
             except DataError as problem:
                 yield Lost(where, str(problem), document_id)
                 continue
@@ -99,16 +81,15 @@ class Conversations(NamedSource):
             yield Document(document_id, name, tuple(parts), {key: value for key, value in meta.items() if value})
 
 
-def _parts(config: Conversations, turn: Turn, stores: dict[str, Store]) -> list[Part]:
-    before, after = {"user": config.user, "assistant": config.assistant, "system": config.system}[turn.role].split("{text}")
-    weight = 1.0 if turn.role == "assistant" else 0.0
-    parts: list[Part] = [Text(before, 0.0)]
-    for piece in (*turn.pieces, after):
+def _parts(number: int, turn: Turn, stores: dict[str, Store]) -> list[Part]:
+    parts: list[Part] = []
+    for piece in turn.pieces:
         if isinstance(piece, Medium):
-            part = (image_part if piece.kind == "image" else speech_part)(medium_bytes(stores[piece.kind], piece.reference))
-            parts.append(replace(part, weight=weight))
-        elif isinstance(parts[-1], Text) and parts[-1].weight == weight:
-            parts[-1] = Text(parts[-1].text + piece, weight)
+            data = medium_bytes(stores[piece.kind], piece.reference)
+            parts.append(image_part(data) if piece.kind == "image" else speech_part(data))
+        elif parts and isinstance(parts[-1], Text):
+            parts[-1] = Text(parts[-1].text + piece)
         else:
-            parts.append(Text(piece, weight))
-    return [part for part in parts if not isinstance(part, Text) or part.text]
+            parts.append(Text(piece))
+    weight = 1.0 if turn.role == "assistant" else 0.0
+    return [replace(part, weight=weight, role=turn.role, turn=number) for part in parts or [Text("")]]

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from rich.progress import Progress
 
+from mmpt.chat import ChatFormat
 from mmpt.data.curate.portions import Portion, ShardSets
 from mmpt.data.engine.run import RunConfig
 from mmpt.data.engine.task import Written
@@ -40,4 +41,8 @@ class Step(Method):
 
     def vocabulary(self) -> Vocabulary | None:
         """Of the token documents that `run` gives; None: it gives documents."""
+        return None
+
+    def chat_format(self) -> ChatFormat | None:
+        """How the turns of conversations are marked in them; None: there are none."""
         return None

@@ -1,6 +1,7 @@
 """Interleaved documents to simpler ones: pairs of a picture and a text, or plain text. Every part that goes is listed."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import groupby
 from typing import ClassVar, Literal
 
@@ -16,7 +17,8 @@ class Degrade(Step):
     """Interleaved documents made simpler, to measure what interleaving gives: McKinzie et al. 2024, "MM1" (arXiv:2403.09611),
     section 3.2, compares captions, text and interleaved documents.
 
-    Parts that are in no result are listed with the rule "degrade"; a document of which nothing is left, whole.
+    Turns of a conversation are none in the result. Parts that are in no result are listed with the rule "degrade"; a document of
+    which nothing is left, whole.
     """
 
     carries: ClassVar[tuple[str, ...]] = ("OmniCorpus",)
@@ -49,7 +51,8 @@ def _pairs(document: Document, which: str) -> Iterator[Document | Lost]:
             text = texts[nearest] if nearest is not None else Text(part.alt if which == "alt" else "", part.weight)
             if text.text.strip():
                 kept |= {place, nearest}
-                pairs.append(Document(f"{document.id}/{place}", document.source, (part, text), document.meta))
+                pair = (replace(part, role=None, turn=0), replace(text, role=None, turn=0))
+                pairs.append(Document(f"{document.id}/{place}", document.source, pair, document.meta))
     yield from pairs
     if not pairs:
         yield Lost(document.id, "no pair in it", document.id, True, RULE)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pydantic
 from rich.progress import Progress
 
+from mmpt.chat import ChatConfig, ChatFormat
 from mmpt.config import Schema
 from mmpt.data.arrange import Arrangement
 from mmpt.data.curate.portions import Portion, ShardSets
@@ -55,6 +56,8 @@ class ToTokens(Step):
     """Folder of the image tokenizer, or Hugging Face name of a published one; null: there is none."""
     arrangements: tuple[Arrangement, ...] = ()
     """The sequences to make of each document; empty: one, as it stands."""
+    chat: ChatConfig | None = None
+    """How the turns of conversations are marked, and what is learned of them; null: a conversation stops the run."""
     features: FeatureRows = FeatureRows()
     """A medium of a kind named here enters as features where it is not learned (its loss weight is 0) or has no tokenizer: the
     sample then keeps its bytes, and has a slot for each row."""
@@ -74,12 +77,17 @@ class ToTokens(Step):
 
     def vocabulary(self) -> Vocabulary:
         """That of the tokenizers together."""
-        return _tokenizer(self.text, self.speech, self.image).vocabulary
+        return self._tokenizer().vocabulary
+
+    def chat_format(self) -> ChatFormat | None:
+        """The one that `chat` names, with the text tokenizer."""
+        marker = self._tokenizer().chat
+        return marker and marker.format
 
     def run(self, documents: Iterable[Document | Lost], told: Told | None = None) -> Iterator[TokenDocument | Lost]:
         """The sequences of the documents of a shard."""
         stream = islice(documents, told.taken if told else None)
-        tokenizer = _tokenizer(self.text, self.speech, self.image)
+        tokenizer = self._tokenizer()
         features: dict[MediumKind, int] = {one: rows for one in MEDIA if (rows := getattr(self.features, one)) is not None}
         while batch := list(islice(stream, BATCH)):
             yield from (one for one in batch if isinstance(one, Lost))
@@ -94,10 +102,13 @@ class ToTokens(Step):
                         where = f"{told.shard}: {document.id}" if told else document.id
                         yield Lost(where, str(problem), document.id)
 
+    def _tokenizer(self) -> "MultimodalTokenizer":
+        return _loaded(self.text, self.speech, self.image, self.chat.model_dump_json() if self.chat else None)
+
 
 @lru_cache(maxsize=1)
-def _tokenizer(text: str, speech: Path | None, image: Path | None) -> "MultimodalTokenizer":
-    """Loaded once in each process."""
+def _loaded(text: str, speech: Path | None, image: Path | None, chat: str | None) -> "MultimodalTokenizer":
+    """Loaded once in each process; `chat` as JSON."""
     from mmpt.tokenizers.multimodal import MultimodalTokenizer
 
-    return MultimodalTokenizer.load(text, speech, image)
+    return MultimodalTokenizer.load(text, speech, image, ChatConfig.model_validate_json(chat) if chat else None)

@@ -30,4 +30,4 @@ def _pieces(part: Part, spans: Spans, random: np.random.Generator, unspoken: lis
         times = tuple((word, begin - start, stop - start) for word, begin, stop in part.words[first:last])
         return speech_part(part.data, text, times, start=start, duration=end - start)
 
-    return by_turns(text, part.weight, places, spans, random, cut, unspoken)
+    return by_turns(text, part, places, spans, random, cut, unspoken)

@@ -31,7 +31,7 @@ class Espeak(SoundVoice):
 
             for part in document.parts:
                 if isinstance(part, Text):
-                    found += by_turns(part.text, part.weight, word_spans(part.text), spans, random, speak, unspoken)
+                    found += by_turns(part.text, part, word_spans(part.text), spans, random, speak, unspoken)
                 else:
                     found.append(part)
         return found

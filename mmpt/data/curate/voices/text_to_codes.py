@@ -34,8 +34,8 @@ class TextToCodes(Voice):
     """A text-to-token model, in codes of the speech tokenizer that it was trained with: Zeng et al. 2024, "Scaling Speech-Text
     Pre-training with Synthetic Interleaved Data" (arXiv:2411.17607), section 2.1.
 
-    The result are token shards. Pictures are encoded where they stand. A document with an utterance, with a picture that cannot
-    be decoded, or with one where there is no image tokenizer, is listed.
+    The result are token shards. Pictures are encoded where they stand. A conversation, and a document with an utterance, with a
+    picture that cannot be decoded, or with one where there is no image tokenizer, are listed.
     """
 
     carries: ClassVar[tuple[str, ...]] = ("Scaling Speech-Text Pre-training (synthetic interleaved; GLM-4-Voice base)",)
@@ -140,6 +140,8 @@ class _Work(NamedTuple):
 
 def _picture_codes(document: Document, image: "AnyImageTokenizer | None") -> list[np.ndarray]:
     """The codes of each picture. Raises `DataError` on parts that have no place in the result."""
+    if any(part.role for part in document.parts):
+        raise DataError("is a conversation, whose turns would be run together")
     if any(isinstance(part, Speech) for part in document.parts):
         raise DataError("holds an utterance; its words would be spoken by another voice")
     pictures = [part for part in document.parts if isinstance(part, Image)]
