@@ -19,7 +19,7 @@ from tokenizers import processors
 from mmpt.chat_template import NAMED, pinned
 from mmpt.config import Schema, parse_config
 from mmpt.document import Image, Part, Role, Text
-from mmpt.errors import CheckpointError, ConfigError, DataError
+from mmpt.errors import CheckpointError, ConfigError, DataError, VocabularyError
 from mmpt.storage import read_json, write_json
 from mmpt.vocabulary import SPECIAL, Vocabulary
 
@@ -97,6 +97,18 @@ class ChatConfig(Schema):
         return ChatFormat(template=pinned(template, tokens, self.options), pictures=self.pictures, alternate=self.alternate)
 
 
+class Coded(NamedTuple):
+    """Stands in a conversation for what was said before, by the ids that it was written in; see `ChatMarker.coded`."""
+
+    ids: tuple[int, ...]
+    role: Role | None = "assistant"
+    turn: int = 0
+
+
+Said = Part | Coded
+"""A part of a conversation that an answer follows."""
+
+
 class Stretch(NamedTuple):
     """Of a sequence: `ids` of text with their loss `weight`, or in their place the part of this number. `answer`: the assistant
     says it."""
@@ -109,7 +121,7 @@ class Stretch(NamedTuple):
 
 class _Turn(NamedTuple):
     role: Role
-    parts: list[tuple[int, Part, float]]
+    parts: list[tuple[int, Said, float]]
     """(number in the conversation, part, loss weight)."""
 
     @property
@@ -145,7 +157,7 @@ class ChatMarker:
 
     def __init__(self, chat: ChatFormat, tokenizer: "PreTrainedTokenizerBase", vocabulary: Vocabulary) -> None:
         """Raises `ConfigError` where the template takes no conversation, or ends answers by no special token."""
-        self.format = chat
+        self.format, self._vocabulary = chat, vocabulary
         # The template may write `<|begin|>` and `<|end|>`, as after export, where they are tokens of the text tokenizer.
         if not tokenizer.is_fast:
             raise ConfigError("chat: the text tokenizer is none of the library tokenizers, which say where a token begins")
@@ -188,9 +200,23 @@ class ChatMarker:
                 return found
             last = max(left) + 1
 
-    def question(self, parts: Sequence[Part]) -> list[Stretch]:
+    def coded(self, ids: Sequence[int], turn: int) -> Coded:
+        """What the assistant said in a turn, written in `ids`.
+
+        Raises `DataError` where they break the grammar of blocks or hold a special token of the text.
+        """
+        try:
+            self._vocabulary.split(list(ids))
+        except VocabularyError as problem:
+            raise DataError(f"ids: {problem}") from None
+        first, last = self._vocabulary.ranges()["special"]
+        if any(token in self._special and not first <= token < last for token in ids):
+            raise DataError("ids: a special token of the text among them")
+        return Coded(tuple(ids), "assistant", turn)
+
+    def question(self, parts: Sequence[Said]) -> list[Stretch]:
         """What an answer to a conversation follows. Raises `DataError` on turns that the template refuses."""
-        weightless = [(part, 0.0) for part in parts]
+        weightless: list[tuple[Said, float]] = [(part, 0.0) for part in parts]
         turns, spelling = _turns(weightless), self._spelling(weightless)
         answers = list(self._answers(turns, spelling)) if self.format.alternate else []
         ids = self._ids(self._rendered(turns, spelling, asking=True), spelling)
@@ -235,7 +261,7 @@ class ChatMarker:
                 yield one._replace(weight=weight, answer=True)
         yield from _cut(ids[at:])
 
-    def _spelling(self, parts: Sequence[tuple[Part, float]]) -> "_Spelling":
+    def _spelling(self, parts: Sequence[tuple[Said, float]]) -> "_Spelling":
         return _Spelling(self.format.template, [part.text for part, _ in parts if isinstance(part, Text)])
 
     def _rendered(self, turns: Sequence[_Turn], spelling: "_Spelling", asking: bool = False) -> str:
@@ -246,7 +272,8 @@ class ChatMarker:
             content = ""
             for text, group in groupby(turn.parts, key=lambda one: _is_text(one[1])):
                 if text:
-                    content += self._harmless("".join(part.text for _, part, _ in group), spelling)
+                    said = "".join(part.text for _, part, _ in group if isinstance(part, Text))
+                    content += self._harmless(said, spelling)
                     continue
                 for number, part, _ in group:
                     form = self.format.pictures if isinstance(part, Image) else "{image}"
@@ -294,7 +321,7 @@ class ChatMarker:
     def _probed(self) -> int:
         """The first special token behind what the assistant says last."""
         said = chr(0x10FFFD)
-        parts: list[tuple[Part, float]] = [(Text("a", role="user"), 0.0), (Text(said, role="assistant"), 0.0)]
+        parts: list[tuple[Said, float]] = [(Text("a", role="user"), 0.0), (Text(said, role="assistant"), 0.0)]
         spelling = self._spelling(parts)
         try:
             _, found, behind = self._rendered(_turns(parts), spelling).rpartition(said)
@@ -323,11 +350,11 @@ class _Spelling:
         return pattern.sub(_PLACE, text), [int(match[1]) for match in pattern.finditer(text)]
 
 
-def _is_text(part: Part) -> bool:
+def _is_text(part: Said) -> bool:
     return isinstance(part, Text)
 
 
-def _turns(parts: Sequence[tuple[Part, float]]) -> list[_Turn]:
+def _turns(parts: Sequence[tuple[Said, float]]) -> list[_Turn]:
     """Raises `DataError` where a part has no role, or there is none."""
     without = next((number for number, (part, _) in enumerate(parts) if part.role is None), None)
     if without is not None or not parts:

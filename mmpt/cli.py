@@ -40,11 +40,13 @@ def _add_generate(commands) -> None:
         "generate",
         formatter_class=HelpFormatter,
         help="continue a prompt of text, pictures and speech",
-        description="Continue a prompt. --text, --image and --speech may be given in any order and number; the order counts.",
+        description="Continue a prompt. --text, --image and --speech may be given in any order and number; the order counts. "
+        "--messages is a conversation instead, marked by the model's chat template.",
     )
     _run_argument(parser)
     for name, metavar in (("text", "TEXT"), ("image", "FILE"), ("speech", "FILE")):
         parser.add_argument(f"--{name}", metavar=metavar, dest="prompt", action=_Append, help=f"a {name} part of the prompt")
+    parser.add_argument("--messages", metavar="FILE", type=Path, help="a conversation in JSON, in place of a prompt")
     parser.add_argument("--to", nargs="+", choices=MODALITIES, help="what may be written (default: anything)")
     parser.add_argument("--out", type=Path, default=Path("."), help="folder of the .wav and .png files")
     parser.add_argument("--page", type=Path, help="also prompt and answer as one document, media in place: a .html or .md file")
@@ -65,10 +67,17 @@ def _add_generate(commands) -> None:
 
 
 def _generate(arguments: argparse.Namespace) -> None:
-    if not arguments.prompt:
-        raise ConfigError("the prompt is empty: give --text, --image or --speech")
+    if not (arguments.prompt or arguments.messages):
+        raise ConfigError("the prompt is empty: give --text, --image or --speech, or --messages")
+    if arguments.prompt and arguments.messages:
+        raise ConfigError("--messages: it goes without --text, --image and --speech, which would be of no turn")
     settings = _settings(arguments)
-    prompt = [_read_part(modality, value) for modality, value in arguments.prompt]
+    if arguments.messages:
+        from mmpt.inference.conversation import read_messages
+
+        prompt = read_messages(arguments.messages)
+    else:
+        prompt = [_read_part(modality, value) for modality, value in arguments.prompt]
     _check_page(arguments.page)
     checkpoint, renderer = find_checkpoint(arguments.run), chosen_renderer(arguments.renderer)
     from mmpt.inference.document_page import document_page
@@ -77,7 +86,10 @@ def _generate(arguments: argparse.Namespace) -> None:
 
     arguments.out.mkdir(parents=True, exist_ok=True)
     answer: list[tuple[Part, Path | None]] = []
-    for event in load(checkpoint, renderer=renderer).stream(prompt, settings=settings):
+    model = load(checkpoint, renderer=renderer)
+    if arguments.messages and model.tokenizer.chat is None:
+        print(f"{checkpoint}: no chat template, so the messages are read as one text without roles", file=sys.stderr)
+    for event in model.stream(prompt, settings=settings):
         if isinstance(event, TextDelta):
             print(event.text, end="", flush=True)
         elif isinstance(event, PartDone) and isinstance(event.content, Text):

@@ -55,11 +55,12 @@ def train(config: TrainingConfig, ranks: "World") -> int:
     from mmpt.training.metrics import language_model_line, metrics
     from mmpt.training.plan import model_lines, require_room
     from mmpt.training.signals import StopRequest
-    from mmpt.training.sources import open_loader, open_sources
+    from mmpt.training.sources import chat_format, open_loader, open_sources
 
     stop, ranks = StopRequest(), ranks.sharing(config.loader.sequence_parallel)
     config = settled(config)
     sources, vocabulary = open_sources(config)
+    chat = chat_format(config, sources)
     check_parts(config, vocabulary)
     checkpoint = newest_checkpoint(config.output, ranks)
     model = open_model(config, sources, checkpoint, ranks)
@@ -92,7 +93,7 @@ def train(config: TrainingConfig, ranks: "World") -> int:
             log,
             saving,
             figures=lambda _, result: language_model_line(result, config),
-            save=lambda step: save_checkpoint(engine, step, loader.state_dict(), config, ranks, saving),
+            save=lambda step: save_checkpoint(engine, step, loader.state_dict(), config, ranks, saving, chat),
             asked=lambda: stop.number,
         )
     if stopped:

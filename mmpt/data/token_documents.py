@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from mmpt.chat import Coded, Said, Stretch
 from mmpt.data.arrange import Arrangement, arrange, as_it_stands
 from mmpt.data.shards.tokens import Medium, MediumKind, TokenDocument
 from mmpt.document import Document, Image, Part, Speech, Text
@@ -54,12 +55,12 @@ def token_documents(
                     for piece in one.pieces
                 ]
                 if one.alternate:
-                    pieces = list(_in_turn(pieces, *one.alternate, tokenizer.vocabulary))
+                    pieces = list(in_turn(pieces, *one.alternate, tokenizer.vocabulary))
                 name = f"{document.id}/{one.name}"
                 yield _token_document(name, document.source, pieces, tokenizer.vocabulary, one.bare)
 
 
-class _Piece(NamedTuple):
+class Piece(NamedTuple):
     """A part of a sequence: its `ids`, or how many `slots` its features take (it then has no ids yet). `spoken`: text and speech
     may stand in turn."""
 
@@ -74,7 +75,7 @@ class _Sequence(NamedTuple):
     """`bare`: without `<|begin|>` and `<|end|>`."""
 
     name: str
-    pieces: list[_Piece]
+    pieces: list[Piece]
     alternate: tuple[int, int] | None
     bare: bool
 
@@ -86,25 +87,34 @@ def _sequences(document: Document, arrangements: Sequence[Arrangement], tokenize
             continue
         alternate = arrangement.alternate if arrangement else None
         if not any(part.role for part in document.parts):
-            pieces = [_Piece(part, weight, spoken=place >= len(parts) - 2) for place, (part, weight) in enumerate(parts)]
+            pieces = [Piece(part, weight, spoken=place >= len(parts) - 2) for place, (part, weight) in enumerate(parts)]
             yield _Sequence(str(number), pieces, alternate, False)
             continue
         if tokenizer.chat is None:
             raise ConfigError(f"{document.id} is a conversation: say how its turns are marked (chat: {{template: own}})")
         for place, stretches in enumerate(tokenizer.chat.sequences(parts)):
-            pieces = [
-                _Piece(Text(""), one.weight, one.ids, spoken=one.answer)
-                if one.part is None
-                else _Piece(parts[one.part][0], one.weight, spoken=one.answer)
-                for one in stretches
-            ]
+            pieces = conversation_pieces(stretches, [part for part, _ in parts])
             name = f"{number}.{place}" if place else str(number)
             yield _Sequence(name, pieces, alternate or tokenizer.chat.format.alternate, True)
 
 
-def _in_turn(pieces: Sequence[_Piece], tokens: int, codes: int, vocabulary: Vocabulary) -> Iterator[_Piece]:
+def conversation_pieces(stretches: Sequence[Stretch], parts: Sequence[Said]) -> list[Piece]:
+    """Pieces of a marked conversation of `parts`; those of media have no ids yet."""
+    found = []
+    for one in stretches:
+        part = None if one.part is None else parts[one.part]
+        if part is None:
+            found.append(Piece(Text(""), one.weight, one.ids, spoken=one.answer))
+        elif isinstance(part, Coded):
+            found.append(Piece(Text(""), one.weight, list(part.ids), spoken=False))
+        else:
+            found.append(Piece(part, one.weight, spoken=one.answer))
+    return found
+
+
+def in_turn(pieces: Sequence[Piece], tokens: int, codes: int, vocabulary: Vocabulary) -> Iterator[Piece]:
     """With each text that is followed by codes of speech in turn with them."""
-    before: _Piece | None = None
+    before: Piece | None = None
     for piece in pieces:
         if before is not None:
             if before.spoken and isinstance(before.part, Text) and isinstance(piece.part, Speech) and not piece.slots:
@@ -117,7 +127,7 @@ def _in_turn(pieces: Sequence[_Piece], tokens: int, codes: int, vocabulary: Voca
         yield before
 
 
-def _slots(piece: _Piece, tokenizer: "MultimodalTokenizer", features: Mapping[MediumKind, int]) -> int:
+def _slots(piece: Piece, tokenizer: "MultimodalTokenizer", features: Mapping[MediumKind, int]) -> int:
     """Rows of features as which the part enters; 0: it enters as ids."""
     if isinstance(piece.part, Text):
         return 0
@@ -125,7 +135,7 @@ def _slots(piece: _Piece, tokenizer: "MultimodalTokenizer", features: Mapping[Me
     return features[kind] if kind in features and (piece.weight == 0 or getattr(tokenizer, kind) is None) else 0
 
 
-def _token_document(name: str, source: str, pieces: list[_Piece], vocabulary: Vocabulary, bare: bool) -> TokenDocument:
+def _token_document(name: str, source: str, pieces: list[Piece], vocabulary: Vocabulary, bare: bool) -> TokenDocument:
     ids, weights, media = ([], [], []) if bare else ([vocabulary.special("<|begin|>")], [0.0], [])
     for part, weight, own, slots, _ in pieces:
         if slots and not isinstance(part, Text):
@@ -141,7 +151,7 @@ def _token_document(name: str, source: str, pieces: list[_Piece], vocabulary: Vo
     return TokenDocument(name, source, np.array(ids), np.array(weights, dtype=np.float32), tuple(media))
 
 
-def _alternated(text: _Piece, speech: _Piece, tokens: int, codes: int, vocabulary: Vocabulary) -> Iterator[_Piece]:
+def _alternated(text: Piece, speech: Piece, tokens: int, codes: int, vocabulary: Vocabulary) -> Iterator[Piece]:
     """So many tokens and so many codes in turn, each run of codes between marks of its own; then the rest of both.
     Where speech has several codebooks, each run holds whole frames. Raises `VocabularyError` where `codes` are none."""
     opening, *left, closing = speech.ids

@@ -35,15 +35,17 @@ MAX_PROMPT_TOKENS = 8192
 
 @dataclass(frozen=True)
 class Prompt:
-    """`ids`, and of the media that enter as features the (kind, start, input of the encoder) of each."""
+    """`ids`, and of the media that enter as features the (kind, start, input of the encoder) of each. `end`: the id that ends the
+    answer, None: `<|end|>`."""
 
     ids: list[int]
     media: tuple[tuple[Medium, int, Tensor], ...] = ()
+    end: int | None = None
 
 
 @dataclass(eq=False)
 class Writing:
-    """A sequence on its way: `ids` written so far, without `<|end|>`; `finished` once there will be no more."""
+    """A sequence on its way: `ids` written so far, without its end; `finished` once there will be no more."""
 
     prompt: Prompt
     settings: Settings
@@ -84,7 +86,7 @@ class Engine:
         self._masks = Masks(vocabulary, model.device)
         self.reset()
         self.context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
-        self._end, self._opening = vocabulary.special("<|end|>"), vocabulary.special("<|image|>")
+        self._opening = vocabulary.special("<|image|>")
         self._unprompted = Prompt([vocabulary.special("<|begin|>"), self._opening])
 
     def reset(self) -> None:
@@ -133,7 +135,9 @@ class Engine:
         before = {row.writing: len(row.writing.ids) for row in self._rows}
         admitted = self._admitted()
         before |= dict.fromkeys(admitted, 0)
-        new = [_Row(writing, Grammar(self.vocabulary, writing.settings), writing.prompt) for writing in admitted]
+        new = [
+            _Row(writing, Grammar(self.vocabulary, writing.settings, writing.prompt.end), writing.prompt) for writing in admitted
+        ]
         new += [_Row(row.writing, row.grammar, self._unprompted, guide=True) for row in self._opened]
         self._opened = []
         if new or self._rows:
@@ -205,7 +209,7 @@ class Engine:
     def _write(self, logits: Tensor) -> None:
         """Choose the next token of each sequence."""
         rows = [(number, row) for number, row in enumerate(self._rows) if not row.guide]
-        forbidden = torch.stack([self._masks.forbidden(row.grammar.allowed()) for _, row in rows])
+        forbidden = torch.stack([self._masks.forbidden(row.grammar.allowed(), row.grammar.end) for _, row in rows])
         samplers = [row.writing.settings.sampler(row.grammar.inside or "text") for _, row in rows]
         if len(rows) < len(self._rows):
             logits = logits[[number for number, _ in rows]]
@@ -214,7 +218,7 @@ class Engine:
         for (_, row), token in zip(rows, chosen, strict=True):
             row.grammar.advance(token)
             row.pending = pending[row.writing] = token
-            if token != self._end:
+            if token != row.grammar.end:
                 row.writing.ids.append(token)
             row.writing.finished = row.grammar.finished
             # Its guide begins one step later with `<|begin|><|image|>`: by then the row itself has just seen its `<|image|>`.
@@ -239,7 +243,7 @@ class Engine:
 
 
 def write_all(engine: Engine, prompts: Sequence[Prompt], settings: Sequence[Settings]) -> list[list[int]]:
-    """The ids that follow each prompt, up to and without `<|end|>`."""
+    """The ids that follow each prompt, up to and without the end."""
     written = [engine.submit(prompt, one) for prompt, one in zip(prompts, settings, strict=True)]
     while engine.busy:
         engine.step()

@@ -25,7 +25,9 @@ class Grammar:
     """Where one sequence stands. Its last room is kept for closing: a block is only opened if it fits, and only of a kind for
     which the vocabulary has codes."""
 
-    def __init__(self, vocabulary: Vocabulary, settings: Settings) -> None:
+    def __init__(self, vocabulary: Vocabulary, settings: Settings, end: int | None = None) -> None:
+        """`end`: the id of the text that stands for `<|end|>`, where a chat template ends turns by one."""
+        self.end = vocabulary.special("<|end|>") if end is None else end
         self._vocabulary, self._settings, self._alternate = vocabulary, settings, settings.alternate
         self._left = settings.max_new_tokens
         self._inside: Medium | None = None
@@ -76,6 +78,8 @@ class Grammar:
 
     def name(self, token: int) -> str:
         """The range of a token, or its own name where it is special."""
+        if token == self.end:
+            return "<|end|>"
         first, last = self._vocabulary.ranges()["special"]
         if first <= token < last:
             return self._vocabulary.special_name(token)
@@ -131,21 +135,22 @@ def check_alternate(vocabulary: Vocabulary, settings: Settings) -> None:
 
 
 class Masks:
-    """For each set of names, which ids are not allowed."""
+    """For each set of names and each id that ends a sequence, which ids are not allowed."""
 
     def __init__(self, vocabulary: Vocabulary, device: torch.device) -> None:
         self._vocabulary, self._device = vocabulary, device
-        self._found: dict[Allowed, torch.Tensor] = {}
+        self._found: dict[tuple[Allowed, int], torch.Tensor] = {}
 
-    def forbidden(self, allowed: Allowed) -> torch.Tensor:
+    def forbidden(self, allowed: Allowed, end: int) -> torch.Tensor:
         """bool [vocabulary]."""
         # A few dozen sets occur in all: each mask is made once and stays on the device.
-        if allowed not in self._found:
+        if (allowed, end) not in self._found:
             mask = torch.ones(self._vocabulary.size, dtype=torch.bool)
             ranges = self._vocabulary.ranges()
             ranges |= {f"speech {n}": self._vocabulary.codebook_range(n) for n in range(self._vocabulary.speech_codebooks)}
-            for name in allowed:
+            for name in allowed - {"<|end|>"}:
                 first, last = ranges.get(name) or (self._vocabulary.special(name), self._vocabulary.special(name) + 1)
                 mask[first:last] = False
-            self._found[allowed] = mask.to(self._device)
-        return self._found[allowed]
+            mask[end] = "<|end|>" not in allowed  # it may lie among the ids of text
+            self._found[allowed, end] = mask.to(self._device)
+        return self._found[allowed, end]

@@ -11,8 +11,10 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from mmpt import modality
+from mmpt.chat import ChatMarker, Said, Stretch
 from mmpt.config import parse_config
 from mmpt.data.shards.tokens import Medium
+from mmpt.data.token_documents import Piece, conversation_pieces, in_turn
 from mmpt.document import Image, Part, Speech, Text
 from mmpt.inference.engine import Engine, Prompt, write_all
 from mmpt.inference.events import Assembler, Event
@@ -28,7 +30,7 @@ from mmpt.vocabulary import check_same
 
 @dataclass(frozen=True)
 class Answer:
-    """What was generated: `ids` after the prompt, up to and without `<|end|>`, and the `parts` they stand for."""
+    """What was generated: `ids` after the prompt, up to and without their end, and the `parts` they stand for."""
 
     ids: list[int]
     parts: tuple[Part, ...]
@@ -46,47 +48,62 @@ class MultimodalModel:
         """An `Engine` for many sequences at once."""
         return Engine(self.model, self.tokenizer.vocabulary, self.inputs, **options)
 
-    def prompts(self, prompts: Sequence[Sequence[Part]]) -> list[Prompt]:
+    def prompts(self, prompts: Sequence[Sequence[Said]]) -> list[Prompt]:
         """Each prompt (a sequence of parts) as ids, `<|begin|>` first. Media of a kind that has a connector enter as features.
 
-        Raises `DataError` where a part cannot be decoded, or there is neither a connector nor a tokenizer for its kind.
+        A conversation, whose parts have roles, is marked by the chat template, up to where the assistant goes on; a model without
+        one reads its parts one after the other. Raises `DataError` where a part cannot be decoded, there is neither a connector
+        nor a tokenizer for its kind, or the template refuses the turns.
         """
-        coded = [[part for part in parts if not self._slots(part)] for parts in prompts]
+        found = [self._pieces(parts) for parts in prompts]
+        coded = [[piece.part for piece in pieces if not (piece.ids or piece.slots)] for pieces, _ in found]
         encoded = self.tokenizer.encode(coded)
-        return [self._prompt(parts, iter(ids)) for parts, ids in zip(prompts, encoded, strict=True)]
+        return [self._prompt(pieces, iter(ids), chat) for (pieces, chat), ids in zip(found, encoded, strict=True)]
+
+    def _pieces(self, parts: Sequence[Said]) -> tuple[list[Piece], ChatMarker | None]:
+        """The pieces of a prompt, and what has marked them."""
+        chat = self.tokenizer.chat if any(part.role for part in parts) else None
+        # Unmarked, each part is a stretch of its own.
+        stretches = chat.question(parts) if chat else [Stretch([], number, 0.0, False) for number in range(len(parts))]
+        pieces = conversation_pieces(stretches, parts)
+        return [piece if piece.ids else piece._replace(slots=self._slots(piece.part)) for piece in pieces], chat
 
     def _slots(self, part: Part) -> int:
         """Ids that a part takes as features, 0 where it enters as codes."""
         return 0 if isinstance(part, Text) or self.inputs is None else self.inputs.rows.get(_medium(part), 0)
 
-    def _prompt(self, parts: Sequence[Part], coded: Iterator[list[int]]) -> Prompt:
+    def _prompt(self, pieces: Sequence[Piece], coded: Iterator[list[int]], chat: ChatMarker | None) -> Prompt:
         vocabulary = self.tokenizer.vocabulary
-        ids, media = [vocabulary.special("<|begin|>")], []
-        for part in parts:
-            if self.inputs is not None and not isinstance(part, Text) and (slots := self._slots(part)):
+        pieces = [piece if piece.ids or piece.slots else piece._replace(ids=next(coded)) for piece in pieces]
+        if chat and chat.format.alternate:
+            pieces = list(in_turn(pieces, *chat.format.alternate, vocabulary))
+        ids, media = [] if chat else [vocabulary.special("<|begin|>")], []
+        for piece in pieces:
+            part = piece.part
+            if piece.slots and self.inputs is not None and not isinstance(part, Text):
                 # + 1: after the mark that opens its block.
-                medium = Medium(_medium(part), part.suffix, part.data, len(ids) + 1, slots)
+                medium = Medium(_medium(part), part.suffix, part.data, len(ids) + 1, piece.slots)
                 media.append((medium.kind, medium.start, self.inputs.read(medium)))
-                ids += vocabulary.encode_features(medium.kind, slots)
+                ids += vocabulary.encode_features(medium.kind, piece.slots)
             else:
-                ids += next(coded)
-        return Prompt(ids, tuple(media))
+                ids += piece.ids
+        return Prompt(ids, tuple(media), chat.end if chat else None)
 
-    def answer(self, prompts: Sequence[Sequence[Part]], voice: np.ndarray | None = None, **settings: Any) -> list[Answer]:
+    def answer(self, prompts: Sequence[Sequence[Said]], voice: np.ndarray | None = None, **settings: Any) -> list[Answer]:
         """Continue each prompt (a sequence of parts), all of them side by side. `settings`: of `Settings`; sequence i is sampled
         from `seed` + i. Raises `ConfigError` on settings that make no sense."""
         written = self.generate(self.prompts(prompts), **settings)
         return [Answer(ids, self.tokenizer.decode(ids, voice)) for ids in written]
 
     def generate(self, prompts: Sequence[Prompt | list[int]], **settings: Any) -> list[list[int]]:
-        """Ids that follow each prompt, up to and without `<|end|>`; always well-formed (see `mmpt.inference.grammar`)."""
+        """Ids that follow each prompt, up to and without their end; always well-formed (see `mmpt.inference.grammar`)."""
         given = [prompt if isinstance(prompt, Prompt) else Prompt(list(prompt)) for prompt in prompts]
         base = parse_config(settings, Settings, "settings")
         each = [base.model_copy(update={"seed": base.seed + number}) for number in range(len(given))]
         return write_all(self.engine(), given, each)
 
     def stream(
-        self, prompt: Sequence[Part], voice: np.ndarray | None = None, settings: Settings | None = None, **given: Any
+        self, prompt: Sequence[Said], voice: np.ndarray | None = None, settings: Settings | None = None, **given: Any
     ) -> Iterator[Event]:
         """Continue one prompt: text, sound and pictures as they come. Whoever stops reading stops the writing. `settings`, or
         each of its fields `given` by name. Raises `ConfigError` on settings that make no sense."""

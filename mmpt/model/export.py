@@ -8,6 +8,7 @@ from peft import PeftModel
 from tokenizers import AddedToken
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from mmpt.chat import ChatFormat, ChatMarker
 from mmpt.errors import CheckpointError, ConfigError
 from mmpt.model.adaptation import merge_adapter, save_adapter
 from mmpt.model.feature_inputs import FOLDER
@@ -36,6 +37,11 @@ def export_hf(checkpoint: Path, out: Path, dtype: torch.dtype = torch.float32, k
         raise CheckpointError(f"{checkpoint}: text_tokenizer/ is missing, the ids of its text have no meaning")
     model, vocabulary = load_parts(checkpoint, dtype=dtype)
     tokenizer = extended_tokenizer(load_text_tokenizer(checkpoint / "text_tokenizer"), vocabulary)
+    chat = ChatFormat.load(checkpoint)
+    end = None
+    if chat is not None:
+        end = ChatMarker(chat, load_text_tokenizer(checkpoint / "text_tokenizer"), vocabulary).end
+        tokenizer.chat_template = chat.template  # with its marks by name, whatever bos_token and eos_token are from now on
     said = [f"{vocabulary.size} ids, of them {vocabulary.size - vocabulary.text_size} added tokens"]
     with published_folder(out, {"format": EXPORT}) as folder, no_progress_bars():
         if isinstance(model, PeftModel) and keep_adapter:
@@ -47,20 +53,23 @@ def export_hf(checkpoint: Path, out: Path, dtype: torch.dtype = torch.float32, k
             said.append("adapters merged")
         model.generation_config = GenerationConfig(
             bos_token_id=vocabulary.special("<|begin|>"),
-            eos_token_id=_ends(model, vocabulary),
+            eos_token_id=_ends(model, vocabulary, end),
             pad_token_id=vocabulary.special("<|end|>"),
         )
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         vocabulary.save(folder)
+    if chat is not None:
+        said.append("the chat template of its training; apply_chat_template gives the same ids")
     if (checkpoint / FOLDER).is_dir():
         said.append(f"{FOLDER}/ (encoders and connectors of media) stays behind: transformers has no place for it")
     return said
 
 
-def _ends(model: PreTrainedModel, vocabulary: Vocabulary) -> int | list[int]:
-    """Where generation ends: `<|end|>`, and what the backbone ended its turns with (an instruct model has several)."""
-    ends = [vocabulary.special("<|end|>")]
+def _ends(model: PreTrainedModel, vocabulary: Vocabulary, turn: int | None) -> int | list[int]:
+    """Where generation ends: `<|end|>`, the end of a `turn`, and what the backbone ended its turns with (an instruct model has
+    several)."""
+    ends = [vocabulary.special("<|end|>")] + ([] if turn is None else [turn])
     for settings in (model.generation_config, model.config.get_text_config()):
         own = getattr(settings, "eos_token_id", None)
         ends += [] if own is None else own if isinstance(own, list) else [own]

@@ -8,6 +8,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from mmpt.chat import ChatFormat
 from mmpt.errors import CheckpointError, ConfigError
 from mmpt.model.adaptation import merge_adapter
 from mmpt.model.loading import FORMAT, load_parts
@@ -65,6 +66,8 @@ def save_soup(model: PreTrainedModel, vocabulary: Vocabulary, of: Sequence[Path]
         with no_progress_bars():
             model.save_pretrained(folder / "backbone")
         vocabulary.save(folder)
+        if chat := ChatFormat.load(of[0]):
+            chat.save(folder)
         for name in TOKENIZERS:
             if (of[0] / name).is_dir():
                 link_tree(of[0] / name, folder / name)

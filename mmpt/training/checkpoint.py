@@ -1,6 +1,6 @@
 """Checkpoints: RUN/checkpoints/step-00000400, whole or not there, checked by hash before use, without pickle.
 
-    manifest.json  vocabulary.json  recipe.yaml  backbone/  [adapter/]  [new_rows.safetensors]  [linear.safetensors]
+    manifest.json  vocabulary.json  [chat.json]  recipe.yaml  backbone/  [adapter/]  [new_rows.safetensors]  [linear.safetensors]
     [features/KIND/] [text_tokenizer/ speech_tokenizer/ image_tokenizer/]
     training/optimizer.safetensors   training/state.json
 
@@ -24,6 +24,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from mmpt.chat import ChatFormat
 from mmpt.errors import CheckpointError
 from mmpt.model.adaptation import save_adapter
 from mmpt.model.factors import split_weights
@@ -52,8 +53,10 @@ def save_checkpoint(
     config: TrainingConfig,
     world: World,
     saving: Background,
+    chat: ChatFormat | None = None,
 ) -> Path:
-    """Publish the state of a language model after update `step`; see `publish`. Of a frozen backbone links are saved."""
+    """Publish the state of a language model after update `step`; see `publish`. Of a frozen backbone links are saved. `chat`: how
+    its conversations are marked."""
     frozen = frozen_folder(config) if config.frozen else None
     tensors = weights(engine, everything=frozen is None)
     trained = cast(LanguageModel, engine.module.trainable)
@@ -74,6 +77,8 @@ def save_checkpoint(
             written.rmdir()
         vocabulary.save(folder)
         write_recipe(config, folder)
+        if chat is not None:
+            chat.save(folder)
         for name, tokenizer in config.tokenizers.items():
             link_tree(tokenizer, folder / name)
         if encoders is not None:

@@ -1,11 +1,13 @@
 """The token shards of a training configuration, all of one vocabulary, and the loader over them."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import cast
 
 import numpy as np
 import torch
 
+from mmpt.chat import ChatFormat
 from mmpt.data.cache import Cache
 from mmpt.data.loading.loader import Loader
 from mmpt.data.loading.mixture import mixture_weights
@@ -30,6 +32,21 @@ def open_sources(config: TrainingConfig) -> tuple[list[TokenShards], Vocabulary]
     for source in sources[1:]:
         check_same(sources[0].vocabulary, str(sources[0].folder), source.vocabulary, str(source.folder))
     return sources, sources[0].vocabulary
+
+
+def chat_format(config: TrainingConfig, sources: Sequence[TokenShards]) -> ChatFormat | None:
+    """How the conversations of the sources are marked, or where none has any, those of the checkpoint that the run starts from.
+    Raises `ConfigError` naming two sources that disagree."""
+    found = [(one.folder, ChatFormat(**one.manifest.built["chat"])) for one in sources if "chat" in one.manifest.built]
+    for folder, form in found[1:]:
+        if form != found[0][1]:
+            raise ConfigError(f"{found[0][0]} and {folder}: the turns of their conversations are marked in different ways (chat)")
+    if found:
+        return found[0][1]
+    if config.base is not None:
+        return ChatFormat.load(config.base)
+    path = config.backbone.path if config.backbone is not None else None
+    return ChatFormat.load(Path(path).parent) if path is not None else None  # a checkpoint's own backbone/
 
 
 def sample(sources: Sequence[TokenShards], count: int = 2000) -> Iterator[Sequence[int]]:

@@ -6,7 +6,9 @@ import numpy as np
 import torch
 from examples_in_memory import image_batches
 from PIL import Image
+from transformers import PreTrainedTokenizerBase
 
+from mmpt.chat import ChatConfig
 from mmpt.config import parse_config
 from mmpt.model.backbone import BackboneConfig, build_backbone
 from mmpt.model.loading import FORMAT
@@ -65,10 +67,13 @@ def image_tokenizer() -> ImageTokenizer:
     return model.eval()
 
 
-def write_checkpoint(folder: Path, sharp: float = 8.0, **backbone) -> Path:
+def write_checkpoint(
+    folder: Path, sharp: float = 8.0, text: PreTrainedTokenizerBase | None = None, chat: ChatConfig | None = None, **backbone
+) -> Path:
     """`sharp` widens the embeddings, so that what came before matters to what comes next."""
     parts = folder / "parts"
-    train_text_tokenizer(WORDS, 300).save_pretrained(parts / "text_tokenizer")
+    text = text or train_text_tokenizer(WORDS, 300)
+    text.save_pretrained(parts / "text_tokenizer")
     speech_tokenizer().save(parts / "speech_tokenizer")
     image_tokenizer().save(parts / "image_tokenizer")
     names = ("text_tokenizer", "speech_tokenizer", "image_tokenizer")
@@ -80,6 +85,8 @@ def write_checkpoint(folder: Path, sharp: float = 8.0, **backbone) -> Path:
     with published_folder(checkpoint, {"format": FORMAT, "step": 1}) as temporary:
         model.save_pretrained(temporary / "backbone")
         vocabulary.save(temporary)
+        if chat is not None:
+            chat.of(text).save(temporary)
         for name in names:
             link_tree(parts / name, temporary / name)
     return folder / "run"

@@ -17,12 +17,14 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingRes
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mmpt.document import Part, Text
+from mmpt.chat import Said
+from mmpt.document import Text
 from mmpt.errors import DataError, MmptError
 from mmpt.inference.decoding import Decode
 from mmpt.inference.engine import Prompt
 from mmpt.inference.events import Assembler, Event
 from mmpt.inference.load import MultimodalModel
+from mmpt.inference.server.kept import KeptAnswers
 from mmpt.inference.server.limits import Limits
 from mmpt.inference.server.messages import deltas, message
 from mmpt.inference.server.request import ChatRequest
@@ -84,6 +86,7 @@ def build_app(
     service = Service(model.engine(max_rows=limits.running), limits.waiting)
     # Media have threads of their own: whoever sends text alone does not wait for others' pictures.
     reading, media = (ThreadPoolExecutor(2, thread_name_prefix=name) for name in ("reading", "media"))
+    kept = KeptAnswers()
     described = {"id": name, "object": "model", "created": int(time.time()) if created is None else created, "owned_by": "mmpt"}
     # Where another process decodes, these threads only wait for it.
     decoding = ThreadPoolExecutor(2 if decode is None else limits.running, thread_name_prefix="decoding")
@@ -157,7 +160,7 @@ def build_app(
         begun = time.monotonic()
         if service.full:  # before its body is read
             return _busy(service)
-        asked, prompt, settings = await _understood(request, model, limits, service, read, name)
+        asked, prompt, settings = await _understood(request, model, limits, service, read, name, kept)
         number = uuid.uuid4().hex
         answer = _Answer(f"chatcmpl-{number}", name, prompt, settings)
         stack = AsyncExitStack()
@@ -166,7 +169,7 @@ def build_app(
         except Busy:
             return _busy(service)
         assembler, stop = Assembler(model.tokenizer, decode=decode), StopWords(asked.stop)
-        events = _events(written, assembler, stop, decoded, begun + limits.request, answer)
+        events = _events(written, assembler, stop, decoded, begun + limits.request, answer, kept)
         if asked.stream:
             usage = asked.stream_options is not None and asked.stream_options.include_usage
             return _Stream(_lines(events, answer, usage), stack, begun + limits.request)
@@ -221,7 +224,7 @@ class _Answer:
 
 
 async def _understood(
-    request: Request, model: MultimodalModel, limits: Limits, service: Service, read, name: str
+    request: Request, model: MultimodalModel, limits: Limits, service: Service, read, name: str, kept: KeptAnswers
 ) -> tuple[ChatRequest, Prompt, Settings]:
     """The request as the engine takes it. Raises `Refused`."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
@@ -236,7 +239,7 @@ async def _understood(
             _known(asked.model, name)
         settings = asked.settings(limits)
         heavy = len(body) > 100_000  # text alone is seldom as long
-        parts = await read(asked.parts, limits, media_too=heavy)
+        parts = await read(asked.parts, limits, model.tokenizer.chat, kept, media_too=heavy)
         prompt = await read(_prompt, asked, parts, model, limits, media_too=any(not isinstance(part, Text) for part in parts))
     except pydantic.ValidationError as problem:
         raise Refused(400, _mistakes(problem)) from None
@@ -248,7 +251,7 @@ async def _understood(
         raise Refused(400, str(problem), "context_length_exceeded") from None
 
 
-def _prompt(asked: ChatRequest, parts: list[Part], model: MultimodalModel, limits: Limits) -> Prompt:
+def _prompt(asked: ChatRequest, parts: list[Said], model: MultimodalModel, limits: Limits) -> Prompt:
     try:
         (prompt,) = model.prompts([parts])
     except MmptError as problem:
@@ -272,9 +275,16 @@ async def _body(request: Request, most: int) -> bytes:
 
 
 async def _events(
-    written: AsyncIterator[list[int]], assembler: Assembler, stop: StopWords, beside, until: float, answer: _Answer
+    written: AsyncIterator[list[int]],
+    assembler: Assembler,
+    stop: StopWords,
+    beside,
+    until: float,
+    answer: _Answer,
+    kept: KeptAnswers,
 ) -> AsyncIterator[list[Event]]:
-    """The events of each step, up to a stop word; after `until` the answer is cut off where it stands."""
+    """The events of each step, up to a stop word; after `until` the answer is cut off where it stands. One that comes to its end
+    is kept."""
     try:
         while True:
             async with asyncio.timeout(until - time.monotonic()):
@@ -288,10 +298,12 @@ async def _events(
                 events = list(assembler.push(ids))
             events = stop(events)
             answer.events += events
-            yield events
             if stop.found:
                 answer.stop()
+                kept.keep(f"audio-{answer.id}", answer.events)
+                yield events
                 return
+            yield events
     except TimeoutError:
         answer.cut()
         return
@@ -299,6 +311,7 @@ async def _events(
     if stop.found:
         answer.stop()
     answer.events += events
+    kept.keep(f"audio-{answer.id}", answer.events)
     yield events
 
 

@@ -37,7 +37,8 @@ def message(events: Sequence[Event], name: str) -> dict:
     found |= {"parts": [answer_part(one, ids[one.part]) for one in parts], "ids": [i for own in ids.values() for i in own]}
     sounds = [one.content.data for one in parts if isinstance(one.content, Speech)]
     if sounds:
-        found["audio"] = {"id": f"audio-{name}", "data": base64.b64encode(_joined(sounds)).decode(), "format": "wav"}
+        data = base64.b64encode(_joined(sounds)).decode()
+        found["audio"] = {"id": f"audio-{name}", "data": data, "format": "wav", "transcript": found["content"]}
     return found
 
 

@@ -1,20 +1,24 @@
 """Requests in the form of OpenAI's chat completions: every field is obeyed, or refused with a reason.
 
-messages[].content: text, or parts {type: text | image_url (data URL) | input_audio}. A field that is null is absent.
+messages[].content: text, or parts {type: text | image_url (data URL) | input_audio}; an earlier spoken answer may be named by
+`audio: {id}`. A field that is null is absent.
 """
 
 import base64
 import binascii
 import re
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Literal
+from dataclasses import replace
+from typing import Annotated, Any, Literal, NamedTuple
 
 import pydantic
 
-from mmpt.document import Image, Part, Speech, Text
+from mmpt.chat import ChatMarker, Coded, Said
+from mmpt.document import Image, Role, Speech, Text
 from mmpt.errors import DataError
 from mmpt.inference.samplers import Sampler
 from mmpt.inference.samplers.top_p import TopP
+from mmpt.inference.server.kept import KeptAnswers
 from mmpt.inference.server.limits import Limits
 from mmpt.inference.settings import Settings
 from mmpt.media import decode_image, decode_speech, picture_size, sound_size
@@ -79,8 +83,15 @@ class AnsweredText(_OfAnswer, TextPart):
 AnyPart = Annotated[AnsweredText | ImagePart | AudioPart, pydantic.Field(discriminator="type")]
 
 
+class EarlierAnswer(NamedTuple):
+    """A whole answer, by the id of its sound."""
+
+    id: str
+
+
 class Message(_Asked):
-    """An answer's message may be sent back whole: its `parts` are then what was said, not `content` and `audio`."""
+    """An answer's message may be sent back whole: its `parts` are then what was said, not `content` and `audio`. Without them
+    `audio`, by its id, is the whole answer."""
 
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[AnyPart] = ""
@@ -91,17 +102,19 @@ class Message(_Asked):
 
     @pydantic.model_validator(mode="after")
     def _said(self) -> "Message":
-        if self.audio and not self.parts:
-            raise ValueError("audio: earlier answers are not kept, send its data as input_audio or the message's parts")
-        if not self.parts and "content" not in self.model_fields_set:
+        if self.audio and not self.parts and not (self.role == "assistant" and isinstance(self.audio.get("id"), str)):
+            raise ValueError("audio: expected the id of an earlier answer of the assistant's")
+        if not (self.parts or self.audio) and "content" not in self.model_fields_set:
             raise ValueError("content: Field required")
         return self
 
     @property
-    def said(self) -> Sequence[TextPart | ImagePart | AudioPart]:
+    def said(self) -> "Sequence[TextPart | ImagePart | AudioPart | EarlierAnswer]":
         """Its parts, a plain text as one."""
         if self.parts:
             return self.parts
+        if self.audio:
+            return [EarlierAnswer(self.audio["id"])]
         return [TextPart(type="text", text=self.content)] if isinstance(self.content, str) else self.content
 
 
@@ -122,9 +135,9 @@ class ResponseFormat(_Asked):
 
 
 class ChatRequest(_Asked):
-    """Roles are not marked: the parts of all messages follow each other. `sampler` stands for `temperature`, `top_p` and `top_k`,
-    and `sampling` for all of them for a modality of the answer. The fields of the last group change nothing in an answer; of
-    those before them only the values that ask for nothing are taken."""
+    """Roles are marked by the model's chat template; where it has none, the parts of all messages follow each other. `sampler`
+    stands for `temperature`, `top_p` and `top_k`, and `sampling` for all of them for a modality of the answer. The fields of the
+    last group change nothing in an answer; of those before them only the values that ask for nothing are taken."""
 
     messages: list[Message] = pydantic.Field(min_length=1)
     model: str | None = None
@@ -201,14 +214,33 @@ class ChatRequest(_Asked):
             seed=self.seed % (1 << 62),
         )
 
-    def parts(self, limits: Limits) -> list[Part]:
-        """The prompt. Raises `DataError`, naming the place, where a medium is none or too large, or all are together; only their
-        headers are read."""
-        found: list[Part] = []
+    def parts(self, limits: Limits, chat: ChatMarker | None = None, kept: KeptAnswers | None = None) -> list[Said]:
+        """The prompt, each message a turn. With `chat`, what the assistant said in more than text stands there by the ids that it
+        was written in, where the message has them. `kept`: earlier answers.
+
+        Raises `DataError`, naming the place, where a medium is none or too large, or all are together (only their headers are
+        read), where ids are none of an answer, or an earlier answer is not known.
+        """
+        found: list[Said] = []
         media, pixels, seconds = 0, 0, 0.0
-        for name, part in self._places():
+        for name, turn, part in self._places():
+            message = self.messages[turn]
+            role: Role = "system" if message.role == "developer" else message.role
+            if isinstance(part, EarlierAnswer):
+                ids = kept.ids(part.id) if kept else None
+                if ids is None:
+                    raise DataError(f"{name}: audio.id: no such answer is kept; send the message's parts")
+                found.append(Coded(tuple(ids), role, turn))
+                continue
+            spoken = any(not isinstance(one, TextPart) for one in message.said)
+            if chat and role == "assistant" and spoken and isinstance(part, _OfAnswer) and part.ids:
+                try:
+                    found.append(chat.coded(part.ids, turn))
+                except DataError as problem:
+                    raise DataError(f"{name}: {problem}") from None
+                continue
             if isinstance(part, TextPart):
-                found.append(Text(part.text))
+                found.append(Text(part.text, 1.0, role, turn))
                 continue
             media += 1
             if media > limits.media:
@@ -217,7 +249,7 @@ class ChatRequest(_Asked):
                 medium = _image(part, limits) if isinstance(part, ImagePart) else _sound(part, limits)
             except DataError as problem:
                 raise DataError(f"{name}: {problem}") from None
-            found.append(medium)
+            found.append(replace(medium, role=role, turn=turn))
             if isinstance(medium, Image):
                 pixels += medium.width * medium.height
             else:
@@ -228,9 +260,9 @@ class ChatRequest(_Asked):
                 raise DataError(f"{name}: more than {limits.all_sound:g} s in the sounds of one request")
         return found
 
-    def damaged(self, parts: list[Part]) -> str:
+    def damaged(self, parts: Sequence[Said]) -> str:
         """The place and the reason of the first of the prompt's `parts` that cannot be decoded; "" where all can."""
-        for (name, _), part in zip(self._places(), parts, strict=True):
+        for (name, *_), part in zip(self._places(), parts, strict=True):
             try:
                 if isinstance(part, Image):
                     decode_image(part.data)
@@ -240,10 +272,10 @@ class ChatRequest(_Asked):
                 return f"{name}: {problem}"
         return ""
 
-    def _places(self) -> Iterator[tuple[str, TextPart | ImagePart | AudioPart]]:
+    def _places(self) -> Iterator[tuple[str, int, TextPart | ImagePart | AudioPart | EarlierAnswer]]:
         for number, message in enumerate(self.messages):
             for place, part in enumerate(message.said):
-                yield f"messages.{number}.content.{place}", part
+                yield f"messages.{number}.content.{place}", number, part
 
 
 def _image(part: ImagePart, limits: Limits) -> Image:
