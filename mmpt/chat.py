@@ -83,9 +83,12 @@ class ChatConfig(Schema):
         """The format with a text tokenizer. Raises `ConfigError` where there is no such template, or it cannot be used."""
         template = NAMED.get(self.template)
         if self.template == "own":
-            template = tokenizer.get_chat_template() if tokenizer.chat_template else None
-            if template is None:
-                raise ConfigError("chat.template: the text tokenizer has none of its own; expected plain, chatml or a Jinja file")
+            try:
+                template = tokenizer.get_chat_template()
+            except ValueError:
+                raise ConfigError(
+                    "chat.template: the text tokenizer has none of its own; expected plain, chatml or a Jinja file"
+                ) from None
         elif template is None:
             try:
                 template = Path(self.template).read_text(encoding="utf-8")
@@ -158,9 +161,9 @@ class ChatMarker:
     def __init__(self, chat: ChatFormat, tokenizer: "PreTrainedTokenizerBase", vocabulary: Vocabulary) -> None:
         """Raises `ConfigError` where the template takes no conversation, or ends answers by no special token."""
         self.format, self._vocabulary = chat, vocabulary
-        # The template may write `<|begin|>` and `<|end|>`, as after export, where they are tokens of the text tokenizer.
         if not tokenizer.is_fast:
-            raise ConfigError("chat: the text tokenizer is none of the library tokenizers, which say where a token begins")
+            raise ConfigError("chat: the text tokenizer is none of the library `tokenizers`, which says where a token begins")
+        # The template may write `<|begin|>` and `<|end|>`: after export they are tokens of the text tokenizer too.
         self._tokenizer = copy.deepcopy(tokenizer)
         # Else a token is said to begin behind its spaces.
         self._tokenizer.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)

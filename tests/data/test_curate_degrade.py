@@ -67,3 +67,10 @@ def test_what_is_read_and_never_learned_stays_so():
     before = Document("d", "test", (Text("question", 0.0), picture))
     (pair,) = Degrade(to="pairs").run([before])
     assert pair.parts == (picture, Text("question", 0.0))
+
+
+def test_what_is_left_of_a_conversation_is_none():
+    said = (Image(b"x", "png", 1, 1, role="user"), Text("what?", role="user"), Text("a", role="assistant", turn=1))
+    for to in ("pairs", "text"):
+        (found,) = (one for one in Degrade(to=to).run([Document("d", "s", said)]) if isinstance(one, Document))
+        assert not any(part.role or part.turn for part in found.parts)

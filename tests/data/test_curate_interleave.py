@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmpt.data.curate.spans import draw_spans, word_places
+from mmpt.data.curate.spans import Spans, by_turns, draw_spans, word_places, word_spans
 from mmpt.data.curate.steps.interleave import Interleave
 from mmpt.data.curate.voices.alignments import Alignments
 from mmpt.document import Document, Image, Speech, Text
@@ -144,3 +144,12 @@ def test_every_character_is_heard_or_listed():
         assert written(after) == text.replace(" three", f"{odd} three")
     lost, after = config.run([Document("d", "test", (Text("— — —"),))])
     assert "stays text" in lost.reason and after.parts == (Text("— — —"),)
+
+
+def test_spans_of_a_conversation_stay_in_their_turn():
+    before = Text("one two three four five six", 0.5, "assistant", 3)
+    spoken = Speech(b"", "flac", 8000, 1.0)
+    spans = Spans(mean_words=1, ratio=0.5)
+    parts = by_turns(before.text, before, word_spans(before.text), spans, spans.random("d"), lambda *_: spoken, [])
+    assert {type(part) for part in parts} == {Text, Speech}
+    assert {(part.weight, part.role, part.turn) for part in parts} == {(0.5, "assistant", 3)}

@@ -155,3 +155,14 @@ def test_another_epoch_other_spans_and_no_share_no_speech(models, corpus, tmp_pa
     assert all(
         modality == "text" for i in range(len(silent)) for modality, _ in silent.vocabulary.split(silent[i].ids[1:-1].tolist())
     )
+
+
+def test_a_conversation_is_listed_and_not_run_together(models, tmp_path):
+    said = (Text("ask a question", role="user"), Text("answer it", role="assistant", turn=1))
+    with ShardWriter(tmp_path / "in", built={}) as writer:
+        writer.write(Document("talk", "s", said))
+        writer.write(Document("plain", "s", (Text("one two three"),)))
+    curate(spec(models), [tmp_path / "in"], tmp_path / "out", RunConfig(max_lost=1.0))
+    assert [one.id for one in TokenShards(tmp_path / "out")] == ["plain"]
+    lost = [one for one in from_lines((tmp_path / "out" / "lost.jsonl").read_bytes()) if one.whole]
+    assert [(one.document, "conversation" in one.reason) for one in lost] == [("talk", True)]

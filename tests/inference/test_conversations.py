@@ -15,6 +15,8 @@ from mmpt.chat import ChatConfig, ChatFormat
 from mmpt.cli import main
 from mmpt.data.token_documents import token_documents
 from mmpt.document import Document, Speech, Text
+from mmpt.errors import ConfigError
+from mmpt.evaluation.benchmarks.spoken_questions import SpokenQuestions
 from mmpt.inference.load import load
 from mmpt.inference.server.kept import KeptAnswers
 from mmpt.inference.server.limits import Limits
@@ -250,3 +252,14 @@ def test_earlier_answers_of_text_and_speech_stand_in_turn_as_in_training(tmp_pat
     assert trained.ids[: len(prompt.ids)].tolist() == prompt.ids
     blocks = [len(values) for kind, values in model.tokenizer.vocabulary.split(prompt.ids) if kind == "speech"]
     assert blocks[1] == 3 and len(blocks) > 3
+
+
+def test_a_benchmark_asks_as_a_user_where_it_is_told_to(model, tmp_path):
+    question = (Text("what?"), Text("the red"))
+    marked = [Text("what?", role="user"), Text("the red", role="user")]
+    asking = SpokenQuestions(name="n", file="x.jsonl", typed=True, chat=True, max_new_tokens=9)
+    (wanted,) = model.answer([marked], outputs=["text"], max_new_tokens=9)
+    assert asking.answers(model, [question], ["text"]) == [wanted.parts]
+    plain = load(write_checkpoint(tmp_path))
+    with pytest.raises(ConfigError, match="chat: the model was trained with no chat template"):
+        asking.answers(plain, [question], ["text"])

@@ -4,11 +4,16 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tiny_published import mimi
 
+from mmpt.chat import ChatFormat
 from mmpt.config import parse_config
-from mmpt.errors import CheckpointError, VocabularyError
+from mmpt.data.shards.read import TokenShards
+from mmpt.data.shards.tokens import TokenDocument
+from mmpt.data.shards.write import TokenShardWriter
+from mmpt.errors import CheckpointError, ConfigError, VocabularyError
 from mmpt.model.backbone import BackboneConfig, build_backbone
 from mmpt.model.checkpoints import find_checkpoint
 from mmpt.storage import link_tree
@@ -17,6 +22,7 @@ from mmpt.tokenizers.published_folder import import_tokenizer
 from mmpt.tokenizers.text import train_text_tokenizer
 from mmpt.training.agreement import backbone_vocabulary, check_parts, settled
 from mmpt.training.config import TrainingConfig
+from mmpt.training.sources import chat_format
 from mmpt.vocabulary import Vocabulary
 
 for folder in (Path(__file__).parent, Path(__file__).parents[1] / "inference"):
@@ -130,3 +136,26 @@ def test_finetuning_starts_from_a_run_folder_and_takes_its_tokenizers(run, tmp_p
         settled(
             parse_config({**ranks.settings(Path("x"), "run", 0), "from": str(tmp_path), "new_rows": True}, TrainingConfig, "test")
         )
+
+
+def sets(tmp_path, **chats) -> list[TokenShards]:
+    """Sets of one text each, that say what `chats` has for them of how turns are marked."""
+    known = Vocabulary(9, "f" * 64, 0, 0, 0, 0.0)
+    for name, chat in chats.items():
+        built = {} if chat is None else {"chat": chat.model_dump(mode="json")}
+        with TokenShardWriter(tmp_path / name, vocabulary=known, built=built) as writer:
+            writer.write(TokenDocument("d", "s", np.array([9, 1, 10])))
+    return [TokenShards(tmp_path / name) for name in chats]
+
+
+def test_a_run_keeps_how_the_turns_of_its_data_are_marked_or_those_of_its_base(run, tmp_path):
+    one, other = ChatFormat(template="one", alternate=(13, 26)), ChatFormat(template="other")
+    plain, marked, same, unlike = sets(tmp_path, plain=None, marked=one, same=one, unlike=other)
+    fresh = config(run)
+    assert chat_format(fresh, [plain, marked, same]) == one and chat_format(fresh, [plain]) is None
+    with pytest.raises(ConfigError, match=r"marked and .*unlike: the turns of their conversations are marked in different ways"):
+        chat_format(fresh, [marked, unlike])
+    other.save(tmp_path)
+    (tmp_path / "backbone").mkdir()
+    going_on = config(run, backbone={"path": str(tmp_path / "backbone")})
+    assert chat_format(going_on, [plain]) == other and chat_format(going_on, [marked]) == one

@@ -1,11 +1,13 @@
 """What benchmarks have in common that put questions to a model and read its answers."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pydantic
 
 from mmpt.document import Part, Text
+from mmpt.errors import ConfigError
 from mmpt.evaluation.benchmarks import Benchmark
 from mmpt.inference.samplers import Sampler
 from mmpt.inference.samplers.greedy import Greedy
@@ -23,6 +25,8 @@ class AskingBenchmark(Benchmark):
 
     prompt: str = ""
     """Text before every question, a part of its own as the `prompt` of training's arrangements is."""
+    chat: bool = False
+    """Each question is a user's turn, marked by the chat template that the model was trained with."""
     max_new_tokens: int = pydantic.Field(default=256, ge=1)
     """Most tokens of an answer, its end included."""
     sampler: Sampler = Greedy()
@@ -37,7 +41,12 @@ class AskingBenchmark(Benchmark):
     def answers(
         self, model: "MultimodalModel", questions: Sequence[Sequence[Part]], outputs: Sequence[Modality]
     ) -> list[tuple[Part, ...]]:
-        """The parts that answer each question, in order; nothing but `outputs` may be written."""
+        """The parts that answer each question, in order; nothing but `outputs` may be written. Raises `ConfigError` where the
+        questions are to be marked and the model has no chat template."""
+        if self.chat and model.tokenizer.chat is None:
+            raise ConfigError("chat: the model was trained with no chat template")
+        if self.chat:
+            questions = [[replace(part, role="user") for part in question] for question in questions]
         samplers = {"text": self.sampler, "image": self.sampler, "speech": self.sampler}
         found: list[tuple[Part, ...]] = []
         for start in range(0, len(questions), BATCH):
