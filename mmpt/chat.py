@@ -206,15 +206,14 @@ class ChatMarker:
     def coded(self, ids: Sequence[int], turn: int) -> Coded:
         """What the assistant said in a turn, written in `ids`.
 
-        Raises `DataError` where they break the grammar of blocks or hold a special token of the text.
+        Raises `DataError` where no answer could be written so: they break the grammar of blocks, or hold the end of a turn.
         """
         try:
             self._vocabulary.split(list(ids))
         except VocabularyError as problem:
             raise DataError(f"ids: {problem}") from None
-        first, last = self._vocabulary.ranges()["special"]
-        if any(token in self._special and not first <= token < last for token in ids):
-            raise DataError("ids: a special token of the text among them")
+        if self.end in ids:
+            raise DataError("ids: the end of a turn among them")
         return Coded(tuple(ids), "assistant", turn)
 
     def question(self, parts: Sequence[Said]) -> list[Stretch]:
