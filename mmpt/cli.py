@@ -71,6 +71,8 @@ def _generate(arguments: argparse.Namespace) -> None:
         raise ConfigError("the prompt is empty: give --text, --image or --speech, or --messages")
     if arguments.prompt and arguments.messages:
         raise ConfigError("--messages: it goes without --text, --image and --speech, which would be of no turn")
+    if arguments.page and arguments.messages:
+        raise ConfigError("--page: it shows a prompt of --text, --image and --speech, no --messages")
     settings = _settings(arguments)
     if arguments.messages:
         from mmpt.inference.conversation import read_messages
