@@ -1,6 +1,7 @@
 """Recognisers of transformers as listeners, on tiny ones with random weights."""
 
 import json
+import shutil
 import string
 
 import numpy as np
@@ -109,6 +110,31 @@ def test_whisper_reads_in_batches_what_it_reads_alone_and_takes_a_language(whisp
         found[language] = recognise(listener, sounds)
         assert found[language] == [recognise(listener, [samples])[0] for samples in sounds] and all(found[language])
     assert found["english"] != found["german"]
+
+
+@pytest.mark.slow
+def test_whisper_is_read_from_a_folder_of_weights_and_tokens_alone(whisper, tmp_path):
+    """What transformers writes greedily with settings of the model's own is where the reading begins."""
+    bare, sounds = shutil.copytree(whisper, tmp_path / "bare"), [noise(n, seed) for seed, n in enumerate((8000, 16_000, 24_000))]
+    told = {"tokenizer_class": "TokenizersBackend", "backend": "tokenizers", "unk_token": "<|endoftext|>"}
+    (bare / "tokenizer_config.json").write_text(json.dumps(told))
+    settings = json.loads((bare / "generation_config.json").read_text())
+    (bare / "generation_config.json").write_text(json.dumps({"suppress_tokens": settings["suppress_tokens"]}))
+    by_language, model = {}, WhisperForConditionalGeneration.from_pretrained(whisper).eval()
+    extractor, words = WhisperFeatureExtractor.from_pretrained(whisper), WhisperTokenizer.from_pretrained(whisper)
+    for language in ("english", "german"):
+        found = recognise(ListenerConfig(model=str(bare), language=language), sounds)
+        heard = extractor(sounds, sampling_rate=16_000, return_tensors="pt").input_features
+        ids = model.generate(heard, language=language, task="transcribe", num_beams=1)
+        wanted = [text.strip() for text in words.batch_decode(ids, skip_special_tokens=True)]
+        assert all(one.startswith(other) and other for one, other in zip(found, wanted, strict=True)), (found, wanted)
+        by_language[language] = found
+    alone = recognise(ListenerConfig(model=str(bare)), sounds)
+    assert all(one in texts for one, *texts in zip(alone, *by_language.values(), strict=True))
+    (long,) = recognise(ListenerConfig(model=str(bare), language="english"), [np.concatenate([noise(480_000, 1), sounds[0]])])
+    assert long.endswith(f" {by_language['english'][0]}")
+    with pytest.raises(ConfigError, match=r"its tokens have no <\|xx\|>"):
+        recognise(ListenerConfig(model=str(bare), language="xx"), sounds)
 
 
 @pytest.mark.slow

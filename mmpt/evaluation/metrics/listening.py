@@ -78,6 +78,10 @@ def _recognise(listener: ListenerConfig, sounds: Sequence[np.ndarray]) -> list[s
     whisper = read.type == "seq2seq_whisper"
     if listener.language and not whisper:
         raise ValueError("it takes no language")
+    if whisper and not hasattr(read.tokenizer, "_decode_asr"):
+        from mmpt.evaluation.metrics.whisper_listener import read_whisper
+
+        return read_whisper(read.model, read.tokenizer, read.feature_extractor, sounds, listener.language)
     options = {"generate_kwargs": {"language": listener.language}} if listener.language else {}
     long = [whisper and len(samples) > WINDOW for samples in sounds]
     found = [""] * len(sounds)
