@@ -146,7 +146,12 @@ def decode_speech(data: bytes, sample_rate: int = 16_000, max_seconds: float = M
     Raises `DataError` as `open_sound`.
     """
     samples, rate, _ = open_sound(data, max_seconds)
-    return samples if rate == sample_rate else soxr.resample(samples, rate, sample_rate).astype(np.float32)
+    return resampled(samples, rate, sample_rate)
+
+
+def resampled(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
+    """float32 [samples] at `rate` Hz as the same sound at `wanted` Hz."""
+    return samples if rate == wanted else soxr.resample(samples, rate, wanted).astype(np.float32)
 
 
 def open_sound(data: bytes, max_seconds: float = MAX_SECONDS) -> Sound:

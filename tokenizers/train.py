@@ -1,20 +1,21 @@
-"""Train a text, a speech or an image tokenizer, a vocoder or a text-to-token model on document shards.
+"""Train a text, a speech or an image tokenizer, a speech decoder, a vocoder or a text-to-token model on document shards.
 
     python tokenizers/train.py SPEC.yaml OUT [key=value ...]
     torchrun --nproc-per-node 2 tokenizers/train.py SPEC.yaml OUT
 
 OUT/tokenizer (vocoder, text_to_codes) is the result. Stopped at any moment, the same command goes on from the newest whole
-checkpoint; SIGTERM or Ctrl-C: the step ends, a checkpoint is saved, exit code 143 or 130. An image tokenizer that does not pass
-its gates on `held_out` is written all the same: exit code 1, and OUT/evaluation.html says why.
+checkpoint; SIGTERM or Ctrl-C: the step ends, a checkpoint is saved, exit code 143 or 130. A tokenizer that does not pass its
+gates on `held_out` is written all the same: exit code 1, and OUT/evaluation.html says why.
 """
 
 import sys
 from pathlib import Path
+from typing import cast
 
 from mmpt.config import load_config
-from mmpt.results import lines
+from mmpt.results import Figure, lines
 from mmpt.scripts import add_overrides, main_guard, script_parser
-from mmpt.training.specs import TokenizerSpec
+from mmpt.training.specs import ImageSpec, SpeakingSpec, SpeechSpec, TokenizerSpec
 
 
 @main_guard
@@ -34,14 +35,26 @@ def main() -> None:
         first = ranks.rank == 0
     if stopped:
         sys.exit(128 + stopped)
-    if first and spec.kind == "image" and spec.held_out:
-        from mmpt.evaluation.metrics.image_tokenizer import gate_figures
-        from mmpt.evaluation.pages.image import evaluate_image_run
-
-        found = evaluate_image_run(arguments.out, spec.held_out, arguments.out / "evaluation.html")
-        gates = gate_figures(found.figures, spec.gates)
+    if first and isinstance(spec, ImageSpec | SpeechSpec | SpeakingSpec) and spec.held_out:
+        gates = of_pictures(spec, arguments.out) if isinstance(spec, ImageSpec) else of_speech(spec, arguments.out)
         print("\n".join(lines(gates)))
         sys.exit(0 if all(gate.ok for gate in gates) else 1)
+
+
+def of_pictures(spec: ImageSpec, out: Path) -> list[Figure]:
+    from mmpt.evaluation.metrics.image_tokenizer import gate_figures
+    from mmpt.evaluation.pages.image import evaluate_image_run
+
+    found = evaluate_image_run(out, cast(Path, spec.held_out), out / "evaluation.html")
+    return gate_figures(found.figures, spec.gates)
+
+
+def of_speech(spec: SpeechSpec | SpeakingSpec, out: Path) -> list[Figure]:
+    from mmpt.evaluation.metrics.speech_tokenizer import sound_gates
+    from mmpt.evaluation.pages.speech import evaluate_speech_run
+
+    found = evaluate_speech_run(out, cast(Path, spec.held_out), out / "evaluation.html", spec.gates)
+    return sound_gates(found.figures, spec.gates)
 
 
 if __name__ == "__main__":

@@ -57,8 +57,8 @@ def decode_codes(
             raise DataError(f"{source}: among {names}, …: {problem}") from None
         for (_, target), samples in zip(batch, sounds, strict=True):
             target.parent.mkdir(parents=True, exist_ok=True)
-            write_bytes(target, encode_flac(samples, tokenizer.sample_rate))
-            seconds += len(samples) / tokenizer.sample_rate
+            write_bytes(target, encode_flac(samples, tokenizer.sound_rate))
+            seconds += len(samples) / tokenizer.sound_rate
         factor = (time.perf_counter() - began) / seconds
         progress.update(task, advance=len(batch), description=f"decoding: real-time factor {factor:.4f}")
     return Speed(len(left), seconds, "seconds of speech", time.perf_counter() - began, 0, len(lines) - len(left))

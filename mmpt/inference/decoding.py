@@ -41,7 +41,7 @@ def decode_with(tokenizer: MultimodalTokenizer, voice: np.ndarray | None = None)
         if kind == "image" or tokenizer.speech is None:  # the grammar opens no block without codes
             raise VocabularyError(f"codes of {kind}, but no {kind} tokenizer")
         (samples,) = tokenizer.speech.decode([codes], voice)
-        return Decoded(spoken(samples, tokenizer.speech.sample_rate), samples)
+        return Decoded(spoken(samples, tokenizer.speech.sound_rate), samples)
 
     return decode
 

@@ -110,7 +110,7 @@ class Assembler:
             content = self._decode("image", np.array(self._run) - self._vocabulary.image_offset).part
         else:
             yield from self._sound(whole=True)
-            content = self._spoken or spoken(np.concatenate(self._sounds), self._speech.sample_rate)
+            content = self._spoken or spoken(np.concatenate(self._sounds), self._speech.sound_rate)
         yield PartDone(self._part, content, self._taken())
         self._run, self._shown, self._sounds, self._inside, self._stream, self._spoken = [], "", [], None, None, None
         self._part += 1
@@ -141,7 +141,7 @@ class Assembler:
         self._sounds += found
         samples = np.concatenate([np.zeros(0, dtype=np.float32), *found])
         if len(samples):
-            yield AudioDelta(self._part, samples, speech.sample_rate, self._taken())
+            yield AudioDelta(self._part, samples, speech.sound_rate, self._taken())
 
     def _taken(self) -> tuple[int, ...]:
         taken, self._new = tuple(self._new), []

@@ -104,7 +104,7 @@ class MultimodalTokenizer:
             elif len(values):
                 speech = self._speech()
                 (samples,) = speech.decode([values], voice)
-                rate = speech.sample_rate
+                rate = speech.sound_rate
                 parts.append(Speech(encode_wav(samples, rate), "wav", rate, len(samples) / rate))
         return tuple(parts)
 

@@ -155,17 +155,34 @@ def features(
     return find(kind, folders, limit, run, world, kept_mib)
 
 
-def recordings(folders: Sequence[Path], limit: int | None, run: Path, world: World, kept_mib: int) -> Examples[np.ndarray]:
-    """All speech as float32 [samples] at 16 kHz, with or without a transcript. Raises `DataError` as `find`."""
+def recordings(
+    folders: Sequence[Path], sample_rate: int, limit: int | None, run: Path, world: World, kept_mib: int
+) -> Examples[np.ndarray]:
+    """All speech as float32 [samples] at `sample_rate` Hz, with or without a transcript. Raises `DataError` as `find`."""
     kind = Kind(
         part="speech",
         name="recording",
         wanted=lambda part: True,
-        make=lambda part: decode_speech(part.data),
+        make=lambda part: decode_speech(part.data, sample_rate),
         size=len,
         nbytes=lambda samples: samples.nbytes,
+        settings={"sample_rate": sample_rate},
     )
     return find(kind, folders, limit, run, world, kept_mib)
+
+
+def known_codes(examples: Examples[np.ndarray], path: Path) -> dict[int, np.ndarray]:
+    """Of the codes file `path`, the codes int64 [n] of each example that has a line there, by its number. Raises `DataError`
+    where none has."""
+    places = {int(name): number for number, name in enumerate(examples.rows["name"])}
+    found = {
+        places[name]: np.array(line["codes"], dtype=np.int64)
+        for line in read_codes(path)
+        if (name := id_hash(line["id"])) in places
+    }
+    if not found:
+        raise DataError(f"{path}: codes of none of the utterances, whose ids are such as {examples.name(0)!r}")
+    return found
 
 
 def pictures(

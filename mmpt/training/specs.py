@@ -8,7 +8,7 @@ import pydantic
 from mmpt.config import Schema
 from mmpt.tokenizers.image.config import Gates, ImageTokenizerConfig
 from mmpt.tokenizers.image.stage_config import AlignConfig, DrawConfig, JointConfig, QuantizeConfig
-from mmpt.tokenizers.speech.config import SpeechConfig, TextToCodesConfig
+from mmpt.tokenizers.speech.config import AdversariesConfig, MelDecoderConfig, SoundGates, SpeechConfig, TextToCodesConfig
 from mmpt.tokenizers.speech.vocoders.istft import Istft
 from mmpt.training.config import FitConfig
 
@@ -36,6 +36,10 @@ class SpeechSpec(_Spec):
     vocoder: str | None = None
     """The folder of one, or the folder or Hugging Face name of a published one (speecht5), or `griffin_lim`, which is the
     default; saved with the tokenizer."""
+    held_out: Path | None = None
+    """Document shards with transcripts, on whose decoded sound the result must pass `gates`."""
+    gates: SoundGates = SoundGates()
+    """Bars for its figures, and who reads it."""
     text_tokenizer: str
     """A folder or Hugging Face name: the units of the transcripts."""
     tokenizer: SpeechConfig
@@ -132,6 +136,39 @@ class TextSpec(Schema):
     """Tokens that it has at most."""
 
 
+class SpeakingSpec(_Spec):
+    """The decoder of a speech tokenizer alone, of every utterance of `data`, with or without a transcript. The result is the
+    whole tokenizer, whose codes are those it had."""
+
+    kind: Literal["speaking"]
+    """Says that it is one."""
+    tokenizer: Path
+    """The folder of the tokenizer whose codes are learned to be spoken."""
+    decoder: MelDecoderConfig | None = None
+    """The shape of a new decoder; without it, the tokenizer's own goes on learning."""
+    decoder_from: Path | None = None
+    """In place of `decoder`: the folder of another tokenizer, whose decoder goes on learning on these codes. Both have codebook
+    entries of one size."""
+    codes: Path | None = None
+    """A file of codes such as tokenizers/encode.py writes of `data` by this tokenizer: those utterances alone are learned from.
+    Without it, all are encoded before the first step."""
+    crop: int = pydantic.Field(default=75, ge=4)
+    """Codes of an utterance that are learned at once; of a longer one, a piece that is drawn anew each time."""
+    vocoder: str | None = None
+    """The folder of one, or the folder or Hugging Face name of a published one, or `griffin_lim`; without it, that which the
+    tokenizer has stays."""
+    held_out: Path | None = None
+    """Document shards with transcripts, on whose decoded sound the result must pass `gates`."""
+    gates: SoundGates = SoundGates()
+    """Bars for its figures, and who reads it."""
+
+    @pydantic.model_validator(mode="after")
+    def _one_decoder(self) -> "SpeakingSpec":
+        if self.decoder and self.decoder_from:
+            raise ValueError("expected decoder or decoder_from, not both")
+        return self
+
+
 class VocoderSpec(_Spec):
     """A vocoder, of every utterance of `data`, with or without a transcript."""
 
@@ -139,6 +176,8 @@ class VocoderSpec(_Spec):
     """Says that it is one."""
     vocoder: Istft = Istft()
     """Its shape."""
+    adversaries: AdversariesConfig | None = None
+    """What it is trained against, beside distances of spectra; by default nothing is."""
 
 
 class TextToCodesSpec(_Spec):
@@ -157,4 +196,6 @@ class TextToCodesSpec(_Spec):
 class TokenizerSpec(pydantic.RootModel):
     """One of these, by `kind`."""
 
-    root: Annotated[TextSpec | SpeechSpec | ImageSpec | VocoderSpec | TextToCodesSpec, pydantic.Field(discriminator="kind")]
+    root: Annotated[
+        TextSpec | SpeechSpec | SpeakingSpec | ImageSpec | VocoderSpec | TextToCodesSpec, pydantic.Field(discriminator="kind")
+    ]

@@ -6,7 +6,7 @@ What takes transformers' modelling code along, which is seconds, is imported whe
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -26,22 +26,28 @@ from mmpt.tokenizers.interface import AnySpeechTokenizer
 from mmpt.tokenizers.load import load_speech_coder
 from mmpt.tokenizers.speech.batches import Hear, SpeechExample, code_count, utterance_batches
 from mmpt.tokenizers.speech.coder import SpeechCoder
+from mmpt.tokenizers.speech.speaking import SpeakingTraining, speaking_batches
 from mmpt.tokenizers.speech.tokenizer import DecoderTraining, SpeechTokenizer
 from mmpt.tokenizers.speech.vocoder import load_vocoder, vocoder_batches
+from mmpt.tokenizers.speech.vocoder_training import VocoderTraining
 from mmpt.tokenizers.text import load_text_tokenizer, text_fingerprint, train_text_tokenizer
 from mmpt.training.ahead import ahead
 from mmpt.training.distributed import World
-from mmpt.training.examples import features, parts, pictures, recordings, spoken, utterances, with_codes
+from mmpt.training.examples import Examples, features, known_codes, parts, pictures, recordings, spoken, utterances, with_codes
 from mmpt.training.fit import fit
-from mmpt.training.specs import ImageSpec, SpeechSpec, TextSpec, TextToCodesSpec, VocoderSpec
+from mmpt.training.specs import ImageSpec, SpeakingSpec, SpeechSpec, TextSpec, TextToCodesSpec, VocoderSpec
 
 BEGIN_FROM = 2000
 """Utterances, the first, from which a codebook behind a fixed encoder begins."""
+E = TypeVar("E")
 ENCODED_TOGETHER = 3600 * SAMPLE_RATE
 """Samples of speech, an hour, that are decoded and encoded at once, those of like length together: more means less padding."""
 
 
-def train_tokenizer(spec: TextSpec | SpeechSpec | ImageSpec | VocoderSpec | TextToCodesSpec, folder: Path, world: World) -> int:
+Spec = TextSpec | SpeechSpec | SpeakingSpec | ImageSpec | VocoderSpec | TextToCodesSpec
+
+
+def train_tokenizer(spec: Spec, folder: Path, world: World) -> int:
     """Train by `spec` and write the result; each stage's checkpoints and metrics.jsonl are in a subfolder of its name.
 
     The result is `folder`/tokenizer, /vocoder or /text_to_codes. Returns the signal that ended it early, else 0. Raises
@@ -51,7 +57,13 @@ def train_tokenizer(spec: TextSpec | SpeechSpec | ImageSpec | VocoderSpec | Text
         return _train_text(spec, folder, world)
     first = next(iter(spec.stages.given.values())).fit if isinstance(spec, ImageSpec) else spec.fit
     torch.manual_seed(first.seed)
-    train = {"speech": _train_speech, "image": _train_image, "vocoder": _train_vocoder, "text_to_codes": _train_text_to_codes}
+    train = {
+        "speech": _train_speech,
+        "speaking": _train_speaking,
+        "image": _train_image,
+        "vocoder": _train_vocoder,
+        "text_to_codes": _train_text_to_codes,
+    }
     return train[spec.kind](spec, folder, world)
 
 
@@ -93,7 +105,7 @@ def _train_speech(spec: SpeechSpec, folder: Path, world: World) -> int:
         with ahead(utterance_batches(examples, samples, spec.tokenizer, spec.speak)) as batches:
             stopped = fit(DecoderTraining(model), batches, spec.speak, folder / "speaking", world)
     if world.rank == 0 and not stopped:
-        model.choose_default_voice(examples.made_by(lambda part: spoken(part, rate)))
+        model.choose_default_voice(examples.made_by(lambda part: spoken(part, rate).samples))
         if vocoder:
             model.use_vocoder(vocoder)
         model.save(folder / "tokenizer")
@@ -111,11 +123,33 @@ def _fixed_ear(model: SpeechTokenizer) -> Hear:
     return hear
 
 
+def _train_speaking(spec: SpeakingSpec, folder: Path, world: World) -> int:
+    model = SpeechTokenizer.load(spec.tokenizer)
+    if spec.decoder or spec.decoder_from:
+        model.use_decoder(spec.decoder or SpeechTokenizer.load(cast(Path, spec.decoder_from)).speaker)
+    if spec.vocoder:
+        model.use_vocoder(load_vocoder(spec.vocoder, model.config.mels))
+    model.to(world.device)
+    sounds = recordings(spec.data, model.sample_rate, spec.examples, folder, world, spec.cache_mib)
+    # A few hundred bytes for a second of speech at most: they stay in memory.
+    codes = known_codes(sounds, spec.codes) if spec.codes else dict(enumerate(_codes(model, sounds)))
+    codes = {number: model.vectors(row, number) for number, row in codes.items()}
+    learner = SpeakingTraining(model.speaker, model.encoder.quantizer)
+    learner.begin(sounds, codes)
+    with ahead(speaking_batches(sounds, codes, model.config, spec.crop, spec.fit)) as batches:
+        stopped = fit(learner, batches, spec.fit, folder / "speaking", world)
+    if world.rank == 0 and not stopped:
+        model.choose_default_voice(sounds)
+        model.save(folder / "tokenizer")
+    return stopped
+
+
 def _train_vocoder(spec: VocoderSpec, folder: Path, world: World) -> int:
     model = spec.vocoder.build()
-    sounds = recordings(spec.data, spec.examples, folder, world, spec.cache_mib)
+    learner = VocoderTraining(model, spec.adversaries) if spec.adversaries else model
+    sounds = recordings(spec.data, spec.vocoder.rate, spec.examples, folder, world, spec.cache_mib)
     with ahead(vocoder_batches(sounds, spec.vocoder, spec.fit, sounds.sizes)) as batches:
-        stopped = fit(model, batches, spec.fit, folder / "vocoding", world)
+        stopped = fit(learner, batches, spec.fit, folder / "vocoding", world)
     if world.rank == 0 and not stopped:
         model.save(folder / "vocoder")
     return stopped
@@ -143,7 +177,11 @@ def _train_text_to_codes(spec: TextToCodesSpec, folder: Path, world: World) -> i
     return stopped
 
 
-def _groups(examples: Sequence[SpeechExample], samples: np.ndarray) -> Iterator[list[SpeechExample]]:
+def _codes(tokenizer: SpeechCoder, sounds: Examples[np.ndarray]) -> Iterator[np.ndarray]:
+    return (row for group in _groups(sounds, sounds.sizes) for row in tokenizer.encode(group))
+
+
+def _groups(examples: Sequence[E], samples: np.ndarray) -> Iterator[list[E]]:
     """The examples in order, decoded, as many together as make about `ENCODED_TOGETHER` samples."""
     edges = np.flatnonzero(np.diff(np.cumsum(samples) // ENCODED_TOGETHER)) + 1
     for start, end in zip([0, *edges.tolist()], [*edges.tolist(), len(samples)], strict=True):

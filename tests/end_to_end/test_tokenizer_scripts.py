@@ -1,5 +1,6 @@
 """The scripts of tokenizers/ as a person runs them, at toy size: nothing is learned, everything is written and read."""
 
+import io
 import json
 import os
 import subprocess
@@ -8,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from mmpt.data.shards.write import ShardWriter
 from mmpt.document import Document, Speech, Text
 from mmpt.media import decode_speech, encode_flac
 from mmpt.storage import write_json
+from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
 from mmpt.tokenizers.text import decode_text, encode_text, load_text_tokenizer, train_text_tokenizer
 
 pytestmark = pytest.mark.ranks
@@ -33,7 +36,10 @@ SPEECH = {
     "fit": FIT,
     "speak": FIT,
 }
-VOCODER = {"kind": "vocoder", "vocoder": {"mels": 24, "dim": 16, "blocks": 1, "crop": 16}, "fit": FIT}
+VOCODER = {
+    "kind": "vocoder", "vocoder": {"mels": 24, "dim": 16, "blocks": 1, "crop": 16, "rate": 24_000, "window": 480},
+    "adversaries": {"channels": 2, "start": 0.5}, "fit": FIT,
+}  # fmt: skip
 
 
 def run(script: str, *arguments: object, python: str = os.environ["WARM_PYTHON"]) -> subprocess.CompletedProcess:
@@ -112,8 +118,34 @@ def test_codes_are_written_and_spoken(place):
     lines = [json.loads(line) for line in (place / "codes" / "codes.jsonl").read_text().splitlines()]
     assert len(lines) == 10
     for line in lines:
-        samples = decode_speech((place / "sound" / f"{line['id']}.flac").read_bytes())
+        sound = (place / "sound" / f"{line['id']}.flac").read_bytes()
+        samples = decode_speech(sound)
+        assert soundfile.info(io.BytesIO(sound)).samplerate == 24_000
         assert len(samples) == 1280 * len(line["codes"]) and abs(len(samples) / 16_000 - line["seconds"]) < 0.08
+
+
+def test_a_decoder_is_learned_for_codes_that_are_there_and_must_pass_its_gates(place):
+    tokenizer = place / "speech" / "tokenizer"
+    assert run("encode", tokenizer, place / "shards", place / "known").returncode == 0
+    decoder = {"dim": 16, "heads": 2, "layers": 1, "blocks": 1, "voice": 60, "reference": {"dim": 16, "blocks": 1}}
+    spec = {
+        "kind": "speaking", "data": [str(place / "shards")], "tokenizer": str(tokenizer), "crop": 10, "vocoder": "griffin_lim",
+        "codes": str(place / "known" / "codes.jsonl"), "decoder": decoder, "fit": FIT, "held_out": str(place / "shards"),
+        "gates": {"reconstruction_wer": 50},
+    }  # fmt: skip
+    write_json(place / "speaking.yaml", spec)
+    done = run("train", place / "speaking.yaml", place / "speaking")
+    assert done.returncode == 0 and "reconstruction_wer" in done.stdout, done.stderr[-3000:]
+    short = run("train", place / "speaking.yaml", place / "speaking", "gates.stoi=1")
+    assert short.returncode == 1 and "short" in short.stdout, short.stderr[-3000:]
+    sound = (0.3 * np.sin(np.arange(16_000) / 5)).astype(np.float32)
+    old, new = SpeechTokenizer.load(tokenizer), SpeechTokenizer.load(place / "speaking" / "tokenizer")
+    assert np.array_equal(old.encode([sound])[0], new.encode([sound])[0])
+    assert old.transcribe([np.arange(6)]) == new.transcribe([np.arange(6)])
+    assert new.voice(sound).shape == (60,) and new.default_voice.abs().sum() > 0
+    assert (old.sound_rate, new.sound_rate) == (24_000, 16_000)
+    refused = run("train", place / "speaking.yaml", place / "other", f"decoder_from={tokenizer}")
+    assert refused.returncode == 2 and "expected decoder or decoder_from, not both" in refused.stderr
 
 
 def test_the_evaluation_prints_figures_and_a_page_with_sound(place):

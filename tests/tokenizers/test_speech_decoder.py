@@ -3,27 +3,35 @@
 import shutil
 
 import numpy as np
+import pydantic
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmpt.errors import CheckpointError, ConfigError, DataError
+from mmpt.layers.masks import length_mask
 from mmpt.storage import published_folder
 from mmpt.tokenizers.speech.coder import FORMAT
-from mmpt.tokenizers.speech.config import FlowConfig, SpeechConfig
+from mmpt.tokenizers.speech.config import FlowConfig, MelDecoderConfig, ReferenceConfig, SpeechConfig
+from mmpt.tokenizers.speech.direct import RIDGE, Direct
 from mmpt.tokenizers.speech.features import log_mel, waveform
 from mmpt.tokenizers.speech.flow import SIGMA, FlowDecoder, noise
+from mmpt.tokenizers.speech.reference import ReferenceEncoder, stretches
 from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
 from mmpt.tokenizers.speech.vocoder import load_vocoder, saved_vocoder, vocoder_batches
 from mmpt.tokenizers.speech.vocoders.griffin_lim import GriffinLim
 from mmpt.tokenizers.speech.vocoders.istft import Istft
+from mmpt.tokenizers.terms import Term
 from mmpt.tokenizers.text import train_text_tokenizer
 from mmpt.training.config import FitConfig
 
 pytestmark = pytest.mark.slow
 
 MELS = 16
+VOICED = {"voice": 40, "reference": {"dim": 16, "blocks": 1}}
+"""A decoder with a reference encoder."""
+SHAPES = ({"flow": True}, {"flow": False}, {"flow": True, **VOICED})
 
 
 def build(block: int | None = None, flow: bool = True, quantizer: dict | None = None, **decoder) -> SpeechTokenizer:
@@ -56,7 +64,7 @@ def test_a_flow_learns_a_distribution_that_a_mean_cannot_hold():
         signs = torch.randint(2, (64, 1)).float() * 2 - 1
         told = torch.rand(64, 1) < 0.5
         target = signs[..., None].expand(64, 12, 4)
-        term = flow.loss(target, torch.zeros(64, 12, 4), frames, signs * told)
+        term = flow.loss(target, torch.zeros(64, 12, 4), frames, signs * told, torch.ones(64, 12, dtype=torch.bool))
         optimizer.zero_grad()
         (term.total / term.count).backward()
         optimizer.step()
@@ -80,7 +88,7 @@ def test_the_loss_is_that_of_the_straight_path(monkeypatch):
 
     monkeypatch.setattr(flow, "velocity", velocity)
     torch.manual_seed(3)
-    term = flow.loss(target, torch.randn(8, 10, 4), frames, torch.zeros(8, 1))
+    term = flow.loss(target, torch.randn(8, 10, 4), frames, torch.zeros(8, 1), length_mask(frames, 10))
     time = seen["time"][:, None, None]
     start = (seen["x"] - time * target) / (1 - (1 - SIGMA) * time)  # the noise that x was made of
     given = (seen["prompt"] != 0).any(dim=-1)
@@ -101,9 +109,9 @@ def test_noise_is_a_function_of_its_place(start, frames, seed):
 
 
 @settings(deadline=None, max_examples=25)
-@given(block=st.sampled_from([None, 1, 3]), flow=st.booleans(), count=st.integers(1, 60), data=st.data())
-def test_pieces_are_the_whole(block, flow, count, data):
-    model = build(block, flow)
+@given(block=st.sampled_from([None, 1, 3]), shape=st.sampled_from(SHAPES), count=st.integers(1, 60), data=st.data())
+def test_pieces_are_the_whole(block, shape, count, data):
+    model = build(block, **shape)
     codes = np.random.default_rng(count).integers(0, 16, count)
     voice = model._voice_or_default(None)
     with torch.inference_mode():
@@ -164,10 +172,6 @@ def test_a_vocoder_is_saved_with_the_tokenizer_and_must_fit(tmp_path):
     assert np.array_equal(SpeechTokenizer.load(tmp_path / "tokenizer").decode([codes])[0], model.decode([codes])[0])
     with pytest.raises(ConfigError, match="takes 24 mel bands, the tokenizer makes 16"):
         model.use_vocoder(Istft(mels=24).build())
-    without = build()
-    without.use_vocoder(load_vocoder("griffin_lim", MELS))
-    with pytest.raises(DataError, match="this tokenizer's is griffin_lim"), without.speaking():
-        pass
     model.speaker.vocoder.save(tmp_path / "vocoder")
     assert saved_vocoder(tmp_path / "vocoder").config == model.speaker.vocoder.config
     with pytest.raises(CheckpointError):
@@ -178,10 +182,10 @@ def test_griffin_lim_is_named_by_its_kind_and_needs_no_weights(tmp_path):
     """The default, in folders that say so and in older ones that name no vocoder."""
     mel = log_mel(torch.randn(4000, generator=torch.Generator().manual_seed(0)), MELS, 25)
     vocoder = load_vocoder("griffin_lim", MELS)
-    assert torch.equal(vocoder.speak(mel), waveform(mel)) and vocoder.reach is None
+    assert torch.equal(vocoder.speak(mel), waveform(mel))
     model = build()
     model.use_vocoder(GriffinLim(iterations=4).build())
-    assert torch.equal(model.speaker.waveform(mel), waveform(mel, 4)) and not model.can_stream
+    assert torch.equal(model.speaker.waveform(mel), waveform(mel, 4))
     model.save(tmp_path / "tokenizer")
     assert SpeechTokenizer.load(tmp_path / "tokenizer").speaker.vocoder.config == GriffinLim(iterations=4)
     with published_folder(tmp_path / "older", {"format": FORMAT}) as older:
@@ -190,6 +194,133 @@ def test_griffin_lim_is_named_by_its_kind_and_needs_no_weights(tmp_path):
     assert SpeechTokenizer.load(tmp_path / "older").speaker.vocoder.config == GriffinLim()
     with pytest.raises(ConfigError, match="istft has weights to learn"):
         load_vocoder("istft", MELS)
+
+
+@pytest.mark.parametrize("iterations", [1, 5, 32])
+def test_griffin_lim_hears_its_reach_and_no_further(iterations):
+    vocoder = GriffinLim(iterations=iterations).build()
+    mel = log_mel(0.1 * torch.randn(160 * 400, generator=torch.Generator().manual_seed(0)), 40, 400)
+    whole, reach = vocoder.speak(mel), vocoder.reach
+    changed = mel.clone()
+    changed[200] += 0.5
+    moved = (vocoder.speak(changed) - whole).abs().gt(1e-6).nonzero()
+    assert (200 - reach) * 160 <= moved.min() and moved.max() < (201 + reach) * 160
+    assert moved.max() - moved.min() > 160 * iterations  # nor is it much more than that
+    piece = vocoder.speak(mel[150 - reach : 250 + reach])[reach * 160 :][: 100 * 160]
+    torch.testing.assert_close(piece, whole[150 * 160 : 250 * 160], atol=1e-4, rtol=0)
+
+
+def test_pieces_of_24_khz_are_the_whole():
+    model = build(block=2)
+    model.use_vocoder(Istft(mels=MELS, dim=16, blocks=1, rate=24_000, window=960).build().eval())
+    codes = np.random.default_rng(0).integers(0, 16, 30)
+    (whole,) = model.decode([codes])
+    assert model.sound_rate == 24_000 and len(whole) == 30 * 1920
+    with model.speaking() as stream:
+        pieces = [*(stream.push(codes[start : start + 7]) for start in range(0, 30, 7)), stream.finish()]
+    np.testing.assert_allclose(np.concatenate(pieces), whole, atol=2e-4)
+    with pytest.raises(pydantic.ValidationError, match="window is 640, expected a multiple of the 240 samples"):
+        Istft(rate=24_000)
+
+
+def test_a_vocoder_of_24_khz_hears_16_khz():
+    """What is above 8 kHz is not in the log-mel, and what lies below is where it was."""
+    time = np.arange(24_000) / 24_000
+    sound = (0.2 * np.sin(2 * np.pi * 1000 * time) + 0.2 * np.sin(2 * np.pi * 10_000 * time)).astype(np.float32)
+    plan = FitConfig(steps=1, batch_size=2, optimizer={"learning_rate": 1e-3})
+    mel, samples = vocoder_batches([sound], Istft(mels=40, crop=40, rate=24_000, window=960), plan)(0)
+    assert samples.shape == (2, 40 * 240) and mel.shape == (2, 40, 40)
+    loud = mel[:, 5:-5].mean(dim=(0, 1))
+    tone = log_mel(torch.from_numpy(np.sin(2 * np.pi * 1000 * np.arange(16_000) / 16_000).astype(np.float32)), 40, 100)[50]
+    assert loud.argmax() == tone.argmax() and loud[-4:].max() < loud.max() - 1.5
+
+
+@pytest.mark.parametrize("voiced", [{}, VOICED])
+def test_all_of_it_runs_in_bfloat16(voiced):
+    exact, model = build(**voiced), build(**voiced).to(torch.bfloat16)
+    sound = (0.1 * np.sin(np.arange(1280 * 5) / 9)).astype(np.float32)
+    voice, codes = model.voice(sound), np.arange(12)
+    assert voice.dtype == np.float32 and np.abs(voice - exact.voice(sound)).max() < 0.3
+    for options in ({}, {"voice": voice}, {"prompt": sound}):
+        (found,), (expected,) = model.decode([codes], **options), exact.decode([codes], **options)
+        assert found.dtype == np.float32 and found.shape == expected.shape and np.isfinite(found).all()
+    with model.speaking(voice) as stream:
+        assert len(np.concatenate([stream.push(codes), stream.finish()])) == 12 * 1280
+
+
+def test_a_voice_is_of_its_stretch_alone_and_not_of_what_fills_a_batch():
+    torch.manual_seed(0)
+    encoder = ReferenceEncoder(ReferenceConfig(dim=16, blocks=2), MELS, 2 * MELS + 6).eval()
+    mel, stretch = torch.randn(2, 30, MELS), torch.zeros(2, 30, dtype=torch.bool)
+    stretch[:, 5:20] = True
+    found = encoder(mel, stretch)
+    changed = torch.where(stretch[..., None], mel, torch.randn_like(mel))
+    torch.testing.assert_close(encoder(changed, stretch), found)
+    alone = encoder(mel[:1, 5:20], torch.ones(1, 15, dtype=torch.bool))
+    torch.testing.assert_close(alone[0], found[0])
+    torch.testing.assert_close(alone[0, :MELS], mel[0, 5:20].mean(dim=0))
+    torch.testing.assert_close(alone[0, MELS : 2 * MELS], mel[0, 5:20].std(dim=0, correction=0))
+    louder = torch.where(torch.arange(30)[:, None] == 7, mel + 1, mel)
+    assert (encoder(louder, stretch) - found).abs().max() > 1e-3
+
+
+def test_least_squares_are_those_of_a_library():
+    random = np.random.default_rng(0)
+    direct, utterances = Direct(dim=3, mels=2, frames=4, causal=False), []
+    for length in (40, 25, 60):
+        states = (random.normal(0, 1, (length, 3)) * [1, 100, 0.1] + [0, 50, 3]).astype(np.float32)
+        utterances.append(
+            (states, random.normal(size=(4 * length, 2)).astype(np.float32), random.normal(size=4).astype(np.float32))
+        )
+    rows = [tuple(map(torch.from_numpy, one)) for one in utterances]
+    direct.learn([states for states, *_ in rows], rows)
+    every = np.concatenate([states for states, *_ in utterances])
+    inputs = []
+    for states, _, voice in utterances:
+        padded = np.pad((states - every.mean(axis=0)) / every.std(axis=0, ddof=1), ((3, 3), (0, 0)))
+        about = np.stack([padded[at : at + 7].T.reshape(-1) for at in range(len(states))])  # of each value, the seven codes
+        inputs.append(np.column_stack([about, np.tile(voice, (len(states), 1)), np.ones(len(states))]))
+    x, y = np.concatenate(inputs), np.concatenate([mel.reshape(-1, 8) for _, mel, _ in utterances])
+    pull = np.sqrt(RIDGE * np.square(x).sum() / x.shape[1]) * np.eye(x.shape[1])
+    solved = np.linalg.lstsq(np.concatenate([x, pull]), np.concatenate([y, np.zeros((len(pull), 8))]), rcond=None)[0]
+    for (states, _, voice), row in zip(rows, inputs, strict=True):
+        found = direct(states[None], torch.ones(1, len(states), dtype=torch.bool), voice[None])[0]
+        np.testing.assert_allclose(found.numpy(), (row @ solved).reshape(-1, 2), atol=2e-4)
+
+
+def test_the_voice_is_taken_of_what_is_not_to_be_spoken():
+    """Learned frames and those that the voice comes from are never the same, and both are there."""
+    config, frames = ReferenceConfig(shortest=0.3, longest=0.5), torch.tensor([100, 40, 8])
+    torch.manual_seed(0)
+    for _ in range(20):
+        taken = stretches(frames, 100, config)
+        count = taken.sum(dim=1)
+        assert (count >= 0.3 * frames - 1).all() and (count <= 0.5 * frames).all()
+        assert not (taken & ~length_mask(frames, 100)).any()
+        assert (taken.int().diff(dim=1) != 0).sum(dim=1).max() <= 2  # one stretch
+    model, target = build(**VOICED), torch.randn(3, 48, MELS)
+    states, lengths = torch.randn(3, 6, 2), torch.tensor([6, 4, 2])
+    seen = {}
+    model.speaker.coarse.loss = lambda mel, counted, target: seen.update(counted=counted) or Term(mel.sum(), mel.new_tensor(1.0))
+    encode = model.speaker.reference.forward
+    model.speaker.reference.forward = lambda mel, stretch: seen.update(taken=stretch) or encode(mel, stretch)
+    model.speaker.losses(states, lengths, target, with_flow=False)
+    assert not (seen["counted"] & seen["taken"]).any()
+    assert torch.equal(seen["counted"] | seen["taken"], length_mask(lengths * 8, 48))
+
+
+def test_another_decoder_takes_the_place_of_one_and_must_fit():
+    model, other = build(), build(**VOICED)
+    codes, vocoder = np.arange(16), model.speaker.vocoder
+    model.use_decoder(other.speaker)
+    assert model.speaker.vocoder is vocoder and model.default_voice.shape == (40,)
+    model.use_vocoder(other.speaker.vocoder)
+    model.default_voice.copy_(other.default_voice)
+    np.testing.assert_array_equal(model.decode([codes])[0], other.decode([codes])[0])
+    model.use_decoder(MelDecoderConfig(dim=16, heads=2, voice=5))
+    assert model.voice(np.ones(1280, np.float32)).shape == (5,) and model.config.decoder.voice == 5
+    with pytest.raises(ConfigError, match="16 mel bands, 8 frames for a code of 2 values, expected .* of 3 values"):
+        build(quantizer={"kind": "fsq", "levels": [4, 4, 4]}).use_decoder(other.speaker)
 
 
 def test_a_vocoder_learns_a_tone_that_does_not_repeat_with_the_frames():

@@ -14,7 +14,6 @@ from safetensors.torch import load_file, save_file
 
 from mmpt.errors import CheckpointError, DataError
 from mmpt.storage import published_folder
-from mmpt.tokenizers.speech.batches import SpeechExample
 from mmpt.tokenizers.speech.coder import SpeechCoder
 from mmpt.tokenizers.speech.tokenizer import DecoderTraining, SpeechTokenizer
 
@@ -29,7 +28,7 @@ def trained() -> tuple[SpeechTokenizer, list]:
     model = build()
     losses = train(model, model.config, 200)
     losses += train(DecoderTraining(model), model.config, 50)
-    model.choose_default_voice(EXAMPLES)
+    model.choose_default_voice([example.samples for example in EXAMPLES])
     return model, losses
 
 
@@ -225,10 +224,10 @@ def test_another_kind_of_folder_is_refused(tmp_path):
 
 def test_the_default_voice_is_the_most_central_one():
     model = build()
-    quiet = [SpeechExample(0.2 * noise(8000, i), "do") for i in range(3)]
-    odd = SpeechExample(np.sin(np.arange(8000)).astype(np.float32), "do")
+    quiet = [0.2 * noise(8000, i) for i in range(3)]
+    odd = np.sin(np.arange(8000)).astype(np.float32)
     model.choose_default_voice([odd, *quiet])
-    vectors = [model.voice(e.samples) for e in (odd, *quiet)]
+    vectors = [model.voice(samples) for samples in (odd, *quiet)]
     default = model.speaker.voice(model.default_voice).detach().numpy()
     distances = [np.abs(vector - default).max() for vector in vectors]
     assert min(distances) < 0.02 and np.argmin(distances) != 0 and distances[0] > 10 * min(distances)

@@ -119,7 +119,7 @@ def test_utterances_from_shards_make_the_batches_of_those_in_memory(shards, tmp_
 
 
 def test_recordings_that_cannot_be_decoded_are_left_out_listed_and_counted(shards, tmp_path, capsys):
-    sounds = recordings([shards], None, tmp_path, ALONE, 1)
+    sounds = recordings([shards], 16_000, None, tmp_path, ALONE, 1)
     kept, config = [samples for samples, _ in whole_sounds(shards)], Istft(mels=16, crop=20)
     assert all(np.array_equal(a, b) for a, b in zip(sounds, kept, strict=True)) and len(kept) == COUNT - 2
     assert same(vocoder_batches(sounds, config, PLAN, sounds.sizes)(4), vocoder_batches(kept, config, PLAN)(4))
@@ -129,18 +129,18 @@ def test_recordings_that_cannot_be_decoded_are_left_out_listed_and_counted(shard
 
 
 def test_what_was_found_is_not_looked_for_again(shards, tmp_path, monkeypatch, capsys):
-    first = recordings([shards], None, tmp_path, ALONE, 0)
+    first = recordings([shards], 16_000, None, tmp_path, ALONE, 0)
     (tmp_path / "lost.jsonl").unlink()
     capsys.readouterr()
     looked = []
     monkeypatch.setattr(scan, "_look", lambda *_: looked.append(1) or scan.Found(first.rows[:1], b""))
-    again = recordings([shards], None, tmp_path, ALONE, 0)
+    again = recordings([shards], 16_000, None, tmp_path, ALONE, 0)
     assert np.array_equal(again.rows, first.rows) and not looked
     assert "2 of 12" in capsys.readouterr().err and (tmp_path / "lost.jsonl").exists()
-    assert len(recordings([shards], 4, tmp_path, ALONE, 0)) == 1 and looked  # other examples are asked for
+    assert len(recordings([shards], 16_000, 4, tmp_path, ALONE, 0)) == 1 and looked  # other examples are asked for
     assert not (tmp_path / "lost.jsonl").exists()
     write_bytes(tmp_path / scan.FILE, b"damaged")
-    recordings([shards], None, tmp_path, ALONE, 0)
+    recordings([shards], 16_000, None, tmp_path, ALONE, 0)
     assert len(looked) == 2
     for _ in range(2):  # nobody knows what the function depends on
         utterances([shards], 16_000, None, tmp_path, ALONE, lambda example: "")

@@ -49,7 +49,7 @@ def main() -> None:
     found, figures = {}, []
     for run in specs:
         tokenizer = SpeechTokenizer.load(run / "tokenizer")
-        found[run.name] = evaluate_speech_tokenizer(tokenizer, waveforms, texts, reader).figures
+        found[run.name] = evaluate_speech_tokenizer(tokenizer, waveforms, texts, reader.recognize).figures
         figures += [
             Figure(f"{run.name}: {name}", found[run.name][name], *bar(run.name, name))
             for name in SHOWN

@@ -12,7 +12,7 @@ from mmpt.evaluation.benchmarks._sources import utterances_of
 from mmpt.evaluation.metrics.intervals import whole_measure
 from mmpt.evaluation.metrics.listening import speech_tokenizer
 from mmpt.evaluation.metrics.recognition import error_rates, words_right
-from mmpt.media import decode_speech, encode_wav
+from mmpt.media import decode_speech, encode_wav, resampled
 
 if TYPE_CHECKING:
     from mmpt.inference.load import MultimodalModel
@@ -35,12 +35,12 @@ class SpeechTokenizerAlone(Benchmark):
         utterances = utterances_of(self.source, self.limit)
         expected, rate = [one.text for one in utterances.items], tokenizer.sample_rate
         codes = tokenizer.encode([decode_speech(one.speech.data, rate) for one in utterances.items])
-        sounds = tokenizer.decode(codes)
+        decoded_rate, sounds = tokenizer.sound_rate, tokenizer.decode(codes)
         # The decoded sound is encoded once more: its words are read as those of any other sound.
-        read = tokenizer.transcribe(tokenizer.encode(sounds))
+        read = tokenizer.transcribe(tokenizer.encode([resampled(one, decoded_rate, rate) for one in sounds]))
         used = torch.from_numpy(np.concatenate(codes))
         use, count = codebook_use(used, tokenizer.codes), len(expected)
-        decoded = [Speech(encode_wav(one, rate), "wav", rate, len(one) / rate) for one in sounds]
+        decoded = [Speech(encode_wav(one, decoded_rate), "wav", decoded_rate, len(one) / decoded_rate) for one in sounds]
         outcomes = tuple(
             Outcome(one.item, (one.speech,), (sound,), one.text, got, words_right(one.text, got))
             for one, sound, got in zip(utterances.items, decoded, read, strict=True)

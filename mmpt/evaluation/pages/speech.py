@@ -1,18 +1,27 @@
 """One self-contained HTML page of a speech tokenizer: figures, codebook, and utterances before and after."""
 
 from collections.abc import Sequence
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from mmpt import html
-from mmpt.evaluation.metrics.speech_tokenizer import SpeechEvaluation
+from mmpt.data.shards.read import DocumentShards
+from mmpt.document import Speech
+from mmpt.errors import DataError
+from mmpt.evaluation.metrics.judges import JUDGES
+from mmpt.evaluation.metrics.listening import ListenerConfig, recognise
+from mmpt.evaluation.metrics.speech_tokenizer import SpeechEvaluation, evaluate_speech_tokenizer
 from mmpt.evaluation.pages.plots import codebook_plot, spectrogram_plot, training_plot
-from mmpt.media import encode_wav
+from mmpt.media import decode_speech, encode_wav
 from mmpt.modality import SAMPLE_RATE
 from mmpt.storage import write_bytes
+from mmpt.tokenizers.speech.config import SoundGates
 from mmpt.tokenizers.speech.features import log_mel
+from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
 
 SHOWN = 8
 _MEANING = {
@@ -22,10 +31,42 @@ _MEANING = {
     "entropy": "entropy of the codes ÷ that of even use",
     "bits_per_second": "bits a second",
     "stoi": "STOI of the decoded sound",
+    "dnsmos": "DNSMOS of the decoded sound",
+    "speaker_similarity": "similarity of voices",
+    "pesq": "PESQ of the decoded sound",
     "mel_distance": "mel distance, decades of power",
     "encoding_rtf": "real-time factor of encoding",
     "decoding_rtf": "real-time factor of decoding",
 }
+
+
+def evaluate_speech_run(
+    run: Path,
+    shards: Path | str,
+    page: Path,
+    gates: SoundGates,
+    limit: int | None = None,
+    judges: Sequence[str] = (),
+    recognizer: SpeechTokenizer | None = None,
+) -> SpeechEvaluation:
+    """Figures of the speech tokenizer of `run`, or in it, over the first `limit` utterances of `shards`, and the `page`.
+
+    Judged by `judges` and those that `gates` has bars for, read by its listener or else the `recognizer`. Raises `DataError`
+    where there is no utterance with a transcript."""
+    tokenizer = SpeechTokenizer.load(run / "tokenizer" if (run / "tokenizer").is_dir() else run)
+    stream = (part for document in DocumentShards(shards) for part in document.parts)
+    spoken = list(islice((part for part in stream if isinstance(part, Speech) and part.text.strip()), limit))
+    if not spoken:
+        raise DataError(f"{shards}: no utterance with a transcript")
+    waveforms, texts = [decode_speech(part.data, tokenizer.sample_rate) for part in spoken], [part.text for part in spoken]
+    read_by = recognizer.recognize if recognizer else None
+    if gates.listener:
+        read_by = partial(recognise, ListenerConfig(model=gates.listener))
+    asked = [name for name in JUDGES if name in judges or getattr(gates, name) is not None]
+    found = evaluate_speech_tokenizer(tokenizer, waveforms, texts, read_by, asked)
+    metrics = [run / stage / "metrics.jsonl" for stage in ("recognition", "speaking")]
+    write_speech_page(page, run.name, waveforms, texts, found, metrics)
+    return found
 
 
 def write_speech_page(

@@ -92,7 +92,7 @@ def utterance_batches(
 
     @lru_cache(maxsize=2)  # batches are made ahead, some of them of the next epoch
     def order(epoch: int) -> np.ndarray:
-        return _order(counts, fit.batch_size, per_epoch, fit.seed, epoch)
+        return epoch_order(counts, fit.batch_size, per_epoch, fit.seed, epoch)
 
     def batch(step: int, rank: int = 0, ranks: int = 1) -> SpeechBatch:
         epoch, place = divmod(step, per_epoch)
@@ -130,7 +130,7 @@ def why_not_trained(example: SpeechExample, config: SpeechConfig) -> str:
     return ""
 
 
-def _order(counts: np.ndarray, batch_size: int, batches: int, seed: int, epoch: int) -> np.ndarray:
+def epoch_order(counts: np.ndarray, batch_size: int, batches: int, seed: int, epoch: int) -> np.ndarray:
     """Indices [batches, batch_size] of one epoch; the last batch is filled up from the epoch's beginning."""
     random = np.random.default_rng([seed, 0, epoch])
     order = np.resize(random.permutation(len(counts)), batches * batch_size)

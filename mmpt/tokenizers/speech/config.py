@@ -50,6 +50,19 @@ class FlowConfig(Schema):
     """How far each step goes beyond what the condition changes; 0: none, half the work."""
 
 
+class ReferenceConfig(Schema):
+    """A reference encoder: a voice out of how somebody sounds in a stretch of speech, learned with what it is to make."""
+
+    dim: int = pydantic.Field(default=128, ge=8)
+    """Values of a state of 10 ms."""
+    blocks: int = pydantic.Field(default=3, ge=0)
+    """Convolutional blocks at 100 Hz."""
+    shortest: float = pydantic.Field(default=0.25, gt=0, le=1)
+    """In training, the least share of an utterance that the voice is taken of; the rest of it is what must be spoken."""
+    longest: float = pydantic.Field(default=0.6, gt=0, lt=1)
+    """The most."""
+
+
 class MelDecoderConfig(Schema):
     """The way from codes back to a log-mel: a coarse one by transformer layers at the code rate and convolutional blocks at 50
     Hz, and, with `flow`, a finer one drawn from it."""
@@ -68,6 +81,9 @@ class MelDecoderConfig(Schema):
     """With it, sound is final in blocks of that many codes and depends on no later ones, as in an encoder."""
     voice: int = pydantic.Field(default=8, ge=1)
     """Size of a voice vector."""
+    reference: ReferenceConfig | None = None
+    """What makes voices; by default a linear map of the mean and deviation of each mel band. With it, voices are those, and what
+    is learned behind them: `voice` is more than two for each band."""
     dropout: float = pydantic.Field(default=0.0, ge=0, lt=1)
     """Of the transformer layers, in training."""
     flow: FlowConfig | None = None
@@ -103,6 +119,12 @@ class SpeechConfig(Schema):
     augment: AugmentConfig = AugmentConfig()
     """How training speech is varied."""
 
+    @pydantic.model_validator(mode="after")
+    def _room_for_a_voice(self) -> "SpeechConfig":
+        if self.decoder.reference and self.decoder.voice <= 2 * self.mels:
+            raise ValueError(f"decoder.voice is {self.decoder.voice}, expected more than {2 * self.mels} with decoder.reference")
+        return self
+
     @property
     def frames_per_code(self) -> int:
         """Log-mel frames of a code."""
@@ -118,6 +140,33 @@ class SpeechConfig(Schema):
         """How many codes, and how often; a residual quantiser's stages are codebooks."""
         depth = self.quantizer.depth
         return SpeechFigures(self.quantizer.codes, SAMPLE_RATE / self.samples_per_code * depth, SAMPLE_RATE, depth)
+
+
+class AdversariesConfig(Schema):
+    """Discriminators that a vocoder is trained against."""
+
+    channels: int = pydantic.Field(default=8, ge=1)
+    """Of their first layers; HiFi-GAN's have 32."""
+    start: float = pydantic.Field(default=0.3, ge=0, lt=1)
+    """Share of the training after which they set in: before, distances of spectra alone teach, which costs a fraction."""
+
+
+class SoundGates(Schema):
+    """What decoded sound must hold, as judges from outside find it (`pip install mmpt[judges]`); null: no bar."""
+
+    listener: str | None = None
+    """The folder or Hugging Face name of a speech recogniser, such as openai/whisper-base, that reads it; without one, the
+    tokenizer reads itself, which says little."""
+    reconstruction_wer: float | None = pydantic.Field(default=None, ge=0)
+    """Most word errors ÷ words of the decoded sound."""
+    dnsmos: float | None = None
+    """Least overall quality by DNSMOS, 1 to 5."""
+    speaker_similarity: float | None = None
+    """Least similarity of voices with the originals', −1 to 1."""
+    pesq: float | None = None
+    """Least wideband PESQ, 1 to 4.6."""
+    stoi: float | None = None
+    """Least short-time objective intelligibility, 0 to 1."""
 
 
 class TextToCodesConfig(Schema):

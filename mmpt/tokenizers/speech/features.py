@@ -5,6 +5,7 @@ fixed scale, so that a frame depends on its own 25 ms alone and never on how the
 """
 
 import functools
+import math
 
 import numpy as np
 import torch
@@ -22,20 +23,22 @@ UNHEARD = 2e-3  # root mean square of 25 ms, −54 dB of full scale
 
 
 @functools.cache
-def mel_filters(mels: int) -> torch.Tensor:
-    """Slaney-style triangular filters of equal area, [WINDOW // 2 + 1, mels], as `librosa.filters.mel` has them."""
-    return torchaudio.functional.melscale_fbanks(WINDOW // 2 + 1, 0.0, SAMPLE_RATE / 2, mels, SAMPLE_RATE, "slaney", "slaney")
+def mel_filters(mels: int, rate: int = SAMPLE_RATE) -> torch.Tensor:
+    """Slaney-style triangular filters of equal area from 0 to rate / 2 Hz, [25 ms // 2 + 1, mels], as `librosa.filters.mel` has
+    them."""
+    return torchaudio.functional.melscale_fbanks(rate // 80 + 1, 0.0, rate / 2, mels, rate, "slaney", "slaney")
 
 
-def mel_power(samples: torch.Tensor, mels: int, mirrored: bool = False) -> torch.Tensor:
-    """Power in each mel band [..., samples // HOP + 1, mels] of `samples` [..., samples]; frame i is centred on sample
-    i · HOP. Before the first sample there is silence, or the sound of after it, `mirrored`."""
-    window, half = _window().to(samples.device), WINDOW // 2
-    padded = F.pad(samples, (0 if mirrored else half, half))
+def mel_power(samples: torch.Tensor, mels: int, rate: int = SAMPLE_RATE, mirrored: bool = False) -> torch.Tensor:
+    """Power in each mel band [..., samples // hop + 1, mels] of `samples` [..., samples] at `rate` Hz; frame i is centred on
+    sample i · hop, hop being 10 ms. Before the first sample there is silence, or the sound of after it, `mirrored`."""
+    size, hop = rate // 40, rate // 100
+    padded = F.pad(samples, (0 if mirrored else size // 2, size // 2))
     if mirrored:
-        padded = torch.cat([samples[..., 1 : half + 1].flip(-1), padded], dim=-1)
-    spectrum = torch.stft(padded, WINDOW, HOP, window=window, center=False, return_complex=True)
-    return torch.view_as_real(spectrum).square().sum(dim=-1).transpose(-1, -2) @ mel_filters(mels).to(samples.device)
+        padded = torch.cat([samples[..., 1 : size // 2 + 1].flip(-1), padded], dim=-1)
+    window = torch.hann_window(size, device=samples.device)
+    spectrum = torch.stft(padded, size, hop, window=window, center=False, return_complex=True)
+    return torch.view_as_real(spectrum).square().sum(dim=-1).transpose(-1, -2) @ mel_filters(mels, rate).to(samples.device)
 
 
 def log_mel(samples: torch.Tensor, mels: int, frames: int) -> torch.Tensor:
@@ -86,6 +89,26 @@ def linear_power(log: torch.Tensor) -> torch.Tensor:
     return spectrum
 
 
+def magnitudes(log: torch.Tensor, rate: int, window: int, hop: int) -> torch.Tensor:
+    """Magnitudes [ceil(frames · HOP · rate ÷ 16,000 ÷ hop), window // 2 + 1] that another analysis, by a Hann window of `window`
+    samples every `hop` samples at `rate` Hz, finds in what has the log-mel `log` [frames, mels]; frame j is centred on sample
+    j · hop. Nothing is above 8 kHz.
+
+    What lies below our floor stays there, and harmonics that 25 ms do not resolve stay unresolved.
+    """
+    power, step = linear_power(log), hop * SAMPLE_RATE / rate / HOP
+    wanted = torch.arange(math.ceil(len(log) / step), device=log.device) * step
+    left = wanted.long()  # our frame before each of theirs, which lies between two of ours
+    share = (wanted - left)[:, None]
+    power = torch.lerp(power[left], power[(left + 1).clamp_max(len(power) - 1)], share)
+    # As noise has it: power grows with the window's length, and a magnitude's mean is √(π ÷ 4) of its root mean square.
+    power = power * (rate * window / SAMPLE_RATE / WINDOW * math.pi / 4)
+    bins = torch.arange(window // 2 + 1, device=log.device) * (rate / window * WINDOW / SAMPLE_RATE)  # in ours
+    low = bins.long().clamp_max(WINDOW // 2 - 1)
+    fine = torch.lerp(power[:, low], power[:, low + 1], bins - low)
+    return torch.where(bins <= WINDOW // 2, fine, 0.0).clamp_min(0.0).sqrt()
+
+
 def waveform(log: torch.Tensor, iterations: int = 32) -> torch.Tensor:
     """A waveform [frames · HOP] in −1 … 1 whose log-mel is near `log` [frames, mels].
 
@@ -95,7 +118,7 @@ def waveform(log: torch.Tensor, iterations: int = 32) -> torch.Tensor:
     spectrum = linear_power(log)
     magnitude = torch.cat([spectrum, spectrum[-1:]])
     samples = griffin_lim(magnitude.sqrt(), _window().to(log.device), HOP, iterations)
-    return samples / samples.abs().max().clamp_min(1.0)
+    return samples.clamp(-1, 1)
 
 
 @functools.cache

@@ -63,9 +63,11 @@ class FlowDecoder(nn.Module):
             y = block(y * (1 + scale) + shift, mask)
         return self.out(y)
 
-    def loss(self, target: torch.Tensor, coarse: torch.Tensor, frames: torch.Tensor, voice: torch.Tensor) -> Term:
+    def loss(
+        self, target: torch.Tensor, coarse: torch.Tensor, frames: torch.Tensor, voice: torch.Tensor, learned: torch.Tensor
+    ) -> Term:
         """Squared distance from the velocity of the straight path to `target` [B, T, mels], of which `frames` [B] are valid, for
-        each value; a given prompt is not counted."""
+        each value where `learned` [B, T] but in a given prompt."""
         mask = length_mask(frames, target.shape[1])[..., None]
         time = 1 - torch.cos(0.5 * math.pi * torch.rand(len(target), device=target.device))  # denser where noise prevails
         noise = torch.randn_like(target)
@@ -79,7 +81,7 @@ class FlowDecoder(nn.Module):
         kept = (torch.rand_like(share) >= DROPPED)[:, None]
         coarse, voice, prompt = coarse * kept[..., None], voice * kept, target * given * kept[..., None]
         error = self.velocity(x, time, coarse, mask, voice, prompt) - (target - (1 - SIGMA) * noise)
-        counted = mask & ~given
+        counted = learned[..., None] & ~given
         return Term((error.float().square() * counted).sum(), (counted.sum() * self.mels).float())
 
     def sample(

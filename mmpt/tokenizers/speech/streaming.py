@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from mmpt.errors import DataError
-from mmpt.tokenizers.speech.constants import HOP
 from mmpt.tokenizers.speech.vocoder import VocoderModule
 from mmpt.tokenizers.speech.windows import Context, Window, window_for
 
@@ -87,12 +86,7 @@ class WaveStream:
         mel: Callable[[np.ndarray, int], torch.Tensor],
         vocoder: VocoderModule,
     ) -> None:
-        """`mel` gives the log-mel of codes, the first of which has the position it is told; `check` refuses what are no codes.
-
-        Raises `DataError` where `vocoder` speaks nothing before the end.
-        """
-        if vocoder.reach is None:
-            raise DataError(f"sound in a stream: {vocoder.config.kind} makes it of the whole alone")
+        """`mel` gives the log-mel of codes, the first of which has the position it is told; `check` refuses what are no codes."""
         self._vocoder_reach = vocoder.reach
         self._per_code, self._depth, self._reach, self._block = frames_per_code, depth, reach, block
         self._check, self._mel, self._vocoder = check, mel, vocoder
@@ -145,9 +139,9 @@ class WaveStream:
     def _speak(self, final: int) -> np.ndarray:
         if final <= self._spoken:
             return np.zeros(0, dtype=np.float32)
-        end = min(final + self._vocoder_reach, self._made * self._per_code)
+        hop, end = self._vocoder.hop, min(final + self._vocoder_reach, self._made * self._per_code)
         samples = self._vocoder.speak(self._frames[: end - self._frames_dropped]).cpu().numpy()
-        new = samples[(self._spoken - self._frames_dropped) * HOP : (final - self._frames_dropped) * HOP]
+        new = samples[(self._spoken - self._frames_dropped) * hop : (final - self._frames_dropped) * hop]
         self._spoken = final
         # Frames are kept from a multiple of the period on, so that phases of the next piece continue those of this one.
         start = max(0, final - self._vocoder_reach) // self._vocoder.period * self._vocoder.period

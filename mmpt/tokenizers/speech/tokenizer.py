@@ -18,11 +18,10 @@ from mmpt.layers.masks import length_mask
 from mmpt.storage import published_folder, read_json, write_json
 from mmpt.tokenizers.speech.batches import SpeechBatch, SpeechExample, code_count
 from mmpt.tokenizers.speech.coder import SpeechCoder, joined, saved_config
-from mmpt.tokenizers.speech.config import FORMAT, SpeechConfig
+from mmpt.tokenizers.speech.config import FORMAT, MelDecoderConfig, SpeechConfig
 from mmpt.tokenizers.speech.decoder import SpeechDecoder
 from mmpt.tokenizers.speech.features import heard, log_mel
 from mmpt.tokenizers.speech.long_reading import merged, pieces
-from mmpt.tokenizers.speech.mel_decoder import voice_statistics
 from mmpt.tokenizers.speech.streaming import WaveStream, checked, wanted
 from mmpt.tokenizers.speech.vocoder import VocoderModule, build_vocoder
 from mmpt.tokenizers.speech.windows import Window, code_windows
@@ -41,19 +40,20 @@ class SpeechTokenizer(SpeechCoder, Trainable):
         self.text = text
         self.reader = reader
         self.speaker = SpeechDecoder(config)
-        self.register_buffer("default_voice", torch.zeros(2 * config.mels))
+        self.register_buffer("default_voice", torch.zeros(self.speaker.voiced_by))
 
     def decode(
         self, codes: Sequence[np.ndarray], voice: np.ndarray | None = None, prompt: np.ndarray | None = None
     ) -> list[np.ndarray]:
-        """A waveform (float32 [vectors · samples_per_code], 16 kHz, −1 … 1) of each code sequence, in `voice` or the default one.
+        """A waveform (float32 in −1 … 1, at `sound_rate`, as long as its codes) of each code sequence, in `voice` or the default
+        one.
 
         `prompt`: a waveform (float32, 16 kHz) whose voice is taken, and which the flow goes on from. Raises `DataError` naming a
         sequence that is empty or holds something other than codes, and where both a voice and a prompt are given.
         """
         if voice is not None and prompt is not None:
             raise DataError("a voice and a prompt: expected one of them")
-        rows = [self._checked_codes(np.asarray(sequence), number) for number, sequence in enumerate(codes)]
+        rows = [self.vectors(np.asarray(sequence), number) for number, sequence in enumerate(codes)]
         mels = self._mels(rows, self._voice_or_default(voice)) if prompt is None else self._continued(rows, prompt)
         return self._waveforms(mels)
 
@@ -68,33 +68,31 @@ class SpeechTokenizer(SpeechCoder, Trainable):
             return list(pool.map(spoken, mels))
 
     @property
-    def can_stream(self) -> bool:
-        """Whether `speaking` can give sound before the end; with `decoder.block`, it does block by block."""
-        return self.speaker.vocoder.reach is not None
+    def sound_rate(self) -> int:
+        """Hz of decoded sound: 16 or, of a vocoder of such, 24 thousand."""
+        return self.speaker.vocoder.config.sound_rate
 
     @property
     def speaks_in_blocks(self) -> bool:
         """Whether `speaking` gives sound long before the end."""
-        return self.can_stream and self.config.decoder.block is not None
+        return self.config.decoder.block is not None
 
     @contextmanager
     def speaking(self, voice: np.ndarray | None = None) -> Iterator[WaveStream]:
         """A stream of codes to sound: `push(codes)` and at the end `finish()` give the samples of `decode`, as soon as they are
-        final: with `decoder.block`, some 0.2 s after the end of their block. Raises `DataError` where there is no vocoder."""
-        if not self.can_stream:
-            kind = self.speaker.vocoder.config.kind
-            raise DataError(f"sound in a stream needs a vocoder that speaks piece by piece, and this tokenizer's is {kind}")
+        final: with `decoder.block`, as much after the end of their block as the vocoder looks ahead (0.2 s of `istft`, 0.7 s of
+        `griffin_lim`)."""
         vector, block = self._voice_or_default(voice), self.config.decoder.block or 1
 
         def mel(codes: np.ndarray, start: int) -> torch.Tensor:
             return self._batched([codes], [len(codes)], lambda batch, sizes: self._spoken(batch, sizes, vector, [start]))[0]
 
         depth, per_code = self.config.quantizer.depth, self.config.frames_per_code
-        yield WaveStream(per_code, depth, self.speaker.reach, block, self._checked_codes, mel, self.speaker.vocoder)
+        yield WaveStream(per_code, depth, self.speaker.reach, block, self.vectors, mel, self.speaker.vocoder)
 
     def transcribe(self, codes: Sequence[np.ndarray]) -> list[str]:
         """The text of each code sequence, of any length, as the tokenizer's own text decoder reads it."""
-        rows = [self._checked_codes(np.asarray(sequence), number) for number, sequence in enumerate(codes)]
+        rows = [self.vectors(np.asarray(sequence), number) for number, sequence in enumerate(codes)]
         return self._texts(rows, self._code_states)
 
     def recognize(self, waveforms: Sequence[np.ndarray]) -> list[str]:
@@ -115,21 +113,34 @@ class SpeechTokenizer(SpeechCoder, Trainable):
             raise ConfigError(f"the vocoder takes {vocoder.config.bands} mel bands, the tokenizer makes {self.config.mels}")
         self.speaker.vocoder = vocoder.to(self.default_voice.device)
 
+    def use_decoder(self, decoder: MelDecoderConfig | SpeechDecoder) -> None:
+        """Speak by a new decoder of that shape from now on, or by the given one; the vocoder stays. Raises `ConfigError` where
+        the given one takes others."""
+        given = decoder if isinstance(decoder, SpeechDecoder) else None
+        config = self.config.model_copy(update={"decoder": given.config.decoder if given else decoder})
+        if given and (theirs := _spoken_shape(given.config)) != (ours := _spoken_shape(config)):
+            raise ConfigError(f"a decoder of {theirs}, expected {ours}")
+        speaker, device = given or SpeechDecoder(config), self.default_voice.device
+        speaker.config, speaker.vocoder = config, self.speaker.vocoder
+        self.config, self.speaker = config, speaker.to(device)
+        self.register_buffer("default_voice", torch.zeros(speaker.voiced_by, device=device))
+
     def voice(self, samples: np.ndarray) -> np.ndarray:
         """The voice of a waveform (float32, 16 kHz): float32 [decoder.voice], to be given to `decode`."""
         with torch.inference_mode():
-            statistics = self._statistics(checked(samples, "voice")).to(next(self.speaker.parameters()))
-            return self.speaker.voice(statistics)[0].float().cpu().numpy()
+            return self.speaker.voice(self._kept_voice(checked(samples, "voice")))[0].float().cpu().numpy()
 
-    def choose_default_voice(self, examples: Sequence[SpeechExample]) -> None:
-        """Make the voice of the medoid of the first 1000 `examples` the default."""
-        statistics = torch.cat([self._statistics(example.samples) for example in examples[:1000]])
-        self.default_voice.copy_(statistics[torch.cdist(statistics, statistics).sum(dim=0).argmin()])
+    def choose_default_voice(self, waveforms: Sequence[np.ndarray]) -> None:
+        """Make the voice of the medoid of the first 1000 of the `waveforms` (float32 [samples], 16 kHz) the default."""
+        with torch.inference_mode():
+            kept = torch.cat([self._kept_voice(samples) for samples in waveforms[:1000]]).float()
+        self.default_voice.copy_(kept[torch.cdist(kept, kept).sum(dim=0).argmin()])
 
-    def _statistics(self, samples: np.ndarray) -> torch.Tensor:
-        """What a voice is made of, [1, 2 · mels]."""
+    def _kept_voice(self, samples: np.ndarray) -> torch.Tensor:
+        """What is kept of a voice, [1, speaker.voiced_by]."""
         frames = code_count(len(samples), self.config) * self.config.frames_per_code
-        return voice_statistics(log_mel(torch.from_numpy(samples), self.config.mels, frames)[None], torch.tensor([frames]))
+        mel = log_mel(torch.from_numpy(samples), self.config.mels, frames)[None]
+        return self.speaker.kept_voice(mel.to(next(self.speaker.parameters())))
 
     def why_not_learned(self, example: SpeechExample) -> str:
         """Why `example` cannot be learned from: it is longer than a window, or its text than the text decoder reads; else ""."""
@@ -208,7 +219,7 @@ class SpeechTokenizer(SpeechCoder, Trainable):
 
     def _continued(self, rows: list[np.ndarray], prompt: np.ndarray) -> list[torch.Tensor]:
         """The same for what is said after `prompt`, in its voice."""
-        first = self._checked_codes(self.encode([prompt])[0], 0)
+        first = self.vectors(self.encode([prompt])[0], 0)
         frames = len(first) * self.config.frames_per_code
         given = log_mel(torch.from_numpy(prompt), self.config.mels, frames)[None].to(self.default_voice.device)
         voice = torch.from_numpy(self.voice(prompt))
@@ -271,7 +282,9 @@ class SpeechTokenizer(SpeechCoder, Trainable):
             rows = torch.maximum(rows, torch.arange(rows.shape[2]) * (self.codes // rows.shape[2]))
         return self.encoder.quantizer.decode(rows.to(self.default_voice.device))
 
-    def _checked_codes(self, sequence: np.ndarray, number: int) -> np.ndarray:
+    def vectors(self, sequence: np.ndarray, number: int) -> np.ndarray:
+        """A code sequence as int64 [C], or [C, depth] of a residual quantiser; `number` names it in messages. Raises `DataError`
+        where it holds something other than codes, or nothing."""
         depth = self.config.quantizer.depth
         if sequence.ndim != 1 or not len(sequence) or not np.issubdtype(sequence.dtype, np.integer):
             raise DataError(f"sequence {number}: expected integer codes in one dimension, at least one")
@@ -288,7 +301,7 @@ class SpeechTokenizer(SpeechCoder, Trainable):
 
     def _voice_or_default(self, voice: np.ndarray | None) -> torch.Tensor:
         if voice is None:
-            return self.speaker.voice(self.default_voice[None])[0].detach()
+            return self.speaker.voice(self.default_voice[None].to(next(self.speaker.parameters())))[0].detach()
         vector = torch.from_numpy(np.array(voice, dtype=np.float32))
         if vector.shape != (self.config.decoder.voice,) or not vector.isfinite().all():
             raise DataError(f"voice: expected {self.config.decoder.voice} finite numbers, found shape {tuple(vector.shape)}")
@@ -300,6 +313,10 @@ def distance(found: torch.Tensor, wanted: torch.Tensor) -> Term:
     spread = wanted.float().var(dim=0, unbiased=False).sum().clamp_min(1e-6)
     error = (found.float() - wanted.float()).square().sum()
     return Term(error / spread, error.new_tensor(float(len(found))))
+
+
+def _spoken_shape(config: SpeechConfig) -> str:
+    return f"{config.mels} mel bands, {config.frames_per_code} frames for a code of {config.quantizer.dim} values"
 
 
 class DecoderTraining(Trainable):

@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
+import soxr
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from mmpt.config import Schema, parse_config
+from mmpt.config import Schema, parse_config, read_yaml
 from mmpt.errors import CheckpointError, ConfigError, DataError
+from mmpt.modality import SAMPLE_RATE
 from mmpt.storage import MANIFEST, check_folder, published_folder, read_json, write_json
-from mmpt.tokenizers.speech.constants import HOP
+from mmpt.tokenizers.speech.constants import FRAME_RATE
 from mmpt.tokenizers.speech.features import log_mel
 from mmpt.tokenizers.speech.vocoders import Vocoder
 from mmpt.tokenizers.speech.vocoders.istft import Istft
@@ -25,7 +27,7 @@ PIECE = 3000
 
 
 class VocoderBatch(NamedTuple):
-    """`mel` [B, crop, mels] and the `samples` [B, crop · HOP] that it is of."""
+    """`mel` [B, crop, mels] and the `samples` [B, crop · hop] that it is of, at the rate of the vocoder."""
 
     mel: torch.Tensor
     samples: torch.Tensor
@@ -41,8 +43,13 @@ class VocoderModule(Trainable, Generic[S]):
 
     @property
     @abstractmethod
-    def reach(self) -> int | None:
-        """How many frames to either side a sample depends on; None: all of them, so that nothing is spoken before the end."""
+    def reach(self) -> int:
+        """How many frames to either side a sample depends on."""
+
+    @property
+    def hop(self) -> int:
+        """Samples of a frame."""
+        return self.config.sound_rate // FRAME_RATE
 
     @property
     def period(self) -> int:
@@ -51,7 +58,7 @@ class VocoderModule(Trainable, Generic[S]):
 
     @abstractmethod
     def speak(self, mel: torch.Tensor) -> torch.Tensor:
-        """The waveform [T · HOP] in −1 … 1 of a log-mel [T, mels] of any length."""
+        """The waveform [T · hop] in −1 … 1 of a log-mel [T, mels] of any length."""
 
     def save(self, folder: Path) -> None:
         """Write config and weights to `folder`, atomically."""
@@ -82,8 +89,8 @@ def saved_vocoder(folder: Path) -> VocoderModule:
 
 
 def load_vocoder(name: str | Path, mels: int) -> VocoderModule:
-    """The vocoder in a folder that `VocoderModule.save` wrote, or the published one of a folder or Hugging Face name, or one that
-    needs no weights by its kind (`griffin_lim`); in eval mode.
+    """The vocoder in a folder that `VocoderModule.save` wrote, or the published one of a folder or Hugging Face name (Vocos: of a
+    folder), or one that needs no weights by its kind (`griffin_lim`); in eval mode.
 
     `mels`: bands of the log-mel that it is to speak. Raises `ConfigError` where that does not fit or the weights are of another
     kind, `CheckpointError` where they are damaged or not whole.
@@ -102,14 +109,11 @@ def load_vocoder(name: str | Path, mels: int) -> VocoderModule:
 
 
 def _published(name: str, mels: int) -> VocoderModule:
-    """The published vocoder of a folder or Hugging Face `name`, by the architecture that its config.json names."""
-    from transformers import PreTrainedConfig
-
-    try:
-        content, _ = PreTrainedConfig.get_config_dict(name)
-    except (OSError, ValueError) as problem:
-        raise ConfigError(f"{name}: no vocoder there, neither one of ours nor a published one ({problem})") from None
-    found = content.get("architectures") or []
+    """The published vocoder of a folder or Hugging Face `name`, by the architecture that its config.json or config.yaml names."""
+    content = read_yaml(file) if (file := Path(name) / "config.yaml").is_file() else _transformers_config(name)
+    backbone = content.get("backbone")
+    theirs = [str(backbone["class_path"]).rpartition(".")[2]] if isinstance(backbone, dict) and "class_path" in backbone else []
+    found = theirs or content.get("architectures") or []
     known = {one.architecture_name: one for one in map(Vocoder.member, Vocoder.names()) if one.architecture_name}
     chosen = next((known[architecture] for architecture in found if architecture in known), None)
     if chosen is None:
@@ -117,14 +121,25 @@ def _published(name: str, mels: int) -> VocoderModule:
     return chosen.from_published(name, content, mels)
 
 
-def in_pieces(mel: torch.Tensor, reach: int, period: int, speak: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-    """What `speak` makes of the whole of `mel` [T, mels], [T · HOP], of pieces that overlap by `reach` frames and begin at a
+def _transformers_config(name: str) -> dict[str, Any]:
+    from transformers import PreTrainedConfig
+
+    try:
+        return PreTrainedConfig.get_config_dict(name)[0]
+    except (OSError, ValueError) as problem:
+        raise ConfigError(f"{name}: no vocoder there, neither one of ours nor a published one ({problem})") from None
+
+
+def in_pieces(
+    mel: torch.Tensor, reach: int, period: int, hop: int, speak: Callable[[torch.Tensor], torch.Tensor]
+) -> torch.Tensor:
+    """What `speak` makes of the whole of `mel` [T, mels], [T · hop], of pieces that overlap by `reach` frames and begin at a
     multiple of `period`."""
     found = []
     for start in range(0, len(mel), PIECE):
         origin = max(0, start - reach) // period * period
         samples = speak(mel[origin : start + PIECE + reach])
-        found.append(samples[(start - origin) * HOP :][: PIECE * HOP])
+        found.append(samples[(start - origin) * hop :][: PIECE * hop])
     return torch.cat(found) if found else torch.zeros(0)
 
 
@@ -141,15 +156,15 @@ class Plan(Protocol):
 def vocoder_batches(
     waveforms: Sequence[np.ndarray], config: Istft, fit: Plan, lengths: np.ndarray | None = None
 ) -> Callable[[int, int, int], VocoderBatch]:
-    """(step, rank, ranks) → that rank's share of the step's batch: crops of the waveforms (float32 [samples], 16 kHz), each as
-    likely as it is long, at another level each time.
+    """(step, rank, ranks) → that rank's share of the step's batch: crops of the waveforms (float32 [samples], at `config.rate`),
+    each as likely as it is long, at another level each time.
 
     `lengths` int64 [waveforms]: samples of each; where they are given, a waveform is asked for only when it is in the batch,
     from several threads where batches are. Raises `DataError` where there is no sound.
     """
     if not len(waveforms):
         raise DataError("no speech to train a vocoder on")
-    size = config.crop * HOP
+    size = config.crop * config.rate // FRAME_RATE
     edges = np.cumsum([len(samples) for samples in waveforms] if lengths is None else lengths)
 
     def crop(random: np.random.Generator) -> torch.Tensor:
@@ -162,6 +177,8 @@ def vocoder_batches(
         share = fit.batch_size // ranks
         places = range(rank * share, (rank + 1) * share)
         samples = torch.stack([crop(np.random.default_rng([fit.seed, step, place])) for place in places])
-        return VocoderBatch(log_mel(samples, config.mels, config.crop), samples)
+        # Each on its own, as a tokenizer hears it: at 16 kHz.
+        heard = [torch.from_numpy(soxr.resample(row, config.rate, SAMPLE_RATE)) for row in samples.numpy()]
+        return VocoderBatch(log_mel(torch.stack(heard), config.mels, config.crop), samples)
 
     return batch

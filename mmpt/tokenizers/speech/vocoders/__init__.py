@@ -8,6 +8,7 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mmpt.methods import Method
+from mmpt.modality import SAMPLE_RATE
 
 if TYPE_CHECKING:
     from mmpt.tokenizers.speech.vocoder import VocoderModule
@@ -25,6 +26,11 @@ class Vocoder(Method):
     def bands(self) -> int | None:
         """Mel bands of what it speaks; None: any number."""
         return None
+
+    @property
+    def sound_rate(self) -> int:
+        """Hz of what it gives; the log-mel that it speaks is of 16 kHz whatever that is."""
+        return SAMPLE_RATE
 
     @abstractmethod
     def build(self) -> "VocoderModule":

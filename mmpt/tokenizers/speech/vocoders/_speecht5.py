@@ -11,12 +11,11 @@ import torch
 import torchaudio
 import transformers  # which imports the model where it is named
 from safetensors import SafetensorError
-from torch.nn import functional as F
 
 from mmpt.errors import CheckpointError, ConfigError
 from mmpt.modality import SAMPLE_RATE
 from mmpt.tokenizers.speech.constants import HOP
-from mmpt.tokenizers.speech.features import WINDOW, linear_power
+from mmpt.tokenizers.speech.features import magnitudes
 from mmpt.tokenizers.speech.vocoder import VocoderModule, in_pieces
 from mmpt.tokenizers.speech.vocoders.speecht5 import SpeechT5
 
@@ -59,7 +58,7 @@ class SpeechT5Vocoder(VocoderModule[SpeechT5]):
         def speak(piece: torch.Tensor) -> torch.Tensor:
             return self.model(speecht5_log_mel(piece.to(device)))[: len(piece) * HOP]
 
-        return in_pieces(mel, self.reach, self.period, speak)
+        return in_pieces(mel, self.reach, self.period, HOP, speak)
 
 
 def published(name: str, content: dict[str, Any], mels: int) -> SpeechT5Vocoder:
@@ -83,21 +82,11 @@ def published(name: str, content: dict[str, Any], mels: int) -> SpeechT5Vocoder:
 
 
 def speecht5_log_mel(mel: torch.Tensor) -> torch.Tensor:
-    """SpeechT5's log-mel [ceil(T · 160 / 256), 80] of our `mel` [T, mels], frame j centred on sample 256 · j.
-
-    What lies below our floor stays there, and harmonics that 25 ms do not resolve stay unresolved; on speech the two differ by
-    about a tenth of a decade.
-    """
-    power = linear_power(mel)
-    wanted = torch.arange(math.ceil(len(mel) * HOP / STEP), device=mel.device) * (STEP / HOP)
-    left = wanted.long()  # our frame before each of theirs, which lies between two of ours
-    share = (wanted - left)[:, None]
-    power = torch.lerp(power[left], power[(left + 1).clamp_max(len(power) - 1)], share)
-    # As noise has it: power grows with the window's length, and a magnitude's mean is √(π ÷ 4) of its root mean square.
-    fine = F.interpolate(power[:, None], LENGTH // 2 + 1, mode="linear", align_corners=True)[:, 0]
-    fine = fine * (LENGTH / WINDOW * math.pi / 4)
+    """SpeechT5's log-mel [ceil(T · 160 / 256), 80] of our `mel` [T, mels], frame j centred on sample 256 · j; on speech the two
+    differ by about a tenth of a decade."""
+    found = magnitudes(mel, SAMPLE_RATE, LENGTH, STEP)
     filters = torchaudio.functional.melscale_fbanks(LENGTH // 2 + 1, LOWEST, HIGHEST, BANDS, SAMPLE_RATE, "slaney", "slaney")
-    return (fine.sqrt() @ filters.to(mel.device)).clamp_min(FLOOR).log10()
+    return (found @ filters.to(mel.device)).clamp_min(FLOOR).log10()
 
 
 def _problems(content: dict) -> list[str]:
