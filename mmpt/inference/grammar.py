@@ -141,8 +141,9 @@ class Masks:
         self._vocabulary, self._device = vocabulary, device
         self._found: dict[tuple[Allowed, int], torch.Tensor] = {}
 
-    def forbidden(self, allowed: Allowed, end: int) -> torch.Tensor:
-        """bool [vocabulary]."""
+    def forbidden(self, allowed: Allowed, end: int | None = None) -> torch.Tensor:
+        """bool [vocabulary]. `end`: that of the grammar, None: `<|end|>`."""
+        end = self._vocabulary.special("<|end|>") if end is None else end
         # A few dozen sets occur in all: each mask is made once and stays on the device.
         if (allowed, end) not in self._found:
             mask = torch.ones(self._vocabulary.size, dtype=torch.bool)

@@ -76,7 +76,7 @@ class MultimodalModel:
         vocabulary = self.tokenizer.vocabulary
         pieces = [piece if piece.ids or piece.slots else piece._replace(ids=next(coded)) for piece in pieces]
         if chat and chat.format.alternate:
-            pieces = list(in_turn(pieces, *chat.format.alternate, self.tokenizer.vocabulary))
+            pieces = list(in_turn(pieces, *chat.format.alternate, vocabulary))
         ids, media = [] if chat else [vocabulary.special("<|begin|>")], []
         for piece in pieces:
             part = piece.part

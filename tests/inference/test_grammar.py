@@ -121,3 +121,18 @@ def test_kinds_without_codes_are_never_opened():
 def test_settings_that_make_no_sense(asked, message):
     with pytest.raises(ConfigError, match=message):
         parse_config(asked, Settings, "settings")
+
+
+def test_an_id_of_the_text_may_end_a_sequence():
+    """As the end of a turn of a chat template: it is never within a text, and mmpt's own end is not written."""
+    grammar = Grammar(VOCABULARY, Settings(max_new_tokens=100, outputs=("text",)), end=7)
+
+    def allowed() -> set[int]:
+        return set((~MASKS.forbidden(grammar.allowed(), grammar.end)).nonzero().flatten().tolist())
+
+    text = set(range(*VOCABULARY.ranges()["text"]))
+    assert allowed() == text - {7}
+    grammar.advance(3)
+    assert allowed() == text and not grammar.finished
+    grammar.advance(7)
+    assert grammar.finished and allowed() == {7}
