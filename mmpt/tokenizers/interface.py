@@ -28,7 +28,12 @@ class AnySpeechTokenizer(Protocol):
 
     @property
     def sample_rate(self) -> int:
-        """Hz of the sound that it takes and gives."""
+        """Hz of the sound that it takes."""
+        ...
+
+    @property
+    def sound_rate(self) -> int:
+        """Hz of the sound that it gives."""
         ...
 
     @property

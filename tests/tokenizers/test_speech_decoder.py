@@ -240,7 +240,7 @@ def test_all_of_it_runs_in_bfloat16(voiced):
     exact, model = build(**voiced), build(**voiced).to(torch.bfloat16)
     sound = (0.1 * np.sin(np.arange(1280 * 5) / 9)).astype(np.float32)
     voice, codes = model.voice(sound), np.arange(12)
-    assert voice.dtype == np.float32 and np.abs(voice - exact.voice(sound)).max() < 0.1
+    assert voice.dtype == np.float32 and np.abs(voice - exact.voice(sound)).max() < 0.3
     for options in ({}, {"voice": voice}, {"prompt": sound}):
         (found,), (expected,) = model.decode([codes], **options), exact.decode([codes], **options)
         assert found.dtype == np.float32 and found.shape == expected.shape and np.isfinite(found).all()

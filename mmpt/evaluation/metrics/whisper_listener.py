@@ -29,11 +29,12 @@ def read_whisper(
     last = min(transcribe, translate)  # of the languages, the tokens before
     named = None if language is None else _id(tokenizer, f"<|{TO_LANGUAGE_CODE.get(language.lower(), language)}|>")
     pieces = [(n, one[at : at + WINDOW]) for n, one in enumerate(sounds) for at in range(0, max(1, len(one)), WINDOW)]
-    pieces.sort(key=lambda piece: len(piece[1]))  # as long as each other, as many tokens
-    texts: dict[int, list[str]] = {number: [] for number in range(len(sounds))}
+    order = sorted(range(len(pieces)), key=lambda place: len(pieces[place][1]))  # as long as each other, as many tokens
+    texts = [""] * len(pieces)
     with torch.inference_mode():
-        for batch in (pieces[at : at + BATCH] for at in range(0, len(pieces), BATCH)):
-            heard = extractor([samples for _, samples in batch], sampling_rate=SAMPLE_RATE, return_tensors="pt").input_features
+        for chosen in (order[at : at + BATCH] for at in range(0, len(order), BATCH)):
+            batch = [pieces[place][1] for place in chosen]
+            heard = extractor(batch, sampling_rate=SAMPLE_RATE, return_tensors="pt").input_features
             states = model.get_encoder()(heard.to(model.device, model.dtype))
             begun = torch.full((len(batch), 1), start, device=model.device)
             if named is None:
@@ -42,19 +43,22 @@ def read_whisper(
                 likely = begun.new_full((len(batch),), named)
             task = begun.new_tensor([[transcribe, silent]]).expand(len(batch), -1)
             ids = torch.cat([begun, likely[:, None], task], dim=1)
-            most = min(model.config.max_target_positions - 4, 20 + TOKENS_PER_SECOND * len(batch[-1][1]) // SAMPLE_RATE)
-            written = _greedy(model, states, ids, most)
-            for (number, _), text in zip(batch, tokenizer.batch_decode(written, skip_special_tokens=True), strict=True):
-                texts[number].append(text.strip())
-    return [" ".join(texts[number]) for number in range(len(sounds))]
+            limits = torch.tensor([20 + TOKENS_PER_SECOND * len(samples) // SAMPLE_RATE for samples in batch])
+            written = _greedy(model, states, ids, limits.clamp_max(model.config.max_target_positions - 4).to(ids.device))
+            for place, text in zip(chosen, tokenizer.batch_decode(written, skip_special_tokens=True), strict=True):
+                texts[place] = text.strip()
+    found: list[list[str]] = [[] for _ in sounds]
+    for (number, _), text in zip(pieces, texts, strict=True):
+        found[number].append(text)
+    return [" ".join(parts) for parts in found]
 
 
-def _greedy(model: Any, states: Any, ids: torch.Tensor, most: int) -> torch.Tensor:
-    """What follows `ids` [B, 4]: at most `most` tokens, each the likeliest that is no special one but the end."""
+def _greedy(model: Any, states: Any, ids: torch.Tensor, limits: torch.Tensor) -> torch.Tensor:
+    """What follows `ids` [B, 4]: at most `limits` [B] tokens, each the likeliest that is no special one but the end."""
     settings, rows = model.generation_config, []
     cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
     end, running, begin = int(model.config.eos_token_id), torch.ones(len(ids), dtype=torch.bool, device=ids.device), ids
-    for step in range(most):
+    for step in range(int(limits.max())):
         out = model(encoder_outputs=states, decoder_input_ids=begin, past_key_values=cache, use_cache=True)
         logits = out.logits[:, -1].float()
         logits[:, end + 1 :] = -torch.inf
@@ -62,7 +66,7 @@ def _greedy(model: Any, states: Any, ids: torch.Tensor, most: int) -> torch.Tens
         logits[:, never] = -torch.inf
         found = torch.where(running, logits.argmax(-1), end)
         rows.append(found)
-        running, begin = running & (found != end), found[:, None]
+        running, begin = running & (found != end) & (step + 1 < limits), found[:, None]
         if not running.any():
             break
     return torch.stack(rows, dim=1)

@@ -52,6 +52,10 @@ class SpeechCodec(nn.Module):
         return next(self.parameters()).device
 
     @property
+    def sound_rate(self) -> int:
+        return self.sample_rate
+
+    @property
     def speaks_in_blocks(self) -> bool:
         return not self.silent
 

@@ -33,10 +33,9 @@ def mel_power(samples: torch.Tensor, mels: int, rate: int = SAMPLE_RATE, mirrore
     """Power in each mel band [..., samples // hop + 1, mels] of `samples` [..., samples] at `rate` Hz; frame i is centred on
     sample i · hop, hop being 10 ms. Before the first sample there is silence, or the sound of after it, `mirrored`."""
     size, hop = rate // 40, rate // 100
-    half = size // 2
-    padded = F.pad(samples, (0 if mirrored else half, half))
+    padded = F.pad(samples, (0 if mirrored else size // 2, size // 2))
     if mirrored:
-        padded = torch.cat([samples[..., 1 : half + 1].flip(-1), padded], dim=-1)
+        padded = torch.cat([samples[..., 1 : size // 2 + 1].flip(-1), padded], dim=-1)
     window = torch.hann_window(size, device=samples.device)
     spectrum = torch.stft(padded, size, hop, window=window, center=False, return_complex=True)
     return torch.view_as_real(spectrum).square().sum(dim=-1).transpose(-1, -2) @ mel_filters(mels, rate).to(samples.device)
