@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jinja2
 import pydantic
@@ -166,7 +166,8 @@ class ChatMarker:
         # The template may write `<|begin|>` and `<|end|>`: after export they are tokens of the text tokenizer too.
         self._tokenizer = copy.deepcopy(tokenizer)
         # Else a token is said to begin behind its spaces.
-        self._tokenizer.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+        backend: Any = self._tokenizer.backend_tokenizer
+        backend.post_processor = processors.ByteLevel(trim_offsets=False)
         known = self._tokenizer.get_vocab()
         added = [name for name in (*SPECIAL, _PLACE) if name not in known]
         self._tokenizer.add_tokens(added, special_tokens=True)
@@ -310,7 +311,7 @@ class ChatMarker:
         first = None
         for number, piece in enumerate(read.split(spelling.cut)):
             split = self._tokenizer(piece, add_special_tokens=False, split_special_tokens=False, return_offsets_mapping=True)
-            ids: list[int] = [self._own.get(token, token) for token in split["input_ids"]]
+            ids = [int(self._own.get(token, token)) for token in split["input_ids"]]
             if sum(token in self._special for token in ids) != len(self._spelled.findall(piece)):
                 raise DataError("what is said would become a special token")
             if first is None and number >= len(before) - 1:

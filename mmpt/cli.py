@@ -5,6 +5,7 @@ import os
 import sys
 from contextlib import ExitStack
 from importlib.metadata import version
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -99,11 +100,12 @@ def _generate(arguments: argparse.Namespace) -> None:
             answer.append((event.content, file := _keep(arguments.out, event.content.suffix, event.content.data)))
             print(file, flush=True)
     if arguments.page:
-        files = [Path(value) for _, value in arguments.prompt] if arguments.prompt else [None] * len(prompt)
-        asked = [
-            (part, None if isinstance(part, Text) else file or _keep(arguments.out, part.suffix, part.data))
-            for part, file in zip(prompt, files, strict=True)
-        ]
+        asked: list[tuple[Part, Path | None]] = []
+        for part, given in zip_longest(prompt, arguments.prompt or []):
+            if isinstance(part, Text):
+                asked.append((part, None))
+            else:
+                asked.append((part, Path(given[1]) if given else _keep(arguments.out, part.suffix, part.data)))
         write_bytes(arguments.page, document_page(arguments.page, asked, answer).encode())
         print(arguments.page)
 

@@ -24,7 +24,7 @@ class Schema(pydantic.BaseModel):
         return cls
 
 
-S = TypeVar("S", bound=Schema)
+S = TypeVar("S", bound=pydantic.BaseModel)
 
 
 def read_yaml(path: Path) -> dict:

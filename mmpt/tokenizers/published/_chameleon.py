@@ -1,6 +1,7 @@
 """The codec of `Chameleon`."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import ChameleonVQVAE, ChameleonVQVAEConfig
@@ -20,6 +21,7 @@ class ChameleonCodec(PictureCodec):
         config = read_json(folder / "config.json", CheckpointError)
         # Bytes times 0.0078, less 1: as its image processor has it.
         super().__init__(settings.figures(config), scale_of(folder, Scale(0.0078, [1.0] * 3, [1.0] * 3)))
+        self.model: Any  # the types of its outputs are wider than what they hold
         if "vq_config" in config:
             shape = ChameleonVQVAEConfig.from_dict(sub_config(config, "vq_config"))
             self.model = part_of_model(ChameleonVQVAE, shape, folder, settings.prefixes)

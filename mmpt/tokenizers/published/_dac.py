@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.nn import functional as F
@@ -24,7 +25,7 @@ class DacCodec(SpeechCodec):
         reach = _reach(model.config)
         window = round(_SECONDS * figures.rate / figures.codebooks)
         super().__init__(figures, window, (reach, reach), (reach, reach))
-        self.model = model
+        self.model: Any = model  # the types of its outputs are wider than what they hold
 
     def frames_of(self, samples: torch.Tensor) -> torch.Tensor:
         padded = F.pad(samples, (0, -samples.shape[1] % self.hop))

@@ -1,6 +1,7 @@
 """The codec of `Emu3`."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import Emu3VQVAE, Emu3VQVAEConfig
@@ -19,6 +20,7 @@ class Emu3Codec(PictureCodec):
     def __init__(self, settings: Emu3, folder: Path):
         config = read_json(folder / "config.json", CheckpointError)
         super().__init__(settings.figures(config), scale_of(folder, Scale(1 / 255, [0.5] * 3, [0.5] * 3)))
+        self.model: Any  # the types of its outputs are wider than what they hold
         if "vq_config" in config:
             shape = Emu3VQVAEConfig.from_dict(sub_config(config, "vq_config"))
             self.model = part_of_model(Emu3VQVAE, shape, folder, settings.prefixes)

@@ -1,6 +1,7 @@
 """The codec of `Glm4Voice`."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -33,7 +34,7 @@ class Glm4VoiceCodec(SpeechCodec):
         shape._attn_implementation = "sdpa"  # takes masks of true and false
         self.pool, self.maximum = config.get("pooling_kernel_size") or 1, config.get("pooling_type", "max") == "max"
         self.block, self.causal = config.get("quantize_causal_block_size"), config.get("encoder_causal_convolution", False)
-        self.whisper = WhisperEncoder(shape)
+        self.whisper: Any = WhisperEncoder(shape)
         self.whisper.layer_norm = nn.Identity()  # behind the last layer, of which nothing is read
         self.codebook = nn.Embedding(figures.codes, shape.d_model)
         tensors = tensors_under(folder, ("model.encoder.", "encoder."))

@@ -1,6 +1,7 @@
 """The codec of `Janus`."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import JanusVQVAE, JanusVQVAEConfig
@@ -19,6 +20,7 @@ class JanusCodec(PictureCodec):
     def __init__(self, settings: Janus, folder: Path):
         config = read_json(folder / "config.json", CheckpointError)
         super().__init__(settings.figures(config), scale_of(folder, Scale(1 / 255, [0.5] * 3, [0.5] * 3)))
+        self.model: Any  # the types of its outputs are wider than what they hold
         if "vq_config" in config:
             known = {**sub_config(config, "vq_config"), "num_patches": patches(config)}
             self.model = part_of_model(JanusVQVAE, JanusVQVAEConfig.from_dict(known), folder, settings.prefixes)

@@ -19,9 +19,10 @@ def whole_model(kind: type[M], folder: Path) -> M:
     """The model in `folder`, float32, in eval mode. Raises `CheckpointError` where a weight is missing or of another shape."""
     try:
         with no_progress_bars():
-            model, found = kind.from_pretrained(
+            loaded: Any = kind.from_pretrained(  # with `output_loading_info` a pair
                 str(folder), dtype=torch.float32, use_safetensors=True, output_loading_info=True, local_files_only=True
             )
+            model, found = loaded
     except (OSError, ValueError, RuntimeError, SafetensorError) as problem:
         raise CheckpointError(f"{folder}: no {kind.__name__} can be loaded ({' '.join(str(problem).split())})") from None
     if missing := sorted(found["missing_keys"]):

@@ -3,10 +3,11 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from transformers import DynamicCache, MimiConfig, MimiModel
+from transformers import DynamicCache, MimiModel
 
 from mmpt.errors import CheckpointError
 from mmpt.tokenizers.published._codec import SpeechCodec
@@ -28,7 +29,7 @@ class MimiCodec(SpeechCodec):
         check_rate(folder, figures.sample_rate)
         frame_rate = figures.rate / figures.codebooks
         super().__init__(figures, round(_SECONDS * frame_rate), (round(_HEARS * frame_rate), 0), (0, 0))
-        self.model = model
+        self.model: Any = model  # the types of its outputs are wider than what they hold
 
     def frames_of(self, samples: torch.Tensor) -> torch.Tensor:
         return self.model.encode(samples[:, None], num_quantizers=self.figures.codebooks).audio_codes
@@ -44,7 +45,7 @@ class _Going:
     """The decoder's three parts one by one, each with what it needs of before: its upsampling the last frame, its transformer
     keys and values, its convolutions the last states that they reach back to."""
 
-    def __init__(self, model: MimiModel, device: torch.device) -> None:
+    def __init__(self, model: Any, device: torch.device) -> None:
         self._model, self._device = model, device
         self._decoder = model.decoder
         self._cache = DynamicCache(config=model.config)
@@ -73,7 +74,7 @@ class _Going:
         return out.last_hidden_state.transpose(1, 2)
 
 
-def _reach(config: MimiConfig) -> int:
+def _reach(config: Any) -> int:
     """States before its own that the convolutions make a sample of, from the last to the first."""
     reach, size = float(config.last_kernel_size - 1), 1  # in samples; `size`: samples of a state
     for ratio in reversed(config.upsampling_ratios):

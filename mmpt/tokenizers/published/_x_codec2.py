@@ -1,6 +1,7 @@
 """The codec of `XCodec2`."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoFeatureExtractor
@@ -27,7 +28,7 @@ class XCodec2Codec(SpeechCodec):
         check_rate(folder, figures.sample_rate)
         overlap = round(_OVERLAP * figures.rate)
         super().__init__(figures, round(_SECONDS * figures.rate), (overlap, overlap), (overlap, overlap))
-        self.model = model
+        self.model: Any = model  # the types of its outputs are wider than what they hold
         self.features = Xcodec2FeatureExtractor(sampling_rate=figures.sample_rate, hop_length=self.hop)
         if (folder / "preprocessor_config.json").is_file():
             self.features = AutoFeatureExtractor.from_pretrained(str(folder))
