@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import jinja2
 import pydantic
@@ -174,7 +174,7 @@ class ChatMarker:
         self._tokenizer.split_special_tokens = False
         ids = self._tokenizer.get_vocab()
         self._place = ids[_PLACE]
-        self._own = {ids[name]: vocabulary.special(name) for name in added if name != _PLACE}
+        self._own: dict[int, int] = {ids[name]: vocabulary.special(name) for name in added if name != _PLACE}
         special = [token.content for token in self._tokenizer.added_tokens_decoder.values() if token.special]
         self._special = frozenset(self._own.get(ids[name], ids[name]) for name in special)
         self._spelled = re.compile("|".join(re.escape(name) for name in sorted(special, key=len, reverse=True)))
@@ -311,7 +311,7 @@ class ChatMarker:
         first = None
         for number, piece in enumerate(read.split(spelling.cut)):
             split = self._tokenizer(piece, add_special_tokens=False, split_special_tokens=False, return_offsets_mapping=True)
-            ids = [int(self._own.get(token, token)) for token in split["input_ids"]]
+            ids = [self._own.get(token, token) for token in cast(list[int], split["input_ids"])]
             if sum(token in self._special for token in ids) != len(self._spelled.findall(piece)):
                 raise DataError("what is said would become a special token")
             if first is None and number >= len(before) - 1:

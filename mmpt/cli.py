@@ -93,12 +93,11 @@ def _generate(arguments: argparse.Namespace) -> None:
     for event in model.stream(prompt, settings=settings):
         if isinstance(event, TextDelta):
             print(event.text, end="", flush=True)
-        elif isinstance(event, PartDone) and isinstance(event.content, Text):
-            print(flush=True)
-            answer.append((event.content, None))
         elif isinstance(event, PartDone):
-            answer.append((event.content, file := _keep(arguments.out, event.content.suffix, event.content.data)))
-            print(file, flush=True)
+            part = event.content
+            file = None if isinstance(part, Text) else _keep(arguments.out, part.suffix, part.data)
+            answer.append((part, file))
+            print(file or "", flush=True)
     if arguments.page:
         asked: list[tuple[Part, Path | None]] = []
         for part, given in zip_longest(prompt, arguments.prompt or []):
