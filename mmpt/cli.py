@@ -228,18 +228,26 @@ def _export(arguments: argparse.Namespace) -> None:
 
 
 def _add_soup(commands) -> None:
-    parser = commands.add_parser("soup", formatter_class=HelpFormatter, help="average the weights of several checkpoints")
+    parser = commands.add_parser(
+        "soup", formatter_class=HelpFormatter, help="average the weights of several checkpoints, or add what each has learned"
+    )
     parser.add_argument("runs", nargs="+", metavar="RUN", type=Path, help="checkpoints, or run folders (their newest)")
     parser.add_argument("--out", type=Path, required=True, help="the new checkpoint")
-    parser.add_argument("--weights", nargs="+", type=float, help="one for each (default: equal)")
+    parser.add_argument("--weights", nargs="+", type=float, help="one for each (default: equal; with --base 1)")
+    parser.add_argument(
+        "--base",
+        metavar="MODEL",
+        help="task arithmetic: to this checkpoint or published model add, times its weight, what each RUN has learned beyond it; "
+        "further RUNs may then be published models too",
+    )
     parser.add_argument("--greedy", nargs="+", type=Path, metavar="SHARDS", help="token shards on which a further one must help")
     parser.set_defaults(action=_soup)
 
 
 def _soup(arguments: argparse.Namespace) -> None:
-    if arguments.greedy and arguments.weights:
-        raise ConfigError("--greedy and --weights: give one of them")
-    chosen = [find_checkpoint(run) for run in arguments.runs]
+    if arguments.greedy and (arguments.weights or arguments.base):
+        raise ConfigError(f"--greedy and {'--weights' if arguments.weights else '--base'}: give one of them")
+    chosen = [run if arguments.base and _is_published(run) else find_checkpoint(run) for run in arguments.runs]
     twice = [
         f"{run}: {path}, which {arguments.runs[first]} is already"
         for number, (run, path) in enumerate(zip(arguments.runs, chosen, strict=True))
@@ -248,13 +256,25 @@ def _soup(arguments: argparse.Namespace) -> None:
     if twice:
         raise ConfigError("the same checkpoint twice (--weights gives one more weight):\n  " + "\n  ".join(twice))
     from mmpt.evaluation.metrics.loss import held_out_loss
-    from mmpt.model.soup import average, greedy, save_soup
+    from mmpt.model.soup import average, greedy, save_soup, task_arithmetic
 
+    if arguments.base:
+        base = arguments.base if _is_published(Path(arguments.base)) else find_checkpoint(Path(arguments.base))
+        made = task_arithmetic(base, chosen, arguments.weights)
+        chosen = [path for path in chosen if not _is_published(path)]
+        save_soup(*made, chosen, arguments.out)
+        print("\n".join([str(arguments.out), f"  on {base}", *(f"  of {path}" for path in chosen)]))
+        return
     if arguments.greedy:
         chosen, loss = greedy(chosen, lambda model, vocabulary: held_out_loss(model, vocabulary, arguments.greedy))
         print(f"{len(chosen)} of {len(arguments.runs)} go in, loss {loss:.4f} on {', '.join(map(str, arguments.greedy))}")
     save_soup(*average(chosen, arguments.weights), chosen, arguments.out)
     print("\n".join([str(arguments.out), *(f"  of {path}" for path in chosen)]))
+
+
+def _is_published(path: Path) -> bool:
+    """Whether it is no folder of mmpt's, so that transformers is asked for it."""
+    return not path.is_dir() or (path / "config.json").is_file()
 
 
 def _add_inspect(commands) -> None:
