@@ -23,13 +23,12 @@ from mmpt.modality import SAMPLE_RATE
 from mmpt.scripts import main_guard
 from mmpt.storage import write_bytes
 
-NUMBERS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen"
-).split()
+NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen"]
+NUMBERS += ["fourteen", "fifteen", "sixteen", "seventeen", "eighteen"]
 OPPOSITES = {"hot": "cold", "big": "small", "day": "night", "up": "down", "open": "closed", "old": "new", "black": "white"}
 COLOURS = {"grass": "green", "snow": "white", "blood": "red", "the sky": "blue", "coal": "black", "a lemon": "yellow"}
 CAPITALS = {"france": "paris", "england": "london", "italy": "rome", "spain": "madrid", "japan": "tokyo", "russia": "moscow"}
-DAYS = "monday tuesday wednesday thursday friday saturday sunday".split()
+DAYS = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
 FACTS = {
     "opposite": ({**OPPOSITES, **{b: a for a, b in OPPOSITES.items()}}, "the opposite of {}"),
     "colour": (COLOURS, "the colour of {}"),
@@ -101,8 +100,8 @@ def drawn(chosen: Sequence[Question], count: int, random: np.random.Generator) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--questions", type=int, default=2000, help="rows to learn from")
-    parser.add_argument("--sentences", type=int, default=2000, help="rows to learn from, half of them questions")
+    parser.add_argument("--questions", type=int, default=1000, help="rows to learn from")
+    parser.add_argument("--sentences", type=int, default=1000, help="rows to learn from, half of them questions")
     parser.add_argument("--held-out", type=int, default=140, help="questions, and sentences, of the test")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()

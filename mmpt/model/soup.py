@@ -1,5 +1,5 @@
-"""Model soups: weights of several checkpoints averaged (Wortsman et al. 2022, arXiv:2203.05482), or what each has learned added to
-the base that they come from (task arithmetic, Ilharco et al. 2022, arXiv:2212.04089)."""
+"""Model soups: weights of several checkpoints averaged (Wortsman et al. 2022, arXiv:2203.05482), or what each has learned added
+to the base that they come from (task arithmetic, Ilharco et al. 2022, arXiv:2212.04089)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -49,8 +49,9 @@ def task_arithmetic(
 ) -> tuple[PreTrainedModel, Vocabulary]:
     """The model whose every weight is θ + Σ sᵢ·(θᵢ − θ), θ being that of `base`, computed in float64; adapters are merged first.
 
-    `base` and `tuned`: checkpoints, and published models (a folder or Hugging Face name); one of `tuned` is a checkpoint. The rows
-    of new tokens, which a published model does not have and which mean nothing by halves, are the mean of those of the checkpoints.
+    `base` and `tuned`: checkpoints, and published models (a folder or Hugging Face name); one of `tuned` is a checkpoint. The
+    rows of new tokens, which a published model does not have and which mean nothing by halves, are the mean of those of the
+    checkpoints.
     `scales`: 1 each by default; below 0 takes away. Raises `ConfigError` on scales that do not fit or no checkpoint,
     `CheckpointError` where the models are of different shapes, `VocabularyError` where their ids mean different things.
     """

@@ -2,14 +2,13 @@
 
     python recipes/benches/speech_smollm2.py RUN [--base MODEL] [--text SHARDS]
 
-RUN: a run of recipes/speech_smollm2.yaml that recipes/evaluate.py has measured by recipes/evaluate_speech_smollm2.yaml. Both models
-are asked as transformers has them, RUN as `mmpt export` gives it: perplexity of the text of SHARDS in pieces of 256 tokens, every
-id of its vocabulary in the running, and ten questions, answered greedily after the model's own chat template. Writes
-recipes/results/speech_smollm2.json (or --results), with the answers, and exits 1 where a bar is missed.
+RUN: a run of recipes/speech_smollm2.yaml that recipes/evaluate.py has measured by recipes/evaluate_speech_smollm2.yaml. Both
+models are asked as transformers has them, RUN as `mmpt export` gives it: perplexity of the text of SHARDS in pieces of 256
+tokens, every id of its vocabulary in the running, and ten questions, answered greedily after the model's own chat template.
+Writes recipes/results/speech_smollm2.json (or --results), with the answers, and exits 1 where a bar is missed.
 """
 
 import argparse
-import json
 import math
 import sys
 import tempfile
