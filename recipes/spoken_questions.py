@@ -52,7 +52,7 @@ class Question(NamedTuple):
 def questions() -> tuple[list[Question], list[Question]]:
     """(to be learned from, held out)."""
     sides: tuple[list[Question], list[Question]] = ([], [])
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(1)  # by which every word of the test is heard in training
     for forms in _of_numbers():
         sides[int(random.integers(HELD_OUT)) == 0].extend(forms)
     for kind, (facts, what) in FACTS.items():
@@ -63,18 +63,17 @@ def questions() -> tuple[list[Question], list[Question]]:
 
 
 def _of_numbers() -> Iterator[list[Question]]:
-    """Those of the same two numbers that give the same away."""
-    digits = range(10)
-    for a in digits:
-        for b in digits:
-            yield [Question(f"what is {NUMBERS[a]} plus {NUMBERS[b]}?", NUMBERS[a + b], "sum")]
-            if a >= b:
-                yield [Question(f"what is {NUMBERS[a]} minus {NUMBERS[b]}?", NUMBERS[a - b], "difference")]
+    """Those of the same two numbers that give each other away."""
+    for a in range(10):
+        for b in range(a + 1):
+            both = ((a, b), (b, a)) if a != b else ((a, b),)
+            yield [Question(f"what is {NUMBERS[x]} plus {NUMBERS[y]}?", NUMBERS[a + b], "sum") for x, y in both]
+            yield [Question(f"what is {NUMBERS[a]} minus {NUMBERS[b]}?", NUMBERS[a - b], "difference")]
             if a != b:
-                said = "is {} {} than {}?"
                 yield [
-                    Question(said.format(NUMBERS[a], "more", NUMBERS[b]), "yes" if a > b else "no", "more"),
-                    Question(said.format(NUMBERS[a], "less", NUMBERS[b]), "yes" if a < b else "no", "more"),
+                    Question(f"is {NUMBERS[x]} {word} than {NUMBERS[y]}?", "yes" if (x > y) == (word == "more") else "no", "more")
+                    for x, y in both
+                    for word in ("more", "less")
                 ]
 
 
