@@ -1,8 +1,8 @@
 """Write the tables of the README files anew from the result files: python docs/tables.py
 
 A table stands between `<!-- table: FILE -->` and `<!-- end -->`, FILE being a JSON file written by a bench; what a study found,
-between `<!-- study: NAME -->` and `<!-- end -->`; what all of them found, after `<!-- findings -->`; questions and what was answered
-before and after, between `<!-- answers: FILE -->` and `<!-- end -->`.
+between `<!-- study: NAME -->` and `<!-- end -->`; what all of them found, after `<!-- findings -->`; questions, and what was
+answered before and after, between `<!-- answers: FILE -->` and `<!-- end -->`.
 """
 
 import json
