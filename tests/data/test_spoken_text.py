@@ -35,6 +35,15 @@ def test_a_row_becomes_its_parts_in_order(tmp_path):
     assert abs(samples).max() > 0.1 and [word for word, _, _ in speech.words] == ["what", "is", "two", "plus", "two"]
 
 
+def test_parts_with_roles_are_a_conversation_in_turns(tmp_path):
+    parts = [{"role": "user", "text": "Answer:"}, {"role": "user", "speech": "{question}"}]
+    parts += [{"role": "assistant", "text": "{answer}"}, {"role": "user", "text": "thanks"}]
+    (found,) = source(tmp_path, [{"question": "one or two?", "answer": "two"}], parts=parts).documents()
+    assert [(part.role, part.turn) for part in found.parts] == [("user", 0), ("user", 0), ("assistant", 1), ("user", 2)]
+    with pytest.raises(ConfigError, match="a role for all of them, or for none"):
+        source(tmp_path, [], parts=[*parts, {"text": "a"}])
+
+
 def test_voices_and_rates_change_from_document_to_document_and_never_from_reading_to_reading(tmp_path):
     rows = [{"question": "one two three", "answer": "four"}] * 12
     voices = {"parts": [{"speech": "{question}", "voices": ["en-us", "en-us+f3"], "rate": [120, 250]}]}

@@ -116,23 +116,23 @@ def model_1(sequences: list[tuple[list[str], list[str]]], rounds: int) -> dict[t
 
 def test_a_translated_row_is_the_words_that_model_1_finds_for_it():
     old = table(6, 4, 0)
-    pairs = [([0, 1], [6, 6, 7, 8]), ([1, 2], [7, 9, 9, 8]), ([0, 2, 2], [6, 9, 8])]
+    pairs = [([0, 1, 3], [6, 6, 7, 8]), ([1, 2, 3], [7, 9, 9, 8]), ([0, 2, 2, 3], [6, 9, 8])]
     wanted = model_1(pairs, 5)
     ids = [[*said, *heard] for said, heard in pairs]
-    # One too long to say anything, one with marks alone, one without text: none of them counts.
-    ids += [list(range(11)) * 3, [3, 6, 7], [6, 7, 8, 9]]
+    # One too long to say anything, one with marks alone, one with a prompt alone: none of them counts.
+    ids += [list(range(11)) * 3, [1, 2, 3, 6, 7], [4, 5, 6, 7, 8, 9]]
     found = Translation(rounds=5, noise=0, longest=20).new_rows(old, 5, torch.Generator(), ids)
     for token in range(6, 10):
-        assert torch.allclose(found[token - 6], sum(wanted[word, token] * old[word] for word in range(3)), atol=1e-5)
+        assert torch.allclose(found[token - 6], sum(wanted[word, token] * old[word] for word in range(4)), atol=1e-5)
     assert torch.allclose(found[4], old.mean(dim=0), atol=1e-5)
-    assert wanted[0, 6] > 0.8 and wanted[1, 7] > 0.8
+    assert wanted[0, 6] > 0.6 and wanted[2, 9] > 0.6
 
 
 def test_translated_rows_of_one_word_differ_by_the_noise():
-    old, ids = table(50, 8, 0), [[3, 50, 51, 52]]
+    old, ids = table(50, 8, 0), [[3, 4, 5, 50, 51, 52]]
     settings = Translation(noise=0.1)
     found = settings.new_rows(old, 3, torch.Generator().manual_seed(0), ids)
-    assert 0 < (found - old[3]).abs().max() < 0.5 * old.std()
+    assert 0 < (found - old[3:6].mean(dim=0)).abs().max() < 0.5 * old.std()
     assert torch.equal(found, settings.new_rows(old, 3, torch.Generator().manual_seed(0), ids))
     with pytest.raises(ValueError, match="no sequence of at most 512 ids"):
         settings.new_rows(old, 3, torch.Generator(), [[1, 2, 3]])

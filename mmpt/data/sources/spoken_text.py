@@ -18,7 +18,7 @@ from mmpt.data.lost import Documents, Lost
 from mmpt.data.sources import NamedSource
 from mmpt.data.synthetic.espeak import Speaker
 from mmpt.data.unit import Unit
-from mmpt.document import Document, Part, Speech, Text
+from mmpt.document import Document, Part, Role, Speech, Text
 from mmpt.errors import DataError
 from mmpt.media import encode_flac
 from mmpt.modality import SAMPLE_RATE
@@ -31,6 +31,8 @@ class SpokenPart(Schema):
     """Text as it is."""
     speech: str | None = None
     """Text that is read aloud."""
+    role: Role | None = None
+    """Who says it, in a conversation; parts that follow each other with one role are one turn."""
     weight: float = pydantic.Field(default=1.0, ge=0)
     """Of the loss of the part; 0: read, never learned."""
     voices: tuple[str, ...] = pydantic.Field(default=("en-us",), min_length=1)
@@ -65,13 +67,19 @@ class SpokenText(NamedSource):
     path: str
     """JSON lines, a JSON array, Parquet, CSV or TSV: a file or a folder."""
     parts: tuple[SpokenPart, ...] = pydantic.Field(min_length=1)
-    """What each document consists of, in order."""
+    """What each document consists of, in order; with roles for all of them it is a conversation."""
     language: str = "en"
     """Code of the language of the documents, for their meta."""
     license: str = ""
     """License of the documents, for their meta."""
     seed: int = 0
     """What voices and rates are drawn with."""
+
+    @pydantic.model_validator(mode="after")
+    def _all_or_none(self) -> "SpokenText":
+        if len({part.role is None for part in self.parts}) > 1:
+            raise ValueError("parts: expected a role for all of them, or for none")
+        return self
 
     def units(self) -> list[Unit[RowRange]]:
         """Ranges of rows. Raises `ConfigError` where there are none."""
@@ -99,10 +107,12 @@ def _document(config: SpokenText, document_id: str, name: str, row: dict, speake
     random = np.random.default_rng(int.from_bytes(digest[:8]))
     parts: list[Part] = []
     voices: list[str] = []
-    for part in config.parts:
+    turn = 0
+    for number, part in enumerate(config.parts):
         said = _filled(part.form, row)
+        turn += number > 0 and part.role != config.parts[number - 1].role
         if part.speech is None:
-            parts.append(Text(said, part.weight))
+            parts.append(Text(said, part.weight, part.role, turn))
             continue
         voice = part.voices[int(random.integers(len(part.voices)))]
         rate, pitch = (int(random.integers(least, most + 1)) for least, most in (part.rate, part.pitch))
@@ -111,7 +121,7 @@ def _document(config: SpokenText, document_id: str, name: str, row: dict, speake
             raise DataError(f"nothing to be heard of {said!r}")
         samples = soxr.resample(utterance.samples, utterance.sample_rate, SAMPLE_RATE)
         data, seconds = encode_flac(samples, SAMPLE_RATE), len(samples) / SAMPLE_RATE
-        parts.append(Speech(data, "flac", SAMPLE_RATE, seconds, said, utterance.words, part.weight))
+        parts.append(Speech(data, "flac", SAMPLE_RATE, seconds, said, utterance.words, part.weight, part.role, turn))
         voices.append(voice)
     meta = {"language": config.language, "license": config.license, "voices": voices}
     return Document(document_id, name, tuple(parts), {key: value for key, value in meta.items() if value})

@@ -10,7 +10,8 @@ from torch import Tensor
 from mmpt.model.row_init.translation import Translation
 
 LEAST = 3
-"""Different new tokens of a sequence that is looked at: the marks of its beginning and its end say nothing."""
+"""Different old and different new tokens of a sequence that is looked at: a prompt, or the marks of a beginning and an end, say
+nothing."""
 
 
 class _Pairs(NamedTuple):
@@ -27,10 +28,10 @@ def translated_rows(
     settings: Translation, rows: Tensor, count: int, sequences: Iterable[Sequence[int]], generator: torch.Generator
 ) -> Tensor:
     """Float32 rows [count, H] of new tokens with ids len(rows) … len(rows) + count − 1. Raises `ValueError` where no sequence has
-    text beside new tokens."""
+    enough of both."""
     pairs = _pairs(sequences, len(rows), settings.longest)
     if not len(pairs.pair):
-        raise ValueError(f"no sequence of at most {settings.longest} ids has text beside {LEAST} new tokens")
+        raise ValueError(f"no sequence of at most {settings.longest} ids has {LEAST} old and {LEAST} new tokens")
     expected = expected_counts(pairs, settings.rounds)
     share = torch.from_numpy(expected / np.bincount(pairs.tokens, expected)[pairs.tokens]).float()
     found = rows.mean(dim=0).repeat(count, 1)
@@ -59,7 +60,7 @@ def _pairs(sequences: Iterable[Sequence[int]], first_new: int, longest: int) -> 
     for sequence in sequences:
         ids = np.asarray(sequence, dtype=np.int64)
         old, new = ids[ids < first_new], ids[ids >= first_new] - first_new
-        if len(ids) > longest or not len(old) or len(np.unique(new)) < LEAST:
+        if len(ids) > longest or min(len(np.unique(old)), len(np.unique(new))) < LEAST:
             continue
         places.append(np.repeat(np.arange(seen, seen + len(new)), len(old)))
         words.append(np.tile(old, len(new)))
