@@ -72,6 +72,9 @@ def main() -> None:
         export_hf(find_checkpoint(arguments.run), Path(folder) / "after")
         after = AutoModelForCausalLM.from_pretrained(Path(folder) / "after", dtype=torch.float32).eval()
     perplexities = [perplexity(model, text) for model in (before, after)]
+    answers = [
+        {"question": one, "before": answer(before, tokenizer, one), "after": answer(after, tokenizer, one)} for one in QUESTIONS
+    ]
     figures = [
         *suite_figures(arguments.run / "benchmarks"),
         Figure("text perplexity, before", perplexities[0]),
@@ -79,9 +82,6 @@ def main() -> None:
         Figure("text perplexity, after / before", perplexities[1] / perplexities[0], 1.05, at_most=True),
     ]
     ok = report(figures, arguments.results)
-    answers = [
-        {"question": one, "before": answer(before, tokenizer, one), "after": answer(after, tokenizer, one)} for one in QUESTIONS
-    ]
     write_json(arguments.results, {**read_json(arguments.results), "answers": answers})
     for one in answers:
         print(f"{one['question']}\n  before: {one['before']}\n  after:  {one['after']}")
