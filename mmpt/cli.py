@@ -14,7 +14,7 @@ from mmpt.config import parse_config
 from mmpt.document import Image, Part, Speech, Text
 from mmpt.errors import ConfigError, DataError
 from mmpt.modality import MEDIA, MODALITIES
-from mmpt.model.checkpoints import find_checkpoint
+from mmpt.model.checkpoints import find_checkpoint, find_model
 from mmpt.scripts import HelpFormatter, main_guard, script_parser
 from mmpt.storage import MANIFEST, write_bytes
 from mmpt.tokenizers.image.renderers import RENDERER_HELP, chosen_renderer
@@ -236,6 +236,7 @@ def _add_soup(commands) -> None:
     parser.add_argument("--weights", nargs="+", type=float, help="one for each (default: equal; with --base 1)")
     parser.add_argument(
         "--base",
+        type=Path,
         metavar="MODEL",
         help="task arithmetic: to this checkpoint or published model add, times its weight, what each RUN has learned beyond it; "
         "further RUNs may then be published models too",
@@ -247,7 +248,7 @@ def _add_soup(commands) -> None:
 def _soup(arguments: argparse.Namespace) -> None:
     if arguments.greedy and (arguments.weights or arguments.base):
         raise ConfigError(f"--greedy and {'--weights' if arguments.weights else '--base'}: give one of them")
-    chosen = [run if arguments.base and _is_published(run) else find_checkpoint(run) for run in arguments.runs]
+    chosen = [find_model(run) if arguments.base else find_checkpoint(run) for run in arguments.runs]
     twice = [
         f"{run}: {path}, which {arguments.runs[first]} is already"
         for number, (run, path) in enumerate(zip(arguments.runs, chosen, strict=True))
@@ -259,22 +260,14 @@ def _soup(arguments: argparse.Namespace) -> None:
     from mmpt.model.soup import average, greedy, save_soup, task_arithmetic
 
     if arguments.base:
-        base = arguments.base if _is_published(Path(arguments.base)) else find_checkpoint(Path(arguments.base))
-        made = task_arithmetic(base, chosen, arguments.weights)
-        chosen = [path for path in chosen if not _is_published(path)]
-        save_soup(*made, chosen, arguments.out)
-        print("\n".join([str(arguments.out), f"  on {base}", *(f"  of {path}" for path in chosen)]))
+        save_soup(*task_arithmetic(find_model(arguments.base), chosen, arguments.weights), chosen, arguments.out)
+        print("\n".join([str(arguments.out), f"  on {arguments.base}", *(f"  of {path}" for path in chosen)]))
         return
     if arguments.greedy:
         chosen, loss = greedy(chosen, lambda model, vocabulary: held_out_loss(model, vocabulary, arguments.greedy))
         print(f"{len(chosen)} of {len(arguments.runs)} go in, loss {loss:.4f} on {', '.join(map(str, arguments.greedy))}")
     save_soup(*average(chosen, arguments.weights), chosen, arguments.out)
     print("\n".join([str(arguments.out), *(f"  of {path}" for path in chosen)]))
-
-
-def _is_published(path: Path) -> bool:
-    """Whether it is no folder of mmpt's, so that transformers is asked for it."""
-    return not path.is_dir() or (path / "config.json").is_file()
 
 
 def _add_inspect(commands) -> None:

@@ -93,20 +93,21 @@ def greedy(checkpoints: Sequence[Path], loss: Callable[[PreTrainedModel, Vocabul
 
 
 def save_soup(model: PreTrainedModel, vocabulary: Vocabulary, of: Sequence[Path], out: Path) -> None:
-    """A checkpoint for inference, or to go on from; tokenizers are those of the first of `of`. Raises `ConfigError` where
-    `out` is there already."""
+    """A checkpoint for inference, or to go on from; tokenizers are those of the first checkpoint among `of`. Raises `ConfigError`
+    where `out` is there already."""
     out = Path(out)
     if out.exists():
         raise ConfigError(f"{out}: it exists already")
+    first = next(path for path in of if _is_checkpoint(path))
     with published_folder(out, {"format": FORMAT, "step": 0, "soup": [str(path) for path in of]}) as folder:
         with no_progress_bars():
             model.save_pretrained(folder / "backbone")
         vocabulary.save(folder)
-        if chat := ChatFormat.load(of[0]):
+        if chat := ChatFormat.load(first):
             chat.save(folder)
         for name in TOKENIZERS:
-            if (of[0] / name).is_dir():
-                link_tree(of[0] / name, folder / name)
+            if (first / name).is_dir():
+                link_tree(first / name, folder / name)
 
 
 def _plain(checkpoint: Path) -> tuple[PreTrainedModel, Vocabulary]:
