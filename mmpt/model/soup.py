@@ -3,10 +3,11 @@ to the base that they come from (task arithmetic, Ilharco et al. 2022, arXiv:221
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 from peft import PeftModel
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from mmpt.chat import ChatFormat
@@ -128,7 +129,8 @@ def _text_weights(path: str | Path, like: PreTrainedModel, vocabulary: Vocabular
     else:
         model = load_backbone(path)
     wanted, found = like.state_dict(), dict(model.state_dict())
-    tables = {value.data_ptr() for value in (like.get_input_embeddings().weight, like.get_output_embeddings().weight)}
+    ends = [cast(nn.Embedding, like.get_input_embeddings()), cast(nn.Linear, like.get_output_embeddings())]
+    tables = {end.weight.data_ptr() for end in ends}
     for name in (name for name, value in wanted.items() if value.data_ptr() in tables and name in found):
         found[name] = found[name][: vocabulary.text_size]
         wanted[name] = wanted[name][: vocabulary.text_size]

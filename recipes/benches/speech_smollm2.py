@@ -129,10 +129,11 @@ def perplexity(model: PreTrainedModel, text: list[list[int]]) -> float:
 @torch.inference_mode()
 def answer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, question: str) -> str:
     turns = [{"role": "user", "content": question}]
-    asked = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    asked: Any = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_tensors="pt", return_dict=True)
     ends = [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|im_end|>")]
     made = model.generate(**asked, max_new_tokens=48, do_sample=False, eos_token_id=ends)  # pyright: ignore[reportCallIssue]
-    return tokenizer.decode(made[0, asked["input_ids"].shape[1] :], skip_special_tokens=True).strip()
+    said: Any = tokenizer.decode(made[0, asked["input_ids"].shape[1] :], skip_special_tokens=True)
+    return said.strip()
 
 
 if __name__ == "__main__":

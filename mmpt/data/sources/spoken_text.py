@@ -57,7 +57,7 @@ class SpokenPart(Schema):
 
     @property
     def form(self) -> str:
-        return self.text if self.speech is None else self.speech or ""
+        return self.speech or self.text or ""
 
 
 class SpokenText(NamedSource):
