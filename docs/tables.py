@@ -1,7 +1,8 @@
 """Write the tables of the README files anew from the result files: python docs/tables.py
 
 A table stands between `<!-- table: FILE -->` and `<!-- end -->`, FILE being a JSON file written by a bench; what a study found,
-between `<!-- study: NAME -->` and `<!-- end -->`; what all of them found, after `<!-- findings -->`.
+between `<!-- study: NAME -->` and `<!-- end -->`; what all of them found, after `<!-- findings -->`; questions, and what was
+answered before and after, between `<!-- answers: FILE -->` and `<!-- end -->`.
 """
 
 import json
@@ -17,11 +18,13 @@ PAGES = (
     ROOT / "recipes" / "README.md",
     ROOT / "docs" / "inference.md",
     ROOT / "docs" / "interleaved.md",
+    ROOT / "docs" / "speech_out.md",
     *sorted((ROOT / "recipes" / "reproduce").glob("*.md")),
 )
 STUDIES = ROOT / "recipes" / "results" / "reproduce.json"
 _FINDINGS = re.compile(r"(<!-- findings -->\n).*?(<!-- end -->)", re.DOTALL)
 _STUDY = re.compile(r"(<!-- study: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_ANSWERS = re.compile(r"(<!-- answers: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -35,6 +38,18 @@ def table(path: Path) -> str:
     lines += _grid([row for row in result["figures"] if several and ": " in row["name"]])
     lines += [f"{result['device']}, torch {result['packages']['torch']}, {result['date']}.", ""]
     return "\n".join(lines)
+
+
+def answers(path: Path) -> str:
+    """Markdown of the questions in a result file, what was answered before and what after."""
+    found = json.loads(path.read_text(encoding="utf-8")).get("answers", []) if path.exists() else []
+    rows = [[_cell(one[key]) for key in ("question", "before", "after")] for one in found]
+    lines = ["| question | before | after |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows), ""]
+    return "\n".join(lines) if rows else "Not measured yet.\n"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())
 
 
 def _list(rows: list[dict]) -> list[str]:
@@ -110,6 +125,7 @@ def _bar(row: dict) -> str:
 def fill(text: str) -> str:
     """`text` with every table made anew."""
     text = _TABLE.sub(lambda found: found[1] + table(ROOT / found[2]) + found[3], text)
+    text = _ANSWERS.sub(lambda found: found[1] + answers(ROOT / found[2]) + found[3], text)
     text = _FINDINGS.sub(lambda found: found[1] + findings() + found[2], text)
     return _STUDY.sub(lambda found: found[1] + study(found[2]) + found[3], text)
 

@@ -15,7 +15,7 @@ from mmpt.config import parse_config
 from mmpt.document import Image, Part, Speech, Text
 from mmpt.errors import ConfigError, DataError
 from mmpt.modality import MEDIA, MODALITIES
-from mmpt.model.checkpoints import find_checkpoint
+from mmpt.model.checkpoints import find_checkpoint, find_model
 from mmpt.scripts import HelpFormatter, main_guard, script_parser
 from mmpt.storage import MANIFEST, write_bytes
 from mmpt.tokenizers.image.renderers import RENDERER_HELP, chosen_renderer
@@ -229,18 +229,27 @@ def _export(arguments: argparse.Namespace) -> None:
 
 
 def _add_soup(commands) -> None:
-    parser = commands.add_parser("soup", formatter_class=HelpFormatter, help="average the weights of several checkpoints")
+    parser = commands.add_parser(
+        "soup", formatter_class=HelpFormatter, help="average the weights of several checkpoints, or add what each has learned"
+    )
     parser.add_argument("runs", nargs="+", metavar="RUN", type=Path, help="checkpoints, or run folders (their newest)")
     parser.add_argument("--out", type=Path, required=True, help="the new checkpoint")
-    parser.add_argument("--weights", nargs="+", type=float, help="one for each (default: equal)")
+    parser.add_argument("--weights", nargs="+", type=float, help="one for each (default: equal; with --base 1)")
+    parser.add_argument(
+        "--base",
+        type=Path,
+        metavar="MODEL",
+        help="task arithmetic: to this checkpoint or published model add, times its weight, what each RUN has learned beyond it; "
+        "further RUNs may then be published models too",
+    )
     parser.add_argument("--greedy", nargs="+", type=Path, metavar="SHARDS", help="token shards on which a further one must help")
     parser.set_defaults(action=_soup)
 
 
 def _soup(arguments: argparse.Namespace) -> None:
-    if arguments.greedy and arguments.weights:
-        raise ConfigError("--greedy and --weights: give one of them")
-    chosen = [find_checkpoint(run) for run in arguments.runs]
+    if arguments.greedy and (arguments.weights or arguments.base):
+        raise ConfigError(f"--greedy and {'--weights' if arguments.weights else '--base'}: give one of them")
+    chosen = [find_model(run) if arguments.base else find_checkpoint(run) for run in arguments.runs]
     twice = [
         f"{run}: {path}, which {arguments.runs[first]} is already"
         for number, (run, path) in enumerate(zip(arguments.runs, chosen, strict=True))
@@ -249,8 +258,12 @@ def _soup(arguments: argparse.Namespace) -> None:
     if twice:
         raise ConfigError("the same checkpoint twice (--weights gives one more weight):\n  " + "\n  ".join(twice))
     from mmpt.evaluation.metrics.loss import held_out_loss
-    from mmpt.model.soup import average, greedy, save_soup
+    from mmpt.model.soup import average, greedy, save_soup, task_arithmetic
 
+    if arguments.base:
+        save_soup(*task_arithmetic(find_model(arguments.base), chosen, arguments.weights), chosen, arguments.out)
+        print("\n".join([str(arguments.out), f"  on {arguments.base}", *(f"  of {path}" for path in chosen)]))
+        return
     if arguments.greedy:
         chosen, loss = greedy(chosen, lambda model, vocabulary: held_out_loss(model, vocabulary, arguments.greedy))
         print(f"{len(chosen)} of {len(arguments.runs)} go in, loss {loss:.4f} on {', '.join(map(str, arguments.greedy))}")

@@ -27,3 +27,9 @@ def find_checkpoint(path: Path) -> Path:
     if not found:
         raise CheckpointError(f"{path}: neither a checkpoint ({MANIFEST} is missing) nor a run folder with checkpoints/step-*")
     return found[-1]
+
+
+def find_model(path: Path) -> Path:
+    """`find_checkpoint`, or `path` itself where it is a published model: a folder of its files, or a Hugging Face name."""
+    published = not path.is_dir() or (path / "config.json").is_file()
+    return path if published else find_checkpoint(path)

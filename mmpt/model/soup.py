@@ -1,16 +1,19 @@
-"""Model soups: weights of several checkpoints averaged (Wortsman et al. 2022, arXiv:2203.05482)."""
+"""Model soups: weights of several checkpoints averaged (Wortsman et al. 2022, arXiv:2203.05482), or what each has learned added
+to the base that they come from (task arithmetic, Ilharco et al. 2022, arXiv:2212.04089)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 from peft import PeftModel
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from mmpt.chat import ChatFormat
 from mmpt.errors import CheckpointError, ConfigError
 from mmpt.model.adaptation import merge_adapter
+from mmpt.model.backbone import load_backbone
 from mmpt.model.loading import FORMAT, load_parts
 from mmpt.storage import check_folder, link_tree, published_folder
 from mmpt.tokenizers.quiet import no_progress_bars
@@ -42,6 +45,40 @@ def average(checkpoints: Sequence[Path], weights: Sequence[float] | None = None)
     return model, vocabulary
 
 
+def task_arithmetic(
+    base: str | Path, tuned: Sequence[str | Path], scales: Sequence[float] | None = None
+) -> tuple[PreTrainedModel, Vocabulary]:
+    """The model whose every weight is θ + Σ sᵢ·(θᵢ − θ), θ being that of `base`, computed in float64; adapters are merged first.
+
+    `base` and `tuned`: checkpoints, and published models (a folder or Hugging Face name); one of `tuned` is a checkpoint. The
+    rows of new tokens, which a published model does not have and which mean nothing by halves, are the mean of those of the
+    checkpoints.
+    `scales`: 1 each by default; below 0 takes away. Raises `ConfigError` on scales that do not fit or no checkpoint,
+    `CheckpointError` where the models are of different shapes, `VocabularyError` where their ids mean different things.
+    """
+    scales = [1.0] * len(tuned) if scales is None else list(scales)
+    checkpoints = [one for one in tuned if _is_checkpoint(one)]
+    if len(scales) != len(tuned):
+        raise ConfigError(f"{len(tuned)} models and scales {scales}: expected one for each")
+    if not checkpoints:
+        raise ConfigError(f"{', '.join(map(str, tuned))}: expected a checkpoint among them, for the rows of its new tokens")
+    model, vocabulary = _plain(Path(checkpoints[0]))
+    start = _text_weights(base, model, vocabulary)
+    sums = {name: value.double() for name, value in start.items()}
+    new: dict[str, Tensor] = {}
+    for one, scale in zip(tuned, scales, strict=True):
+        for name, value in _text_weights(one, model, vocabulary).items():
+            sums[name] = sums[name] + scale * (value.double() - start[name].double())
+        if _is_checkpoint(one):
+            for name, value in _plain(Path(one))[0].state_dict().items():
+                rows = value[len(start[name]) :].double() / len(checkpoints)
+                new[name] = new[name] + rows if name in new else rows
+    with torch.no_grad():
+        for name, value in model.state_dict().items():
+            value.copy_(torch.cat([sums[name], new[name]]) if value.ndim else sums[name])
+    return model, vocabulary
+
+
 def greedy(checkpoints: Sequence[Path], loss: Callable[[PreTrainedModel, Vocabulary], float]) -> tuple[list[Path], float]:
     """The paper's greedy soup: the best alone first, then each further one, best first, that makes the average no worse.
 
@@ -57,20 +94,21 @@ def greedy(checkpoints: Sequence[Path], loss: Callable[[PreTrainedModel, Vocabul
 
 
 def save_soup(model: PreTrainedModel, vocabulary: Vocabulary, of: Sequence[Path], out: Path) -> None:
-    """A checkpoint for inference, or to go on from; tokenizers are those of the first of `of`. Raises `ConfigError` where
-    `out` is there already."""
+    """A checkpoint for inference, or to go on from; tokenizers are those of the first checkpoint among `of`. Raises `ConfigError`
+    where `out` is there already."""
     out = Path(out)
     if out.exists():
         raise ConfigError(f"{out}: it exists already")
+    first = next(path for path in of if _is_checkpoint(path))
     with published_folder(out, {"format": FORMAT, "step": 0, "soup": [str(path) for path in of]}) as folder:
         with no_progress_bars():
             model.save_pretrained(folder / "backbone")
         vocabulary.save(folder)
-        if chat := ChatFormat.load(of[0]):
+        if chat := ChatFormat.load(first):
             chat.save(folder)
         for name in TOKENIZERS:
-            if (of[0] / name).is_dir():
-                link_tree(of[0] / name, folder / name)
+            if (first / name).is_dir():
+                link_tree(first / name, folder / name)
 
 
 def _plain(checkpoint: Path) -> tuple[PreTrainedModel, Vocabulary]:
@@ -79,9 +117,34 @@ def _plain(checkpoint: Path) -> tuple[PreTrainedModel, Vocabulary]:
     return (merge_adapter(model) if isinstance(model, PeftModel) else model).eval(), vocabulary
 
 
+def _is_checkpoint(path: str | Path) -> bool:
+    return (Path(path) / "vocabulary.json").is_file()
+
+
+def _text_weights(path: str | Path, like: PreTrainedModel, vocabulary: Vocabulary) -> dict[str, Tensor]:
+    """The weights of a checkpoint or a published model by their names in `like`, of its tables the rows of text alone."""
+    if _is_checkpoint(path):
+        model, own = _plain(Path(path))
+        check_same(vocabulary, "the first checkpoint", own, str(path))
+    else:
+        model = load_backbone(path)
+    wanted, found = like.state_dict(), dict(model.state_dict())
+    ends = [cast(nn.Embedding, like.get_input_embeddings()), cast(nn.Linear, like.get_output_embeddings())]
+    tables = {end.weight.data_ptr() for end in ends}
+    for name in (name for name, value in wanted.items() if value.data_ptr() in tables and name in found):
+        found[name] = found[name][: vocabulary.text_size]
+        wanted[name] = wanted[name][: vocabulary.text_size]
+    _require_shapes(wanted, found, path)
+    return found
+
+
 def _shared_shapes(model: PreTrainedModel, other: PreTrainedModel, name: Path) -> dict[str, Tensor]:
     wanted, found = model.state_dict(), other.state_dict()
+    _require_shapes(wanted, found, name)
+    return found
+
+
+def _require_shapes(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], name: str | Path) -> None:
     different = [key for key in wanted if key not in found or found[key].shape != wanted[key].shape]
     if different or len(wanted) != len(found):
         raise CheckpointError(f"{name}: a model of another shape ({', '.join(different[:3]) or 'more weights'})")
-    return found

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from mmpt.errors import ConfigError
-from mmpt.storage import is_missing_folder
+from mmpt.storage import is_missing_folder, link_tree
 
 if TYPE_CHECKING:  # transformers takes seconds; it is imported where a tokenizer is made
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
@@ -42,6 +42,15 @@ def load_text_tokenizer(name_or_folder: str | Path) -> "PreTrainedTokenizerBase"
         return AutoTokenizer.from_pretrained(str(name_or_folder))
     except (OSError, ValueError) as problem:
         raise ConfigError(f"{name_or_folder}: no text tokenizer can be loaded ({problem})") from None
+
+
+def copy_text_tokenizer(name_or_folder: str | Path, folder: Path) -> None:
+    """Put a text tokenizer into the new `folder`: links to its files, or, of a folder that holds a model too and of a Hugging
+    Face name, the tokenizer alone. Raises `ConfigError` where there is none."""
+    if Path(name_or_folder).is_dir() and not (Path(name_or_folder) / "config.json").is_file():
+        link_tree(Path(name_or_folder), folder)
+    else:
+        load_text_tokenizer(name_or_folder).save_pretrained(folder)
 
 
 def encode_text(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:

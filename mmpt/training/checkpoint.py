@@ -26,6 +26,7 @@ from torch import Tensor
 
 from mmpt.chat import ChatFormat
 from mmpt.errors import CheckpointError
+from mmpt.modality import tokenizer_folder
 from mmpt.model.adaptation import save_adapter
 from mmpt.model.factors import split_weights
 from mmpt.model.feature_inputs import FOLDER
@@ -33,6 +34,7 @@ from mmpt.model.loading import FORMAT, NEW_ROWS
 from mmpt.model.new_rows import new_tables
 from mmpt.storage import MANIFEST, check_folder, link_tree, published_folder, read_json, room_for, write_bytes, write_json
 from mmpt.tokenizers.quiet import no_progress_bars
+from mmpt.tokenizers.text import copy_text_tokenizer
 from mmpt.training.background import Background
 from mmpt.training.base import frozen_folder
 from mmpt.training.config import TrainerConfig, TrainingConfig
@@ -80,7 +82,7 @@ def save_checkpoint(
         if chat is not None:
             chat.save(folder)
         for name, tokenizer in config.tokenizers.items():
-            link_tree(tokenizer, folder / name)
+            (copy_text_tokenizer if name == tokenizer_folder("text") else link_tree)(tokenizer, folder / name)
         if encoders is not None:
             link_tree(encoders[0], folder / FOLDER)
 

@@ -193,7 +193,7 @@ class TrainingConfig(TrainerConfig):
     features_from: Path | None = None
     """In place of `features`: a checkpoint or run folder whose connectors go on learning."""
     text_tokenizer: Path | None = None
-    """A folder that is copied into each checkpoint, so that it is self-contained."""
+    """A folder or Hugging Face name; copied into each checkpoint, so that it is self-contained."""
     speech_tokenizer: Path | None = None
     """The same for speech; a published one may be named as Hugging Face has it."""
     image_tokenizer: Path | None = None

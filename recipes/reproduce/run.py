@@ -1,4 +1,4 @@
-"""Try a paper's finding at small scale: python recipes/reproduce/run.py recipes/reproduce/interleaving.yaml [--out FOLDER]
+"""Try a paper's finding at small scale: python recipes/reproduce/run.py recipes/reproduce/interleaving.yaml [KEY=VALUE ...]
 
 Every step is a command of this project. Steps that are done are skipped; after Ctrl-C the same command goes on where it was. The
 figures of all variants and seeds, and the intervals of what is compared, go to recipes/results/reproduce.json (`--results`).
@@ -17,7 +17,7 @@ from study import Job, load_study, plan
 
 from mmpt.pipeline import Child, run_children
 from mmpt.progress import progress_bars
-from mmpt.scripts import main_guard
+from mmpt.scripts import add_overrides, main_guard
 from mmpt.storage import read_json, write_bytes, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,13 +28,14 @@ RESULTS = ROOT / "recipes" / "results" / "reproduce.json"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", type=Path)
+    add_overrides(parser)
     parser.add_argument("--out", type=Path, default=Path("runs/reproduce"))
     parser.add_argument("--at-once", type=int, default=2, help="commands that run side by side, on one core each")
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM):  # also where the shell started us with SIGINT ignored
         signal.signal(number, interrupt)
-    studies = load_study(arguments.study)
+    studies = load_study(arguments.study, arguments.overrides)
     try:
         with progress_bars() as progress:
             for jobs in plan(studies, arguments.out):

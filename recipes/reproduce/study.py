@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 import string
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -84,9 +85,9 @@ class Job:
     fingerprint: str
 
 
-def load_study(path: Path) -> list[tuple[str, Study]]:
-    """(name, study) of the file and of those that it uses, these first, with its seeds."""
-    study = load_config(path, Study)
+def load_study(path: Path, overrides: Sequence[str] = ()) -> list[tuple[str, Study]]:
+    """(name, study) of the file, with `overrides` (key=value), and of those that it uses, these first, with its seeds."""
+    study = load_config(path, Study, overrides)
     before = [one for other in study.uses for one in load_study(path.parent / other)]
     values = {name: value for _, other in before for name, value in other.values.items()} | study.values
     return [

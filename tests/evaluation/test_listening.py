@@ -24,7 +24,7 @@ from transformers import (
 from mmpt.document import Speech, Text
 from mmpt.errors import ConfigError
 from mmpt.evaluation.metrics import listening
-from mmpt.evaluation.metrics.listening import ListenerConfig, heard, recognise
+from mmpt.evaluation.metrics.listening import ListenerConfig, heard, recognise, spelled
 from mmpt.media import encode_wav
 
 from .scripted import Scripted, run, sound, write_rows
@@ -181,3 +181,15 @@ def test_what_cannot_be_read_by_is_said(ctc, whisper, wrong):
     model = whisper if wrong.get("language") == "klingon" else ctc
     with pytest.raises(ConfigError, match="reads nothing"):
         recognise(ListenerConfig.model_validate({"model": str(model), **wrong}), [noise(8000, 0)])
+
+
+@pytest.mark.parametrize(
+    ("read", "said"),
+    [
+        ("Out of 10, yes, 8, 13.", "Out of ten, yes, eight, thirteen."),
+        ("0 20 21 99", "zero twenty twenty one ninety nine"),
+        ("in 1984, 007 and 100", "in 1984, 007 and 100"),
+    ],
+)
+def test_numbers_of_a_listener_are_spelled(read, said):
+    assert spelled(read) == said

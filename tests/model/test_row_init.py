@@ -15,6 +15,7 @@ from mmpt.model.row_init.constrained_word2vec import ConstrainedWord2vec
 from mmpt.model.row_init.convex_hull import ConvexHull
 from mmpt.model.row_init.mean import Mean
 from mmpt.model.row_init.multivariate import Multivariate
+from mmpt.model.row_init.translation import Translation
 
 
 def table(rows: int, width: int, seed: int) -> torch.Tensor:
@@ -66,8 +67,11 @@ def test_a_row_of_one_old_token_and_a_wrong_name():
     assert torch.allclose(ConvexHull().new_rows(old, 2, torch.Generator()), torch.ones(2, 3))
     with pytest.raises(ConfigError, match="row_init: no row initialization 'convex', did you mean convex_hull"):
         parse_config({"path": "x", "row_init": "convex"}, BackboneConfig, "test")
-    assert RowInitialization.names() == ["constrained_word2vec", "convex_hull", "mean", "multivariate"]
-    assert [kind for kind in RowInitialization.names() if RowInitialization.member(kind).reads_text] == ["constrained_word2vec"]
+    assert RowInitialization.names() == ["constrained_word2vec", "convex_hull", "mean", "multivariate", "translation"]
+    assert [kind for kind in RowInitialization.names() if RowInitialization.member(kind).reads_text] == [
+        "constrained_word2vec",
+        "translation",
+    ]
 
 
 def test_word2vec_learns_rows_within_the_hull_near_the_tokens_beside_them():
@@ -92,3 +96,43 @@ def test_word2vec_learns_rows_within_the_hull_near_the_tokens_beside_them():
         assert in_hull(row, old)
     with pytest.raises(ValueError, match="no sequence"):
         settings.new_rows(old, 4, torch.Generator(), [[1, 2, 3], [41]])
+
+
+def model_1(sequences: list[tuple[list[str], list[str]]], rounds: int) -> dict[tuple[str, str], float]:
+    """p(word | token) by IBM Model 1 in plain loops (Brown et al. 1993)."""
+    words, tokens = ({one for pair in sequences for one in pair[side]} for side in (0, 1))
+    probability = {(word, token): 1 / len(tokens) for word in words for token in tokens}
+    counts: dict[tuple[str, str], float] = {}
+    for _ in range(rounds):
+        counts = dict.fromkeys(probability, 0.0)
+        for said, heard in sequences:
+            for token in heard:
+                total = sum(probability[word, token] for word in said)
+                for word in said:
+                    counts[word, token] += probability[word, token] / total
+        probability = {(w, t): counts[w, t] / sum(counts[w, other] for other in tokens) for w, t in probability}
+    return {(w, t): count / sum(counts[other, t] for other in words) for (w, t), count in counts.items()}
+
+
+def test_a_translated_row_is_the_words_that_model_1_finds_for_it():
+    old = table(6, 4, 0)
+    pairs = [([0, 1, 3], [6, 6, 7, 8]), ([1, 2, 3], [7, 9, 9, 8]), ([0, 2, 2, 3], [6, 9, 8])]
+    wanted = model_1(pairs, 5)
+    ids = [[*said, *heard] for said, heard in pairs]
+    # One too long to say anything, one with marks alone, one with a prompt alone: none of them counts.
+    ids += [list(range(11)) * 3, [1, 2, 3, 6, 7], [4, 5, 6, 7, 8, 9]]
+    found = Translation(rounds=5, noise=0, longest=20).new_rows(old, 5, torch.Generator(), ids)
+    for token in range(6, 10):
+        assert torch.allclose(found[token - 6], sum(wanted[word, token] * old[word] for word in range(4)), atol=1e-5)
+    assert torch.allclose(found[4], old.mean(dim=0), atol=1e-5)
+    assert wanted[0, 6] > 0.6 and wanted[2, 9] > 0.6
+
+
+def test_translated_rows_of_one_word_differ_by_the_noise():
+    old, ids = table(50, 8, 0), [[3, 4, 5, 50, 51, 52]]
+    settings = Translation(noise=0.1)
+    found = settings.new_rows(old, 3, torch.Generator().manual_seed(0), ids)
+    assert 0 < (found - old[3:6].mean(dim=0)).abs().max() < 0.5 * old.std()
+    assert torch.equal(found, settings.new_rows(old, 3, torch.Generator().manual_seed(0), ids))
+    with pytest.raises(ValueError, match="no sequence of at most 512 ids"):
+        settings.new_rows(old, 3, torch.Generator(), [[1, 2, 3]])

@@ -148,13 +148,15 @@ def test_a_rank_that_dies_or_stalls_ends_the_run_with_its_name(results, how, mes
     assert f"error: the run is ended: {message}" in run["said"]
 
 
-@pytest.mark.parametrize("name", ["h100_connector", "h100_x8", *thorough("h100", "h100_lora", "h100_nodes")])
+@pytest.mark.parametrize(
+    "name", ["h100_connector", "h100_x8", *thorough("h100", "h100_lora", "h100_nodes", "h100_speech_smollm2")]
+)
 def test_a_dry_run_of_the_recipes_for_gpus(results, name):
     run = results[f"rehearsal-{name}"]
     assert run["codes"] == [0, 0] and run["left"] == []
     for said in ("M parameters", "GiB on each of 2 ranks under ZeRO", "step 2/2", "a checkpoint takes", "a checkpoint every"):
         assert said in run["said"]
-    assert ("frozen: layers" in run["said"]) == (name in ("h100", "h100_x8"))
+    assert ("frozen: layers" in run["said"]) == (name in ("h100", "h100_x8", "h100_speech_smollm2"))
 
 
 def test_stages_of_a_run(results):

@@ -1,5 +1,6 @@
 """What was said in answers: as the model's own speech tokenizer reads it, or a recogniser whose figures compare with others'."""
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,29 @@ if TYPE_CHECKING:
 WINDOW = 30 * SAMPLE_RATE
 """Samples that Whisper takes at once; it reads what is longer window by window, by its timestamps."""
 BATCH = 16
+ONES = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+]
+TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 
 
 class ListenerConfig(Schema):
@@ -27,6 +51,8 @@ class ListenerConfig(Schema):
     """Its folder or Hugging Face name, such as openai/whisper-large-v3."""
     language: str | None = None
     """What Whisper is to expect, such as english; without it, it listens for itself."""
+    spell_numbers: bool = False
+    """Numbers below a hundred that it writes in digits are taken as English words, as the texts have them."""
 
 
 def heard(model: "MultimodalModel", answers: Sequence[Sequence[Part]], listener: ListenerConfig | None = None) -> list[str]:
@@ -93,4 +119,16 @@ def _recognise(listener: ListenerConfig, sounds: Sequence[np.ndarray]) -> list[s
         said: Any = read([{"raw": sounds[n], "sampling_rate": SAMPLE_RATE} for n in chosen], **options, **more) if chosen else []
         for number, one in zip(chosen, said, strict=True):
             found[number] = one["text"].strip()
-    return found
+    return [spelled(one) for one in found] if listener.spell_numbers else found
+
+
+def spelled(text: str) -> str:
+    """`text` with whole numbers below a hundred in English words."""
+    return re.sub(r"\d+", lambda found: _words(found[0]), text)
+
+
+def _words(digits: str) -> str:
+    tens, ones = divmod(int(digits), 10)
+    if len(digits) > 2 or tens < 2:
+        return ONES[int(digits)] if int(digits) < 20 and len(digits) < 3 else digits
+    return f"{TENS[tens - 2]} {ONES[ones]}" if ones else TENS[tens - 2]
