@@ -67,7 +67,11 @@ from .live import serving
         (asked(sampling={"image": {"kind": "min_p", "min_p": 2}}), 400, "sampling.image.min_p"),
         (asked(sampler="greedy", temperature=1.0), 400, "goes without temperature"),
         (asked(model="gpt-17"), 404, "gpt-17"),
-        ({"messages": [*user({"type": "text", "text": "a"}), {"role": "assistant", "audio": {"id": "audio-1"}}]}, 400, "audio:"),
+        (
+            {"messages": [*user({"type": "text", "text": "a"}), {"role": "assistant", "audio": {"id": "audio-1"}}]},
+            400,
+            "audio.id:",
+        ),
     ],
 )
 def test_bad_requests_are_answered_with_a_reason(server, body, status, said):

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -69,12 +69,11 @@ def heard(model: "MultimodalModel", answers: Sequence[Sequence[Part]], listener:
 
 def speech_tokenizer(model: "MultimodalModel") -> "SpeechTokenizer":
     """That of a model. Raises `ConfigError` where it has none that was trained here, and so reads text."""
-    from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
-
-    if not isinstance(model.tokenizer.speech, SpeechTokenizer):
-        found = "no" if model.tokenizer.speech is None else "a published"
+    tokenizer = model.tokenizer.speech
+    if not hasattr(tokenizer, "transcribe"):
+        found = "no" if tokenizer is None else "a published"
         raise ConfigError(f"the model has {found} speech tokenizer, which reads no text: what is spoken needs a listener")
-    return model.tokenizer.speech
+    return cast("SpeechTokenizer", tokenizer)
 
 
 def _transcribed(tokenizer: "SpeechTokenizer", sounds: Sequence[np.ndarray]) -> list[str]:

@@ -48,7 +48,7 @@ class SpeechDecoder(nn.Module):
 
     def voice(self, kept: torch.Tensor) -> torch.Tensor:
         """Voices [B, decoder.voice] of what `kept_voice` gives."""
-        return self.coarse.voice(kept)
+        return self.coarse.voice(kept.to(self.coarse.from_voice.weight.dtype))
 
     def losses(self, states: torch.Tensor, lengths: torch.Tensor, target: torch.Tensor, with_flow: bool) -> dict[str, Term]:
         """Of `target` [B, T, mels] spoken in its own voice from quantised `states` [B, C, quantizer.dim] of `lengths` [B]. With a
