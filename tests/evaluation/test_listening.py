@@ -193,3 +193,9 @@ def test_what_cannot_be_read_by_is_said(ctc, whisper, wrong):
 )
 def test_numbers_of_a_listener_are_spelled(read, said):
     assert spelled(read) == said
+
+
+def test_numbers_are_spelled_whoever_reads(monkeypatch):
+    monkeypatch.setattr(listening, "_recognise", lambda listener, sounds: ["it is 8"] * len(sounds))
+    assert recognise(ListenerConfig(model="any", spell_numbers=True), [noise(8000, 0)]) == ["it is eight"]
+    assert recognise(ListenerConfig(model="any"), [noise(8000, 0)]) == ["it is 8"]

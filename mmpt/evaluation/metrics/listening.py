@@ -89,9 +89,10 @@ def reader(listener: ListenerConfig | None) -> str:
 def recognise(listener: ListenerConfig, sounds: Sequence[np.ndarray]) -> list[str]:
     """The text of each of the `sounds`, float32 [samples] at 16 kHz. Raises `ConfigError`."""
     try:
-        return _recognise(listener, sounds)
+        read = _recognise(listener, sounds)
     except (OSError, ValueError) as problem:
         raise ConfigError(f"listener {listener.model!r} reads nothing: {problem}") from None
+    return [spelled(one) for one in read] if listener.spell_numbers else read
 
 
 def _recognise(listener: ListenerConfig, sounds: Sequence[np.ndarray]) -> list[str]:
@@ -118,7 +119,7 @@ def _recognise(listener: ListenerConfig, sounds: Sequence[np.ndarray]) -> list[s
         said: Any = read([{"raw": sounds[n], "sampling_rate": SAMPLE_RATE} for n in chosen], **options, **more) if chosen else []
         for number, one in zip(chosen, said, strict=True):
             found[number] = one["text"].strip()
-    return [spelled(one) for one in found] if listener.spell_numbers else found
+    return found
 
 
 def spelled(text: str) -> str:

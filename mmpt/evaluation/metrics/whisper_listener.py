@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import DynamicCache, EncoderDecoderCache
+from transformers import GenerationConfig
 from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
 
 from mmpt.modality import SAMPLE_RATE
 
 WINDOW = 30 * SAMPLE_RATE
+"""Samples that Whisper takes at once."""
 BATCH = 16
 SPECIAL = ("<|startoftranscript|>", "<|transcribe|>", "<|translate|>", "<|notimestamps|>", "<|en|>")  # <|en|>: the first language
 TOKENS_PER_SECOND = 10  # no language is spoken that fast: who says more repeats himself
@@ -30,6 +31,16 @@ def read_whisper(
     named = None if language is None else _id(tokenizer, f"<|{TO_LANGUAGE_CODE.get(language.lower(), language)}|>")
     pieces = [(n, one[at : at + WINDOW]) for n, one in enumerate(sounds) for at in range(0, max(1, len(one)), WINDOW)]
     order = sorted(range(len(pieces)), key=lambda place: len(pieces[place][1]))  # as long as each other, as many tokens
+    end, known = int(model.config.eos_token_id), model.generation_config
+    # No special token is a word: of those that follow the end, none.
+    never = sorted({*(known.suppress_tokens or []), *range(end + 1, model.config.vocab_size)} - {end})
+    settings = GenerationConfig(
+        suppress_tokens=never,
+        begin_suppress_tokens=known.begin_suppress_tokens,
+        decoder_start_token_id=start,
+        eos_token_id=end,
+        pad_token_id=end,
+    )
     texts = [""] * len(pieces)
     with torch.inference_mode():
         for chosen in (order[at : at + BATCH] for at in range(0, len(order), BATCH)):
@@ -42,34 +53,23 @@ def read_whisper(
             else:
                 likely = begun.new_full((len(batch),), named)
             task = begun.new_tensor([[transcribe, silent]]).expand(len(batch), -1)
-            ids = torch.cat([begun, likely[:, None], task], dim=1)
-            limits = torch.tensor([20 + TOKENS_PER_SECOND * len(samples) // SAMPLE_RATE for samples in batch])
-            written = _greedy(model, states, ids, limits.clamp_max(model.config.max_target_positions - 4).to(ids.device))
-            for place, text in zip(chosen, tokenizer.batch_decode(written, skip_special_tokens=True), strict=True):
+            begun = torch.cat([begun, likely[:, None], task], dim=1)
+            most = [20 + TOKENS_PER_SECOND * len(samples) // SAMPLE_RATE for samples in batch]
+            settings.max_length = min(begun.shape[1] + max(most), model.config.max_target_positions)
+            written = model.generate(
+                encoder_outputs=states,
+                decoder_input_ids=begun,
+                decoder_attention_mask=torch.ones_like(begun),
+                generation_config=settings,
+            )
+            # The prompt is of special tokens, as all from the end on are.
+            words = [[token for token in row if token < end][:size] for row, size in zip(written.tolist(), most, strict=True)]
+            for place, text in zip(chosen, tokenizer.batch_decode(words), strict=True):
                 texts[place] = text.strip()
     found: list[list[str]] = [[] for _ in sounds]
     for (number, _), text in zip(pieces, texts, strict=True):
         found[number].append(text)
     return [" ".join(parts) for parts in found]
-
-
-def _greedy(model: Any, states: Any, ids: torch.Tensor, limits: torch.Tensor) -> torch.Tensor:
-    """What follows `ids` [B, 4]: at most `limits` [B] tokens, each the likeliest that is no special one but the end."""
-    settings, rows = model.generation_config, []
-    cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
-    end, running, begin = int(model.config.eos_token_id), torch.ones(len(ids), dtype=torch.bool, device=ids.device), ids
-    for step in range(int(limits.max())):
-        out = model(encoder_outputs=states, decoder_input_ids=begin, past_key_values=cache, use_cache=True)
-        logits = out.logits[:, -1].float()
-        logits[:, end + 1 :] = -torch.inf
-        never = [*(settings.suppress_tokens or []), *((settings.begin_suppress_tokens or []) if step == 0 else [])]
-        logits[:, never] = -torch.inf
-        found = torch.where(running, logits.argmax(-1), end)
-        rows.append(found)
-        running, begin = running & (found != end) & (step + 1 < limits), found[:, None]
-        if not running.any():
-            break
-    return torch.stack(rows, dim=1)
 
 
 def _id(tokenizer: Any, token: str) -> int:
