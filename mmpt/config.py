@@ -24,6 +24,15 @@ class Schema(pydantic.BaseModel):
         return cls
 
 
+def _expression(value: str) -> str:
+    try:
+        return re.compile(value).pattern
+    except re.error as problem:
+        raise ValueError(f"no regular expression ({problem})") from None
+
+
+Expression = Annotated[str, pydantic.AfterValidator(_expression)]
+"""The text of a regular expression."""
 S = TypeVar("S", bound=pydantic.BaseModel)
 
 

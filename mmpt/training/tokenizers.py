@@ -92,7 +92,7 @@ def _train_speech(spec: SpeechSpec, folder: Path, world: World) -> int:
         "text": text_fingerprint(text),
     }
     rate, learned = model.sample_rate, model.why_not_learned
-    hear = _fixed_ear(model.to(world.device)) if config.encoder.fixed else None
+    hear = _fixed_ear(model.to(world.device)) if config.encoder.heard_once else None
     examples = features(spec.data, config, rate, spec.examples, folder, world, spec.cache_mib, learned, settings, hear)
     samples = examples.sizes
     if hear and (hidden := [one.hidden for one in islice(examples, BEGIN_FROM) if one.hidden is not None]):

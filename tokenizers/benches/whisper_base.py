@@ -13,6 +13,7 @@ normalised as Whisper's authors do, intervals by the bootstrap over utterances. 
 """
 
 import argparse
+import hashlib
 import json
 import sys
 import time
@@ -96,7 +97,7 @@ def whispers_own(arguments: argparse.Namespace, spoken: Sequence[Spoken]) -> lis
         model = unquantised(arguments.checkpoint)
         return read_all(spoken, lambda one: model.recognize([one.samples])[0])
 
-    return kept(arguments.work / f"own_{arguments.every}.json", make)
+    return kept(arguments, "own", spoken, make)
 
 
 def unquantised(checkpoint: Path) -> SpeechTokenizer:
@@ -115,10 +116,8 @@ def unquantised(checkpoint: Path) -> SpeechTokenizer:
 def parity(arguments: argparse.Namespace, spoken: list[Spoken], own: list[str]) -> list[Figure]:
     step = 1 if arguments.plain is None else max(1, len(spoken) // arguments.plain)
     chosen = range(0, len(spoken), step)
-    plain = kept(
-        arguments.work / f"plain_{arguments.every * step}.json",
-        lambda: by_transformers(arguments.checkpoint, [spoken[n] for n in chosen]),
-    )
+    some = [spoken[number] for number in chosen]
+    plain = kept(arguments, "plain", some, lambda: by_transformers(arguments.checkpoint, some))
     # What lies beyond the 30 s of Whisper's window, plain generation leaves out.
     fits = [(text, number) for text, number in zip(plain, chosen, strict=True) if len(spoken[number].samples) <= WINDOW]
     same = [text.strip() == own[number].strip() for text, number in fits]
@@ -231,8 +230,12 @@ def rate(errors: np.ndarray) -> float:
     return float(errors[:, 0].sum() / errors[:, 1].sum())
 
 
-def kept(file: Path, make: Callable[[], list[str]]) -> list[str]:
-    """What `file` holds of an earlier run, or else is made and written there."""
+def kept(arguments: argparse.Namespace, name: str, spoken: Sequence[Spoken], make: Callable[[], list[str]]) -> list[str]:
+    """What an earlier run with the same weights and utterances has kept, or else is made and kept."""
+    of = hashlib.sha256((arguments.checkpoint / "model.safetensors").read_bytes())
+    for one in spoken:
+        of.update(one.name.encode() + one.samples.tobytes())
+    file = arguments.work / f"{name}_{of.hexdigest()[:16]}.json"
     if not file.exists():
         texts = make()
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 
 import pydantic
 
+from mmpt.config import Expression
 from mmpt.data.formats.front_matter import front_matter
 from mmpt.data.formats.html_blocks import html_blocks
 from mmpt.data.formats.html_tree import Page
@@ -35,33 +36,23 @@ class Markdown(NamedSource):
 
     folder: str
     """Folder or URL of the pages and their pictures."""
-    files: str = r".*\.(md|markdown)"
+    files: Expression = r".*\.(md|markdown)"
     """Regular expression of the paths that are read."""
-    drop_lines: tuple[str, ...] = ()
+    drop_lines: tuple[Expression, ...] = ()
     """Regular expressions: a line outside of code that matches one as a whole is left out."""
     language: str = ""
     """Code of the language of the documents, for their meta."""
-    language_from: str = ""
+    language_from: Expression = ""
     """Regular expression with a group "language" that finds the language in a page's path."""
     license: str = ""
     """License of the documents, for their meta."""
 
-    @pydantic.field_validator("files")
-    @classmethod
-    def _is_an_expression(cls, value: str) -> str:
-        return _compiled(value).pattern
-
     @pydantic.field_validator("language_from")
     @classmethod
     def _finds_a_language(cls, value: str) -> str:
-        if value and "language" not in _compiled(value).groupindex:
+        if value and "language" not in re.compile(value).groupindex:
             raise ValueError("expected a group (?P<language>…) in it")
         return value
-
-    @pydantic.field_validator("drop_lines")
-    @classmethod
-    def _are_expressions(cls, values: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(_compiled(value).pattern for value in values)
 
     def units(self) -> list[Unit[list[str]]]:
         """Runs of files, one where they are long. Raises `ConfigError` where there is no folder, or no such file in it."""
@@ -130,10 +121,3 @@ def _language(config: Markdown, name: str) -> str:
 def _natural(name: str) -> list[tuple[bool, int, str]]:
     """Sort key by which step_10 comes after step_9."""
     return [(not piece.isdigit(), int(piece) if piece.isdigit() else 0, piece) for piece in re.split(r"(\d+)", name)]
-
-
-def _compiled(expression: str) -> re.Pattern:
-    try:
-        return re.compile(expression)
-    except re.error as problem:
-        raise ValueError(f"{expression!r} is no regular expression ({problem})") from None

@@ -12,8 +12,7 @@ from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
-import pydantic
-
+from mmpt.config import Expression
 from mmpt.data.formats.cnxml import Block, Captions, Elsewhere, cnxml_blocks
 from mmpt.data.formats.cnxml_labels import Labels
 from mmpt.data.formats.collection import Place, places
@@ -43,7 +42,7 @@ class Openstax(NamedSource):
 
     folder: str
     """Folder or URL of a book, or of several."""
-    modules: str = ".*"
+    modules: Expression = ".*"
     """Regular expression of the ids of the modules that are read, such as `m.*[0-7]`: the rest can be held out."""
     captions: Captions = "after"
     """Where the caption of a figure stands: after its pictures, as in the book, or before them, so that a model that writes it
@@ -52,14 +51,6 @@ class Openstax(NamedSource):
     """Code of the language of the documents, for their meta; empty: the book's own."""
     license: str = ""
     """License of the documents, for their meta; empty: the book's own."""
-
-    @pydantic.field_validator("modules")
-    @classmethod
-    def _is_an_expression(cls, value: str) -> str:
-        try:
-            return re.compile(value).pattern
-        except re.error as problem:
-            raise ValueError(f"{value!r} is no regular expression ({problem})") from None
 
     def units(self) -> list[Unit[list[Module]]]:
         """Runs of modules: those of each collection in its order, then those that no collection names. Raises `ConfigError` where

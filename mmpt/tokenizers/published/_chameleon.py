@@ -1,16 +1,14 @@
 """The codec of `Chameleon`."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import ChameleonVQVAE, ChameleonVQVAEConfig
 
 from mmpt.errors import CheckpointError, DataError
 from mmpt.storage import read_json
-from mmpt.tokenizers.published._loading import part_of_model, whole_model
+from mmpt.tokenizers.published._loading import vq_model
 from mmpt.tokenizers.published._pictures import PictureCodec, Scale, scale_of
-from mmpt.tokenizers.published._settings import sub_config
 from mmpt.tokenizers.published.chameleon import Chameleon
 
 
@@ -21,12 +19,7 @@ class ChameleonCodec(PictureCodec):
         config = read_json(folder / "config.json", CheckpointError)
         # Bytes times 0.0078, less 1: as its image processor has it.
         super().__init__(settings.figures(config), scale_of(folder, Scale(0.0078, [1.0] * 3, [1.0] * 3)))
-        self.model: Any  # the types of its outputs are wider than what they hold
-        if "vq_config" in config:
-            shape = ChameleonVQVAEConfig.from_dict(sub_config(config, "vq_config"))
-            self.model = part_of_model(ChameleonVQVAE, shape, folder, settings.prefixes)
-        else:
-            self.model = whole_model(ChameleonVQVAE, folder)
+        self.model = vq_model(ChameleonVQVAE, ChameleonVQVAEConfig, config, folder, settings.prefixes)
 
     def codes_of(self, pixels: torch.Tensor) -> torch.Tensor:
         return self.model.encode(pixels).image_tokens.view(len(pixels), -1)

@@ -1,16 +1,14 @@
 """The codec of `Emu3`."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import Emu3VQVAE, Emu3VQVAEConfig
 
 from mmpt.errors import CheckpointError
 from mmpt.storage import read_json
-from mmpt.tokenizers.published._loading import part_of_model, whole_model
+from mmpt.tokenizers.published._loading import vq_model
 from mmpt.tokenizers.published._pictures import PictureCodec, Scale, scale_of
-from mmpt.tokenizers.published._settings import sub_config
 from mmpt.tokenizers.published.emu3 import Emu3
 
 
@@ -20,12 +18,7 @@ class Emu3Codec(PictureCodec):
     def __init__(self, settings: Emu3, folder: Path):
         config = read_json(folder / "config.json", CheckpointError)
         super().__init__(settings.figures(config), scale_of(folder, Scale(1 / 255, [0.5] * 3, [0.5] * 3)))
-        self.model: Any  # the types of its outputs are wider than what they hold
-        if "vq_config" in config:
-            shape = Emu3VQVAEConfig.from_dict(sub_config(config, "vq_config"))
-            self.model = part_of_model(Emu3VQVAE, shape, folder, settings.prefixes)
-        else:
-            self.model = whole_model(Emu3VQVAE, folder)
+        self.model = vq_model(Emu3VQVAE, Emu3VQVAEConfig, config, folder, settings.prefixes)
 
     def codes_of(self, pixels: torch.Tensor) -> torch.Tensor:
         sizes = torch.tensor([[self.figures.side] * 2] * len(pixels))

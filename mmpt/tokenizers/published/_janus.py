@@ -1,16 +1,14 @@
 """The codec of `Janus`."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import JanusVQVAE, JanusVQVAEConfig
 
 from mmpt.errors import CheckpointError
 from mmpt.storage import read_json
-from mmpt.tokenizers.published._loading import part_of_model, whole_model
+from mmpt.tokenizers.published._loading import vq_model
 from mmpt.tokenizers.published._pictures import PictureCodec, Scale, scale_of
-from mmpt.tokenizers.published._settings import sub_config
 from mmpt.tokenizers.published.janus import Janus, patches
 
 
@@ -20,12 +18,7 @@ class JanusCodec(PictureCodec):
     def __init__(self, settings: Janus, folder: Path):
         config = read_json(folder / "config.json", CheckpointError)
         super().__init__(settings.figures(config), scale_of(folder, Scale(1 / 255, [0.5] * 3, [0.5] * 3)))
-        self.model: Any  # the types of its outputs are wider than what they hold
-        if "vq_config" in config:
-            known = {**sub_config(config, "vq_config"), "num_patches": patches(config)}
-            self.model = part_of_model(JanusVQVAE, JanusVQVAEConfig.from_dict(known), folder, settings.prefixes)
-        else:
-            self.model = whole_model(JanusVQVAE, folder)
+        self.model = vq_model(JanusVQVAE, JanusVQVAEConfig, config, folder, settings.prefixes, num_patches=patches(config))
 
     def codes_of(self, pixels: torch.Tensor) -> torch.Tensor:
         return self.model.encode(pixels).image_tokens.view(len(pixels), -1)

@@ -49,6 +49,14 @@ def part_of_model(kind: type[M], config: Any, folder: Path, prefixes: tuple[str,
     return model.eval()
 
 
+def vq_model(kind: type[M], shape: Any, config: dict[str, Any], folder: Path, prefixes: tuple[str, ...], **known: Any) -> Any:
+    """The VQ model in `folder`, whose config.json is `config`: alone, or inside of the language model that it came with, then of
+    a `shape` with what is `known` beside its section."""
+    if "vq_config" in config:
+        return part_of_model(kind, shape.from_dict({**config["vq_config"], **known}), folder, prefixes)
+    return whole_model(kind, folder)
+
+
 def tensors_under(folder: Path, prefixes: tuple[str, ...]) -> dict[str, Any]:
     """Tensors of the safetensors files of `folder` whose name begins with one of `prefixes`, without it."""
     found = {}

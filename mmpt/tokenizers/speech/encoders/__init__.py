@@ -23,12 +23,10 @@ class Encoder(Method):
     key: ClassVar[str] = "encoder"
     default_kind: ClassVar[str] = "small"
 
-    if TYPE_CHECKING:
-
-        @property
-        def fixed(self) -> bool:
-            """Whether what it hears of a sound never changes in training, so that it is made once for each utterance."""
-            ...
+    @property
+    def heard_once(self) -> bool:
+        """Whether what it hears of a sound never changes in training, so that it is made once for each utterance."""
+        return False
 
     def features(self, samples: "torch.Tensor", mels: int, frames: int) -> "torch.Tensor":
         """The log-mel [..., frames, mels] that it hears of `samples` [..., any length], on the scale of `log_mel`."""

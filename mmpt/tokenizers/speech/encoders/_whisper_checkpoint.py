@@ -40,14 +40,16 @@ def with_architecture(config: SpeechConfig, shape: Whisper, text: PreTrainedToke
     return config.model_copy(update={"encoder": filled})
 
 
-def take_weights(encoder: EncoderModule, reader: TextDecoder, name: str) -> None:
-    """Copy the weights of the checkpoint `name` into both, as float32; the second position table begins at zero: pooled
-    states still hold the positions of the first, and the same once more, as GLM-4-Voice begins, makes them unreadable.
+def take_weights(encoder: EncoderModule, reader: TextDecoder, shape: Whisper) -> None:
+    """Copy the weights of the checkpoint of `shape` into both, as float32; the second position table begins at zero: pooled
+    states still hold the positions of the first, and the same once more, as GLM-4-Voice begins, makes them unreadable. Where it
+    is `fixed`, what lies behind the quantiser alone is left to learn.
 
     Raises `ConfigError` where a weight is missing or has another shape: nothing is left random in silence.
     """
     if not isinstance(encoder, WhisperSpeechEncoder) or not isinstance(reader, WhisperReader):
         raise TypeError(f"weights of a Whisper for {type(encoder).__name__} and {type(reader).__name__}")
+    name = shape.checkpoint
     try:
         loaded = WhisperForConditionalGeneration.from_pretrained(
             name, dtype=torch.float32, use_safetensors=True, output_loading_info=True
@@ -64,6 +66,11 @@ def take_weights(encoder: EncoderModule, reader: TextDecoder, name: str) -> None
         reader.head.load_state_dict(model.proj_out.state_dict())
     with torch.no_grad():
         encoder.code_positions.weight.zero_()
+    if shape.fixed:
+        for part in (encoder, reader):
+            part.requires_grad_(False)
+        for part in (encoder.from_code, *encoder.whisper.layers[shape.layer :], encoder.whisper.layer_norm):
+            part.requires_grad_(True)
 
 
 def _generation(checkpoint: str) -> GenerationConfig:

@@ -1,6 +1,6 @@
 """A small encoder from scratch."""
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import pydantic
 
@@ -35,7 +35,6 @@ class Small(Encoder):
     block: int | None = pydantic.Field(default=None, ge=1)
     """With it, codes are final in blocks of that many: convolutions are causal, and attention sees its own block and what lies
     before, never a later block. Without, both sides are seen."""
-    fixed: ClassVar[bool] = False  # pyright: ignore[reportIncompatibleMethodOverride]
     dropout: float = pydantic.Field(default=0.0, ge=0, lt=1)
     """Of the transformer layers, in training."""
 

@@ -29,7 +29,7 @@ class Whisper(Encoder):
     layer: int = pydantic.Field(ge=1)
     """The layer of its encoder after which states are pooled and quantised, counted from 1; after the last, its norm too comes
     before the quantiser."""
-    fixed: bool = False  # pyright: ignore[reportIncompatibleMethodOverride]  # pydantic fields are attributes
+    fixed: bool = False
     """Of the checkpoint the layers behind the quantiser alone learn, from what the whole reads without one; what is heard of an
     utterance is made once, the sound not varied, and its codes are those of k-means over it."""
     pooling: Literal["avg", "max"] = "avg"
@@ -51,6 +51,10 @@ class Whisper(Encoder):
     """Ids that are never read (`suppress_tokens` of the checkpoint); filled in there too."""
     never_first: tuple[int, ...] = ()
     """Ids with which no text begins (`begin_suppress_tokens`); filled in there too."""
+
+    @property
+    def heard_once(self) -> bool:
+        return self.fixed
 
     @property
     def whole(self) -> bool:
@@ -93,10 +97,4 @@ class Whisper(Encoder):
     def take_weights(self, encoder: "EncoderModule", reader: "TextDecoder") -> None:
         from mmpt.tokenizers.speech.encoders._whisper_checkpoint import take_weights
 
-        take_weights(encoder, reader, self.checkpoint)
-        if self.fixed:
-            whisper = encoder.whisper  # pyright: ignore[reportAttributeAccessIssue]
-            for part in (encoder, reader):
-                part.requires_grad_(False)
-            for part in (encoder.from_code, *whisper.layers[self.layer :], whisper.layer_norm):  # pyright: ignore
-                part.requires_grad_(True)
+        take_weights(encoder, reader, self)
