@@ -15,11 +15,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import soxr
 
 from mmpt.data.synthetic.espeak import Speaker
-from mmpt.media import encode_flac
-from mmpt.modality import SAMPLE_RATE
+from mmpt.data.synthetic.read_aloud import read_aloud
 from mmpt.scripts import main_guard
 from mmpt.storage import write_bytes
 
@@ -125,11 +123,10 @@ def write_recordings(folder: Path, rows: list[dict]) -> None:
     """Each question read aloud; its row gets the name of the file as `audio`."""
     with Speaker() as speaker:
         for number, row in enumerate(rows):
-            utterance = speaker.speak(row["question"], HELD_OUT_VOICES[number % len(HELD_OUT_VOICES)], 180)
+            spoken = read_aloud(speaker, row["question"], HELD_OUT_VOICES[number % len(HELD_OUT_VOICES)], 180)
             row["audio"] = f"audio/{number:04d}.flac"
-            samples = soxr.resample(utterance.samples, utterance.sample_rate, SAMPLE_RATE)
             (folder / "audio").mkdir(parents=True, exist_ok=True)
-            write_bytes(folder / row["audio"], encode_flac(samples, SAMPLE_RATE))
+            write_bytes(folder / row["audio"], spoken.data)
 
 
 def write_rows(path: Path, rows: Sequence[dict]) -> None:

@@ -39,11 +39,6 @@ class Spans(Schema):
         return draw_spans(words, self.mean_words, self.ratio, random)
 
 
-def can_be_said(text: str) -> bool:
-    """Whether there is anything to be heard of a text: dashes alone are silent."""
-    return any(character.isalnum() for character in text)
-
-
 def draw_spans(words: int, mean_words: float, ratio: float, random: np.random.Generator) -> list[tuple[int, int]]:
     """Spans (first word, one past the last) of `words` words that do not touch, in order.
 

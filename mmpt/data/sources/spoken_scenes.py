@@ -7,16 +7,15 @@ from typing import Literal
 
 import numpy as np
 import pydantic
-import soxr
 
 from mmpt.data.lost import Documents
 from mmpt.data.sources import NamedSource
 from mmpt.data.synthetic import scenes
 from mmpt.data.synthetic.espeak import Speaker
+from mmpt.data.synthetic.read_aloud import read_aloud
 from mmpt.data.unit import Unit
-from mmpt.document import Document, Image, Speech, Text
-from mmpt.media import encode_flac, encode_png
-from mmpt.modality import SAMPLE_RATE
+from mmpt.document import Document, Image, Text
+from mmpt.media import encode_png
 
 UNIT = 250
 """Scenes of a unit."""
@@ -59,13 +58,11 @@ class SpokenScenes(NamedSource):
 def _document(config: SpokenScenes, index: int, scene: scenes.Scene, speaker: Speaker) -> Document:
     caption = scene.caption()
     voice = config.voices[index % len(config.voices)]
-    utterance = speaker.speak(caption, voice, config.words_per_minute)
-    samples = soxr.resample(utterance.samples, utterance.sample_rate, SAMPLE_RATE)
     seed = int(np.random.SeedSequence((config.seed, config.split == "test", index)).generate_state(1)[0])
     picture = scenes.draw(scene, seed)
     parts = (
         Image(encode_png(picture), "png", picture.width, picture.height, alt=caption),
-        Speech(encode_flac(samples, SAMPLE_RATE), "flac", SAMPLE_RATE, len(samples) / SAMPLE_RATE, caption, utterance.words),
+        read_aloud(speaker, caption, voice, config.words_per_minute),
         Text(caption),
     )
     meta = {"language": "en", "voice": voice, "license": "CC0-1.0"}

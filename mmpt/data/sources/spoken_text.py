@@ -6,10 +6,10 @@ sources: [{kind: spoken_text, path: questions.jsonl, parts: [{speech: "{question
 import hashlib
 import string
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pydantic
-import soxr
 
 from mmpt.config import Schema
 from mmpt.data.formats.row_range import RowRange
@@ -17,11 +17,10 @@ from mmpt.data.formats.rows import MEDIA_BYTES, read_rows, row_id, row_units
 from mmpt.data.lost import Documents, Lost
 from mmpt.data.sources import NamedSource
 from mmpt.data.synthetic.espeak import Speaker
+from mmpt.data.synthetic.read_aloud import read_aloud
 from mmpt.data.unit import Unit
-from mmpt.document import Document, Part, Role, Speech, Text
+from mmpt.document import Document, Part, Role, Text
 from mmpt.errors import DataError
-from mmpt.media import encode_flac
-from mmpt.modality import SAMPLE_RATE
 
 
 class SpokenPart(Schema):
@@ -116,12 +115,8 @@ def _document(config: SpokenText, document_id: str, name: str, row: dict, speake
             continue
         voice = part.voices[int(random.integers(len(part.voices)))]
         rate, pitch = (int(random.integers(least, most + 1)) for least, most in (part.rate, part.pitch))
-        utterance = speaker.speak(said, voice, rate, pitch) if any(map(str.isalnum, said)) else None
-        if utterance is None or not len(utterance.samples):
-            raise DataError(f"nothing to be heard of {said!r}")
-        samples = soxr.resample(utterance.samples, utterance.sample_rate, SAMPLE_RATE)
-        data, seconds = encode_flac(samples, SAMPLE_RATE), len(samples) / SAMPLE_RATE
-        parts.append(Speech(data, "flac", SAMPLE_RATE, seconds, said, utterance.words, part.weight, part.role, turn))
+        spoken = read_aloud(speaker, said, voice, rate, pitch)
+        parts.append(replace(spoken, weight=part.weight, role=part.role, turn=turn))
         voices.append(voice)
     meta = {"language": config.language, "license": config.license, "voices": voices}
     return Document(document_id, name, tuple(parts), {key: value for key, value in meta.items() if value})

@@ -1,15 +1,12 @@
 """Spans spoken by espeak-ng."""
 
 import numpy as np
-import soxr
 
-from mmpt.data.curate.spans import Spans, by_turns, can_be_said, word_spans
+from mmpt.data.curate.spans import Spans, by_turns, word_spans
 from mmpt.data.curate.voices import SoundVoice
 from mmpt.data.synthetic.espeak import Speaker
+from mmpt.data.synthetic.read_aloud import read_aloud
 from mmpt.document import Document, Part, Speech, Text
-from mmpt.errors import DataError
-from mmpt.media import encode_flac
-from mmpt.modality import SAMPLE_RATE
 
 
 class Espeak(SoundVoice):
@@ -27,7 +24,7 @@ class Espeak(SoundVoice):
         with Speaker() as speaker:
 
             def speak(first: int, last: int, text: str) -> Speech:
-                return _spoken(speaker, text, voice, rate)
+                return read_aloud(speaker, text, voice, rate)
 
             for part in document.parts:
                 if isinstance(part, Text):
@@ -35,13 +32,3 @@ class Espeak(SoundVoice):
                 else:
                     found.append(part)
         return found
-
-
-def _spoken(speaker: Speaker, text: str, voice: str, rate: int) -> Speech:
-    """Raises `DataError` where there is nothing to be heard."""
-    utterance = speaker.speak(text, voice, rate) if can_be_said(text) else None
-    if utterance is None or not len(utterance.samples):
-        raise DataError(f"nothing to be heard of {text!r}")
-    samples = soxr.resample(utterance.samples, utterance.sample_rate, SAMPLE_RATE)
-    data, seconds = encode_flac(samples, SAMPLE_RATE), len(samples) / SAMPLE_RATE
-    return Speech(data, "flac", SAMPLE_RATE, seconds, text, utterance.words)

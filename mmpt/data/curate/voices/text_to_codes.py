@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 import numpy as np
 import pydantic
 
-from mmpt.data.curate.spans import Spans, can_be_said, word_spans
+from mmpt.data.curate.spans import Spans, word_spans
 from mmpt.data.curate.voices import Voice
 from mmpt.data.lost import Lost
 from mmpt.data.shards.tokens import TokenDocument
+from mmpt.data.synthetic.read_aloud import can_be_said
 from mmpt.document import Document, Image, Speech, Text
 from mmpt.errors import DataError
 from mmpt.media import decode_image
