@@ -165,7 +165,8 @@ def _varlen(query, key, value, lengths, spans, window, dropout, scale) -> Tensor
 @lru_cache(maxsize=4)
 def _edges(lengths: tuple[int, ...], device: torch.device) -> Tensor:
     """The same in every layer of a pack: copied to the device once."""
-    return torch.tensor([0, *lengths]).cumsum(0).to(device, torch.int32)
+    with torch.inference_mode(False):  # an evaluation may ask first and a training next
+        return torch.tensor([0, *lengths]).cumsum(0).to(device, torch.int32)
 
 
 def _varlen_refusal(query: Tensor, window: int | None, value_width: int | None) -> str:

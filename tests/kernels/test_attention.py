@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmpt.kernels.attention import dense_mask, packed_attention, reference
+from mmpt.kernels.attention import _edges, dense_mask, packed_attention, reference
 
 
 @st.composite
@@ -46,3 +46,9 @@ def test_the_mask_is_what_the_words_say(row):
             back = k <= q and (window is None or q - k < window)
             together = any(a <= q < b and a <= k < b for a, b in spans)
             assert bool(seen[q, k]) == (document[q] == document[k] and (back or together))
+
+
+def test_the_edges_of_a_pack_that_an_evaluation_met_first_serve_a_training():
+    with torch.inference_mode():
+        edges = _edges((3, 4, 11), torch.device("cpu"))
+    assert edges.tolist() == [0, 3, 7, 18] and not edges.is_inference()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mmpt.tokenizers.speech.augment import disturb, mel_centers, reverberate, warp
 from mmpt.tokenizers.speech.config import AugmentConfig
-from mmpt.tokenizers.speech.features import SILENCE, compress, expand, log_mel, mel_filters, mel_power, waveform
+from mmpt.tokenizers.speech.features import SILENCE, compress, expand, linear_power, log_mel, mel_filters, mel_power, waveform
 from mmpt.tokenizers.speech.griffin_lim import griffin_lim
 
 STILL = AugmentConfig(speed=0, pitch=0, gain=0, tilt=0, noise=0, time_mask=0, mel_mask=0)
@@ -138,3 +138,14 @@ def test_griffin_lim_is_torchaudios(frames, iterations):
     )[0]  # fmt: skip
     found = griffin_lim(magnitude, window, 160, iterations)
     assert found.shape == wanted.shape and (found - wanted).abs().max() <= 1e-4 * wanted.abs().max()
+
+
+def test_what_an_evaluation_asked_for_first_serves_a_training():
+    with torch.inference_mode():
+        compress(mel_power(torch.zeros(800), 23))
+        waveform(torch.zeros(6, 23), 2)
+    samples, log = (0.1 * torch.randn(800)).requires_grad_(), torch.zeros(6, 23, requires_grad=True)
+    compress(mel_power(samples, 23)).sum().backward()
+    assert samples.grad.abs().max() > 0
+    linear_power(log).sum().backward()
+    assert log.grad.abs().max() > 0

@@ -81,7 +81,9 @@ def killed_while_saving(step: int, train: Callable, config) -> Callable:
 
         def dying(model, tensors, folder, frozen) -> None:
             write(model, tensors, folder, frozen)
-            if folder.name.startswith(f".step-{step:08d}"):
+            if folder.name.startswith(this := f".step-{step:08d}"):
+                while [path for path in folder.parent.glob(".step-*") if not path.name.startswith(this)]:
+                    time.sleep(0.02)  # the one before is still on its way to a slow disk
                 os.kill(os.getpid(), signal.SIGKILL)
 
         checkpoints._write_model = dying

@@ -26,7 +26,8 @@ UNHEARD = 2e-3  # root mean square of 25 ms, −54 dB of full scale
 def mel_filters(mels: int, rate: int = SAMPLE_RATE) -> torch.Tensor:
     """Slaney-style triangular filters of equal area from 0 to rate / 2 Hz, [25 ms // 2 + 1, mels], as `librosa.filters.mel` has
     them."""
-    return torchaudio.functional.melscale_fbanks(rate // 80 + 1, 0.0, rate / 2, mels, rate, "slaney", "slaney")
+    with torch.inference_mode(False):  # whoever asks first: a training may ask next
+        return torchaudio.functional.melscale_fbanks(rate // 80 + 1, 0.0, rate / 2, mels, rate, "slaney", "slaney")
 
 
 def mel_power(samples: torch.Tensor, mels: int, rate: int = SAMPLE_RATE, mirrored: bool = False) -> torch.Tensor:
@@ -123,7 +124,8 @@ def waveform(log: torch.Tensor, iterations: int = 32) -> torch.Tensor:
 
 @functools.cache
 def _inverse_filters(mels: int) -> torch.Tensor:
-    return torch.linalg.pinv(mel_filters(mels))
+    with torch.inference_mode(False):
+        return torch.linalg.pinv(mel_filters(mels))
 
 
 def _window() -> torch.Tensor:
