@@ -24,7 +24,7 @@ from mmpt.tokenizers.image.stages import (
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
 from mmpt.tokenizers.interface import AnySpeechTokenizer
 from mmpt.tokenizers.load import load_speech_coder
-from mmpt.tokenizers.speech.batches import Hear, SpeechExample, code_count, utterance_batches
+from mmpt.tokenizers.speech.batches import SpeechExample, code_count, utterance_batches
 from mmpt.tokenizers.speech.coder import SpeechCoder
 from mmpt.tokenizers.speech.speaking import SpeakingTraining, speaking_batches
 from mmpt.tokenizers.speech.tokenizer import DecoderTraining, SpeechTokenizer
@@ -92,7 +92,7 @@ def _train_speech(spec: SpeechSpec, folder: Path, world: World) -> int:
         "text": text_fingerprint(text),
     }
     rate, learned = model.sample_rate, model.why_not_learned
-    hear = _fixed_ear(model.to(world.device)) if config.encoder.heard_once else None
+    hear = model.to(world.device).study if config.encoder.heard_once else None
     examples = features(spec.data, config, rate, spec.examples, folder, world, spec.cache_mib, learned, settings, hear)
     samples = examples.sizes
     if hear and (hidden := [one.hidden for one in islice(examples, BEGIN_FROM) if one.hidden is not None]):
@@ -110,17 +110,6 @@ def _train_speech(spec: SpeechSpec, folder: Path, world: World) -> int:
             model.use_vocoder(vocoder)
         model.save(folder / "tokenizer")
     return stopped
-
-
-def _fixed_ear(model: SpeechTokenizer) -> Hear:
-    """What the encoder of `model` hears of an utterance, without a trace for gradients."""
-
-    def hear(mel: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad():
-            device = model.default_voice.device
-            return model.encoder.hear(mel.to(device), lengths.to(device), taught=True)
-
-    return hear
 
 
 def _train_speaking(spec: SpeakingSpec, folder: Path, world: World) -> int:

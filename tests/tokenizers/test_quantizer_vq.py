@@ -52,3 +52,25 @@ def test_entries_start_uniformly_within_one_over_their_number():
     torch.manual_seed(0)
     entries = Vq(codes=64, dim=32).build().codebook
     assert entries.abs().max() <= 1 / 64 and entries.std().item() == pytest.approx(1 / 64 / 3**0.5, rel=0.05)
+
+
+def test_with_task_the_entries_take_the_gradient_of_what_is_made_of_them_too():
+    made, inputs = quantizer(task=True), INPUTS.clone().requires_grad_()
+    found = made.eval()(inputs)
+    assert torch.equal(found.states.detach(), ENTRIES[[1, 2, 0]][None])
+    (found.states * torch.arange(6.0).view(1, 3, 2)).sum().backward()
+    assert torch.equal(inputs.grad, torch.arange(6.0).view(1, 3, 2))
+    assert torch.equal(made.codebook.grad[[1, 2, 0]], torch.arange(6.0).view(3, 2))
+
+
+@pytest.mark.parametrize("start", ["kmeans", "uniform"])
+def test_entries_start_from_what_is_heard_where_k_means_was_asked_for(start):
+    rows = torch.randn(60, 2, generator=torch.Generator().manual_seed(0))
+    made = quantizer(start=start)
+    made.begin(rows)
+    if start == "uniform":
+        assert torch.equal(made.codebook, ENTRIES)
+        return
+    nearest = torch.cdist(rows, made.codebook.detach()).argmin(dim=1)  # ten rounds are enough for sixty rows
+    means = torch.stack([rows[nearest == code].mean(dim=0) for code in range(3)])
+    torch.testing.assert_close(made.codebook.detach(), means, atol=1e-5, rtol=1e-4)

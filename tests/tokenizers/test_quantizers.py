@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mmpt.config import parse_config
 from mmpt.errors import ConfigError, DataError
 from mmpt.tokenizers.codebook_health import codebook_use
+from mmpt.tokenizers.kmeans import assigned
 from mmpt.tokenizers.quantizers import _fsq as fsq
 from mmpt.tokenizers.quantizers._ema import EmaQuantizer
 from mmpt.tokenizers.quantizers.ema import Ema
@@ -242,8 +243,8 @@ def test_a_collapse_is_ended_at_the_next_look_and_not_when_averages_show_it():
 
 def test_statistics_are_sums_and_numbers_of_the_rows_of_each_code():
     torch.manual_seed(0)
-    quantizer, rows, codes = ema(), torch.randn(500, 3), torch.randint(8, (500,))
-    found = quantizer._assign(rows, codes)
+    rows, codes = torch.randn(500, 3), torch.randint(8, (500,))
+    found = assigned(rows, codes, 8)
     for code in range(8):
         own = rows[codes == code]
         assert torch.allclose(found[code], torch.tensor([*own.sum(dim=0), len(own)]), atol=1e-4)

@@ -35,6 +35,11 @@ class Quantizer(Method):
         """Codes of one vector."""
         return 1
 
+    @property
+    def settled(self) -> bool:
+        """Whether its entries stay as they start."""
+        return False
+
     @abstractmethod
     def build(self) -> "QuantizerModule":
         """The module, its codebook not yet started."""

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch.nn import functional as F
 
 from mmpt.kernels.nearest_code import nearest_code
+from mmpt.tokenizers.kmeans import assigned, kmeans, sampled
 from mmpt.tokenizers.quantized import ExactBuffers, Quantized, of_all_ranks, ranks, without_loss
 from mmpt.tokenizers.quantizers.ema import Ema
 
@@ -84,7 +85,7 @@ class EmaQuantizer(ExactBuffers):
         return F.embedding(codes, self.codebook)
 
     @torch.no_grad()
-    def _start(self, rows: torch.Tensor, iterations: int = 10) -> None:
+    def _start(self, rows: torch.Tensor) -> None:
         """k-means on the first batch, from randomly chosen rows; or no look at the data at all."""
         if self.config.start == "uniform":
             draw = torch.Generator().manual_seed(self.config.seed)
@@ -92,11 +93,7 @@ class EmaQuantizer(ExactBuffers):
             self._set((random / self.config.codes).to(rows.device))
             return
         rows = of_all_ranks(rows)
-        centers = self._sample(rows)
-        for _ in range(iterations):  # Lloyd's algorithm; a centre without rows stays where it is
-            sums, counts = self._assign(rows, nearest_code(rows, centers)).split([self.config.dim, 1], dim=1)
-            centers = torch.where(counts > 0, sums / counts.clamp_min(1), centers)
-        self._set(centers)
+        self._set(kmeans(rows, self._sample(rows)))
 
     def _set(self, entries: torch.Tensor) -> None:
         self.codebook.copy_(self._entries(entries))
@@ -109,7 +106,7 @@ class EmaQuantizer(ExactBuffers):
     @torch.no_grad()
     def _follow(self, rows: torch.Tensor, codes: torch.Tensor) -> None:
         # One sum over the ranks for sums and counts together: every rank then takes the same step.
-        found = self._assign(rows, codes)
+        found = assigned(rows, codes, self.config.codes)
         if ranks() > 1:
             dist.all_reduce(found)
         sums, counts = found[:, :-1], found[:, -1]
@@ -132,18 +129,8 @@ class EmaQuantizer(ExactBuffers):
                 self.restarts += dead.sum()
         self.codebook.copy_(self._entries(self.sums / self.counts.clamp_min(1e-5)[:, None]))
 
-    def _assign(self, rows: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
-        """For each code, the sum of its rows and behind it their number: [codes, dim + 1], in a fixed order of summation (on a
-        GPU too, where `index_add_` has none)."""
-        found = rows.new_zeros(self.config.codes, rows.shape[1] + 1)
-        return found.index_put_((codes,), F.pad(rows, (0, 1), value=1.0), accumulate=True)
-
     def _sample(self, rows: torch.Tensor) -> torch.Tensor:
-        """As many random rows as there are codes, with a little noise so that no two are equal."""
-        draw = torch.Generator().manual_seed(self.config.seed * 1_000_003 + int(self.steps))
-        chosen = rows[torch.randint(len(rows), (self.config.codes,), generator=draw).to(rows.device)]
-        noise = torch.randn(chosen.shape, generator=draw).to(rows.device)
-        return chosen + 0.01 * rows.std() * noise
+        return sampled(rows, self.config.codes, self.config.seed * 1_000_003 + int(self.steps))
 
 
 def _of_one_length(x: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from mmpt.kernels.nearest_code import nearest_code
-from mmpt.tokenizers.quantized import Quantized, QuantizerModule, without_loss
+from mmpt.tokenizers.kmeans import kmeans, sampled
+from mmpt.tokenizers.quantized import Quantized, QuantizerModule, of_all_ranks, without_loss
 from mmpt.tokenizers.quantizers.vq import Vq
 
 
@@ -24,8 +25,9 @@ class VectorQuantizer(QuantizerModule):
             rows = x.reshape(-1, x.shape[-1]).float()
             codes = nearest_code(rows.detach(), self.codebook.detach())
             entries = F.embedding(codes, self.codebook).float()
-            # Straight-through: the value of the entry, the gradient of the input.
-            states = (rows + (entries - rows).detach()).to(x.dtype)
+            # Straight-through: the value of the entry, the gradient of the input, and with `task` of the entry too.
+            to_entries = entries if self.config.task else entries.detach()
+            states = (to_entries + (rows - rows.detach())).to(x.dtype)
             found = without_loss(states.reshape(x.shape), codes.reshape(x.shape[:-1]))
             if not self.training:
                 return found
@@ -37,6 +39,12 @@ class VectorQuantizer(QuantizerModule):
             beta = self.config.beta
             loss = beta * pull + commitment if self.config.legacy else pull + beta * commitment
             return replace(found, loss=loss, count=loss.new_tensor(float(len(rows))))
+
+    @torch.no_grad()
+    def begin(self, rows: torch.Tensor) -> None:
+        if self.config.start == "kmeans":
+            rows = of_all_ranks(rows.float())
+            self.codebook.copy_(kmeans(rows, sampled(rows, self.config.codes, seed=0)))
 
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
         return F.embedding(codes, self.codebook).float()

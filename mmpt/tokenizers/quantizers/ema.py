@@ -36,6 +36,10 @@ class Ema(Quantizer):
     seed: int = pydantic.Field(default=0, ge=0)
     """Of the random inputs that entries start and are restarted from."""
 
+    @property
+    def settled(self) -> bool:
+        return self.decay == 1
+
     def build(self) -> "EmaQuantizer":
         from mmpt.tokenizers.quantizers._ema import EmaQuantizer
 

@@ -1,6 +1,6 @@
 """A codebook that learns by its gradient."""
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import pydantic
 
@@ -11,19 +11,25 @@ if TYPE_CHECKING:
 
 
 class Vq(Quantizer):
-    """A codebook learned by its gradient (VQ-VAE, van den Oord et al. 2017, arXiv:1711.00937, eq. 3), neither started from data
-    nor restarted: as the released SEED trains it (AILab-CVC/SEED, lavis/models/blip2_models/quantize_semantic.py)."""
+    """A codebook learned by its gradient (VQ-VAE, van den Oord et al. 2017, arXiv:1711.00937, eq. 3), never restarted; by default
+    as the released SEED trains it (AILab-CVC/SEED, lavis/models/blip2_models/quantize_semantic.py)."""
 
     carries: ClassVar[tuple[str, ...]] = ("SEED tokenizer / SEED-LLaMA",)
 
     codes: int = pydantic.Field(ge=1)  # pyright: ignore[reportIncompatibleMethodOverride]  # pydantic fields are attributes
-    """How many entries the codebook has, drawn uniformly from ±1 ÷ codes."""
+    """How many entries the codebook has."""
     dim: int = pydantic.Field(ge=1)  # pyright: ignore[reportIncompatibleMethodOverride]  # pydantic fields are attributes
     """How many values an entry has."""
     beta: float = pydantic.Field(default=0.25, ge=0)
     """Weight of the commitment in the loss ‖sg(x) − q‖² + beta · ‖x − sg(q)‖²."""
     legacy: bool = False
     """`beta` weighs the first term instead of the second: the slip of taming-transformers that SEED's training keeps."""
+
+    task: bool = False
+    """Entries take the gradient of what is made of them too, and not their inputs alone (Huh et al. 2023, arXiv:2305.08842,
+    section 4.3)."""
+    start: Literal["uniform", "kmeans"] = "uniform"
+    """Entries are drawn uniformly from ±1 ÷ codes; or by k-means of what a fixed encoder hears."""
 
     def build(self) -> "VectorQuantizer":
         from mmpt.tokenizers.quantizers._vq import VectorQuantizer

@@ -25,34 +25,58 @@ class SpeechExample:
     text: str
 
 
+class Lesson(NamedTuple):
+    """What a text decoder reads of an utterance where no code stands between: `text`, its ids, and at each of them and at the
+    end behind them the most likely ids, `likely` int32 [len(text) + 1, k], with their `log_probs` float16 [the same]."""
+
+    text: list[int]
+    likely: torch.Tensor
+    log_probs: torch.Tensor
+
+    @property
+    def nbytes(self) -> int:
+        return 8 * len(self.text) + self.likely.nbytes + self.log_probs.nbytes
+
+
+class Heard(NamedTuple):
+    """What a fixed encoder hears of an utterance, `hidden` [C, any], and what is to be read of it."""
+
+    hidden: torch.Tensor
+    lesson: Lesson
+
+
 class Utterance(NamedTuple):
-    """What a batch takes of an example: `mel` float32 [codes · frames_per_code, mels] of its `samples` samples, `text`, and
-    `hidden` float16 [codes, any], what a fixed encoder hears of it."""
+    """What a batch takes of an example: `mel` float32 [codes · frames_per_code, mels] of its `samples` samples, `text`, and of a
+    fixed encoder what it hears, `hidden` float16 [codes, any], and what is to be read of it."""
 
     mel: torch.Tensor
     text: str
     samples: int
     hidden: torch.Tensor | None = None
+    lesson: Lesson | None = None
 
     @property
     def nbytes(self) -> int:
-        return self.mel.nbytes + len(self.text) + (0 if self.hidden is None else self.hidden.nbytes)
+        return self.mel.nbytes + len(self.text) + sum(one.nbytes for one in (self.hidden, self.lesson) if one is not None)
 
 
 @dataclass(frozen=True)
 class SpeechBatch:
     """`spoken` [B, T, mels]: the log-mel to be spoken; `heard` [B, T, mels]: the same, disturbed; zero past the end.
-    `lengths` [B] int64 in codes; `texts` one for each; `hidden` [B, C, any]: what a fixed encoder hears, else None."""
+    `lengths` [B] int64 in codes; `texts` one for each; of a fixed encoder what it hears, `hidden` [B, C, any], and what is to
+    be read of it, `lessons` one for each, else None and none."""
 
     spoken: torch.Tensor
     heard: torch.Tensor
     lengths: torch.Tensor
     texts: tuple[str, ...]
     hidden: torch.Tensor | None = None
+    lessons: tuple[Lesson, ...] = ()
 
     def to(self, device: torch.device) -> "SpeechBatch":
         hidden = None if self.hidden is None else self.hidden.to(device)
-        return SpeechBatch(self.spoken.to(device), self.heard.to(device), self.lengths.to(device), self.texts, hidden)
+        mels = self.spoken.to(device), self.heard.to(device)
+        return SpeechBatch(*mels, self.lengths.to(device), self.texts, hidden, self.lessons)
 
 
 class Plan(Protocol):
@@ -65,16 +89,19 @@ class Plan(Protocol):
     def seed(self) -> int: ...
 
 
-Hear = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""Log-mels [B, T, mels] and their lengths [B] in codes → what a fixed encoder hears, [B, C, any]."""
+Hear = Callable[[torch.Tensor, str], Heard]
+"""The log-mel [T, mels] of an utterance and its transcript → what a fixed encoder hears, and what is to be read of it."""
 
 
 def utterance(example: SpeechExample, config: SpeechConfig, hear: Hear | None = None) -> Utterance:
-    """What batches take of `example`: about 115 MB for an hour of speech with 80 mel bands. `hear`: a fixed encoder's."""
+    """What batches take of `example`: about 115 MB for an hour of speech with 80 mel bands. `hear`: a fixed encoder's. Raises
+    `DataError` where that finds nothing to be learned from."""
     codes = code_count(len(example.samples), config)
     mel = config.encoder.features(torch.from_numpy(example.samples), config.mels, codes * config.frames_per_code)
-    hidden = None if hear is None else hear(mel[None], torch.tensor([codes]))[0].half().cpu()
-    return Utterance(mel, example.text, len(example.samples), hidden)
+    if hear is None:
+        return Utterance(mel, example.text, len(example.samples))
+    heard = hear(mel, example.text)
+    return Utterance(mel, example.text, len(example.samples), heard.hidden.half().cpu(), heard.lesson)
 
 
 def utterance_batches(
@@ -105,7 +132,8 @@ def utterance_batches(
         spoken = _stack([mel.clamp_min(SILENCE) for mel in varied])
         lengths = torch.tensor([len(mel) // config.frames_per_code for mel in varied])
         if fixed:
-            return SpeechBatch(spoken, spoken, lengths, texts, _stack([hidden.float() for hidden in fixed]))
+            lessons = tuple(one.lesson for one in chosen if one.lesson is not None)
+            return SpeechBatch(spoken, spoken, lengths, texts, _stack([hidden.float() for hidden in fixed]), lessons)
         heard = [disturb(mel, config.augment, random) for mel, random in zip(varied, draws, strict=True)]
         return SpeechBatch(spoken, _stack(heard), lengths, texts)
 

@@ -1,6 +1,7 @@
 """What every speech encoder and every text decoder gives."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -8,6 +9,7 @@ from torch import nn
 
 from mmpt.layers.masks import length_mask
 from mmpt.tokenizers.quantized import Quantized, QuantizerModule
+from mmpt.tokenizers.speech.batches import Lesson
 from mmpt.tokenizers.speech.windows import Context
 from mmpt.tokenizers.terms import Term
 
@@ -23,9 +25,14 @@ class EncoderModule(nn.Module):
         """How much audio around it a code depends on."""
 
     @abstractmethod
-    def hear(self, mel: torch.Tensor, lengths: torch.Tensor, taught: bool = False) -> torch.Tensor:
+    def hear(self, mel: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """What is made of `mel` [B, C · frames_per_code, mels] by layers that a fixed encoder does not train, `lengths` [B] in
-        codes: [B, C, any], or the mel itself. `taught`: with what `unquantised` takes of it."""
+        codes: [B, C, any], or the mel itself."""
+
+    def hear_whole(self, mel: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Of a fixed encoder: `hear` with what `unquantised` takes of it, and what the text decoder reads where there is no
+        pooling and no quantiser, [B, F, dim], F for each [B]. Raises `TypeError` of any other."""
+        raise TypeError(f"{type(self).__name__} is never fixed")
 
     @abstractmethod
     def before_code(self, hidden: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
@@ -68,14 +75,17 @@ class TextDecoder(nn.Module):
         states: torch.Tensor,
         alone: torch.Tensor,
         lengths: torch.Tensor,
-        taught: torch.Tensor | None = None,
+        lessons: Sequence[Lesson] = (),
     ) -> tuple[Term, Term]:
         """Cross-entropy of each next token of `texts`, and a CTC loss for each token where there is one (else a count of 0).
 
-        `states` and `alone` [B, C, dim]: the codes in context and each alone, of `lengths` [B]. With `taught` [B, C, dim], states
-        without a quantiser, all but the end of a text is learned from what is read of those. Raises `DataError` where a text has
-        more than `most_tokens`.
+        `states` and `alone` [B, C, dim]: the codes in context and each alone, of `lengths` [B]. With `lessons`, one for each,
+        these are learned and not the texts. Raises `DataError` where a text has more than `most_tokens`.
         """
+
+    def lesson(self, states: torch.Tensor, lengths: torch.Tensor) -> Lesson:
+        """What is read of `states` [1, F, dim], F being `lengths` [1]. Raises `TypeError` of one that gives no lessons."""
+        raise TypeError(f"{type(self).__name__} gives no lessons")
 
     @abstractmethod
     def read(self, states: torch.Tensor, alone: torch.Tensor, lengths: torch.Tensor) -> list[list[int]]:

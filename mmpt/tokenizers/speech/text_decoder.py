@@ -1,5 +1,7 @@
 """Reads the text out of the encoder's states: a small autoregressive decoder with cross-attention, and a CTC head beside it."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -8,6 +10,7 @@ from mmpt.errors import DataError
 from mmpt.layers.attention import blocks
 from mmpt.layers.masks import length_mask
 from mmpt.layers.positions import sinusoids
+from mmpt.tokenizers.speech.batches import Lesson
 from mmpt.tokenizers.speech.recognizer import TextDecoder
 from mmpt.tokenizers.terms import Term
 
@@ -42,7 +45,7 @@ class SmallTextDecoder(TextDecoder):
         states: torch.Tensor,
         alone: torch.Tensor,
         lengths: torch.Tensor,
-        taught: torch.Tensor | None = None,
+        lessons: Sequence[Lesson] = (),
     ) -> tuple[Term, Term]:
         sizes = torch.tensor([len(text) for text in texts], device=states.device)
         if int(sizes.max()) > self.most_tokens:

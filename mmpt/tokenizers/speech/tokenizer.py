@@ -11,12 +11,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torchaudio.functional import edit_distance
 from transformers import PreTrainedTokenizerBase
 
 from mmpt.errors import CheckpointError, ConfigError, DataError
 from mmpt.layers.masks import length_mask
 from mmpt.storage import published_folder, read_json, write_json
-from mmpt.tokenizers.speech.batches import SpeechBatch, SpeechExample, code_count
+from mmpt.tokenizers.speech.batches import Heard, SpeechBatch, SpeechExample, code_count
 from mmpt.tokenizers.speech.coder import SpeechCoder, joined, saved_config
 from mmpt.tokenizers.speech.config import FORMAT, MelDecoderConfig, SpeechConfig
 from mmpt.tokenizers.speech.decoder import SpeechDecoder
@@ -150,6 +151,20 @@ class SpeechTokenizer(SpeechCoder, Trainable):
         tokens = len(encode_text(self.text, example.text))
         return f"a transcript of {tokens} tokens, at most {most} are read" if tokens > most else ""
 
+    def study(self, mel: torch.Tensor, text: str) -> Heard:
+        """What a fixed encoder hears of an utterance of log-mel `mel` [T, mels], and what is to be read of it: what is read
+        without a quantiser, as it is (Gandhi et al. 2023, "Distil-Whisper", arXiv:2311.00430, section 3). Raises `DataError`
+        where that is too far from `text`."""
+        device = self.default_voice.device
+        with torch.no_grad():
+            lengths = torch.tensor([len(mel) // self.config.frames_per_code], device=device)
+            hidden, states, sizes = self.encoder.hear_whole(mel[None].to(device), lengths)
+            lesson = self.reader.lesson(states, sizes)
+        read = decode_text(self.text, lesson.text)
+        if (wrong := misread(text, read)) > MISREAD:
+            raise DataError(f"{wrong:.0%} of the letters of its text are read otherwise: {read[:40]!r}, it is {text[:40]!r}")
+        return Heard(hidden[0], lesson)
+
     def loss(self, batch: SpeechBatch, progress: float) -> dict[str, Term]:
         """Recognition through the codes, and what the mel decoder asks of them; quantised from `config.quantize_from` on."""
         batch = batch.to(self.default_voice.device)
@@ -167,7 +182,7 @@ class SpeechTokenizer(SpeechCoder, Trainable):
         texts = [encode_text(self.text, text) for text in batch.texts]
         alone, context = self.encoder.read(states, batch.lengths)
         taught = self.encoder.unquantised(hidden)
-        reading, ctc = self.reader.losses(texts, context, alone, batch.lengths, taught)
+        reading, ctc = self.reader.losses(texts, context, alone, batch.lengths, batch.lessons)
         terms |= {"reading": reading, "ctc": ctc._replace(weight=self.config.ctc_weight)}
         if taught is not None and self.config.distance_weight:
             valid = length_mask(batch.lengths, taught.shape[1])
@@ -306,6 +321,16 @@ class SpeechTokenizer(SpeechCoder, Trainable):
         if vector.shape != (self.config.decoder.voice,) or not vector.isfinite().all():
             raise DataError(f"voice: expected {self.config.decoder.voice} finite numbers, found shape {tuple(vector.shape)}")
         return vector
+
+
+MISREAD = 0.25
+"""Share of the letters of a transcript; the lesson of an utterance of which more is read otherwise would be a made-up text."""
+
+
+def misread(text: str, read: str) -> float:
+    """Edits from the letters and digits of `text`, whatever their case, to those of `read`, for each of `text`."""
+    said, found = ([one for one in whole.casefold() if one.isalnum()] for whole in (text, read))
+    return edit_distance(said, found) / max(1, len(said))
 
 
 def distance(found: torch.Tensor, wanted: torch.Tensor) -> Term:

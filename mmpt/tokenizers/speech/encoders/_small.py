@@ -63,7 +63,7 @@ class SmallEncoder(EncoderModule):
         right = max(0, WINDOW // 2 - STRIDE * HOP)
         return Context(math.ceil((attention + 2 * convolutions + WINDOW // 2) / per_code), right, shape.block)
 
-    def hear(self, mel: torch.Tensor, lengths: torch.Tensor, taught: bool = False) -> torch.Tensor:
+    def hear(self, mel: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         return mel  # all of its layers learn
 
     def before_code(self, hidden: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,8 @@ depend on what else is in a batch.
 """
 
 import math
+from collections.abc import Sequence
+from inspect import signature
 from typing import Any
 
 import torch
@@ -14,10 +16,11 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import DynamicCache, EncoderDecoderCache, WhisperForConditionalGeneration
 from transformers import WhisperConfig as HuggingFaceConfig
-from transformers.models.whisper.modeling_whisper import WhisperEncoder
+from transformers.models.whisper.modeling_whisper import WhisperDecoderLayer, WhisperEncoder
 
 from mmpt.errors import ConfigError, DataError
 from mmpt.layers.masks import length_mask, local_mask
+from mmpt.tokenizers.speech.batches import Lesson
 from mmpt.tokenizers.speech.config import SpeechConfig
 from mmpt.tokenizers.speech.constants import HOP, STRIDE
 from mmpt.tokenizers.speech.encoders.whisper import Whisper
@@ -27,6 +30,8 @@ from mmpt.tokenizers.speech.windows import Context
 from mmpt.tokenizers.terms import Term
 
 STEM = 3  # the kernel of both convolutions
+# transformers 5.2x renamed it, and will stop taking the older name.
+CACHE = "cache" if "cache" in signature(WhisperDecoderLayer.forward).parameters else "past_key_values"
 WHISPER_SILENCE = -4.0
 """A log-mel value at the floor of Whisper's features, a power of 1e-10."""
 
@@ -65,10 +70,16 @@ class WhisperSpeechEncoder(EncoderModule):
             return Context(overlap, overlap * self.config.samples_per_code, grid, grid)
         return Context(overlap, max(0, WINDOW // 2 - STRIDE * HOP), block, self.config.window - overlap)
 
-    def hear(self, mel: torch.Tensor, lengths: torch.Tensor, taught: bool = False) -> torch.Tensor:
-        """[B, C, dim], and `taught` [B, C, 2 · dim]: behind each state what the text decoder reads without a quantiser."""
-        hidden, _ = self._hear(mel, lengths, taught)
+    def hear(self, mel: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        hidden, _ = self._hear(mel, lengths)
         return hidden[:, : mel.shape[1] // self.config.frames_per_code]
+
+    def hear_whole(self, mel: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """With all the silence that the checkpoint knows; behind each state of `hear` stands, [B, C, 2 · dim], what its last
+        layer gives in its place."""
+        final, heard = self._layers(mel, lengths, self.shape.model_copy(update={"silence": None}), len(self.whisper.layers))
+        pooled = self.whisper.layer_norm(self._pooled(final))[:, : mel.shape[1] // self.config.frames_per_code]
+        return torch.cat([self.hear(mel, lengths), pooled], dim=-1), self.whisper.layer_norm(final), heard.sum(dim=1)
 
     def before_code(self, hidden: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         return self.to_code(self._at_cut(hidden) - self._positions(hidden.shape[1]))
@@ -93,18 +104,22 @@ class WhisperSpeechEncoder(EncoderModule):
 
     def begin(self, heard: list[torch.Tensor]) -> None:
         """What positions explain of the states is left out before the quantiser and put back behind it, so that no code says
-        where it stands; the projections to and from it begin as principal components of the rest, the codebook in their space."""
+        where it stands; the projections to and from it begin as principal components of the rest, the codebook in their space.
+
+        Each value counts by the root of its deviation: of Whisper base's after its fourth layer one alone has 0.78 of the
+        variance."""
         rows = [self._at_cut(hidden) for hidden in heard]
         with torch.no_grad():
             table = self.code_positions.weight
             table.copy_(explained_by_position(rows, self._pooled_positions()))
             left = torch.cat([row - table[: len(row)] for row in rows])
             if isinstance(self.to_code, nn.Linear) and isinstance(self.from_code, nn.Linear):
-                mean, axes = principal_components(left, self.to_code.out_features)
-                self.to_code.weight.copy_(axes.t())
+                scale = left.std(dim=0).clamp_min(1e-6).rsqrt()
+                mean, axes = principal_components(left * scale, self.to_code.out_features)
+                self.to_code.weight.copy_(axes.t() * scale)
                 self.to_code.bias.copy_(-mean @ axes)
-                self.from_code.weight.copy_(axes)
-                self.from_code.bias.copy_(mean)
+                self.from_code.weight.copy_(axes / scale[:, None])
+                self.from_code.bias.copy_(mean / scale)
             self.quantizer.begin(self.to_code(left))
 
     def _at_cut(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -119,42 +134,43 @@ class WhisperSpeechEncoder(EncoderModule):
         table, size = self.whisper.embed_positions.weight, len(self.code_positions.weight) * self.config.pool
         return F.pad(table, (0, 0, 0, size - len(table))).unflatten(0, (-1, self.config.pool)).mean(dim=1)
 
-    def _hear(self, mel: torch.Tensor, lengths: torch.Tensor, taught: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    def _hear(self, mel: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Pooled states [B, C or more, dim], and how many of each are heard, the silence behind a clip with them."""
-        whisper, pool = self.whisper, self.config.pool
-        mask, x = self._frames(mel, lengths)
+        x, heard = self._layers(mel, lengths, self.shape, self.shape.layer)
+        hidden = self._pooled(x)
+        if self.shape.whole:
+            # The norm before the pooling would weigh all frames alike: it doubles the word error rate at 12.5 Hz.
+            hidden = self.whisper.layer_norm(hidden)
+        return hidden, -(-heard.sum(dim=1) // self.config.pool)
+
+    def _layers(self, mel: torch.Tensor, lengths: torch.Tensor, shape: Whisper, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """States of 50 Hz behind the first `count` layers, [B, frames, dim], and which of them are heard, [B, frames]."""
+        whisper = self.whisper
+        mask, x = self._frames(mel, lengths, shape)
         x = x.transpose(1, 2).to(whisper.conv1.weight.dtype)
         heard = mask[:, ::STRIDE]
         x = F.gelu(self._convolve(whisper.conv1, x)) * mask[:, None]
         x = F.gelu(self._convolve(whisper.conv2, x)).transpose(1, 2)
         x = x + whisper.embed_positions.weight[: x.shape[1]]
-        seen = self._seen(heard, None if self.shape.block is None else self.shape.block * pool)
-        for layer in whisper.layers[: self.shape.layer]:
+        seen = self._seen(heard, None if shape.block is None else shape.block * self.config.pool)
+        for layer in whisper.layers[:count]:
             x = _hidden(layer(x, attention_mask=seen))
-        hidden = self._pooled(x)
-        if self.shape.whole:
-            # The norm before the pooling would weigh all frames alike: it doubles the word error rate at 12.5 Hz.
-            hidden = whisper.layer_norm(hidden)
-        if taught:
-            for layer in whisper.layers[self.shape.layer :]:
-                x = _hidden(layer(x, attention_mask=seen))
-            hidden = torch.cat([hidden, whisper.layer_norm(self._pooled(x))], dim=-1)
-        return hidden, -(-heard.sum(dim=1) // pool)
+        return x, heard
 
     def _pooled(self, x: torch.Tensor) -> torch.Tensor:
         x = x.unflatten(1, (-1, self.config.pool))
         return x.mean(dim=2) if self.shape.pooling == "avg" else x.amax(dim=2)
 
-    def _frames(self, mel: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _frames(self, mel: torch.Tensor, lengths: torch.Tensor, shape: Whisper) -> tuple[torch.Tensor, torch.Tensor]:
         """(which frames are heard [B, T], Whisper's features of them [B, T, mels], zero beyond): (log10 p + 4) ÷ 4, hence
         (mel + 1) ÷ 2, and no less than 2 below the loudest of a clip, which silence is set to."""
         config = self.config
         spoken = length_mask(lengths * config.frames_per_code, mel.shape[1])[..., None]
-        if self.shape.block is not None:  # what is final before the end cannot know the loudest frame
+        if shape.block is not None:  # what is final before the end cannot know the loudest frame
             return spoken[..., 0], (mel.clamp_min(SILENCE) + 1) / 2 * spoken
-        size = int(self.shape.frames_heard(torch.tensor(mel.shape[1] // config.frames_per_code), config.pool, config.window))
+        size = int(shape.frames_heard(torch.tensor(mel.shape[1] // config.frames_per_code), config.pool, config.window))
         size = -(-size // config.pool) * config.pool * STRIDE  # whole codes
-        heard = length_mask(STRIDE * self.shape.frames_heard(lengths, config.pool, config.window), size)
+        heard = length_mask(STRIDE * shape.frames_heard(lengths, config.pool, config.window), size)
         mel = mel.masked_fill(~spoken, WHISPER_SILENCE)
         floor = mel.amax(dim=(1, 2), keepdim=True) - 4
         mel = F.pad(mel, (0, 0, 0, size - mel.shape[1]), value=WHISPER_SILENCE)
@@ -207,8 +223,8 @@ class WhisperReader(TextDecoder):
                     attention_mask=past,
                     encoder_hidden_states=states,
                     encoder_attention_mask=heard,
-                    past_key_values=cache,
                     use_cache=cache is not None,
+                    **{CACHE: cache},
                 )
             )
         return decoder.layer_norm(x)
@@ -219,11 +235,24 @@ class WhisperReader(TextDecoder):
         states: torch.Tensor,
         alone: torch.Tensor,
         lengths: torch.Tensor,
-        taught: torch.Tensor | None = None,
+        lessons: Sequence[Lesson] = (),
     ) -> tuple[Term, Term]:
         # `most_tokens` is where the decoder's position table ends. There is no CTC: Whisper has no head for it.
+        texts = [lesson.text for lesson in lessons] or texts
         if max(map(len, texts)) > self.most_tokens:
             raise DataError(f"a transcript of {max(map(len, texts))} tokens, at most {self.most_tokens} are read")
+        logits, wanted = self._logits_of(texts, states, lengths)
+        reading = F.cross_entropy(logits, wanted, reduction="sum")
+        if lessons:
+            reading = reading + apart(logits, lessons)[wanted != self.end].sum()
+        nothing = torch.zeros((), device=states.device)
+        return Term(reading, reading.new_tensor(float(len(wanted)))), Term(nothing, nothing)
+
+    def _logits_of(
+        self, texts: list[list[int]], states: torch.Tensor, lengths: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits [n, vocabulary], float32, of all tokens of `texts` and the end behind each, one text after the other; and these
+        tokens [n]."""
         rows = [[*self.prompt, *text, self.end] for text in texts]
         longest = max(map(len, rows))
         ids = torch.tensor([row + [self.end] * (longest - len(row)) for row in rows], device=states.device)
@@ -232,21 +261,13 @@ class WhisperReader(TextDecoder):
         positions = torch.arange(1, longest, device=states.device)
         learned = (positions >= len(self.prompt)) & (positions < sizes[:, None])
         # The table of the head is as large as the rest of a small decoder: no logits of what is not learned.
-        logits, wanted = self._logits(hidden[learned]).float(), ids[:, 1:][learned]
-        if taught is None:
-            reading = F.cross_entropy(logits, wanted, reduction="sum")
-        else:
-            reading = self._apart(logits, wanted, self._decoded(ids[:, :-1], taught, lengths)[learned])
-        nothing = torch.zeros((), device=states.device)
-        return Term(reading, learned.sum().to(reading.dtype)), Term(nothing, nothing)
+        return self._logits(hidden[learned]).float(), ids[:, 1:][learned]
 
-    def _apart(self, logits: torch.Tensor, wanted: torch.Tensor, taught: torch.Tensor) -> torch.Tensor:
-        """Σ KL(without ‖ with the quantiser) of the next token (Hinton et al. 2015, arXiv:1503.02531): how Whisper spells and
-        punctuates is then no error of the codes. The end alone is learned from the text: masked, Whisper does not find it."""
-        with torch.no_grad():
-            target = self._logits(taught).float().log_softmax(dim=-1)
-        found, last = logits.log_softmax(dim=-1), wanted == self.end
-        return F.kl_div(found[~last], target[~last], reduction="sum", log_target=True) - found[last, self.end].sum()
+    def lesson(self, states: torch.Tensor, lengths: torch.Tensor) -> Lesson:
+        (text,) = self.read(states, states, lengths)
+        logits, _ = self._logits_of([text], states, lengths)
+        log_probs, likely = logits.log_softmax(dim=-1).topk(min(LIKELY, logits.shape[-1]))
+        return Lesson(text, likely.int().cpu(), log_probs.half().cpu())
 
     def read(self, states: torch.Tensor, alone: torch.Tensor, lengths: torch.Tensor) -> list[list[int]]:
         limits = (2 * lengths + 4).clamp_max(self.most_tokens)
@@ -275,6 +296,18 @@ class WhisperReader(TextDecoder):
         return row
 
 
+def apart(logits: torch.Tensor, lessons: Sequence[Lesson]) -> torch.Tensor:
+    """KL(lesson ‖ `logits`) of each next token, [n], of `logits` [n, vocabulary]: of the likely ids of the lessons, one after the
+    other, and all others as one."""
+    likely = torch.cat([lesson.likely for lesson in lessons]).to(logits.device, torch.int64)
+    wanted = torch.cat([lesson.log_probs for lesson in lessons]).to(logits.device, torch.float32)
+    found, share = logits.log_softmax(dim=-1).gather(1, likely), wanted.exp()
+    rest, others = ((1 - some.sum(dim=1)).clamp_min(1e-5) for some in (share, found.exp()))
+    return (share * (wanted - found)).sum(dim=1) + rest * (rest.log() - others.log())
+
+
+LIKELY = 32
+"""Next tokens whose probabilities are kept of a lesson: all of them would be 100 kB for each token."""
 LEAST_ROUND = 12
 """Tokens that a circle has at least in all its rounds."""
 

@@ -43,7 +43,7 @@ def with_architecture(config: SpeechConfig, shape: Whisper, text: PreTrainedToke
 def take_weights(encoder: EncoderModule, reader: TextDecoder, shape: Whisper) -> None:
     """Copy the weights of the checkpoint of `shape` into both, as float32; the second position table begins at zero: pooled
     states still hold the positions of the first, and the same once more, as GLM-4-Voice begins, makes them unreadable. Where it
-    is `fixed`, what lies behind the quantiser alone is left to learn.
+    is `fixed`, what lies behind the quantiser is left to learn, and where the codebook learns what comes right before it.
 
     Raises `ConfigError` where a weight is missing or has another shape: nothing is left random in silence.
     """
@@ -69,7 +69,10 @@ def take_weights(encoder: EncoderModule, reader: TextDecoder, shape: Whisper) ->
     if shape.fixed:
         for part in (encoder, reader):
             part.requires_grad_(False)
-        for part in (encoder.from_code, *encoder.whisper.layers[shape.layer :], encoder.whisper.layer_norm):
+        behind = (encoder.from_code, *encoder.whisper.layers[shape.layer :], encoder.whisper.layer_norm)
+        reads = (reader.decoder.layers, reader.decoder.layer_norm)
+        makes = () if encoder.config.quantizer.settled else (encoder.to_code, encoder.quantizer)
+        for part in (*behind, *reads, *makes):
             part.requires_grad_(True)
 
 

@@ -30,8 +30,9 @@ class Whisper(Encoder):
     """The layer of its encoder after which states are pooled and quantised, counted from 1; after the last, its norm too comes
     before the quantiser."""
     fixed: bool = False
-    """Of the checkpoint the layers behind the quantiser alone learn, from what the whole reads without one; what is heard of an
-    utterance is made once, the sound not varied, and its codes are those of k-means over it."""
+    """Of the checkpoint the layers behind the quantiser and the text decoder alone learn, from what the whole reads without one;
+    what is heard of an utterance is made once, the sound not varied. Codes begin as those of k-means over it, and with a
+    quantiser whose entries learn they and the projection to it do as well."""
     pooling: Literal["avg", "max"] = "avg"
     """What is taken of the states of a code."""
     block: int | None = pydantic.Field(default=None, ge=1)
