@@ -69,7 +69,7 @@ class Join(Step):
             yield open_.document()
 
     def _goal(self, first: str) -> float:
-        """Samples that the utterance beginning with the clip `first` is to have: of its id alone, so that any process draws the same."""
+        """Samples that what the clip `first` begins is to have; of its id alone, so that any process draws the same."""
         return RATE * random.Random(f"{self.seed} {first}").uniform(self.least, self.most)
 
 
