@@ -26,8 +26,8 @@ from mmpt.tokenizers.interface import AnySpeechTokenizer
 from mmpt.tokenizers.load import load_speech_coder
 from mmpt.tokenizers.speech.batches import SpeechExample, code_count, utterance_batches
 from mmpt.tokenizers.speech.coder import SpeechCoder
-from mmpt.tokenizers.speech.speaking import SpeakingTraining, speaking_batches
-from mmpt.tokenizers.speech.tokenizer import DecoderTraining, SpeechTokenizer
+from mmpt.tokenizers.speech.speaking import DecoderTraining, SpeakingTraining, speaking_batches
+from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
 from mmpt.tokenizers.speech.vocoder import load_vocoder, vocoder_batches
 from mmpt.tokenizers.speech.vocoder_training import VocoderTraining
 from mmpt.tokenizers.text import load_text_tokenizer, text_fingerprint, train_text_tokenizer
@@ -39,6 +39,8 @@ from mmpt.training.specs import ImageSpec, SpeakingSpec, SpeechSpec, TextSpec, T
 
 BEGIN_FROM = 2000
 """Utterances, the first, from which a codebook behind a fixed encoder begins."""
+MEASURED = 500
+"""Utterances, the first, by which the loudness of codes is measured."""
 E = TypeVar("E")
 ENCODED_TOGETHER = 3600 * SAMPLE_RATE
 """Samples of speech, an hour, that are decoded and encoded at once, those of like length together: more means less padding."""
@@ -106,6 +108,7 @@ def _train_speech(spec: SpeechSpec, folder: Path, world: World) -> int:
             stopped = fit(DecoderTraining(model), batches, spec.speak, folder / "speaking", world)
     if world.rank == 0 and not stopped:
         model.choose_default_voice(examples.made_by(lambda part: spoken(part, rate).samples))
+        model.measure_loudness(islice(examples, MEASURED))
         if vocoder:
             model.use_vocoder(vocoder)
         model.save(folder / "tokenizer")

@@ -51,6 +51,39 @@ def test_repeated_words_are_counted_by_how_much_the_overlap_holds():
     assert merged([[7] * 6, [7] * 6], [Piece(0, 10), Piece(7, 17)]) == [7] * 10
 
 
+def spoken(random: np.random.Generator, count: int, longest: int) -> np.ndarray:
+    """Loudness of speech of at most `longest` vectors between pauses of 4 to 8, some single quiet vectors in it."""
+    rows = []
+    while sum(map(len, rows)) < count:
+        rows += [random.uniform(0.6, 1, random.integers(2, longest)), random.uniform(0, 0.05, random.integers(4, 9))]
+    row = np.concatenate(rows)[:count]
+    row[random.integers(0, count, count // 20)] = 0.02
+    return row
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_long_speech_is_cut_in_its_pauses_where_there_are_enough(seed):
+    random = np.random.default_rng(seed)
+    count, longest = int(random.integers(101, 2000)), 100
+    loudness = spoken(random, count, 40)
+    found = pieces(count, longest, loudness)
+    assert [piece.start for piece in found] == [0, *[piece.end for piece in found[:-1]]] and found[-1].end == count
+    assert all(0 < piece.end - piece.start <= longest for piece in found)
+    assert all(piece.end - piece.start >= 0.3 * longest for piece in found[:-1])
+    for piece in found[:-1]:  # between quiet vectors on both sides
+        assert (loudness[piece.end - 1 : piece.end + 1] < 0.06).all()
+    assert pieces(count, longest, loudness * 7 - 3) == found  # of the scale nothing depends
+
+
+@pytest.mark.parametrize("loudness", [np.zeros(500), np.tile([0.0, 1.0], 250), np.r_[np.zeros(30), np.ones(470)]])
+def test_without_a_pause_in_time_pieces_overlap(loudness):
+    assert pieces(500, 100, loudness) == pieces(500, 100)
+
+
+def test_pieces_that_do_not_overlap_are_read_one_after_the_other():
+    assert merged([[1, 2, 3], [3, 2, 1], [3]], [Piece(0, 5), Piece(5, 9), Piece(9, 12)]) == [1, 2, 3, 3, 2, 1, 3]
+
+
 def distance(one: list[int], other: list[int]) -> int:
     """Levenshtein's."""
     row = list(range(len(other) + 1))

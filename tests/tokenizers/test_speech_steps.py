@@ -12,8 +12,8 @@ from mmpt.errors import DataError
 from mmpt.layers.positions import sinusoids
 from mmpt.media import encode_wav
 from mmpt.tokenizers.speech.batches import SpeechExample, why_not_trained
+from mmpt.tokenizers.speech.speaking import DecoderTraining
 from mmpt.tokenizers.speech.text_decoder import SmallTextDecoder
-from mmpt.tokenizers.speech.tokenizer import DecoderTraining
 from mmpt.training.distributed import World
 from mmpt.training.examples import utterances
 

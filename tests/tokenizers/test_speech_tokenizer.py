@@ -14,8 +14,11 @@ from safetensors.torch import load_file, save_file
 
 from mmpt.errors import CheckpointError, DataError
 from mmpt.storage import published_folder
+from mmpt.tokenizers.speech.batches import utterance
 from mmpt.tokenizers.speech.coder import SpeechCoder
-from mmpt.tokenizers.speech.tokenizer import DecoderTraining, SpeechTokenizer
+from mmpt.tokenizers.speech.features import log_mel
+from mmpt.tokenizers.speech.speaking import DecoderTraining
+from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
 
 from .tiny_speech import EXAMPLES, build, noise, train
 
@@ -46,6 +49,36 @@ def test_what_is_decoded_reads_the_same_again(trained):
     codes = model.encode([e.samples for e in EXAMPLES])
     for voice in (None, model.voice(EXAMPLES[0].samples)):
         assert model.transcribe(model.encode(model.decode(codes, voice))) == [e.text for e in EXAMPLES]
+
+
+def test_the_loudness_of_a_code_is_that_of_its_frames_and_is_saved(trained, tmp_path):
+    model, config = copy.deepcopy(trained[0]), trained[0].config
+    model.measure_loudness([utterance(EXAMPLES[0], config)])
+    frames: dict[int, list[float]] = {}
+    (codes,) = model.encode([EXAMPLES[0].samples])
+    mel = log_mel(torch.from_numpy(EXAMPLES[0].samples), config.mels, len(codes) * config.frames_per_code).numpy()
+    for place, code in enumerate(codes.tolist()):
+        frames.setdefault(code, []).extend(mel[place * config.frames_per_code : (place + 1) * config.frames_per_code].ravel())
+    for code, values in frames.items():
+        assert model.loudness[code] == pytest.approx(np.mean(values), abs=1e-4)
+    unheard = [code for code in range(model.codes) if code not in frames]
+    assert len(model.loudness[unheard].unique()) == 1
+    model.save(tmp_path / "saved")
+    assert torch.equal(SpeechTokenizer.load(tmp_path / "saved").loudness, model.loudness)
+    weights = {name: value for name, value in load_file(tmp_path / "saved" / "model.safetensors").items() if name != "loudness"}
+    model.load_state_dict(weights)  # of before it was measured
+    assert not model.loudness.any()
+
+
+def test_long_speech_is_read_in_pieces_that_end_where_its_codes_are_quiet(trained, monkeypatch):
+    model = copy.deepcopy(trained[0])
+    longest, cut = model.config.longest or model.config.window, []
+    model.loudness.fill_(1.0)[0] = 0.0
+    row = np.ones(2 * longest, dtype=np.int64)
+    row[longest // 2 : longest // 2 + 5] = row[longest + 2 : longest + 8] = 0
+    monkeypatch.setattr(model.reader, "read", lambda states, alone, lengths: [cut.append(int(n)) or [] for n in lengths])
+    model.transcribe([row])
+    assert sorted(cut) == sorted([longest // 2 + 2, longest + 5 - (longest // 2 + 2), len(row) - longest - 5])
 
 
 @settings(deadline=None, max_examples=15)

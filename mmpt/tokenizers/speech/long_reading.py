@@ -1,14 +1,25 @@
-"""Text of speech longer than any whose text was learned: read in pieces that overlap, and what two pieces both read kept once."""
+"""Text of speech longer than any whose text was learned: read in pieces cut where nobody speaks, or else in pieces that overlap,
+and what two pieces both read kept once."""
 
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
+
+import numpy as np
 
 OVERLAP = 0.42
 """What two pieces both read, as a share of the longest learned: a few words, of which those at the cuts may be read wrong."""
 PART = 0.6
 """Length of a piece, as a share of the longest learned: the same time of faster speech holds more words than any text learned
 had, and a text decoder that has come to that many leaves the rest out."""
+
+
+PAUSE = 0.24
+"""Seconds that a pause lasts at least."""
+QUIET = 0.25
+"""How loud a pause is at most, as a share of the way from the quietest twentieth of a recording to its median."""
+SHORTEST = 0.3
+"""Length of a piece that ends at a pause, as a share of the longest learned."""
 
 
 class Piece(NamedTuple):
@@ -18,17 +29,39 @@ class Piece(NamedTuple):
     end: int
 
 
-def pieces(count: int, longest: int) -> list[Piece]:
-    """A row of `count` vectors as it is where it is no longer than `longest`, else in pieces of `PART` of that, each of which
-    shares about `OVERLAP` of it with the next."""
+def pieces(count: int, longest: int, loudness: np.ndarray | None = None, rate: float = 12.5) -> list[Piece]:
+    """A row of `count` vectors, `rate` a second, as it is where it is no longer than `longest`; else cut at pauses where there
+    are enough of them by `loudness` [count]; else in pieces of `PART` of that, each of which shares about `OVERLAP` of it with
+    the next."""
     if count <= longest:
         return [Piece(0, count)]
+    if loudness is not None and (found := _at_pauses(loudness, longest, max(1, round(PAUSE * rate)))):
+        return found
     # As few pieces as overlap enough, spread evenly from the first vector to the last.
     size = max(1, round(PART * longest))
     shared = min(size - 1, round(OVERLAP * longest))
     number = math.ceil((count - shared) / (size - shared))
     starts = [round(i * (count - size) / (number - 1)) for i in range(number)]
     return [Piece(start, start + size) for start in starts]
+
+
+def _at_pauses(loudness: np.ndarray, longest: int, pause: int) -> list[Piece]:
+    """Pieces of at most `longest`, one after the other, each as long as it can be that ends in the middle of a pause (Bain et al.
+    2023, "WhisperX", arXiv:2303.00747, section 2.1, cuts and merges so); none where somebody speaks for too long."""
+    quietest, median = np.quantile(loudness, [0.05, 0.5])
+    loud = loudness > quietest + QUIET * (median - quietest)
+    if loud.all() or median == quietest:
+        return []
+    edges = np.flatnonzero(np.diff(np.concatenate([[True], loud, [True]]).astype(np.int8)))
+    pauses = [(int(start), int(end)) for start, end in edges.reshape(-1, 2) if end - start >= pause]
+    middles, found, start = [(one + other) // 2 for one, other in pauses], [], 0
+    while len(loudness) - start > longest:
+        within = [place for place in middles if start + SHORTEST * longest <= place <= start + longest]
+        if not within:
+            return []
+        found.append(Piece(start, within[-1]))
+        start = within[-1]
+    return [*found, Piece(start, len(loudness))]
 
 
 def merged(read: Sequence[list[int]], cuts: Sequence[Piece]) -> list[int]:
@@ -41,7 +74,7 @@ def merged(read: Sequence[list[int]], cuts: Sequence[Piece]) -> list[int]:
     whole: list[int] = []
     before: list[int] = []
     for number, (tokens, piece) in enumerate(zip(read, cuts, strict=True)):
-        if number:
+        if number and piece.start < cuts[number - 1].end:
             last = cuts[number - 1]
             # How fast is spoken here: what both pieces read, for each vector, times the vectors that they share.
             rate = (len(before) + len(tokens)) / (last.end - last.start + piece.end - piece.start)
@@ -49,7 +82,7 @@ def merged(read: Sequence[list[int]], cuts: Sequence[Piece]) -> list[int]:
             # `both` tokens at the end of `whole` are read again: those after the change come from the right piece.
             whole = whole[: len(whole) - both + change] + tokens[change:]
         else:
-            whole = list(tokens)
+            whole = whole + list(tokens)
         before = tokens
     return whole
 

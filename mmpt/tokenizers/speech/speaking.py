@@ -11,12 +11,13 @@ from torch.nn.utils.rnn import pad_sequence
 from mmpt.errors import DataError
 from mmpt.layers.masks import length_mask
 from mmpt.tokenizers.quantized import QuantizerModule
-from mmpt.tokenizers.speech.batches import Plan, epoch_order
+from mmpt.tokenizers.speech.batches import Plan, SpeechBatch, epoch_order
 from mmpt.tokenizers.speech.config import SpeechConfig
 from mmpt.tokenizers.speech.decoder import SpeechDecoder
 from mmpt.tokenizers.speech.direct import Utterance
 from mmpt.tokenizers.speech.features import log_mel
 from mmpt.tokenizers.speech.reference import statistics
+from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
 from mmpt.tokenizers.terms import Term, Trainable
 
 BEGIN_FROM = 2000
@@ -61,6 +62,26 @@ class SpeakingTraining(Trainable):
         with torch.no_grad():
             states = self.quantizer.decode(codes)
         return self.speaker.losses(states, lengths, spoken, with_flow=True)
+
+
+class DecoderTraining(Trainable):
+    """The second part of a speech tokenizer's training: encoder and text decoder are frozen, the decoder alone learns to speak
+    what the codes say. `fit` trains its parameters that ask for a gradient."""
+
+    def __init__(self, tokenizer: SpeechTokenizer):
+        super().__init__()
+        self.tokenizer = tokenizer
+        for part in (tokenizer.encoder, tokenizer.reader):
+            part.requires_grad_(False)
+
+    def loss(self, batch: SpeechBatch, progress: float) -> dict[str, Term]:
+        tokenizer = self.tokenizer
+        batch = batch.to(tokenizer.default_voice.device)
+        tokenizer.encoder.eval()
+        with torch.no_grad():
+            hidden = tokenizer.encoder.hear(batch.spoken, batch.lengths) if batch.hidden is None else batch.hidden
+            found = tokenizer.encoder.quantize(tokenizer.encoder.before_code(hidden, batch.lengths), batch.lengths)
+        return tokenizer.speaker.losses(found.states, batch.lengths, batch.spoken, with_flow=True)
 
 
 def speaking_batches(

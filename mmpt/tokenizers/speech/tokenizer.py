@@ -1,10 +1,11 @@
 """Speech ↔ codes at 12.5 Hz: recognition-supervised, so a code says what is spoken rather than by whom."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +18,11 @@ from transformers import PreTrainedTokenizerBase
 from mmpt.errors import CheckpointError, ConfigError, DataError
 from mmpt.layers.masks import length_mask
 from mmpt.storage import published_folder, read_json, write_json
-from mmpt.tokenizers.speech.batches import Heard, SpeechBatch, SpeechExample, code_count
+from mmpt.tokenizers.speech.batches import Heard, SpeechBatch, SpeechExample, Utterance, code_count
 from mmpt.tokenizers.speech.coder import SpeechCoder, joined, saved_config
 from mmpt.tokenizers.speech.config import FORMAT, MelDecoderConfig, SpeechConfig
 from mmpt.tokenizers.speech.decoder import SpeechDecoder
-from mmpt.tokenizers.speech.features import heard, log_mel
+from mmpt.tokenizers.speech.features import SILENCE, heard, log_mel
 from mmpt.tokenizers.speech.long_reading import merged, pieces
 from mmpt.tokenizers.speech.streaming import WaveStream, checked, wanted
 from mmpt.tokenizers.speech.vocoder import VocoderModule, build_vocoder
@@ -34,6 +35,7 @@ class SpeechTokenizer(SpeechCoder, Trainable):
     """Encoder, codebook and both decoders. In `fit`, a training batch is a `SpeechBatch`."""
 
     default_voice: torch.Tensor
+    loudness: torch.Tensor
 
     def __init__(self, config: SpeechConfig, text: PreTrainedTokenizerBase):
         encoder, reader = config.encoder.build_recognizer(config, len(text))
@@ -42,6 +44,11 @@ class SpeechTokenizer(SpeechCoder, Trainable):
         self.reader = reader
         self.speaker = SpeechDecoder(config)
         self.register_buffer("default_voice", torch.zeros(self.speaker.voiced_by))
+        self.register_buffer("loudness", torch.zeros(self.codes))  # of each code; all alike: unknown
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any, **options: Any) -> None:
+        state_dict.setdefault(f"{prefix}loudness", torch.zeros_like(self.loudness))  # saved before it was measured
+        super()._load_from_state_dict(state_dict, prefix, *args, **options)
 
     def decode(
         self, codes: Sequence[np.ndarray], voice: np.ndarray | None = None, prompt: np.ndarray | None = None
@@ -94,7 +101,8 @@ class SpeechTokenizer(SpeechCoder, Trainable):
     def transcribe(self, codes: Sequence[np.ndarray]) -> list[str]:
         """The text of each code sequence, of any length, as the tokenizer's own text decoder reads it."""
         rows = [self.vectors(np.asarray(sequence), number) for number, sequence in enumerate(codes)]
-        return self._texts(rows, self._code_states)
+        table = self.loudness.float().cpu().numpy()
+        return self._texts(rows, self._code_states, [table[row].reshape(len(row), -1)[:, 0] for row in rows])
 
     def recognize(self, waveforms: Sequence[np.ndarray]) -> list[str]:
         """The text of each waveform, of any length, read through the quantised states; also of a tokenizer without a quantiser.
@@ -105,7 +113,9 @@ class SpeechTokenizer(SpeechCoder, Trainable):
             return nn.utils.rnn.pad_sequence([torch.from_numpy(row) for row in batch], batch_first=True).to(device)
 
         rows = self._quantized(waveforms, lambda found: found.states.float()) if self.codes else self._heard_on(waveforms)
-        texts = self._texts(rows, padded)
+        # Of what fits a window the silence behind it is in its row too, and it is read at once.
+        loud = [self._loudness_of(samples)[: len(row)] for samples, row in zip(waveforms, rows, strict=True)]
+        texts = self._texts(rows, padded, loud)
         return [text if heard(samples) else "" for samples, text in zip(waveforms, texts, strict=True)]
 
     def use_vocoder(self, vocoder: VocoderModule) -> None:
@@ -277,10 +287,38 @@ class SpeechTokenizer(SpeechCoder, Trainable):
         given = dict(zip(fits, short, strict=True))
         return [given[number] if number in given else next(whole) for number in range(len(rows))]
 
-    def _texts(self, rows: list[np.ndarray], states_of: Callable[[list[np.ndarray]], torch.Tensor]) -> list[str]:
-        """The text of each of `rows`, which `states_of` makes vectors of, read in pieces no longer than those of training."""
+    def measure_loudness(self, utterances: Iterable[Utterance]) -> None:
+        """Know of each code how loud it is, the mean log-mel of its frames in `utterances`: long speech is cut at its pauses. A
+        code that is in none of them is as loud as their mean."""
+        totals = torch.zeros(2, self.codes, dtype=torch.float64)
+        for one in utterances:
+            found = self._codes_of(one).reshape(len(one.mel) // self.config.frames_per_code, -1)
+            loud = _loudness(one.mel, self.config.frames_per_code)
+            for codes in found.t():  # of a residual quantiser one for each stage
+                totals.index_add_(1, codes, torch.stack([loud, torch.ones_like(loud)]).double())
+        mean = totals[0].sum() / totals[1].sum().clamp_min(1)
+        self.loudness.copy_(torch.where(totals[1] > 0, totals[0] / totals[1].clamp_min(1), mean))
+
+    def _codes_of(self, one: Utterance) -> torch.Tensor:
+        """Codes of what a batch takes of an utterance."""
+        device, size = self.default_voice.device, len(one.mel) // self.config.frames_per_code
+        lengths = torch.tensor([size], device=device)
+        with torch.inference_mode():
+            mel = one.mel[None].to(device)
+            hidden = self.encoder.hear(mel, lengths) if one.hidden is None else one.hidden[None].to(device).float()
+            return self.encoder.quantize(self.encoder.before_code(hidden, lengths), lengths).codes[0].cpu()
+
+    def _loudness_of(self, samples: np.ndarray) -> np.ndarray:
+        frames = code_count(len(samples), self.config) * self.config.frames_per_code
+        return _loudness(log_mel(torch.from_numpy(samples), self.config.mels, frames), self.config.frames_per_code).numpy()
+
+    def _texts(
+        self, rows: list[np.ndarray], states_of: Callable[[list[np.ndarray]], torch.Tensor], loudness: list[np.ndarray]
+    ) -> list[str]:
+        """The text of each of `rows`, which `states_of` makes vectors of, read in pieces no longer than those of training.
+        `loudness`: of each vector of each."""
         longest = min(self.config.longest or self.config.window, self.config.window)
-        cuts = [pieces(len(row), longest) for row in rows]
+        cuts = [pieces(len(row), longest, loud, self.rate) for row, loud in zip(rows, loudness, strict=True)]
 
         def read(batch: list[np.ndarray], lengths: torch.Tensor) -> list[list[int]]:
             alone, context = self.encoder.read(states_of(batch), lengths)
@@ -323,6 +361,11 @@ class SpeechTokenizer(SpeechCoder, Trainable):
         return vector
 
 
+def _loudness(mel: torch.Tensor, frames_per_code: int) -> torch.Tensor:
+    """The mean [C] of log-mel frames [C · frames_per_code, mels]."""
+    return mel.clamp_min(SILENCE).unflatten(0, (-1, frames_per_code)).mean(dim=(1, 2))
+
+
 MISREAD = 0.25
 """Share of the letters of a transcript; the lesson of an utterance of which more is read otherwise would be a made-up text."""
 
@@ -342,23 +385,3 @@ def distance(found: torch.Tensor, wanted: torch.Tensor) -> Term:
 
 def _spoken_shape(config: SpeechConfig) -> str:
     return f"{config.mels} mel bands, {config.frames_per_code} frames for a code of {config.quantizer.dim} values"
-
-
-class DecoderTraining(Trainable):
-    """The second part of a speech tokenizer's training: encoder and text decoder are frozen, the decoder alone learns to speak
-    what the codes say. `fit` trains its parameters that ask for a gradient."""
-
-    def __init__(self, tokenizer: SpeechTokenizer):
-        super().__init__()
-        self.tokenizer = tokenizer
-        for part in (tokenizer.encoder, tokenizer.reader):
-            part.requires_grad_(False)
-
-    def loss(self, batch: SpeechBatch, progress: float) -> dict[str, Term]:
-        tokenizer = self.tokenizer
-        batch = batch.to(tokenizer.default_voice.device)
-        tokenizer.encoder.eval()
-        with torch.no_grad():
-            hidden = tokenizer.encoder.hear(batch.spoken, batch.lengths) if batch.hidden is None else batch.hidden
-            found = tokenizer.encoder.quantize(tokenizer.encoder.before_code(hidden, batch.lengths), batch.lengths)
-        return tokenizer.speaker.losses(found.states, batch.lengths, batch.spoken, with_flow=True)
