@@ -292,14 +292,14 @@ class SpeechTokenizer(SpeechCoder, Trainable):
         code that is in none of them is as loud as their mean."""
         totals = torch.zeros(2, self.codes, dtype=torch.float64)
         for one in utterances:
-            found = self._codes_of(one).reshape(len(one.mel) // self.config.frames_per_code, -1)
+            found = self._codes_heard(one).reshape(len(one.mel) // self.config.frames_per_code, -1)
             loud = _loudness(one.mel, self.config.frames_per_code)
             for codes in found.t():  # of a residual quantiser one for each stage
                 totals.index_add_(1, codes, torch.stack([loud, torch.ones_like(loud)]).double())
         mean = totals[0].sum() / totals[1].sum().clamp_min(1)
         self.loudness.copy_(torch.where(totals[1] > 0, totals[0] / totals[1].clamp_min(1), mean))
 
-    def _codes_of(self, one: Utterance) -> torch.Tensor:
+    def _codes_heard(self, one: Utterance) -> torch.Tensor:
         """Codes of what a batch takes of an utterance."""
         device, size = self.default_voice.device, len(one.mel) // self.config.frames_per_code
         lengths = torch.tensor([size], device=device)
