@@ -10,9 +10,9 @@ from transformers import GenerationConfig, WhisperFeatureExtractor, WhisperForCo
 
 from mmpt.errors import DataError
 from mmpt.tokenizers.speech import tokenizer as speech_tokenizer
-from mmpt.tokenizers.speech.batches import Lesson, SpeechExample, utterance, utterance_batches
+from mmpt.tokenizers.speech.batches import SpeechExample, utterance, utterance_batches
 from mmpt.tokenizers.speech.encoders._whisper import apart, circle, explained_by_position
-from mmpt.tokenizers.speech.tokenizer import misread
+from mmpt.tokenizers.speech.lessons import Lesson, misread
 from mmpt.training.config import FitConfig
 
 from .tiny_whisper import DIM, MELS, POSITIONS, build, noise, save
@@ -212,3 +212,15 @@ def test_a_lesson_is_the_text_that_was_read_and_how_likely_each_token_was(checkp
         left, right = (torch.cat([part[row][top], 1 - part[row][top].sum()[None]]) for part in (p, q))
         torch.testing.assert_close(found[row], (left * (left / right).log()).sum(), atol=1e-4, rtol=1e-3)
     assert wanted.tolist() == [5, 6, 7, 271, 9, 271]
+
+
+def test_long_sound_is_cut_at_its_pauses_and_each_piece_read_by_itself(checkpoint):
+    """Of a Whisper without a quantiser: the text of the whole is that of its parts, whatever lies beyond its window."""
+    model = build(checkpoint, quantizer={"kind": "none", "dim": DIM}, pool=1, window=POSITIONS)
+    parts = [np.concatenate([np.zeros(3200, np.float32), noise(8000, n), np.zeros(3200, np.float32)]) for n in range(5)]
+    alone = model.recognize(parts)
+    assert all(alone) and model.recognize([np.concatenate(parts)]) != [""]
+    cut = model._at_pauses(np.concatenate(parts))
+    assert np.array_equal(np.concatenate(cut), np.concatenate(parts)) and len(cut) == 5
+    assert model.recognize([np.concatenate(parts)]) == [" ".join(model.recognize([piece])[0] for piece in cut)]
+    assert model.recognize([np.concatenate([parts[0], np.zeros(40_000, np.float32), parts[1]])])[0]

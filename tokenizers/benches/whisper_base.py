@@ -2,14 +2,15 @@
 
     python tokenizers/benches/whisper_base.py parity CHECKPOINT LIBRISPEECH [--plain N]
     python tokenizers/benches/whisper_base.py codes CHECKPOINT LIBRISPEECH TOKENIZER [--aligned FOLDER]
-    python tokenizers/benches/whisper_base.py long CHECKPOINT LIBRISPEECH TOKENIZER
+    python tokenizers/benches/whisper_base.py long CHECKPOINT LIBRISPEECH [TOKENIZER]
 
 CHECKPOINT: a folder of Whisper base; LIBRISPEECH: a folder in that corpus' layout, such as test-clean; TOKENIZER: what
 tokenizers/speech_whisper_base.yaml trains. `parity`: the tokenizer's path without pooling and quantiser against plain greedy
 `generate` of transformers (of N utterances, spread over all; by default of each). `codes`: word error rate through the codes
 against the same Whisper's, the codes in use, and what they say of phones (TextGrids of FOLDER). `long`: utterances one after the
-other in recordings of at least 67 and 517 s, read whole, against the same utterances one by one. Word error rates are of texts
-normalised as Whisper's authors do, intervals by the bootstrap over utterances. Writes tokenizers/results/whisper_*.json.
+other in recordings of at least 67 and 517 s, read whole through the codes, or without TOKENIZER by Whisper itself, against the
+same utterances one by one. Word error rates are of texts normalised as Whisper's authors do, intervals by the bootstrap over
+utterances. Writes tokenizers/results/whisper_*.json.
 """
 
 import argparse
@@ -66,14 +67,17 @@ def main() -> None:
     parser.add_argument("--aligned", type=Path, help="utterances with TextGrids of their phones")
     parser.add_argument("--work", type=Path, default=Path("runs/whisper_base"), help="keeps Whisper's own transcripts")
     arguments = parser.parse_args()
+    if arguments.part == "codes" and not arguments.tokenizer:
+        parser.error("codes: expected a TOKENIZER")
     torch.set_num_threads(1)
     spoken = utterances(arguments.librispeech)[:: 1 if arguments.part == "long" else arguments.every]
     own = [] if arguments.part == "long" else whispers_own(arguments, spoken)
     if arguments.part == "parity":
         figures, name = parity(arguments, spoken, own), "parity"
     else:
-        tokenizer = SpeechTokenizer.load(arguments.tokenizer)
-        name = f"{arguments.part}_{tokenizer.rate:g}hz"
+        given = arguments.tokenizer
+        tokenizer = SpeechTokenizer.load(given) if given else unquantised(arguments.checkpoint)
+        name = f"{arguments.part}_{tokenizer.rate:g}hz" if given else arguments.part
         measure = codes if arguments.part == "codes" else long
         figures = measure(arguments, spoken, own, tokenizer)
     sys.exit(0 if report(figures, RESULTS / f"whisper_{name}.json") else 1)
@@ -185,11 +189,11 @@ def long(arguments: argparse.Namespace, spoken: list[Spoken], own: list[str], to
     for seconds, most in LENGTHS.items():
         groups = joined(spoken, seconds)[:most]
         chosen = [spoken[number] for group in groups for number in group]
-        short = tokenizer.transcribe(tokenizer.encode([one.samples for one in chosen]))
+        short = read_by(tokenizer, [one.samples for one in chosen])
         recordings = [np.concatenate([spoken[number].samples for number in group]) for group in groups]
         texts = [" ".join(spoken[number].text for number in group) for group in groups]
         whole = [Spoken("", samples, text) for samples, text in zip(recordings, texts, strict=True)]
-        read = tokenizer.transcribe(tokenizer.encode(recordings))
+        read = read_by(tokenizer, recordings)
         one_by_one = rate(word_errors(chosen, short))
         found = rate(word_errors(whole, read))
         figures += [
@@ -199,6 +203,10 @@ def long(arguments: argparse.Namespace, spoken: list[Spoken], own: list[str], to
             Figure(f"points more, {seconds:g} s", 100 * (found - one_by_one), 2.0, at_most=True),
         ]
     return figures
+
+
+def read_by(tokenizer: SpeechTokenizer, sounds: list[np.ndarray]) -> list[str]:
+    return tokenizer.transcribe(tokenizer.encode(sounds)) if tokenizer.codes else tokenizer.recognize(sounds)
 
 
 def joined(spoken: Sequence[Spoken], seconds: float) -> list[list[int]]:

@@ -13,6 +13,7 @@ from mmpt.errors import DataError
 from mmpt.tokenizers.speech.augment import disturb, warp
 from mmpt.tokenizers.speech.config import SpeechConfig
 from mmpt.tokenizers.speech.features import SILENCE
+from mmpt.tokenizers.speech.lessons import Heard, Lesson
 
 _POOL = 16  # batches whose utterances are sorted by length together
 
@@ -23,26 +24,6 @@ class SpeechExample:
 
     samples: np.ndarray
     text: str
-
-
-class Lesson(NamedTuple):
-    """What a text decoder reads of an utterance where no code stands between: `text`, its ids, and at each of them and at the
-    end behind them the most likely ids, `likely` int32 [len(text) + 1, k], with their `log_probs` float16 [the same]."""
-
-    text: list[int]
-    likely: torch.Tensor
-    log_probs: torch.Tensor
-
-    @property
-    def nbytes(self) -> int:
-        return 8 * len(self.text) + self.likely.nbytes + self.log_probs.nbytes
-
-
-class Heard(NamedTuple):
-    """What a fixed encoder hears of an utterance, `hidden` [C, any], and what is to be read of it."""
-
-    hidden: torch.Tensor
-    lesson: Lesson
 
 
 class Utterance(NamedTuple):

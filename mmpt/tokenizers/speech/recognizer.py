@@ -9,7 +9,7 @@ from torch import nn
 
 from mmpt.layers.masks import length_mask
 from mmpt.tokenizers.quantized import Quantized, QuantizerModule
-from mmpt.tokenizers.speech.batches import Lesson
+from mmpt.tokenizers.speech.lessons import Lesson
 from mmpt.tokenizers.speech.windows import Context
 from mmpt.tokenizers.terms import Term
 

@@ -10,7 +10,7 @@ from mmpt.errors import DataError
 from mmpt.layers.attention import blocks
 from mmpt.layers.masks import length_mask
 from mmpt.layers.positions import sinusoids
-from mmpt.tokenizers.speech.batches import Lesson
+from mmpt.tokenizers.speech.lessons import Lesson
 from mmpt.tokenizers.speech.recognizer import TextDecoder
 from mmpt.tokenizers.terms import Term
 

@@ -12,17 +12,17 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
-from torchaudio.functional import edit_distance
 from transformers import PreTrainedTokenizerBase
 
 from mmpt.errors import CheckpointError, ConfigError, DataError
 from mmpt.layers.masks import length_mask
 from mmpt.storage import published_folder, read_json, write_json
-from mmpt.tokenizers.speech.batches import Heard, SpeechBatch, SpeechExample, Utterance, code_count
+from mmpt.tokenizers.speech.batches import SpeechBatch, SpeechExample, Utterance, code_count
 from mmpt.tokenizers.speech.coder import SpeechCoder, joined, saved_config
 from mmpt.tokenizers.speech.config import FORMAT, MelDecoderConfig, SpeechConfig
 from mmpt.tokenizers.speech.decoder import SpeechDecoder
 from mmpt.tokenizers.speech.features import SILENCE, heard, log_mel
+from mmpt.tokenizers.speech.lessons import MISREAD, Heard, misread
 from mmpt.tokenizers.speech.long_reading import merged, pieces
 from mmpt.tokenizers.speech.streaming import WaveStream, checked, wanted
 from mmpt.tokenizers.speech.vocoder import VocoderModule, build_vocoder
@@ -106,17 +106,34 @@ class SpeechTokenizer(SpeechCoder, Trainable):
 
     def recognize(self, waveforms: Sequence[np.ndarray]) -> list[str]:
         """The text of each waveform, of any length, read through the quantised states; also of a tokenizer without a quantiser.
-        Of one without a sound, nothing."""
+        Of one without a sound, nothing. What is longer than what was learned is cut at its pauses and each piece read by itself.
+        """
+        cut = [self._at_pauses(checked(samples, f"waveform {number}")) for number, samples in enumerate(waveforms)]
+        texts = iter(self._recognized([piece for found in cut for piece in found]))
+        return [" ".join(text for _ in found if (text := next(texts).strip())) for found in cut]
+
+    def _at_pauses(self, samples: np.ndarray) -> list[np.ndarray]:
+        frames = code_count(len(samples), self.config) * self.config.frames_per_code
+        mel = log_mel(torch.from_numpy(samples), self.config.mels, frames)
+        loud = _loudness(mel, self.config.frames_per_code).numpy()
+        found, size = pieces(len(loud), self._longest, loud, self.rate), self.config.samples_per_code
+        overlap = any(one.end > other.start for one, other in zip(found, found[1:], strict=False))
+        return [samples] if overlap else [samples[one.start * size : one.end * size] for one in found]
+
+    def _recognized(self, waveforms: Sequence[np.ndarray]) -> list[str]:
         device = self.default_voice.device
 
         def padded(batch: list[np.ndarray]) -> torch.Tensor:
             return nn.utils.rnn.pad_sequence([torch.from_numpy(row) for row in batch], batch_first=True).to(device)
 
         rows = self._quantized(waveforms, lambda found: found.states.float()) if self.codes else self._heard_on(waveforms)
-        # Of what fits a window the silence behind it is in its row too, and it is read at once.
-        loud = [self._loudness_of(samples)[: len(row)] for samples, row in zip(waveforms, rows, strict=True)]
-        texts = self._texts(rows, padded, loud)
+        texts = self._texts(rows, padded)
         return [text if heard(samples) else "" for samples, text in zip(waveforms, texts, strict=True)]
+
+    @property
+    def _longest(self) -> int:
+        """Codes of the longest utterance whose text was learned."""
+        return min(self.config.longest or self.config.window, self.config.window)
 
     def use_vocoder(self, vocoder: VocoderModule) -> None:
         """Make waveforms by `vocoder` from now on; it is saved with the tokenizer. Raises `ConfigError` where it takes others."""
@@ -308,17 +325,16 @@ class SpeechTokenizer(SpeechCoder, Trainable):
             hidden = self.encoder.hear(mel, lengths) if one.hidden is None else one.hidden[None].to(device).float()
             return self.encoder.quantize(self.encoder.before_code(hidden, lengths), lengths).codes[0].cpu()
 
-    def _loudness_of(self, samples: np.ndarray) -> np.ndarray:
-        frames = code_count(len(samples), self.config) * self.config.frames_per_code
-        return _loudness(log_mel(torch.from_numpy(samples), self.config.mels, frames), self.config.frames_per_code).numpy()
-
     def _texts(
-        self, rows: list[np.ndarray], states_of: Callable[[list[np.ndarray]], torch.Tensor], loudness: list[np.ndarray]
+        self,
+        rows: list[np.ndarray],
+        states_of: Callable[[list[np.ndarray]], torch.Tensor],
+        loudness: list[np.ndarray] | None = None,
     ) -> list[str]:
         """The text of each of `rows`, which `states_of` makes vectors of, read in pieces no longer than those of training.
         `loudness`: of each vector of each."""
-        longest = min(self.config.longest or self.config.window, self.config.window)
-        cuts = [pieces(len(row), longest, loud, self.rate) for row, loud in zip(rows, loudness, strict=True)]
+        loud = loudness or [None] * len(rows)
+        cuts = [pieces(len(row), self._longest, one, self.rate) for row, one in zip(rows, loud, strict=True)]
 
         def read(batch: list[np.ndarray], lengths: torch.Tensor) -> list[list[int]]:
             alone, context = self.encoder.read(states_of(batch), lengths)
@@ -364,16 +380,6 @@ class SpeechTokenizer(SpeechCoder, Trainable):
 def _loudness(mel: torch.Tensor, frames_per_code: int) -> torch.Tensor:
     """The mean [C] of log-mel frames [C · frames_per_code, mels]."""
     return mel.clamp_min(SILENCE).unflatten(0, (-1, frames_per_code)).mean(dim=(1, 2))
-
-
-MISREAD = 0.25
-"""Share of the letters of a transcript; the lesson of an utterance of which more is read otherwise would be a made-up text."""
-
-
-def misread(text: str, read: str) -> float:
-    """Edits from the letters and digits of `text`, whatever their case, to those of `read`, for each of `text`."""
-    said, found = ([one for one in whole.casefold() if one.isalnum()] for whole in (text, read))
-    return edit_distance(said, found) / max(1, len(said))
 
 
 def distance(found: torch.Tensor, wanted: torch.Tensor) -> Term:

@@ -20,11 +20,11 @@ from transformers.models.whisper.modeling_whisper import WhisperDecoderLayer, Wh
 
 from mmpt.errors import ConfigError, DataError
 from mmpt.layers.masks import length_mask, local_mask
-from mmpt.tokenizers.speech.batches import Lesson
 from mmpt.tokenizers.speech.config import SpeechConfig
 from mmpt.tokenizers.speech.constants import HOP, STRIDE
 from mmpt.tokenizers.speech.encoders.whisper import Whisper
 from mmpt.tokenizers.speech.features import SILENCE, WINDOW
+from mmpt.tokenizers.speech.lessons import Lesson
 from mmpt.tokenizers.speech.recognizer import EncoderModule, TextDecoder
 from mmpt.tokenizers.speech.windows import Context
 from mmpt.tokenizers.terms import Term
