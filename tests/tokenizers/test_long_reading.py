@@ -65,17 +65,21 @@ def spoken(random: np.random.Generator, count: int, longest: int) -> np.ndarray:
 def test_long_speech_is_cut_in_its_pauses_where_there_are_enough(seed):
     random = np.random.default_rng(seed)
     count, longest = int(random.integers(101, 2000)), 100
-    loudness = spoken(random, count, 40)
+    loudness = spoken(random, count, 25)
     found = pieces(count, longest, loudness)
     assert [piece.start for piece in found] == [0, *[piece.end for piece in found[:-1]]] and found[-1].end == count
     assert all(0 < piece.end - piece.start <= longest for piece in found)
     assert all(piece.end - piece.start >= 0.3 * longest for piece in found[:-1])
     for piece in found[:-1]:  # between quiet vectors on both sides
-        assert (loudness[piece.end - 1 : piece.end + 1] < 0.06).all()
-    assert pieces(count, longest, loudness * 7 - 3) == found  # of the scale nothing depends
+        assert (loudness[piece.end - 1 : piece.end + 1] < 0.06).any()
+        assert loudness[piece.end - 2 : piece.end + 2].mean() < 0.5
+    # Nothing depends on the scale, nor on a louder room after it.
+    assert pieces(count, longest, loudness * 8 - 4) == found
+    both = pieces(2 * count, longest, np.concatenate([loudness, 0.3 + loudness]))
+    assert all(one.end <= other.start for one, other in zip(both, both[1:], strict=False))
 
 
-@pytest.mark.parametrize("loudness", [np.zeros(500), np.tile([0.0, 1.0], 250), np.r_[np.zeros(30), np.ones(470)]])
+@pytest.mark.parametrize("loudness", [np.zeros(500), np.tile([0.0, 1.0, 1.0], 167)[:500], np.r_[np.zeros(30), np.ones(470)]])
 def test_without_a_pause_in_time_pieces_overlap(loudness):
     assert pieces(500, 100, loudness) == pieces(500, 100)
 

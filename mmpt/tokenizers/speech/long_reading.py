@@ -16,8 +16,8 @@ had, and a text decoder that has come to that many leaves the rest out."""
 
 PAUSE = 0.24
 """Seconds that a pause lasts at least."""
-QUIET = 0.25
-"""How loud a pause is at most, as a share of the way from the quietest twentieth of a recording to its median."""
+QUIET = 0.4
+"""How loud a pause is at most, as a share of the way from the quietest twentieth of what is heard to its loudest fifth."""
 SHORTEST = 0.3
 """Length of a piece that ends at a pause, as a share of the longest learned."""
 
@@ -48,20 +48,27 @@ def pieces(count: int, longest: int, loudness: np.ndarray | None = None, rate: f
 def _at_pauses(loudness: np.ndarray, longest: int, pause: int) -> list[Piece]:
     """Pieces of at most `longest`, one after the other, each as long as it can be that ends in the middle of a pause (Bain et al.
     2023, "WhisperX", arXiv:2303.00747, section 2.1, cuts and merges so); none where somebody speaks for too long."""
-    quietest, median = np.quantile(loudness, [0.05, 0.5])
-    loud = loudness > quietest + QUIET * (median - quietest)
-    if loud.all() or median == quietest:
-        return []
-    edges = np.flatnonzero(np.diff(np.concatenate([[True], loud, [True]]).astype(np.int8)))
-    pauses = [(int(start), int(end)) for start, end in edges.reshape(-1, 2) if end - start >= pause]
-    middles, found, start = [(one + other) // 2 for one, other in pauses], [], 0
+    found, start = [], 0
     while len(loudness) - start > longest:
-        within = [place for place in middles if start + SHORTEST * longest <= place <= start + longest]
-        if not within:
+        # How loud a pause is, the speaker who is heard here decides, and not others of the same recording.
+        place = _last_pause(loudness[start : start + longest], round(SHORTEST * longest), pause)
+        if place is None:
             return []
-        found.append(Piece(start, within[-1]))
-        start = within[-1]
+        found.append(Piece(start, start + place))
+        start += place
     return [*found, Piece(start, len(loudness))]
+
+
+def _last_pause(loudness: np.ndarray, least: int, pause: int) -> int | None:
+    """The middle of the last pause, of `pause` vectors or more, `least` or later: about as quiet as any is there."""
+    quietest, loudest = np.quantile(loudness, [0.05, 0.8])
+    first = max(0, least - pause // 2)
+    mean = np.convolve(loudness, np.full(pause, 1 / pause), mode="valid")[first:]
+    if loudest == quietest or not len(mean) or mean.min() > quietest + QUIET * (loudest - quietest):
+        return None
+    quiet = np.flatnonzero(mean <= mean.min() + (loudest - quietest) / 12)
+    last = np.split(quiet, np.flatnonzero(np.diff(quiet) > 1) + 1)[-1]
+    return max(1, first + int(last[0] + last[-1] + pause) // 2)
 
 
 def merged(read: Sequence[list[int]], cuts: Sequence[Piece]) -> list[int]:
