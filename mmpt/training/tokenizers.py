@@ -3,6 +3,7 @@
 What takes transformers' modelling code along, which is seconds, is imported where it is trained.
 """
 
+import copy
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
@@ -92,9 +93,11 @@ def _train_speech(spec: SpeechSpec, folder: Path, world: World) -> int:
         "samples_per_code": config.samples_per_code,
         "tokens": model.reader.most_tokens,
         "text": text_fingerprint(text),
+        "lessons": config.encoder.model_dump(mode="json") if config.encoder.heard_once else None,
     }
     rate, learned = model.sample_rate, model.why_not_learned
-    hear = model.to(world.device).study if config.encoder.heard_once else None
+    # By a copy that stays as it is: what does not fit in memory is heard and read anew all through the training.
+    hear = copy.deepcopy(model.to(world.device)).eval().study if config.encoder.heard_once else None
     examples = features(spec.data, config, rate, spec.examples, folder, world, spec.cache_mib, learned, settings, hear)
     samples = examples.sizes
     if hear and (hidden := [one.hidden for one in islice(examples, BEGIN_FROM) if one.hidden is not None]):

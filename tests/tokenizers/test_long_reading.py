@@ -71,8 +71,7 @@ def test_long_speech_is_cut_in_its_pauses_where_there_are_enough(seed):
     assert all(0 < piece.end - piece.start <= longest for piece in found)
     assert all(piece.end - piece.start >= 0.3 * longest for piece in found[:-1])
     for piece in found[:-1]:  # between quiet vectors on both sides
-        assert (loudness[piece.end - 1 : piece.end + 1] < 0.06).any()
-        assert loudness[piece.end - 2 : piece.end + 2].mean() < 0.5
+        assert (loudness[piece.end - 1 : piece.end + 1] < 0.06).all()
     # Nothing depends on the scale, nor on a louder room after it.
     assert pieces(count, longest, loudness * 8 - 4) == found
     both = pieces(2 * count, longest, np.concatenate([loudness, 0.3 + loudness]))

@@ -104,7 +104,7 @@ def test_tokens_that_the_checkpoint_never_reads_are_not_read(tmp_path):
     assert build(tmp_path).config.encoder.never == (second[0],)
 
 
-@pytest.mark.parametrize("quantizer", [{"kind": "ema", "decay": 1}, {"kind": "vq", "start": "kmeans", "task": True}])
+@pytest.mark.parametrize("quantizer", [{"kind": "ema", "decay": 1}, {"kind": "vq", "task": True}])
 def test_what_makes_the_codes_of_a_fixed_whisper_stays_and_what_reads_them_learns(checkpoint, monkeypatch, quantizer):
     """It hears each utterance once, and is taught by what it reads itself, as it was, without a quantiser. Codes that learn are
     those of the same layers."""

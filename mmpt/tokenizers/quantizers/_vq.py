@@ -42,9 +42,8 @@ class VectorQuantizer(QuantizerModule):
 
     @torch.no_grad()
     def begin(self, rows: torch.Tensor) -> None:
-        if self.config.start == "kmeans":
-            rows = of_all_ranks(rows.float())
-            self.codebook.copy_(kmeans(rows, sampled(rows, self.config.codes, seed=0)))
+        rows = of_all_ranks(rows.float())
+        self.codebook.copy_(kmeans(rows, sampled(rows, self.config.codes, seed=0)))
 
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
         return F.embedding(codes, self.codebook).float()

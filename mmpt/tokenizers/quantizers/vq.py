@@ -1,6 +1,6 @@
 """A codebook that learns by its gradient."""
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 import pydantic
 
@@ -17,7 +17,7 @@ class Vq(Quantizer):
     carries: ClassVar[tuple[str, ...]] = ("SEED tokenizer / SEED-LLaMA",)
 
     codes: int = pydantic.Field(ge=1)  # pyright: ignore[reportIncompatibleMethodOverride]  # pydantic fields are attributes
-    """How many entries the codebook has."""
+    """How many entries the codebook has, drawn uniformly from ±1 ÷ codes, or by k-means of what a fixed encoder hears."""
     dim: int = pydantic.Field(ge=1)  # pyright: ignore[reportIncompatibleMethodOverride]  # pydantic fields are attributes
     """How many values an entry has."""
     beta: float = pydantic.Field(default=0.25, ge=0)
@@ -28,8 +28,6 @@ class Vq(Quantizer):
     task: bool = False
     """Entries take the gradient of what is made of them too, and not their inputs alone (Huh et al. 2023, arXiv:2305.08842,
     section 4.3)."""
-    start: Literal["uniform", "kmeans"] = "uniform"
-    """Entries are drawn uniformly from ±1 ÷ codes; or by k-means of what a fixed encoder hears."""
 
     def build(self) -> "VectorQuantizer":
         from mmpt.tokenizers.quantizers._vq import VectorQuantizer

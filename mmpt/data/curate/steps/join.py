@@ -44,11 +44,8 @@ class Join(Step):
         """The joined documents of a shard."""
         open_: _Joined | None = None
         for document in documents:
-            if isinstance(document, Lost):
-                yield document
-                continue
-            clip = _utterance(document)
-            if clip is None:
+            clip = None if isinstance(document, Lost) else _utterance(document)
+            if isinstance(document, Lost) or clip is None:
                 yield document
                 continue
             try:
@@ -57,7 +54,7 @@ class Join(Step):
                 yield Lost(document.id, str(problem), document.id, True, RULE)
                 continue
             full = open_ and open_.samples + len(samples) > self.most * RATE
-            if open_ and (full or form(open_.first) != form(document)):
+            if open_ and (full or _form(open_.first) != _form(document)):
                 yield open_.document()
                 open_ = None
             open_ = open_ or _Joined(document, self._goal(document.id))
@@ -108,7 +105,7 @@ class _Joined:
         return Document(self.first.id, self.first.source, parts, {**self.first.meta, "joined": self.ids})
 
 
-def form(document: Document) -> list[tuple[type, float]]:
+def _form(document: Document) -> list[tuple[type, float]]:
     """What `document` consists of; only documents that are alike in this are joined."""
     return [(type(part), part.weight) for part in document.parts]
 
