@@ -4,27 +4,36 @@ Runs under tests/training/scenarios.py.
 """
 
 import json
+import math
 import os
 import signal
 import sys
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "helpers")]
+sys.path[:0] = [str(Path(__file__).parent), *(str(Path(__file__).parents[1] / name) for name in ("helpers", "tokenizers"))]
 from examples_in_memory import speech_batches  # noqa: E402
 from launching import import_once, launch  # noqa: E402
 from scenarios import answer  # noqa: E402
+from tiny_whisper import TEXT, config, noise, save  # noqa: E402
 
+from mmpt.data.shards.write import ShardWriter  # noqa: E402
+from mmpt.document import Document, Speech  # noqa: E402
+from mmpt.media import encode_flac  # noqa: E402
+from mmpt.tokenizers.speech import tokenizer as speech_tokenizer  # noqa: E402
 from mmpt.tokenizers.speech.batches import SpeechExample  # noqa: E402
 from mmpt.tokenizers.speech.config import SpeechConfig  # noqa: E402
 from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer  # noqa: E402
 from mmpt.tokenizers.text import train_text_tokenizer  # noqa: E402
 from mmpt.training import fit as fits  # noqa: E402
 from mmpt.training import trainer  # noqa: E402
+from mmpt.training.specs import SpeechSpec  # noqa: E402
+from mmpt.training.tokenizers import train_tokenizer  # noqa: E402
 
 CONFIG = SpeechConfig(
     quantizer={"kind": "ema", "codes": 16, "dim": 4, "restart_every": 3, "restart_below": 0.5, "decay": 0.8},
@@ -153,7 +162,35 @@ def bfloat16(folder: Path) -> dict:
     return {"codes": codes, "dtypes": [str(weights[name].dtype) for name in names]}
 
 
+def lessons(folder: Path) -> list[str]:
+    """SHA-256 of what a fixed Whisper of random weights becomes, all that is heard kept in memory and nothing of it."""
+    save(folder / "checkpoint")
+    TEXT.save_pretrained(folder / "text")
+    with ShardWriter(folder / "shards", built={}) as writer:
+        for number in range(6):
+            data = encode_flac(noise(6000 + 900 * number, number), 16_000)
+            part = Speech(data, "flac", 16_000, (6000 + 900 * number) / 16_000, "a b")
+            writer.write(Document(f"noise/{number}", "noise", (part,)))
+    shape = config(
+        folder / "checkpoint", quantizer={"kind": "vq", "codes": 16, "dim": 8, "task": True},
+        encoder={"layer": 2, "fixed": True, "silence": 0.1}, mel_weight=0, distance_weight=0.5,
+    )  # fmt: skip
+    speech_tokenizer.MISREAD = math.inf  # such a Whisper reads anything
+    found = []
+    for cache_mib in (64, 0):
+        spec = SpeechSpec.model_validate({
+            "kind": "speech", "data": [folder / "shards"], "cache_mib": cache_mib, "text_tokenizer": str(folder / "text"),
+            "tokenizer": shape.model_dump(mode="json"),
+            "fit": {"steps": 6, "batch_size": 3, "optimizer": {"learning_rate": 0.01}, "schedule": {"warmup_steps": 1}},
+        })  # fmt: skip
+        out = folder / f"lessons-{cache_mib}"
+        assert launch(1, lambda ranks, spec=spec, out=out: train_tokenizer(spec, out, ranks)) == [0]
+        found.append(sha256((out / "tokenizer" / "model.safetensors").read_bytes()).hexdigest())
+    return found
+
+
 SCENARIOS = {
+    "lessons": lessons,
     "resume": resume,
     "sizes": sizes,
     **{f"fsq-{size}": partial(fsq, size=size) for size in (1, 2)},

@@ -26,6 +26,11 @@ def test_killed_while_saving_or_told_to_stop_and_started_again_has_the_same_bits
     assert run["lines"][0][-1] == run["lines"][1][-1] == run["lines"][2][-1]
 
 
+def test_a_fixed_whisper_teaches_as_it_was_also_what_is_heard_anew_in_every_step(results):
+    kept, anew = results["lessons"]
+    assert kept == anew
+
+
 def test_ranks_share_a_batch_and_learn_the_same(results):
     run = results["sizes"]
     for size in "24":
