@@ -4,7 +4,8 @@
 
 Questions are of two kinds. Of numbers (sums, differences, which is more): one in five is held out in every wording, so what is
 asked in the test was never heard. Of facts (opposites, colours, capitals, days): one of three wordings is held out, another one
-for each fact. `sentences.jsonl` are questions, and words of them in no order. OUT/train has rows to be read aloud by
+for each fact. `sentences.jsonl` are questions and statements, and to learn from also words of them in no order: with those one
+has to listen. OUT/train has rows to be read aloud by
 datasets/build.py; OUT/test the held-out ones, questions.jsonl with recordings in voices that are not those of the training.
 """
 
@@ -40,11 +41,12 @@ HELD_OUT = 5
 
 
 class Question(NamedTuple):
-    """A `question`, its `answer`, and its `kind`."""
+    """A `question`, its `answer`, its `kind`, and the `statement` of both: "" of what is not so."""
 
     question: str
     answer: str
     kind: str
+    statement: str
 
 
 def questions() -> tuple[list[Question], list[Question]]:
@@ -55,8 +57,9 @@ def questions() -> tuple[list[Question], list[Question]]:
         sides[int(random.integers(HELD_OUT)) == 0].extend(forms)
     for kind, (facts, what) in FACTS.items():
         for number, (thing, answer) in enumerate(facts.items()):
+            said = what.format(thing)
             for wording, form in enumerate(WORDINGS):
-                sides[wording == number % len(WORDINGS)].append(Question(form.format(what.format(thing)), answer, kind))
+                sides[wording == number % len(WORDINGS)].append(Question(form.format(said), answer, kind, f"{said} is {answer}"))
     return sides
 
 
@@ -65,14 +68,20 @@ def _of_numbers() -> Iterator[list[Question]]:
     for a in range(10):
         for b in range(a + 1):
             both = ((a, b), (b, a)) if a != b else ((a, b),)
-            yield [Question(f"what is {NUMBERS[x]} plus {NUMBERS[y]}?", NUMBERS[a + b], "sum") for x, y in both]
-            yield [Question(f"what is {NUMBERS[a]} minus {NUMBERS[b]}?", NUMBERS[a - b], "difference")]
+            yield [_computed(f"{NUMBERS[x]} plus {NUMBERS[y]}", NUMBERS[a + b], "sum") for x, y in both]
+            yield [_computed(f"{NUMBERS[a]} minus {NUMBERS[b]}", NUMBERS[a - b], "difference")]
             if a != b:
-                yield [
-                    Question(f"is {NUMBERS[x]} {word} than {NUMBERS[y]}?", "yes" if (x > y) == (word == "more") else "no", "more")
-                    for x, y in both
-                    for word in ("more", "less")
-                ]
+                yield [_compared(x, y, word) for x, y in both for word in ("more", "less")]
+
+
+def _computed(what: str, answer: str, kind: str) -> Question:
+    return Question(f"what is {what}?", answer, kind, f"{what} is {answer}")
+
+
+def _compared(x: int, y: int, word: str) -> Question:
+    so = (x > y) == (word == "more")
+    statement = f"{NUMBERS[x]} is {word} than {NUMBERS[y]}" if so else ""
+    return Question(f"is {NUMBERS[x]} {word} than {NUMBERS[y]}?", "yes" if so else "no", "more", statement)
 
 
 def words(chosen: Sequence[Question]) -> list[str]:
@@ -98,22 +107,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--questions", type=int, default=1000, help="rows to learn from")
-    parser.add_argument("--sentences", type=int, default=1000, help="rows to learn from, half of them questions")
+    parser.add_argument(
+        "--sentences", type=int, default=1000, help="rows to learn from: half of them questions, a quarter statements"
+    )
     parser.add_argument("--held-out", type=int, default=140, help="questions, and sentences, of the test")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     random = np.random.default_rng(arguments.seed)
     learned, held_out = questions()
     known = words(learned)
-    for side, chosen, count, sentences in (
-        ("train", learned, arguments.questions, arguments.sentences),
-        ("test", held_out, arguments.held_out, arguments.held_out),
+    heard = {one.statement for one in learned}
+    stated = [one for one in learned if one.statement], [one for one in held_out if one.statement and one.statement not in heard]
+    for side, chosen, states, count, sentences in (
+        ("train", learned, stated[0], arguments.questions, arguments.sentences),
+        ("test", held_out, stated[1], arguments.held_out, arguments.held_out),
     ):
         asked = drawn(chosen, count, random)
-        half = [one.question for one in drawn(chosen, sentences // 2, random)]
-        read = [str(one) for one in random.permutation([*half, *phrases(known, sentences - len(half), random)])]
-        write_rows(arguments.out / side / "sentences.jsonl", [{"sentence": one} for one in read])
-        rows = [one._asdict() for one in asked]
+        read = [one.question for one in drawn(chosen, sentences // 2, random)]
+        read += [one.statement for one in drawn(states, sentences // 4 if side == "train" else sentences - len(read), random)]
+        read += phrases(known, sentences - len(read), random)
+        write_rows(arguments.out / side / "sentences.jsonl", [{"sentence": str(one)} for one in random.permutation(read)])
+        rows = [{"question": one.question, "answer": one.answer, "kind": one.kind} for one in asked]
         if side == "test":
             write_recordings(arguments.out / side, rows)
         write_rows(arguments.out / side / "questions.jsonl", rows)

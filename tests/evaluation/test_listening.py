@@ -189,6 +189,7 @@ def test_what_cannot_be_read_by_is_said(ctc, whisper, wrong):
         ("Out of 10, yes, 8, 13.", "Out of ten, yes, eight, thirteen."),
         ("0 20 21 99", "zero twenty twenty one ninety nine"),
         ("in 1984, 007 and 100", "in 1984, 007 and 100"),
+        ("7+two is 9, one + 1", "seven plus two is nine, one plus one"),
     ],
 )
 def test_numbers_of_a_listener_are_spelled(read, said):

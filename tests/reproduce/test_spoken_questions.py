@@ -38,6 +38,21 @@ def test_answers_are_right(script):
     assert facts["tell me the opposite of cold"] == "hot" and facts["what is the day after sunday?"] == "monday"
 
 
+def test_statements_are_so(script):
+    value = {word: number for number, word in enumerate(DIGITS.split())}
+    learned, held_out = script.questions()
+    stated = [one for one in [*learned, *held_out] if one.statement]
+    for one in stated:
+        if found := re.fullmatch(r"(\w+) (plus|minus) (\w+) is (\w+)", one.statement):
+            a, what, b, c = found.groups()
+            assert value[c] == (value[a] + value[b] if what == "plus" else value[a] - value[b])
+        elif found := re.fullmatch(r"(\w+) is (more|less) than (\w+)", one.statement):
+            a, what, b = found.groups()
+            assert (value[a] > value[b]) == (what == "more") and a != b
+    assert {one.kind for one in stated} == {one.kind for one in learned}
+    assert "the day after sunday is monday" in {one.statement for one in learned}
+
+
 def test_what_is_asked_in_the_test_was_never_heard_but_each_of_its_words_was(script):
     learned, held_out = script.questions()
     assert not {one.question for one in learned} & {one.question for one in held_out}
@@ -66,6 +81,10 @@ def test_the_script_leaves_tables_and_recordings_in_other_voices(script, tmp_pat
     assert {name: len(lines) for name, lines in rows.items()} == {
         "train/questions.jsonl": 14, "train/sentences.jsonl": 10, "test/questions.jsonl": 14, "test/sentences.jsonl": 14,
     }  # fmt: skip
+    of_numbers = {one.statement for one in script.questions()[1]} - {one.statement for one in script.questions()[0]}
+    asked = {one.question for one in script.questions()[1]}
+    said = [json.loads(row)["sentence"] for row in rows["test/sentences.jsonl"]]
+    assert set(said) <= asked | of_numbers and {one.endswith("?") for one in said} == {True, False}  # nothing of it was learned
     for row in map(json.loads, rows["test/questions.jsonl"]):
         assert len(decode_speech((tmp_path / "test" / row["audio"]).read_bytes())) > 8000
     spec = (ROOT / "datasets" / "specs" / "speech_smollm2.yaml").read_text()

@@ -9,6 +9,7 @@ from mmpt.tokenizers.speech.adversaries import PERIODS, RESOLUTIONS, Adversaries
 from mmpt.tokenizers.speech.config import AdversariesConfig, SpeechConfig
 from mmpt.tokenizers.speech.decoder import SpeechDecoder
 from mmpt.tokenizers.speech.features import log_mel
+from mmpt.tokenizers.speech.reference import commonest
 from mmpt.tokenizers.speech.speaking import SpeakingTraining, speaking_batches
 from mmpt.tokenizers.speech.vocoder import vocoder_batches
 from mmpt.tokenizers.speech.vocoder_training import VocoderTraining
@@ -124,3 +125,15 @@ def test_a_decoder_alone_learns_and_the_codebook_stays(kind):
     assert all(torch.equal(value, before[name]) for name, value in quantizer.state_dict().items())
     assert all(p.grad is not None for p in learner.speaker.reference.parameters())
     assert begun.any() and torch.equal(learner.speaker.coarse.direct.map.weight, begun)
+
+
+def test_the_commonest_voice_is_that_of_one_speaker_and_not_what_lies_between_all():
+    random = torch.Generator().manual_seed(0)
+    others = torch.randn(70, 8, generator=random)
+    often = torch.full((1, 8), 1.5) + 0.05 * torch.randn(30, 8, generator=random)
+    voices = torch.cat([others, often])[torch.randperm(100, generator=random)]
+    chosen = voices[commonest(voices)]
+    assert (chosen - 1.5).abs().max() < 0.2
+    medoid = voices[torch.cdist(voices, voices).sum(dim=0).argmin()]
+    assert (medoid - 1.5).abs().max() > 0.5  # which is how the voice was chosen before
+    assert commonest(voices[:1]) == 0 and commonest(voices[:2]) in (0, 1)

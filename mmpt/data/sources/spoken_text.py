@@ -1,4 +1,4 @@
-"""Rows of text, some of it read aloud by espeak-ng.
+"""Rows of text, some of it read aloud by espeak-ng or Flite.
 
 sources: [{kind: spoken_text, path: questions.jsonl, parts: [{speech: "{question}", weight: 0}, {text: "{answer}"}]}]
 """
@@ -35,11 +35,11 @@ class SpokenPart(Schema):
     weight: float = pydantic.Field(default=1.0, ge=0)
     """Of the loss of the part; 0: read, never learned."""
     voices: tuple[str, ...] = pydantic.Field(default=("en-us",), min_length=1)
-    """espeak-ng's names of the voices, of which each document gets one."""
+    """espeak-ng's names of the voices, or Flite's: flite:slt, flite:rms, flite:awb, flite:kal16. Each document gets one."""
     rate: tuple[int, int] = (160, 200)
     """Words a minute, at least and at most."""
     pitch: tuple[int, int] = (50, 50)
-    """0 to 99, at least and at most."""
+    """0 to 99, at least and at most, of espeak-ng's."""
 
     @pydantic.model_validator(mode="after")
     def _check(self) -> "SpokenPart":
@@ -60,7 +60,7 @@ class SpokenPart(Schema):
 
 
 class SpokenText(NamedSource):
-    """Rows of text of which some is read aloud by espeak-ng: questions and answers of a text set become spoken ones, as
+    """Rows of text of which some is read aloud: questions and answers of a text set become spoken ones, as
     InstructS2S-200K was made (LLaMA-Omni, Fang et al. 2024, arXiv:2409.06666)."""
 
     path: str

@@ -6,12 +6,12 @@ espeak-ng is GPL-3.0 and an optional extra: it is loaded at run time and never b
 import _ctypes
 import ctypes
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
+from mmpt.data.synthetic.utterance import Utterance
 from mmpt.errors import ConfigError
 
 _SYNCHRONOUS, _CHARS_UTF8, _POSITION_CHARACTER = 2, 1, 1
@@ -36,17 +36,6 @@ class _Event(ctypes.Structure):
 
 
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
-
-
-@dataclass(frozen=True)
-class Utterance:
-    """Mono float32 `samples` at `sample_rate` Hz, and the time of each word: (word, start s, end s).
-
-    Of words that espeak-ng runs together, such as "of a", only the first is listed."""
-
-    samples: np.ndarray
-    sample_rate: int
-    words: tuple[tuple[str, float, float], ...]
 
 
 class Speaker:

@@ -52,7 +52,7 @@ class ListenerConfig(Schema):
     language: str | None = None
     """What Whisper is to expect, such as english; without it, it listens for itself."""
     spell_numbers: bool = False
-    """Numbers below a hundred that it writes in digits are taken as English words, as the texts have them."""
+    """Numbers below a hundred that it writes in digits, and plus signs, are taken as English words, as the texts have them."""
 
 
 def heard(model: "MultimodalModel", answers: Sequence[Sequence[Part]], listener: ListenerConfig | None = None) -> list[str]:
@@ -123,8 +123,8 @@ def _recognise(listener: ListenerConfig, sounds: Sequence[np.ndarray]) -> list[s
 
 
 def spelled(text: str) -> str:
-    """`text` with whole numbers below a hundred in English words."""
-    return re.sub(r"\d+", lambda found: _words(found[0]), text)
+    """`text` with whole numbers below a hundred, and plus signs, in English words."""
+    return re.sub(r"\d+", lambda found: _words(found[0]), re.sub(r"\s*\+\s*", " plus ", text)).strip()
 
 
 def _words(digits: str) -> str:

@@ -55,3 +55,11 @@ def stretches(frames: torch.Tensor, size: int, config: ReferenceConfig) -> torch
     valid, first = length_mask(frames, size), length_mask(taken, size)
     last = valid & ~length_mask(frames - taken, size)
     return torch.where(torch.rand(len(frames), 1, device=frames.device) < 0.5, first, last)
+
+
+def commonest(voices: torch.Tensor) -> int:
+    """Which of `voices` [n, dim] stands where they are densest: the one whose nearest quarter of the others is nearest. What lies
+    between all of them, as a medoid does, may be the voice of nobody."""
+    count = len(voices)
+    near = torch.cdist(voices, voices).kthvalue(min(count, 1 + (count + 2) // 4), dim=0).values  # itself is the first
+    return int(near.argmin())

@@ -24,6 +24,7 @@ from mmpt.tokenizers.speech.decoder import SpeechDecoder
 from mmpt.tokenizers.speech.features import SILENCE, heard, log_mel
 from mmpt.tokenizers.speech.lessons import MISREAD, Heard, misread
 from mmpt.tokenizers.speech.long_reading import merged, pieces
+from mmpt.tokenizers.speech.reference import commonest
 from mmpt.tokenizers.speech.streaming import WaveStream, checked, wanted
 from mmpt.tokenizers.speech.vocoder import VocoderModule, build_vocoder
 from mmpt.tokenizers.speech.windows import Window, code_windows
@@ -159,10 +160,11 @@ class SpeechTokenizer(SpeechCoder, Trainable):
             return self.speaker.voice(self._kept_voice(checked(samples, "voice")))[0].float().cpu().numpy()
 
     def choose_default_voice(self, waveforms: Sequence[np.ndarray]) -> None:
-        """Make the voice of the medoid of the first 1000 of the `waveforms` (float32 [samples], 16 kHz) the default."""
+        """Make the commonest voice the default, by up to 1000 of the `waveforms` (float32 [samples], 16 kHz), spread over all."""
+        places = range(0, len(waveforms), -(-len(waveforms) // 1000))
         with torch.inference_mode():
-            kept = torch.cat([self._kept_voice(samples) for samples in waveforms[:1000]]).float()
-        self.default_voice.copy_(kept[torch.cdist(kept, kept).sum(dim=0).argmin()])
+            kept = torch.cat([self._kept_voice(waveforms[place]) for place in places]).float()
+        self.default_voice.copy_(kept[commonest(kept)])
 
     def _kept_voice(self, samples: np.ndarray) -> torch.Tensor:
         """What is kept of a voice, [1, speaker.voiced_by]."""
