@@ -59,7 +59,8 @@ def _words(library: ctypes.CDLL, utterance: int) -> tuple[tuple[str, float, floa
     while word:
         first = library.flite_ffeature_float(word, b"R:SylStructure.daughter1.daughter1.R:Segment.p.end")
         last = library.flite_ffeature_float(word, b"R:SylStructure.daughtern.daughtern.R:Segment.end")
-        found.append((library.flite_ffeature_string(word, b"name").decode("utf-8", errors="replace"), first, last))
+        name = library.flite_ffeature_string(word, b"name").decode("utf-8", errors="replace")
+        found.append((name, round(first, 3), round(last, 3)))
         word = library.item_next(word)
     return tuple(found)
 
