@@ -15,8 +15,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mmpt.scripts import main_guard
 from mmpt.storage import write_bytes
@@ -82,6 +80,9 @@ def main() -> None:
     parser.add_argument("--longest", type=int, default=120, help="tokens of an answer")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)
     model = AutoModelForCausalLM.from_pretrained(arguments.model).eval()
     rows, asked_for = [], questions(np.random.default_rng(arguments.seed))[: arguments.answers]
