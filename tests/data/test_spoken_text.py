@@ -88,3 +88,8 @@ def test_a_part_that_cannot_be_made_is_refused(tmp_path, part, said):
 def test_a_voice_that_is_not_there_ends_the_build(tmp_path):
     with pytest.raises(ConfigError, match="no voice 'nobody'"):
         list(source(tmp_path, [{"question": "a"}], parts=[{"speech": "{question}", "voices": ["nobody"]}]).documents())
+
+
+def test_a_rate_of_nothing_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="at least one word a minute, not 0"):
+        source(tmp_path, [], parts=[{"speech": "{question}", "rate": [0, 100]}])

@@ -54,4 +54,5 @@ def test_answers_are_the_models_own_and_have_ended(model, tmp_path, monkeypatch)
                 assert len(said) < 12
         assert answer["content"] == tokenizer.decode(said, skip_special_tokens=True).strip()
     assert len({question["content"] for question, _ in found}) == len(found)
-    assert rows(tmp_path, monkeypatch, "--answers=40") == found[: len(rows(tmp_path, monkeypatch, "--answers=40"))]
+    few = rows(tmp_path, monkeypatch, "--answers=40")
+    assert 0 < len(few) < len(found) and few == found[: len(few)]

@@ -48,6 +48,8 @@ class SpokenPart(Schema):
         for name, (least, most) in (("rate", self.rate), ("pitch", self.pitch)):
             if least > most:
                 raise ValueError(f"{name}: {least} is more than {most}")
+        if self.rate[0] < 1:
+            raise ValueError(f"rate: expected at least one word a minute, not {self.rate[0]}")
         try:
             list(string.Formatter().parse(self.form))
         except ValueError as problem:
