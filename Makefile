@@ -30,7 +30,7 @@ lint: $(READY)
 
 # The pages of docs/ and the reference of the library: site/index.html.
 docs: $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
+	$(INSTALL) --editable ".[docs]"
 	$(BIN)/python docs/reference.py
 	$(BIN)/mkdocs build --strict --quiet
 
@@ -68,11 +68,14 @@ bench-tokenizers: $(READY)
 	$(BIN)/python tokenizers/benches/memory.py runs/memory || short=1; \
 	test -z "$$short"
 
-# The exact set that is tested: constraints.txt. The ranges of pyproject.toml stay open for those who bring their own.
+# The exact set that is tested: constraints.txt. The ranges of pyproject.toml stay open for those who bring their own. torch comes first,
+# so that its 3 GB of wheels are off the disk before the rest is fetched; modules are compiled as they are imported.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable "$(EXTRAS)"
+	$(INSTALL) --upgrade pip
+	$(INSTALL) --no-compile --constraint constraints.txt torch torchvision torchaudio
+	$(INSTALL) --no-compile --constraint constraints.txt --editable "$(EXTRAS)"
 	touch $(READY)
 
 # The newest of everything in an environment of its own, so that the next library that breaks something is found on purpose.
