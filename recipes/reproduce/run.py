@@ -68,7 +68,7 @@ def run_jobs(jobs: list[Job], root: Path, at_once: int, progress: Progress) -> N
     children = [
         Child(
             title=job.name,
-            command=[sys.executable, ROOT / job.command[0], *job.command[1:]],
+            command=[sys.executable, *words(job.command)],
             metrics=[],
             steps=1,
             log=root / "logs" / f"{job.name.replace(' ', '.')}.log",
@@ -77,6 +77,13 @@ def run_jobs(jobs: list[Job], root: Path, at_once: int, progress: Progress) -> N
         for job in left
     ]
     run_children(children, progress, at_once=at_once)
+
+
+def words(command: tuple[str, ...]) -> list[str | Path]:
+    """`command` for Python: `mmpt`, or a script of this repository. The library is run as a module: a script's own folder comes
+    first on the path, and the one of mmpt/ would hide the package `tokenizers`."""
+    program, *arguments = command
+    return ["-m", "mmpt.cli", *arguments] if program == "mmpt" else [ROOT / program, *arguments]
 
 
 def is_done(job: Job, root: Path) -> bool:

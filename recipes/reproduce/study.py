@@ -75,8 +75,8 @@ class Study(Schema):
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a step: `command`, the script first; `files`, what must be written before; `fingerprint` changes with it and
-    with all that it may depend on."""
+    """One run of a step: `command`, a script or `mmpt` first; `files`, what must be written before; `fingerprint` changes with it
+    and with all that it may depend on."""
 
     name: str
     command: tuple[str, ...]
