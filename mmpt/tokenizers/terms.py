@@ -33,6 +33,13 @@ class Term(NamedTuple):
         return self._replace(total=self.total.detach(), count=self.count.detach())
 
 
+def distance(found: Tensor, wanted: Tensor) -> Term:
+    """Squared error of vectors [n, D] relative to the variance of what they should be, for each vector."""
+    spread = wanted.float().var(dim=0, unbiased=False).sum().clamp_min(1e-6)
+    error = (found.float() - wanted.float()).square().sum()
+    return Term(error / spread, error.new_tensor(float(len(found))))
+
+
 CODES, RESTARTS = "given_codes", "restarts"
 """Names of the terms that tell of a codebook: how often each code was given, and how many dead ones were restarted so far."""
 

@@ -12,6 +12,7 @@ from mmpt.errors import DataError
 from mmpt.tokenizers.speech import tokenizer as speech_tokenizer
 from mmpt.tokenizers.speech.batches import SpeechExample, utterance, utterance_batches
 from mmpt.tokenizers.speech.encoders._whisper import apart, circle, explained_by_position
+from mmpt.tokenizers.speech.encoders.whisper import Whisper
 from mmpt.tokenizers.speech.lessons import Lesson, misread
 from mmpt.training.config import FitConfig
 
@@ -138,6 +139,63 @@ def test_what_makes_the_codes_of_a_fixed_whisper_stays_and_what_reads_them_learn
     assert all(name.startswith((*learns, *made)) for name in changed)
     same = [np.array_equal(*pair) for pair in zip(codes, model.eval().encode([one.samples for one in examples]), strict=True)]
     assert all(same) == (not made)
+
+
+def test_what_a_code_stands_for_is_restored_from_those_around_it(checkpoint, monkeypatch):
+    """Nothing is restored before anything is learned; then the code's neighbours tell what it leaves out, and no other clip of
+    the batch does. Of the checkpoint the layers behind learn, the text decoder stays."""
+    monkeypatch.setattr(speech_tokenizer, "MISREAD", math.inf)
+    draw = torch.Generator().manual_seed(0)
+    encoder = {"layer": 2, "fixed": True, "silence": 0.2, "restore": 1, "noise": 0.01}
+    model = build(
+        checkpoint,
+        quantizer={"kind": "ema", "decay": 1, "codes": 4, "dim": 8},
+        encoder=encoder,
+        distance_weight=1.0,
+        mel_weight=0,
+    )
+    whisper, restorer = model.encoder, model.encoder.restorer
+    learns = {name.split(".layers.")[0] for name, one in model.named_parameters() if one.requires_grad and "speaker" not in name}
+    assert "encoder.restorer" in learns and not any(name.startswith("reader") for name in learns)
+    # Vectors before the quantiser whose first half the code knows, and whose other half is that of the vector before.
+    rows = [torch.randn(length, DIM, generator=draw) for length in (10, 7, 9, 10)]
+    for row in rows:
+        row[1:, DIM // 2 :] = row[:-1, : DIM - DIM // 2]
+    lengths = torch.tensor([len(row) for row in rows])
+    wanted = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    alone = wanted.clone()
+    alone[..., DIM // 2 :] = 0
+    restorer.begin(torch.cat(rows))
+    restorer.eval()
+    assert torch.equal(restorer(alone, lengths), alone)
+    optimizer = torch.optim.Adam(restorer.parameters(), 1e-3)
+    mask = torch.arange(10) < lengths[:, None]
+    for _ in range(250):
+        error = (restorer(alone, lengths) - wanted)[mask].square().mean()
+        optimizer.zero_grad()
+        error.backward()
+        optimizer.step()
+    with torch.no_grad():
+        found = restorer(alone, lengths)
+        assert (found - wanted)[mask].square().mean() < 0.2 * (alone - wanted)[mask].square().mean()
+        for number, row in enumerate(rows):
+            torch.testing.assert_close(restorer(alone[number : number + 1, : len(row)], lengths[number : number + 1])[0],
+                                       found[number, : len(row)], atol=1e-4, rtol=1e-3)  # fmt: skip
+    # What is told of a training: both distances, the one relative to the variance of what stood before the quantiser.
+    hidden, _, _ = whisper.hear_whole(torch.randn(1, 24, MELS, generator=draw), torch.tensor([6]))
+    before = hidden[..., :DIM] - whisper.code_positions.weight[:6]
+    terms = whisper.distances(hidden, before + 1, whisper.unquantised(hidden), torch.tensor([6]))
+    scale = torch.cat(rows).std(dim=0).rsqrt()
+    error = 6 * (scale**2).sum() / (before[0] * scale).var(dim=0, unbiased=False).sum()
+    torch.testing.assert_close(terms["restored"].total, error, rtol=1e-4, atol=0)
+    assert float(terms["distance"].total) < 1e-6
+    assert float(terms["restored"].count) == float(terms["distance"].count) == 6
+
+
+@pytest.mark.parametrize("wrong", [{"fixed": False}, {"block": 5, "overlap": 10}])
+def test_codes_are_restored_only_where_a_window_is_seen_whole_and_fixed(wrong):
+    with pytest.raises(ValueError, match="restore: codes are restored from those around"):
+        Whisper(**{"checkpoint": "any", "layer": 2, "fixed": True, "restore": 1, **wrong})
 
 
 def test_what_a_fixed_whisper_is_to_read_is_the_checkpoints_own_text(checkpoint):

@@ -50,9 +50,11 @@ class EncoderModule(nn.Module):
     def begin(self, heard: list[torch.Tensor]) -> None:
         """Begin from what a fixed encoder hears of utterances, each [C, any], before the first step."""
 
-    def unquantised(self, hidden: torch.Tensor) -> torch.Tensor | None:
-        """What the text decoder would read [B, C, dim] if no code stood between; None where that was not heard."""
-        return None
+    def distances(
+        self, hidden: torch.Tensor, alone: torch.Tensor, context: torch.Tensor, lengths: torch.Tensor
+    ) -> dict[str, Term]:
+        """How far what `read` gave of the codes of `hidden` is from what was heard without them; of `hear_whole` alone."""
+        return {}
 
     def quantize(self, states: torch.Tensor, lengths: torch.Tensor) -> Quantized:
         """Codes of `states` [B, C, quantizer.dim]; a codebook learns only from positions inside `lengths` [B]."""
@@ -60,7 +62,8 @@ class EncoderModule(nn.Module):
 
     @abstractmethod
     def read(self, states: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Quantised vectors [B, C, quantizer.dim] → each one alone [B, C, dim], and all in context for the text decoder."""
+        """Quantised vectors [B, C, quantizer.dim] → what stands for each [B, C, dim], by itself or, where the encoder restores
+        it, by those around it too; and all in context for the text decoder."""
 
 
 class TextDecoder(nn.Module):

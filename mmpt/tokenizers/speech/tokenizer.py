@@ -210,12 +210,11 @@ class SpeechTokenizer(SpeechCoder, Trainable):
             states = self.encoder.quantizer.bounded(states)  # so that rounding is all that will change
         texts = [encode_text(self.text, text) for text in batch.texts]
         alone, context = self.encoder.read(states, batch.lengths)
-        taught = self.encoder.unquantised(hidden)
         reading, ctc = self.reader.losses(texts, context, alone, batch.lengths, batch.lessons)
         terms |= {"reading": reading, "ctc": ctc._replace(weight=self.config.ctc_weight)}
-        if taught is not None and self.config.distance_weight:
-            valid = length_mask(batch.lengths, taught.shape[1])
-            terms["distance"] = distance(context[valid], taught[valid])._replace(weight=self.config.distance_weight)
+        if weight := self.config.distance_weight:
+            apart = self.encoder.distances(hidden, alone, context, batch.lengths)
+            terms |= {name: term._replace(weight=weight) for name, term in apart.items()}
         if self.config.mel_weight:
             (mel,) = self.speaker.losses(states, batch.lengths, batch.spoken, with_flow=False).values()
             terms["mel"] = mel._replace(weight=self.config.mel_weight)
@@ -382,13 +381,6 @@ class SpeechTokenizer(SpeechCoder, Trainable):
 def _loudness(mel: torch.Tensor, frames_per_code: int) -> torch.Tensor:
     """The mean [C] of log-mel frames [C · frames_per_code, mels]."""
     return mel.clamp_min(SILENCE).unflatten(0, (-1, frames_per_code)).mean(dim=(1, 2))
-
-
-def distance(found: torch.Tensor, wanted: torch.Tensor) -> Term:
-    """Squared error of vectors [n, D] relative to the variance of what they should be, for each vector."""
-    spread = wanted.float().var(dim=0, unbiased=False).sum().clamp_min(1e-6)
-    error = (found.float() - wanted.float()).square().sum()
-    return Term(error / spread, error.new_tensor(float(len(found))))
 
 
 def _spoken_shape(config: SpeechConfig) -> str:

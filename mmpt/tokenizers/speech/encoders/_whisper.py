@@ -22,12 +22,13 @@ from mmpt.errors import ConfigError, DataError
 from mmpt.layers.masks import length_mask, local_mask
 from mmpt.tokenizers.speech.config import SpeechConfig
 from mmpt.tokenizers.speech.constants import HOP, STRIDE
+from mmpt.tokenizers.speech.encoders._restorer import Restorer
 from mmpt.tokenizers.speech.encoders.whisper import Whisper
 from mmpt.tokenizers.speech.features import SILENCE, WINDOW
 from mmpt.tokenizers.speech.lessons import Lesson
 from mmpt.tokenizers.speech.recognizer import EncoderModule, TextDecoder
 from mmpt.tokenizers.speech.windows import Context
-from mmpt.tokenizers.terms import Term
+from mmpt.tokenizers.terms import Term, distance
 
 STEM = 3  # the kernel of both convolutions
 # transformers 5.2x renamed it, and will stop taking the older name.
@@ -59,6 +60,8 @@ class WhisperSpeechEncoder(EncoderModule):
         self.to_code = nn.Identity() if inner == dim else nn.Linear(dim, inner)
         self.quantizer = config.quantizer.build()
         self.from_code = nn.Identity() if inner == dim else nn.Linear(inner, dim)
+        heads = whisper.config.encoder_attention_heads
+        self.restorer = Restorer(dim, heads, shape.restore) if shape.restore else None
         self.code_positions = nn.Embedding(math.ceil(whisper.config.max_source_positions / config.pool), dim)
 
     @property
@@ -82,7 +85,10 @@ class WhisperSpeechEncoder(EncoderModule):
         return torch.cat([self.hear(mel, lengths), pooled], dim=-1), self.whisper.layer_norm(final), heard.sum(dim=1)
 
     def before_code(self, hidden: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        return self.to_code(self._at_cut(hidden) - self._positions(hidden.shape[1]))
+        left = self._before_quantiser(hidden)
+        if self.training and self.shape.noise:
+            left = left + self.shape.noise * left.std(dim=(0, 1)) * torch.randn_like(left)
+        return self.to_code(left)
 
     def states_beyond(self, mel: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         hidden, heard = self._hear(mel, lengths)
@@ -90,6 +96,8 @@ class WhisperSpeechEncoder(EncoderModule):
 
     def read(self, states: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         alone = self.from_code(states.to(self.code_positions.weight.dtype))  # a codebook stays float32
+        if self.restorer is not None:
+            alone = self.restorer(alone, lengths)
         x = alone + self.code_positions.weight[: states.shape[1]].to(alone.dtype)
         if self.shape.whole:
             return alone, x
@@ -98,9 +106,22 @@ class WhisperSpeechEncoder(EncoderModule):
             x = _hidden(layer(x, attention_mask=seen))
         return alone, self.whisper.layer_norm(x)
 
-    def unquantised(self, hidden: torch.Tensor) -> torch.Tensor | None:
-        taught = hidden[..., self.whisper.config.d_model :].to(self.code_positions.weight.dtype)
-        return taught if taught.shape[-1] else None
+    def distances(
+        self, hidden: torch.Tensor, alone: torch.Tensor, context: torch.Tensor, lengths: torch.Tensor
+    ) -> dict[str, Term]:
+        wanted = self.unquantised(hidden)
+        if not wanted.shape[-1]:
+            return {}
+        valid = length_mask(lengths, wanted.shape[1])
+        terms = {"distance": distance(context[valid], wanted[valid])}
+        if self.restorer is not None:
+            found, before = alone[valid], self._before_quantiser(hidden)[valid]
+            terms["restored"] = distance(self.restorer.scaled(found), self.restorer.scaled(before))
+        return terms
+
+    def unquantised(self, hidden: torch.Tensor) -> torch.Tensor:
+        """What the text decoder would read [B, C, dim] if no code stood between, of `hear_whole`; [B, C, 0] of `hear`."""
+        return hidden[..., self.whisper.config.d_model :].to(self.code_positions.weight.dtype)
 
     def begin(self, heard: list[torch.Tensor]) -> None:
         """What positions explain of the states is left out before the quantiser and put back behind it, so that no code says
@@ -120,10 +141,16 @@ class WhisperSpeechEncoder(EncoderModule):
                 self.to_code.bias.copy_(-mean @ axes)
                 self.from_code.weight.copy_(axes / scale[:, None])
                 self.from_code.bias.copy_(mean / scale)
+            if self.restorer is not None:
+                self.restorer.begin(left)
             self.quantizer.begin(self.to_code(left))
 
     def _at_cut(self, hidden: torch.Tensor) -> torch.Tensor:
         return hidden[..., : self.whisper.config.d_model].to(self.code_positions.weight.dtype)
+
+    def _before_quantiser(self, hidden: torch.Tensor) -> torch.Tensor:
+        """[B, C, dim], without what positions say of it."""
+        return self._at_cut(hidden) - self._positions(hidden.shape[1])
 
     def _positions(self, count: int) -> torch.Tensor | float:
         """What is left out of the first `count` states before the quantiser: GLM-4-Voice leaves nothing out."""

@@ -43,7 +43,8 @@ def with_architecture(config: SpeechConfig, shape: Whisper, text: PreTrainedToke
 def take_weights(encoder: EncoderModule, reader: TextDecoder, shape: Whisper) -> None:
     """Copy the weights of the checkpoint of `shape` into both, as float32; the second position table begins at zero: pooled
     states still hold the positions of the first, and the same once more, as GLM-4-Voice begins, makes them unreadable. Where it
-    is `fixed`, what lies behind the quantiser is left to learn, and where the codebook learns what comes right before it.
+    is `fixed`, what lies behind the quantiser is left to learn (the text decoder only where nothing is restored before it), and
+    where the codebook learns what comes right before it.
 
     Raises `ConfigError` where a weight is missing or has another shape: nothing is left random in silence.
     """
@@ -70,7 +71,7 @@ def take_weights(encoder: EncoderModule, reader: TextDecoder, shape: Whisper) ->
         for part in (encoder, reader):
             part.requires_grad_(False)
         behind = (encoder.from_code, *encoder.whisper.layers[shape.layer :], encoder.whisper.layer_norm)
-        reads = (reader.decoder.layers, reader.decoder.layer_norm)
+        reads = (reader.decoder.layers, reader.decoder.layer_norm) if encoder.restorer is None else (encoder.restorer,)
         makes = () if encoder.config.quantizer.settled else (encoder.to_code, encoder.quantizer)
         for part in (*behind, *reads, *makes):
             part.requires_grad_(True)

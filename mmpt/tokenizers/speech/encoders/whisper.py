@@ -33,6 +33,11 @@ class Whisper(Encoder):
     """Of the checkpoint the layers behind the quantiser and the text decoder alone learn, from what the whole reads without one;
     what is heard of an utterance is made once, the sound not varied. Codes begin as those of k-means over it, and with a
     quantiser whose entries learn they and the projection to it do as well."""
+    restore: int = pydantic.Field(default=0, ge=0)
+    """Layers between the codes and those of the checkpoint that learn to restore, from a code and those around it, what stood
+    before the quantiser; with them the text decoder stays as it is. For a `fixed` one that sees its window whole."""
+    noise: float = pydantic.Field(default=0.0, ge=0)
+    """Deviations of noise on what is quantised, in the training of a `fixed` one."""
     pooling: Literal["avg", "max"] = "avg"
     """What is taken of the states of a code."""
     block: int | None = pydantic.Field(default=None, ge=1)
@@ -52,6 +57,14 @@ class Whisper(Encoder):
     """Ids that are never read (`suppress_tokens` of the checkpoint); filled in there too."""
     never_first: tuple[int, ...] = ()
     """Ids with which no text begins (`begin_suppress_tokens`); filled in there too."""
+
+    @pydantic.model_validator(mode="after")
+    def _restored_where_heard_whole(self) -> "Whisper":
+        if self.restore and (self.block is not None or not self.fixed):
+            raise ValueError("restore: codes are restored from those around, expected fixed: true and no block")
+        if self.noise and not self.fixed:
+            raise ValueError("noise: the sound is varied where it is heard anew each time, expected fixed: true")
+        return self
 
     @property
     def heard_once(self) -> bool:
