@@ -1,4 +1,4 @@
-"""What RMSNorm does beside its function (kernels/check.py has that): the dtype of its result, and gradients that nobody asked for."""
+"""What RMSNorm does beside its function (kernels/check.py has that): the dtype of its result, results that nobody reads."""
 
 import pytest
 import torch
