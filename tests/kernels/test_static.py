@@ -50,6 +50,7 @@ def test_every_kernel_compiles_for_an_h100_and_keeps_nothing_on_the_stack(tmp_pa
 def test_the_result_is_of_todays_kernels(bench):
     import static
 
+    assert static.RESULT.exists(), f"{static.RENEW} writes {static.RESULT}"
     found = json.loads(static.RESULT.read_text(encoding="utf-8"))
     assert found["kernels"] == static.fingerprint(), f"{static.RESULT} is of other kernels: {static.RENEW} renews it"
     assert {row["target"] for row in found["compiled"]} == {"sm_80", "sm_90", "sm_100"}
