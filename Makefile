@@ -5,7 +5,7 @@ EXTRAS := .[test,quickstart,data]
 READY := $(VENV)/.ready
 TESTERS ?= 3
 
-.PHONY: quickstart docs test test-full check lint newest bench bench-kernels bench-training bench-inference bench-data bench-tokenizers
+.PHONY: quickstart docs test test-full check lint newest bench bench-kernels static bench-training bench-inference bench-data bench-tokenizers
 
 quickstart: $(READY)
 	$(BIN)/python recipes/quickstart.py
@@ -39,6 +39,10 @@ bench: bench-kernels
 
 bench-kernels: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python kernels/bench.py
+
+# What can be proven of a GPU without one: kernels compiled for it, launches, bytes and memory counted.
+static: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python kernels/static.py
 
 bench-training: $(READY)
 	@short=; OMP_NUM_THREADS=1; export OMP_NUM_THREADS; \

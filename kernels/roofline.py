@@ -23,6 +23,7 @@ MARKS = "osD^vP*X"
 
 def main() -> None:
     found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))]
+    found = [result for result in found if any(row["name"] == PEAK for row in result["figures"])]  # measured on a device
     if not found:
         sys.exit(f"{RESULTS}: no results, run kernels/bench.py first")
     draw(found, RESULTS / "roofline.svg")

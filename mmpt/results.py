@@ -3,10 +3,11 @@
 import datetime
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from mmpt.storage import write_json
 
@@ -29,15 +30,15 @@ class Figure:
         return self.value <= self.bar if self.at_most else self.value >= self.bar
 
 
-def report(figures: Sequence[Figure], path: Path, packages: Sequence[str] = ()) -> bool:
+def report(figures: Sequence[Figure], path: Path, packages: Sequence[str] = (), beside: Mapping[str, Any] | None = None) -> bool:
     """Print a line for each figure (name, value, bar, ok or short), write them to `path`; returns whether all are ok.
 
-    `packages` are named with their versions in the file, beside those that every result depends on.
+    `packages` are named with their versions in the file, beside those that every result depends on; `beside` goes into it too.
     """
     print("\n".join(lines(figures)))
     rows = [{"name": f.name, "value": f.value, "bar": f.bar, "at_most": f.at_most, "ok": f.ok} for f in figures]
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"figures": rows, **environment([*PACKAGES, *packages])})
+    write_json(path, {"figures": rows, **(beside or {}), **environment([*PACKAGES, *packages])})
     return all(figure.ok for figure in figures)
 
 

@@ -156,7 +156,8 @@ def _dense(query, key, value, lengths, spans, window, dropout, scale) -> Tensor:
 def _varlen(query, key, value, lengths, spans, window, dropout, scale) -> Tensor:
     """The operator under `torch.nn.attention.varlen`, which of torch 2.10 takes no scale and no dropout. Fewer heads of keys and
     values than of queries are as they are."""
-    rows = [part[0].transpose(0, 1) for part in (query, key, value)]
+    # Not `part[0]`, whose gradient is a copy into zeros.
+    rows = [part.squeeze(0).transpose(0, 1) for part in (query, key, value)]
     edges, longest = _edges(lengths, query.device), max(lengths)
     found = torch.ops.aten._flash_attention_forward(*rows, edges, edges, longest, longest, dropout, True, False, scale=scale)
     return found[0].transpose(0, 1).unsqueeze(0)

@@ -14,18 +14,20 @@ from mmpt.kernels.choose import Kernel, choose
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6, offset: float = 0.0, kernel: Kernel = "auto") -> Tensor:
-    """Of the last dimension of `x` [..., H] floating; `weight` [H]. The result has the dtype of `x`."""
-    return cast(tuple[Tensor, Tensor], _RmsNorm.apply(x, None, weight, eps, offset, choose(kernel, x)))[0]
+    """Of the last dimension of `x` [..., H] floating; `weight` [H]. The result has the dtype of `x`; under autocast that of a
+    float32 `x` has autocast's, in which each of the products that read a norm would make a copy of it."""
+    return cast(tuple[Tensor, Tensor], _RmsNorm.apply(x, None, weight, eps, offset, choose(kernel, x), _result(x)))[0]
 
 
 def add_rms_norm(
     x: Tensor, residual: Tensor, weight: Tensor, eps: float = 1e-6, offset: float = 0.0, kernel: Kernel = "auto"
 ) -> tuple[Tensor, Tensor]:
-    """(norm of x + residual, x + residual), each [..., H]; `residual` has the shape and dtype of `x`."""
+    """(norm of x + residual, x + residual), each [..., H]; `residual` has the shape and dtype of `x`. The norm's dtype is that of
+    `rms_norm`, the sum's that of `x`."""
     if residual.shape != x.shape or residual.dtype != x.dtype:
         found = f"residual {residual.dtype} {tuple(residual.shape)}"
         raise ValueError(f"{found}: expected {x.dtype} {tuple(x.shape)}, as x")
-    return cast(tuple[Tensor, Tensor], _RmsNorm.apply(x, residual, weight, eps, offset, choose(kernel, x)))
+    return cast(tuple[Tensor, Tensor], _RmsNorm.apply(x, residual, weight, eps, offset, choose(kernel, x), _result(x)))
 
 
 def reference(x: Tensor, residual: Tensor | None, weight: Tensor, eps: float, offset: float) -> tuple[Tensor, Tensor]:
@@ -38,7 +40,9 @@ def reference(x: Tensor, residual: Tensor | None, weight: Tensor, eps: float, of
 
 class _RmsNorm(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, residual: Tensor | None, weight: Tensor, eps: float, offset: float, kernel: str):
+    def forward(
+        ctx, x: Tensor, residual: Tensor | None, weight: Tensor, eps: float, offset: float, kernel: str, dtype: torch.dtype
+    ):
         if weight.shape != x.shape[-1:]:
             raise ValueError(f"weight {tuple(weight.shape)}: expected [{x.shape[-1]}], the last dimension of x")
         rows = x.reshape(-1, x.shape[-1])
@@ -47,10 +51,11 @@ class _RmsNorm(torch.autograd.Function):
             from mmpt.kernels.triton_rms_norm import forward
         else:
             forward = _forward
-        normed, total, scale = forward(rows, added, weight, eps, offset)
+        normed, total, scale = forward(rows, added, weight, eps, offset, dtype)
         ctx.save_for_backward(total, weight, scale)
         ctx.offset, ctx.kernel, ctx.fused = offset, kernel, residual is not None
         total = total.view(x.shape) if ctx.fused else x.detach()
+        ctx.set_materialize_grads(False)  # of the sum that nobody reads: zeros as large as x
         if not ctx.fused:
             ctx.mark_non_differentiable(total)
         return normed.view(x.shape), total
@@ -58,30 +63,38 @@ class _RmsNorm(torch.autograd.Function):
     # torch's stub names no gradients: it hands them over by position, one for each output.
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad: Tensor, grad_total: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx, grad: Tensor | None, grad_total: Tensor | None):  # pyright: ignore[reportIncompatibleMethodOverride]
         total, weight, scale = ctx.saved_tensors
-        rows = grad.reshape(total.shape)
-        beside = grad_total.reshape(total.shape) if ctx.fused else None
+        shape = cast(Tensor, grad_total if grad is None else grad).shape
+        rows = torch.zeros_like(total) if grad is None else grad.reshape(total.shape)
+        beside = None if grad_total is None else grad_total.reshape(total.shape)
         if ctx.kernel == "triton":
             from mmpt.kernels.triton_rms_norm import backward
         else:
             backward = _backward
         grad_x, grad_weight = backward(rows, beside, total, weight, scale, ctx.offset, ctx.needs_input_grad[2])
-        grad_x = grad_x.view(grad.shape)
-        return grad_x, grad_x if ctx.fused else None, grad_weight, None, None, None
+        grad_x = grad_x.view(shape)
+        return grad_x, grad_x if ctx.fused else None, grad_weight, None, None, None, None
+
+
+def _result(x: Tensor) -> torch.dtype:
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if x.dtype == torch.float32 and torch.is_autocast_enabled(kind) else x.dtype
 
 
 def _precise(x: Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
 
 
-def _forward(rows: Tensor, residual: Tensor | None, weight: Tensor, eps: float, offset: float) -> tuple[Tensor, Tensor, Tensor]:
+def _forward(
+    rows: Tensor, residual: Tensor | None, weight: Tensor, eps: float, offset: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
     total = rows if residual is None else rows + residual
     precise = total.to(_precise(rows))
     # A vector product a row, without the matrix of squares.
     squares = torch.linalg.vector_norm(precise, dim=1, keepdim=True).square_()
     scale = (squares / rows.shape[1] + eps).rsqrt_()
-    return (precise * scale).mul_(weight.to(precise.dtype) + offset).to(rows.dtype), total, scale
+    return (precise * scale).mul_(weight.to(precise.dtype) + offset).to(dtype), total, scale
 
 
 def _backward(

@@ -14,11 +14,13 @@ STRIPS = 256
 """Programs of the backward pass: two for each multiprocessor of an H100, on every device, for the same order of sums."""
 
 
-def forward(rows: Tensor, residual: Tensor | None, weight: Tensor, eps: float, offset: float) -> tuple[Tensor, Tensor, Tensor]:
-    """(normed [N, H], x + residual [N, H], rsqrt [N, 1] float32) of contiguous or strided `rows` [N, H]."""
+def forward(
+    rows: Tensor, residual: Tensor | None, weight: Tensor, eps: float, offset: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(normed [N, H] in `dtype`, x + residual [N, H], rsqrt [N, 1] float32) of contiguous or strided `rows` [N, H]."""
     rows, (count, width) = rows.contiguous(), rows.shape
     residual = None if residual is None else residual.contiguous()
-    normed, scale = torch.empty_like(rows), rows.new_empty((count, 1), dtype=torch.float32)
+    normed, scale = torch.empty_like(rows, dtype=dtype), rows.new_empty((count, 1), dtype=torch.float32)
     total = rows if residual is None else torch.empty_like(rows)
     if count:
         block = power_of_two(width)
@@ -38,7 +40,10 @@ def backward(
     grad_x = torch.empty_like(total)
     strip = max(1, ceil_divide(count, STRIPS))
     strips = ceil_divide(count, strip)
-    partial = torch.zeros((strips, width) if needs_weight else (1, 1), dtype=torch.float32, device=total.device)
+    # Every strip writes its own row whole.
+    partial = (torch.empty if count else torch.zeros)(
+        (strips, width) if needs_weight else (1, 1), dtype=torch.float32, device=total.device
+    )
     if count:
         block = power_of_two(width)
         on_grid(_backward, strips)(
