@@ -104,8 +104,8 @@ PLANTED = [
     (
         "residual of another row",
         "triton_rms_norm",
-        "tl.load(residual + row * width",
-        "tl.load(residual + row // 2 * width",
+        "tl.load(residual + places",
+        "tl.load(residual + places // 2",
         "rms_norm",
     ),
     (
