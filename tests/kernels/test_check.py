@@ -168,7 +168,7 @@ PLANTED = [
         "inside, tl.math.exp(step), 1.0",
         "cross_entropy",
     ),
-    ("rows of another table", "cross_entropy", "end += len(table)", "end += len(table) - 1", "cross_entropy"),
+    ("rows of another table", "cross_entropy", "(-len(table) % ALIGNMENT)", "0", "cross_entropy"),
     ("ids that are nobody's", "cross_entropy", "torch.finfo(out.dtype).min", "0.0", "cross_entropy"),
     ("a weight forgotten", "cross_entropy", "logits.mul_(scale.unsqueeze(1) / total)", "logits.mul_(1 / total)", "cross_entropy"),
 ]
