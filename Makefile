@@ -5,7 +5,7 @@ EXTRAS := .[test,quickstart,data]
 READY := $(VENV)/.ready
 TESTERS ?= 3
 
-.PHONY: quickstart docs test test-full check lint newest bench bench-kernels static bench-training bench-inference bench-data bench-tokenizers
+.PHONY: gpu static quickstart docs test test-full check lint newest bench bench-kernels bench-training bench-inference bench-data bench-tokenizers
 
 quickstart: $(READY)
 	$(BIN)/python recipes/quickstart.py
@@ -43,6 +43,10 @@ bench-kernels: $(READY)
 # What can be proven of a GPU without one: kernels compiled for it, launches, bytes and memory counted.
 static: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python kernels/static.py
+
+# What a GPU can tell, in order of worth and within ten minutes or so; PARTS="check bench" runs these. Exit code 1 without a GPU.
+gpu: $(READY)
+	$(BIN)/python kernels/gpu.py $(PARTS)
 
 bench-training: $(READY)
 	@short=; OMP_NUM_THREADS=1; export OMP_NUM_THREADS; \

@@ -13,7 +13,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
@@ -31,7 +33,7 @@ from mmpt.kernels import attention, rms_norm, rope, swiglu
 from mmpt.kernels.cross_entropy import weighted_linear_cross_entropy
 from mmpt.kernels.device import device_name, file_name
 from mmpt.kernels.nearest_code import nearest_code, nearest_code_reference
-from mmpt.results import Figure, report
+from mmpt.results import Figure, gather
 
 PAIRS = 5
 GPU = torch.cuda.is_available()
@@ -40,20 +42,25 @@ DTYPE = torch.bfloat16 if GPU else torch.float32
 H100_BANDWIDTH, H100_BF16 = 3.35e12, 989e12  # bytes/s and FLOP/s of the data sheet (SXM)
 LOSS = TOKENS, VOCABULARY, WIDTH = (32_768, 131_072, 4096) if GPU else (4096, 150_000, 1024)
 SUPERVISED = (1.0, 0.3)
+PEERS = (
+    ("liger-kernel", "liger", "liger_kernel.transformers.functional", "liger_fused_linear_cross_entropy"),
+    ("liger-kernel", "liger sm90", "liger_kernel.ops.cutedsl.ops.fused_linear_cross_entropy_sm90",
+     "liger_fused_linear_cross_entropy_sm90"),
+    ("cut-cross-entropy", "cut-cross-entropy", "cut_cross_entropy", "linear_cross_entropy"),
+    ("quack-kernels", "quack", "quack.linear_cross_entropy", "chunked_linear_cross_entropy"),
+)  # fmt: skip
+"""Fused losses of hidden states, head and targets: package, what it is called here, module, function."""
 IMAGE_TOKENS, CAPTION_TOKENS, ROW = 34, 15, 200  # of image-caption data: means, and the length that rows are padded to
 
 
 def main() -> None:
     torch.set_num_threads(1)
     roof = measured_roof()
-    packages = ["triton", "vector-quantize-pytorch", *filter(installed, ("liger-kernel", "cut-cross-entropy"))]
-    path, figures, passed = Path(__file__).parent / "results" / file_name(device_name(DEVICE)), [], True
-    # Cheap parts first, and written after each: a lent device may go back before the last.
-    parts = (fused_figures, attention_figures, nearest_figures, packing_figures, cross_entropy_figures)
-    for part in (Roof.figures, *parts):
-        figures += part(roof)
-        passed = report(figures, path, packages)
-    sys.exit(0 if passed else 1)
+    packages = ["triton", "vector-quantize-pytorch", *filter(installed, dict.fromkeys(peer[0] for peer in PEERS))]
+    # Cheap parts first, and each figure written as it comes: a lent device may go back before the last.
+    parts = (Roof.figures, fused_figures, attention_figures, nearest_figures, packing_figures, cross_entropy_figures)
+    path = Path(__file__).parent / "results" / file_name(device_name(DEVICE))
+    sys.exit(0 if gather(chain.from_iterable(part(roof) for part in parts), path, packages) else 1)
 
 
 class Roof(NamedTuple):
@@ -147,17 +154,17 @@ def unfused(hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, wei
 def peers() -> dict[str, Callable]:
     """Losses of the same arguments by other projects, those that are installed; without token weights, which they do not take."""
     found = {"torch.compile": torch.compile(unfused)}
-    if installed("liger-kernel"):
-        from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
-
-        liger = LigerFusedLinearCrossEntropyLoss(reduction="sum")
-        found[f"liger {version('liger-kernel')}"] = lambda hidden, head, targets, weights: (liger(head, hidden, targets),)
-    if installed("cut-cross-entropy"):
-        from cut_cross_entropy import linear_cross_entropy
-
-        name = f"cut-cross-entropy {version('cut-cross-entropy')}"
-        found[name] = lambda hidden, head, targets, weights: (linear_cross_entropy(hidden, head, targets, reduction="sum"),)
+    for package, name, module, function in PEERS:
+        try:
+            call = getattr(import_module(module), function)
+            found[f"{name} {version(package)}"] = partial(_summed, call)
+        except Exception as problem:  # not installed, or for another torch or device
+            print(f"no peer {name}: {type(problem).__name__}: {str(problem)[:200]}", file=sys.stderr)
     return found
+
+
+def _summed(call: Callable, hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> tuple:
+    return (call(hidden, head, targets, reduction="sum"),)
 
 
 def loss_run(function: Callable, supervised: float, shape: tuple[int, int, int] = LOSS) -> Callable[[], None]:
@@ -172,8 +179,8 @@ def loss_run(function: Callable, supervised: float, shape: tuple[int, int, int] 
     weights = kept.float()
 
     def run() -> None:
-        hidden.grad = head.grad = None
-        function(hidden, head, targets, weights)[0].backward()
+        # Nothing stays in `.grad`: what memory a call takes at most is counted with both gradients, whoever computes it.
+        torch.autograd.grad(function(hidden, head, targets, weights)[0], (hidden, head))
 
     return run
 
@@ -190,7 +197,7 @@ class Fused(NamedTuple):
 
 
 def fused_cases() -> Iterator[Fused]:
-    """RMSNorm after a sum, RoPE, SwiGLU; an addition, product, root or exponential counts as one operation."""
+    """RMSNorm after a sum and of each head, RoPE, SwiGLU; an addition, product, root or exponential counts as one operation."""
     rows, width, inner, heads, shared, dim = (8192, 4096, 14_336, 32, 8, 128) if GPU else (1024, 1024, 3072, 16, 4, 64)
     draw = torch.Generator(device=DEVICE).manual_seed(0)
 
@@ -202,6 +209,11 @@ def fused_cases() -> Iterator[Fused]:
     norm, plain_norm = partial(rms_norm.add_rms_norm, eps=1e-6), partial(rms_norm.reference, eps=1e-6, offset=0.0)
     inputs = (normal(rows, width), normal(rows, width), normal(width))
     yield Fused("rms norm after a sum", norm, plain_norm, inputs, 15 * rows * width, 8 * rows * width * size)
+    inputs = (normal(rows, heads, dim), normal(dim))
+    count = rows * heads * dim
+    yield Fused(
+        "rms norm of heads", rms_norm.rms_norm, lambda x, w: plain_norm(x, None, w)[0], inputs, 13 * count, 5 * count * size
+    )
     inputs = (normal(1, heads, rows, dim), normal(1, shared, rows, dim))
     count = sum(part.numel() for part in inputs)
     yield Fused(
@@ -227,18 +239,16 @@ def fused_figures(roof: Roof) -> Iterator[Figure]:
             yield Figure(f"{case.name}: share of an H100's bandwidth", case.moved / median(times, 0) / H100_BANDWIDTH, 0.85)
 
 
-def there_and_back(function: Callable, inputs: tuple, slopes: dict[tuple, torch.Tensor] | None = None) -> None:
+def there_and_back(function: Callable, inputs: tuple, slopes: dict[tuple, torch.Tensor]) -> None:
     """Forward and backward. `slopes` keeps the outputs' gradients from one call to the next: filling them is no work of a kernel,
-    and of one that memory bounds it is a tenth of the bytes."""
-    for part in inputs:
-        part.grad = None
+    and of one that memory bounds it is a tenth of the bytes. Gradients of the inputs are found, not put into `.grad`: one that
+    two inputs share would be copied there."""
     found = function(*inputs)
     found = (found,) if isinstance(found, torch.Tensor) else tuple(found)
-    slopes = {} if slopes is None else slopes
     for one in found:
         if one.shape not in slopes:
             slopes[one.shape] = torch.ones_like(one)
-    torch.autograd.backward(found, tuple(slopes[one.shape] for one in found))
+    torch.autograd.grad(found, inputs, [slopes[one.shape] for one in found])
 
 
 def attention_figures(roof: Roof) -> Iterator[Figure]:
@@ -254,11 +264,17 @@ def attention_figures(roof: Roof) -> Iterator[Figure]:
             for count in (heads, shared, shared)
         ]
         flops = 3.5 * sum(2 * length * (length + 1) for length in lengths) * heads * dim
-        for backend in attention.BACKENDS:
-            where = f"attention by {backend}, {len(lengths)} documents in {total} tokens"
-            if attention.why_not(backend, parts[0]) or (backend == "dense" and total > 8192):
-                continue
-            run = partial(there_and_back, partial(attention.packed_attention, lengths=lengths, backend=backend), tuple(parts), {})
+        ways: dict[str, Callable] = {
+            name: partial(attention.packed_attention, lengths=lengths, backend=name)
+            for name in attention.BACKENDS
+            if not attention.why_not(name, parts[0]) and (name != "dense" or total <= 8192)
+        }
+        for package, module in (("flash-attn", "flash_attn"), ("flash-attn-3", "flash_attn_interface")):
+            if installed(package):
+                ways[f"{package} {version(package)}"] = partial(flash, import_module(module).flash_attn_varlen_func, lengths)
+        for name, way in ways.items():
+            where = f"attention by {name}, {len(lengths)} documents in {total} tokens"
+            run = partial(there_and_back, way, tuple(parts), {})
             try:
                 run()
             except Exception as problem:
@@ -267,6 +283,14 @@ def attention_figures(roof: Roof) -> Iterator[Figure]:
             spent = statistics.median(seconds(run) for _ in range(PAIRS))
             yield Figure(f"{where}: ms", spent * 1e3)
             yield Figure(f"{where}: share of the bf16 peak of an H100", flops / spent / H100_BF16)
+
+
+def flash(function: Callable, lengths: tuple[int, ...], *heads: torch.Tensor) -> torch.Tensor:
+    """The published kernel itself over the documents of a row: heads [1, count, T, D]; [T, count, D]."""
+    borders = torch.tensor([0, *lengths], device=DEVICE).cumsum(0, dtype=torch.int32)
+    rows = (part.squeeze(0).transpose(0, 1) for part in heads)
+    found = function(*rows, borders, borders, max(lengths), max(lengths), causal=True)
+    return found[0] if isinstance(found, tuple) else found
 
 
 def packing_figures(roof: Roof) -> Iterator[Figure]:

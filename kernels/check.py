@@ -1,6 +1,7 @@
 """Check every kernel against its definition in float64, at odd shapes, and that two runs give the same bits.
 
-    python kernels/check.py            # exit code 1 where one fails
+    python kernels/check.py                   # exit code 1 where one fails
+    python kernels/check.py --dtype bfloat16  # in this one, the shortest look at a new device
 
 Each implementation that runs here: PyTorch's in float32 and bfloat16; Triton's in float32, bfloat16 and float16 on a GPU,
 elsewhere in its interpreter in float32 and float16. Tolerances are a few roundings of the dtype, relative to the largest entry,
@@ -18,7 +19,9 @@ from typing import NamedTuple
 from mmpt.scripts import script_parser
 
 if __name__ == "__main__":
-    script_parser(__doc__).parse_args()  # before what takes seconds to import
+    parser = script_parser(__doc__)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="check in this dtype alone")
+    ASKED = parser.parse_args().dtype  # before what takes seconds to import
 
 import torch
 from torch import Tensor
@@ -66,7 +69,8 @@ def cross_entropy_cases(kernel: str, dtype: torch.dtype, draw: torch.Generator) 
 
 
 def rms_norm_cases(kernel: str, dtype: torch.dtype, draw: torch.Generator) -> Iterator[Case]:
-    strips = import_module("mmpt.kernels.triton_rms_norm").STRIPS
+    of_triton = import_module("mmpt.kernels.triton_rms_norm")
+    strips = of_triton.STRIPS * of_triton.NARROW * of_triton.tile(17, torch.device(DEVICE))[1]  # a tile of rows in each
     for rows, width, offset in ((1, 3, 0.0), (5, 33, 0.0), (strips + 45, 17, 1.0)):
         x, residual, weight = (_normal(draw, dtype, *shape) for shape in ((rows, width), (rows, width), (width,)))
         name = f"{rows} x {width}, offset {offset:g}"
@@ -100,8 +104,11 @@ def rope_cases(kernel: str, dtype: torch.dtype, draw: torch.Generator) -> Iterat
 
 
 def embedding_cases(kernel: str, dtype: torch.dtype, draw: torch.Generator) -> Iterator[Case]:
-    for tokens, old, new, width in ((1, 1, 1, 1), (57, 11, 5, 33), (60, 3, 90, 16)):
-        ids = torch.randint(0, old + new, (tokens,), generator=draw).to(DEVICE)
+    for tokens, old, new, width in ((1, 1, 1, 1), (57, 11, 5, 33), (60, 3, 90, 16), (470, 3, 4, 9)):
+        ids = torch.randint(0, old + new, (tokens,), generator=draw)
+        if tokens == 470:
+            ids[torch.rand(tokens, generator=draw) < 0.6] = old + 1  # one row has many: whole segments of tokens, and a rest
+        ids = ids.to(DEVICE)
         frozen, table = _normal(draw, dtype, old, width), _normal(draw, dtype, new, width)
         function = partial(embedding.two_table_embedding, kernel=kernel)
         yield Case(f"embedding, {tokens} of {old}+{new} x {width}", function, embedding.reference, (ids, frozen, table), (2,))
@@ -137,27 +144,31 @@ def attention_cases(backend: str, dtype: torch.dtype, draw: torch.Generator) -> 
 KERNELS = (cross_entropy_cases, rms_norm_cases, swiglu_cases, rope_cases, embedding_cases, sparse_linear_cases)
 
 
-def checks() -> Iterator[tuple[str, float, float]]:
-    """(name, error, tolerance) of everything that runs here."""
+def checks(only: torch.dtype | None = None) -> Iterator[tuple[str, float, float]]:
+    """(name, error, tolerance) of everything that runs here, or of what runs in `only`."""
     for make in KERNELS:
-        yield from kernel_checks(make)
-    yield from attention_checks()
+        yield from kernel_checks(make, only)
+    yield from attention_checks(only)
+    if only is not None:
+        return
     for kernel in ("torch", "triton"):
         yield from nearest(kernel)
 
 
-def kernel_checks(make: Callable) -> Iterator[tuple[str, float, float]]:
+def kernel_checks(make: Callable, only: torch.dtype | None = None) -> Iterator[tuple[str, float, float]]:
     for kernel, dtypes in (("torch", (torch.float32, torch.bfloat16)), ("triton", TRITON_DTYPES)):
-        for dtype in dtypes:
+        for dtype in (dtype for dtype in dtypes if only in (None, dtype)):
             for case in make(kernel, dtype, torch.Generator().manual_seed(0)):
                 yield from compared(case, f"{kernel} {_short(dtype)}", TOLERANCE[dtype])
+    if only is not None:
+        return
     for case in make("torch", torch.float64, torch.Generator().manual_seed(0)):
         yield from gradients(case)
 
 
-def attention_checks() -> Iterator[tuple[str, float, float]]:
+def attention_checks(only: torch.dtype | None = None) -> Iterator[tuple[str, float, float]]:
     for backend in attention.BACKENDS:
-        for dtype in ATTENTION_DTYPES:
+        for dtype in (dtype for dtype in ATTENTION_DTYPES if only in (None, dtype)):
             for case in attention_cases(backend, dtype, torch.Generator().manual_seed(0)):
                 yield from compared(case, _short(dtype), TOLERANCE[dtype])
 
@@ -236,9 +247,9 @@ def _short(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def main() -> None:
+def main(asked: str | None) -> None:
     failures = 0
-    for name, value, tolerance in checks():
+    for name, value, tolerance in checks(None if asked is None else getattr(torch, asked)):
         passed = value <= tolerance
         failures += not passed
         print(f"{name:100} {value:9.2e}  {'ok' if passed else f'FAILED (at most {tolerance:.0e})'}", flush=True)
@@ -246,4 +257,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(ASKED)

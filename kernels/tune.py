@@ -72,8 +72,11 @@ def searches() -> Iterator[Search]:
     # With the vocabulary of the bench, a CPU's chunks are as short as they may be, whatever their bytes.
     shape = bench.LOSS if bench.GPU else (4096, 16_384, 512)
     losses = [bench.loss_run(cross_entropy.weighted_linear_cross_entropy, share, shape) for share in bench.SUPERVISED]
-    norm, rotation, gated = (partial(bench.there_and_back, case.kernel, case.inputs) for case in bench.fused_cases())
-    yield Search("cross_entropy", {"chunk_bytes": [cross_entropy.CHUNK_BYTES, *(n * MIB for n in (8, 16, 64, 128))]}, losses)
+    norm, heads, rotation, gated = (partial(bench.there_and_back, case.kernel, case.inputs, {}) for case in bench.fused_cases())
+    chunks = {"chunk_bytes": [cross_entropy.CHUNK_BYTES, *(n * MIB for n in (8, 16, 64, 128))]}
+    if bench.GPU:
+        chunks = {"chunk_tokens": [cross_entropy.GPU_CHUNK_TOKENS, 1024, 2048, 8192, 16_384]}
+    yield Search("cross_entropy", chunks, losses)
     yield Search("sparse_linear", {"block_bytes": [sparse_linear.BLOCK_BYTES, *(n * MIB for n in (1, 2, 4, 16, 32))]}, [sparse()])
     if not bench.GPU:
         yield Search("nearest_code", {"chunk_bytes": [nearest_code.CHUNK_BYTES, *(n * MIB for n in (1, 2, 8, 16))]}, lookups)
@@ -83,7 +86,7 @@ def searches() -> Iterator[Search]:
     yield Search("triton_cross_entropy", around(triton_cross_entropy.SIZES), losses)
     yield Search("triton_nearest_code", around(triton_nearest_code.SIZES), lookups)
     yield Search("triton_swiglu", around(triton_swiglu.SIZES), [gated])
-    yield Search("triton_rms_norm", {"columns_per_warp": [triton_rms_norm.COLUMNS_PER_WARP, 128, 256, 1024]}, [norm])
+    yield Search("triton_rms_norm", {"columns_per_warp": [triton_rms_norm.COLUMNS_PER_WARP, 128, 256, 1024]}, [norm, heads])
     yield Search("triton_rope", {"warps": [4, 1, 2, 8]}, [rotation])
 
 
@@ -105,7 +108,7 @@ def sparse() -> Callable[[], object]:
     def layer(x: torch.Tensor, b: torch.Tensor, a: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         return sparse_linear.sparse_low_rank_linear(x, b, a, starts, columns, values)
 
-    return partial(bench.there_and_back, layer, (x, b, a, values))
+    return partial(bench.there_and_back, layer, (x, b, a, values), {})
 
 
 def fastest(search: Search) -> tuple[dict[str, int] | None, list[dict]]:

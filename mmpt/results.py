@@ -3,7 +3,7 @@
 import datetime
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -36,10 +36,25 @@ def report(figures: Sequence[Figure], path: Path, packages: Sequence[str] = (), 
     `packages` are named with their versions in the file, beside those that every result depends on; `beside` goes into it too.
     """
     print("\n".join(lines(figures)))
+    _write(figures, path, {**(beside or {}), **environment([*PACKAGES, *packages])})
+    return all(figure.ok for figure in figures)
+
+
+def gather(figures: Iterable[Figure], path: Path, packages: Sequence[str] = ()) -> bool:
+    """As `report`, of figures that come one after the other: each is printed and in the file as soon as it is there."""
+    found: list[Figure] = []
+    around = environment([*PACKAGES, *packages])
+    for figure in figures:
+        found.append(figure)
+        print(*lines([figure]), flush=True)
+        _write(found, path, around)
+    return all(figure.ok for figure in found)
+
+
+def _write(figures: Sequence[Figure], path: Path, around: dict) -> None:
     rows = [{"name": f.name, "value": f.value, "bar": f.bar, "at_most": f.at_most, "ok": f.ok} for f in figures]
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"figures": rows, **(beside or {}), **environment([*PACKAGES, *packages])})
-    return all(figure.ok for figure in figures)
+    write_json(path, {"figures": rows, **around})
 
 
 def lines(figures: Sequence[Figure]) -> list[str]:

@@ -6,9 +6,15 @@ tokens: a chunk of logits is turned into its own gradient in place, so one chunk
 the gradient inside the forward pass is the idea of Liger's fused linear cross entropy (arXiv:2410.10989); dropping ignored tokens
 first is that of Cut Cross-Entropy (arXiv:2411.09009). Token weights, a head in several tables of which some may rest, a float32
 gradient of the head, which tokens were predicted right, and a fixed order of summation are what this one adds.
+
+Each table's logits begin at a column that is a multiple of `ALIGNMENT`, and rows are as long, so that a vocabulary of any size is
+read and multiplied in whole words of a GPU (Megatron-LM and nanochat pad the vocabulary itself). The columns between hold the
+lowest number of the dtype, whose probability is 0.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
+from itertools import pairwise
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -18,9 +24,11 @@ from torch import Tensor
 from mmpt.kernels.blocks import blocks
 from mmpt.kernels.choose import Kernel, choose
 
-CHUNK_BYTES = 32 * 2**20
+CHUNK_BYTES = 32 * 2**20  # of logits: they stay in a CPU's cache between the passes over them
 MIN_CHUNK_TOKENS = 64
+GPU_CHUNK_TOKENS = 4096  # fewer, and reading the head and its gradient once a chunk takes as long as multiplying
 GRADIENT_SHARE = 4
+ALIGNMENT = 64  # columns: 128 bytes of half precision, what a GPU's matrix units and 128-bit loads ask for
 
 
 class LinearCrossEntropy(NamedTuple):
@@ -76,10 +84,17 @@ def reference(hidden: Tensor, weight: Tensor | Sequence[Tensor], targets: Tensor
     return LinearCrossEntropy((weights.to(precise) * nll).sum(), nll.detach(), correct)
 
 
-def chunk_tokens(vocabulary_size: int, width: int, element_bytes: int, learned: bool, chunk_bytes: int = CHUNK_BYTES) -> int:
-    """Tokens in one chunk: as many as keep its logits within `chunk_bytes`, at least `MIN_CHUNK_TOKENS`; with a head that is
-    `learned`, whose gradient is there anyhow and read and written once a chunk, up to a quarter of that gradient's size."""
-    least = max(MIN_CHUNK_TOKENS, width // GRADIENT_SHARE if learned else 0)
+def chunk_tokens(
+    vocabulary_size: int,
+    width: int,
+    element_bytes: int,
+    learned: bool,
+    chunk_bytes: int = CHUNK_BYTES,
+    least: int = MIN_CHUNK_TOKENS,
+) -> int:
+    """Tokens in one chunk: as many as keep its logits within `chunk_bytes`, at `least` so many; with a head that is `learned`,
+    whose gradient is there anyhow and read and written once a chunk, up to a quarter of that gradient's size."""
+    least = max(least, width // GRADIENT_SHARE if learned else 0)
     return max(least, chunk_bytes // (vocabulary_size * element_bytes))
 
 
@@ -99,11 +114,14 @@ class _WeightedLinearCrossEntropy(torch.autograd.Function):
             from mmpt.kernels.triton_cross_entropy import losses_and_gradient
         else:
             losses_and_gradient = _losses_and_gradient
-        size = sum(map(len, tables))
-        chunk_bytes = blocks("cross_entropy", hidden.device, chunk_bytes=CHUNK_BYTES)["chunk_bytes"]
-        length = min(chunk_tokens(size, hidden.shape[1], precise.itemsize, any(learned), chunk_bytes), max(1, len(kept)))
-        logits = hidden.new_empty(length, size)  # one piece of memory for all chunks: fresh pages cost as much as filling them
-        for index in kept.split(length):
+        first = _first_columns(tables)
+        least = GPU_CHUNK_TOKENS if hidden.is_cuda else MIN_CHUNK_TOKENS
+        limits = blocks("cross_entropy", hidden.device, chunk_bytes=CHUNK_BYTES, chunk_tokens=least)
+        length = chunk_tokens(first[-1], hidden.shape[1], precise.itemsize, any(learned), *limits.values())
+        # One piece of memory for all chunks: fresh pages cost as much as filling them.
+        logits = hidden.new_empty(min(length, max(1, len(kept))), first[-1])
+        targets = _columns(targets, tables)
+        for index in kept.split(len(logits)):
             rows, scale = hidden[index], weights[index].to(precise)
             found, right, slope = losses_and_gradient(
                 _logits(rows, heads, logits[: len(index)]), targets[index], scale, needs_hidden or any(learned)
@@ -112,7 +130,7 @@ class _WeightedLinearCrossEntropy(torch.autograd.Function):
             loss += torch.dot(scale, found)
             if slope is None:
                 continue
-            parts = slope.split([len(head) for head in heads], dim=1)
+            parts = [slope[:, start : start + len(head)] for start, head in zip(first, heads, strict=False)]
             if grad_hidden is not None:
                 grad_hidden[index] = _sum_of_products(parts, heads)
             for part, grad in zip(parts, grads, strict=True):
@@ -140,11 +158,28 @@ class _WeightedLinearCrossEntropy(torch.autograd.Function):
         return grad_hidden, None, None, None, None, *grads
 
 
-def _logits(rows: Tensor, heads: list[Tensor], out: Tensor) -> Tensor:
-    first = 0
-    for head in heads:
+def _first_columns(tables: Sequence[Tensor]) -> list[int]:
+    """Where the logits of each table begin in a row, and last how long a row is."""
+    found = [0]
+    for table in tables:
+        found.append(found[-1] + -(-len(table) // ALIGNMENT) * ALIGNMENT)
+    return found
+
+
+def _columns(targets: Tensor, tables: Sequence[Tensor]) -> Tensor:
+    """Ids as columns of the logits: behind each table there may be some that are nobody's."""
+    found, end = targets, 0
+    for table in tables[:-1]:
+        end += len(table)
+        found = found + (targets >= end) * (-len(table) % ALIGNMENT)
+    return found
+
+
+def _logits(rows: Tensor, heads: Sequence[Tensor], out: Tensor) -> Tensor:
+    lowest = torch.finfo(out.dtype).min
+    for head, (first, following) in zip(heads, pairwise(_first_columns(heads)), strict=True):
         torch.mm(rows, head.T, out=out[:, first : first + len(head)])
-        first += len(head)
+        out[:, first + len(head) : following].fill_(lowest)
     return out
 
 
@@ -169,7 +204,7 @@ def _sum_of_products(parts: Sequence[Tensor], heads: Sequence[Tensor]) -> Tensor
     """Σ part @ head, in order."""
     found = parts[0] @ heads[0]
     for part, head in zip(parts[1:], heads[1:], strict=True):
-        found += part @ head
+        found.addmm_(part, head)
     return found
 
 
@@ -177,8 +212,22 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
     """`total` += `left` @ `right`, in the dtype of `total`."""
     if left.dtype == total.dtype:
         total.addmm_(left, right)
+    elif adds_products(left.device, left.dtype, total.dtype):
+        # In its place, added up in float32 inside cuBLAS: no product as large as the head is written and read again.
+        torch.addmm(total, left, right, out_dtype=total.dtype, out=total)
     elif left.is_cuda:
-        # Products of half precision are added up in float32 inside cuBLAS; rounding them first would lose the small ones.
+        # Rounding products of half precision before they are added up would lose the small ones.
         total += torch.mm(left, right, out_dtype=total.dtype)
     else:
         total += left @ right
+
+
+@lru_cache
+def adds_products(device: torch.device, dtype: torch.dtype, total: torch.dtype) -> bool:
+    """Whether one call on `device` adds a product of matrices of `dtype` to a matrix of dtype `total`: tried once."""
+    square, found = torch.zeros(64, 64, device=device, dtype=dtype), torch.zeros(64, 64, device=device, dtype=total)
+    try:
+        torch.addmm(found, square, square, out_dtype=total, out=found)
+    except (TypeError, RuntimeError):  # an older torch; not implemented for the device
+        return False
+    return True

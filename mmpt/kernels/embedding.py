@@ -1,7 +1,8 @@
 """Lookup in two tables, one after the other: rows of a frozen text vocabulary, and new rows that learn.
 
 The gradient is that of the new rows alone, of their size; a dense gradient of a text vocabulary (V · H, most of it zero) is what
-makes an ordinary embedding's backward pass slow. Each row adds up its tokens in their order, so two runs give the same bits.
+makes an ordinary embedding's backward pass slow. Each row adds up its tokens in an order that the ids alone decide, so two runs
+give the same bits. On a GPU no shape depends on the ids: nothing there has to be waited for.
 """
 
 from typing import cast
@@ -40,11 +41,7 @@ class _TwoTables(torch.autograd.Function):
 
             found = gathered(flat, frozen, new)
         else:
-            found = (
-                frozen.index_select(0, flat.clamp(max=len(frozen) - 1)) if len(frozen) else new.new_empty(len(flat), new.shape[1])
-            )
-            places = (flat >= len(frozen)).nonzero().squeeze(1)
-            found.index_copy_(0, places, new.index_select(0, flat[places] - len(frozen)))
+            found = _looked_up(flat, frozen, new)
         return found.view(*ids.shape, new.shape[1])
 
     # torch's stub names no gradients: it hands them over by position, one for each output.
@@ -52,20 +49,31 @@ class _TwoTables(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
         (flat,) = ctx.saved_tensors
-        rows = grad.reshape(len(flat), -1)
-        # Sorted by row, stably: the tokens of a row lie together, in their order.
-        order = torch.argsort(flat, stable=True)
-        order = order[flat[order] >= ctx.old]
-        chosen = flat[order] - ctx.old
-        counts = torch.bincount(chosen, minlength=ctx.rows)
+        rows = grad.reshape(len(flat), grad.shape[-1])
+        # Sorted by row, stably: the tokens of a row lie together, in their order, those of new row m from starts[m] on.
+        ids, order = torch.sort(flat, stable=True)
+        starts = torch.searchsorted(ids, torch.arange(ctx.old, ctx.old + ctx.rows + 1, device=ids.device))
         if ctx.kernel == "triton":
             from mmpt.kernels.triton_embedding import summed
 
-            return None, None, summed(rows, order, counts), None
+            return None, None, summed(rows, ids, order, starts, ctx.old), None
         precise = torch.promote_types(grad.dtype, torch.float32)
-        found = torch.zeros(ctx.rows, rows.shape[1], dtype=precise, device=grad.device)
-        if grad.is_cuda:  # index_add_ would add in no order
-            found = torch.segment_reduce(rows[order].to(precise), "sum", lengths=counts, initial=0.0)
+        if grad.is_cuda:  # index_add_ would add in no order; the frozen rows are one more, the first
+            lengths = torch.diff(starts, prepend=starts.new_zeros(1))
+            found = torch.segment_reduce(rows[order].to(precise), "sum", lengths=lengths, unsafe=True, initial=0.0)[1:]
         else:
-            found.index_add_(0, chosen, rows[order].to(precise))
+            first = int(starts[0])
+            found = torch.zeros(ctx.rows, rows.shape[1], dtype=precise, device=grad.device)
+            found.index_add_(0, ids[first:] - ctx.old, rows[order[first:]].to(precise))
         return None, None, found.to(grad.dtype), None
+
+
+def _looked_up(ids: Tensor, frozen: Tensor, new: Tensor) -> Tensor:
+    """Rows [N, H] of `ids` [N]; on a GPU by a row of either table for each, on a CPU without those that are not asked for."""
+    if not len(frozen):
+        return new.index_select(0, ids)
+    found = frozen.index_select(0, ids.clamp(max=len(frozen) - 1))
+    if ids.is_cuda and len(new):
+        return torch.where((ids >= len(frozen))[:, None], new.index_select(0, (ids - len(frozen)).clamp(min=0)), found)
+    places = (ids >= len(frozen)).nonzero().squeeze(1)
+    return found.index_copy_(0, places, new.index_select(0, ids[places] - len(frozen)))

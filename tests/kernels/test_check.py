@@ -104,8 +104,8 @@ PLANTED = [
     (
         "residual of another row",
         "triton_rms_norm",
-        "tl.load(residual + row * width",
-        "tl.load(residual + row // 2 * width",
+        "tl.load(residual + places",
+        "tl.load(residual + places // 2",
         "rms_norm",
     ),
     (
@@ -122,7 +122,7 @@ PLANTED = [
         "found += 0 * tl.cast(tl.load(beside",
         "rms_norm",
     ),
-    ("rows of a strip lost", "triton_rms_norm", "row += 1", "row += 2", "rms_norm"),
+    ("rows of a strip lost", "triton_rms_norm", "start += ROWS", "start += 2 * ROWS", "rms_norm"),
     ("weight without offset", "rms_norm", "(weight.to(scale.dtype) + offset)", "weight.to(scale.dtype)", "rms_norm"),
     ("mean over the wrong length", "rms_norm", "squares / rows.shape[1] + eps", "squares / rows.shape[0] + eps", "rms_norm"),
     ("another gate", "triton_swiglu", "tl.load(gate + places, mask", "tl.load(gate + places // 2, mask", "swiglu"),
@@ -133,7 +133,16 @@ PLANTED = [
     ("the same way back", "rope", "cos, sin, -1, ctx", "cos, sin, 1, ctx", "rope"),
     ("id of the other table", "triton_embedding", "(index - old) * width", "(index - old) // 2 * width", "embedding"),
     ("last token of a row lost", "triton_embedding", "while place < end:", "while place < end - 1:", "embedding"),
-    ("gradients of other tokens", "embedding", "chosen, rows[order]", "chosen, rows[order.flip(0)]", "embedding"),
+    ("first token of a row lost", "triton_embedding", "while place < until:", "while place < until - 1:", "embedding"),
+    ("a segment lost", "triton_embedding", "while segment < last:", "while segment < last - 1:", "embedding"),
+    (
+        "a segment of two rows",
+        "triton_embedding",
+        "segment, last = (place + LENGTH - 1) // LENGTH",
+        "segment, last = place // LENGTH",
+        "embedding",
+    ),
+    ("gradients of other tokens", "embedding", "torch.sort(flat, stable", "torch.sort(flat.flip(0), stable", "embedding"),
     (
         "last entry of a row lost",
         "triton_sparse_linear",
@@ -159,7 +168,8 @@ PLANTED = [
         "inside, tl.math.exp(step), 1.0",
         "cross_entropy",
     ),
-    ("rows of another table", "cross_entropy", "first += len(head)", "first += len(head) - 1", "cross_entropy"),
+    ("rows of another table", "cross_entropy", "(-len(table) % ALIGNMENT)", "0", "cross_entropy"),
+    ("ids that are nobody's", "cross_entropy", "torch.finfo(out.dtype).min", "0.0", "cross_entropy"),
     ("a weight forgotten", "cross_entropy", "logits.mul_(scale.unsqueeze(1) / total)", "logits.mul_(1 / total)", "cross_entropy"),
 ]
 

@@ -121,6 +121,8 @@ def test_chunks_keep_logits_within_the_promise():
     assert chunk_tokens(32_000, 512, 4, learned=False) * 32_000 * 4 <= cross_entropy.CHUNK_BYTES
     assert chunk_tokens(10**9, 512, 4, learned=False) == cross_entropy.MIN_CHUNK_TOKENS
     assert 4 * chunk_tokens(150_000, 1024, 4, learned=True) <= 1024
+    for learned in (False, True):  # a GPU's, whether the head rests or not
+        assert chunk_tokens(176_252, 4096, 4, learned, least=cross_entropy.GPU_CHUNK_TOKENS) == 4096
 
 
 def test_a_retained_graph_gives_the_same_gradient_again():
@@ -161,3 +163,78 @@ def test_right_predictions_are_counted_in_the_same_pass(kernel):
     targets = torch.where(torch.arange(64) % 2 == 0, best, (best + 1) % 5)
     correct = weighted_linear_cross_entropy(hidden, head, targets, weights, kernel).correct
     assert torch.equal(correct, (torch.arange(64) % 2 == 0) & (weights != 0)) and correct.any()
+
+
+def aligned_like_a_gpu(tables, rows):
+    """Logits that a kernel is given: each row, and each table in it, begins at a multiple of 64 columns."""
+    first = cross_entropy._first_columns(tables)
+    found = cross_entropy._logits(rows, tables, rows.new_empty(len(rows), first[-1]))
+    assert all(column % 64 == 0 for column in first) and found.stride(0) % 64 == 0
+    return found, first
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.integers(1, 150), min_size=1, max_size=4), st.integers(1, 20), st.integers(0, 99), st.data())
+def test_odd_tables_are_aligned_and_are_the_head_of_all(sizes, tokens, seed, data):
+    """Gradients of the tables that learn against float64 written out; some rest; some tokens have weight 0."""
+    hidden, head, targets, weights = problem(tokens, sum(sizes), 5, seed, supervised=0.7)
+    resting = data.draw(st.lists(st.booleans(), min_size=len(sizes), max_size=len(sizes)))
+    tables = [part.clone().requires_grad_(not rests) for part, rests in zip(head.detach().split(sizes), resting, strict=True)]
+    with torch.no_grad():
+        logits, first = aligned_like_a_gpu(tables, hidden)
+        whole = torch.cat([logits[:, start : start + size] for start, size in zip(first, sizes, strict=False)], dim=1)
+        torch.testing.assert_close(whole, hidden @ head.T, rtol=1e-12, atol=1e-12)
+    loss, nll, correct = weighted_linear_cross_entropy(hidden, tables, targets, weights)
+    loss.backward()
+    expected = by_hand(hidden, head, targets, weights)
+    torch.testing.assert_close(nll, expected[1], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(hidden.grad, expected[2], rtol=1e-11, atol=1e-12)
+    for table, rests, wanted in zip(tables, resting, expected[3].split(sizes), strict=True):
+        assert table.grad is None if rests else torch.allclose(table.grad, wanted, rtol=1e-11, atol=1e-12)
+    assert torch.equal(correct, (weights != 0) & (hidden @ head.T).argmax(dim=1).eq(targets))
+
+
+@pytest.mark.parametrize("kernel", ["torch", "triton"])
+@pytest.mark.parametrize("sizes", [(1,), (63, 1, 65), (131,), (97, 34), (4500,)])
+def test_odd_tables_in_float32_by_each_kernel_twice_with_the_same_bits(kernel, sizes):
+    runs = []
+    for _ in range(2):
+        hidden, head, targets, weights = problem(9, sum(sizes), 24, seed=11, dtype=torch.float32)
+        tables = [part.clone().requires_grad_() for part in head.detach().split(sizes)]
+        loss, nll, correct = weighted_linear_cross_entropy(hidden, tables, targets, weights, kernel)
+        loss.backward()
+        runs.append((loss.detach(), nll, correct, hidden.grad, torch.cat([table.grad for table in tables])))
+    assert all(map(torch.equal, *runs))
+    _, nll, slope, head_slope = by_hand(hidden, head, targets, weights)
+    for found, wanted in zip((runs[0][1], *runs[0][3:]), (nll, slope, head_slope), strict=True):
+        assert (found.double() - wanted).abs().max() <= 5e-6 * max(float(wanted.abs().max()), 1e-3)
+
+
+def test_where_one_call_can_the_gradient_of_the_head_is_added_up_in_its_place(monkeypatch):
+    """As on a GPU: a product of bfloat16 matrices goes into the float32 gradient, unrounded, without a matrix beside it."""
+    whole, calls = torch.addmm, []
+
+    def in_float32(total, left, right, *, out_dtype, out):
+        assert out is total and total.dtype == out_dtype == torch.float32 and left.dtype == torch.bfloat16
+        assert max(left.stride()) % 64 == 0  # rows of logits
+        calls.append(out.data_ptr())
+        return whole(total, left.float(), right.float(), out=out)
+
+    monkeypatch.setattr(torch, "addmm", in_float32)
+    monkeypatch.setattr(cross_entropy, "chunk_tokens", lambda *_: 16)
+    cross_entropy.adds_products.cache_clear()
+    hidden, head, targets, weights = problem(64, 83, 16, seed=12, dtype=torch.float32, supervised=1.0)
+    low = hidden.detach().bfloat16().requires_grad_()
+    weighted_linear_cross_entropy(low, head, targets, weights)[0].backward()
+    cross_entropy.adds_products.cache_clear()
+    assert len(calls) == 5 and len(set(calls[1:])) == 1  # the trial, then each chunk into the same matrix
+    expected = by_hand(low, head, targets, weights)[3]
+    assert (head.grad.double() - expected).abs().max() <= 2e-2 * expected.abs().max()
+
+
+def test_where_no_call_can_it_is_told_once_and_the_sum_is_plain():
+    cross_entropy.adds_products.cache_clear()
+    assert not cross_entropy.adds_products(torch.device("cpu"), torch.bfloat16, torch.float32)
+    total, left, right = torch.ones(3, 2), torch.ones(3, 4).bfloat16(), torch.ones(4, 2).bfloat16()
+    cross_entropy._add_product(total, left, right)
+    assert torch.equal(total, torch.full((3, 2), 5.0)) and cross_entropy.adds_products.cache_info().misses == 1
