@@ -1,9 +1,14 @@
 """A decoder of GLM-4-Voice with the names and the layout of THUDM/glm-4-voice-decoder, small and of random weights."""
 
+import runpy
+import sys
 from pathlib import Path
 
+import pytest
 import torch
+from tiny_glm_tokenizer import glm_tokenizer
 
+SCRIPT = str(Path(__file__).resolve().parents[2] / "tokenizers" / "import.py")
 CODES, WIDTH, MELS, INNER, HEADS, BLOCK = 32, 8, 6, 12, 2, 10
 VOICE, CHANNELS, HEAD_DIM, BASE, HARMONICS, PITCH = 5, 8, 4, 8, 2, 7
 
@@ -212,3 +217,19 @@ def glm_decoder(folder: Path) -> Path:
     torch.save(flow_weights(), folder / "flow.pt")
     torch.save(hift_weights(), folder / "hift.pt")
     return folder
+
+
+def import_glm(folder: Path, out: Path) -> Path:
+    """`out`, a tokenizer with such a decoder that tokenizers/import.py made of what lies in the new `folder`."""
+    folder.mkdir()
+    tokenizer, decoder, spec = glm_tokenizer(folder / "tokenizer"), glm_decoder(folder / "decoder"), folder / "glm.yaml"
+    spec.write_text(f"published: {{kind: glm4_voice, model: {tokenizer}, decoder: {decoder}}}\n")
+    run_import(spec, out)
+    return out
+
+
+def run_import(*words: str | Path) -> None:
+    """tokenizers/import.py in this process, with `words` behind its name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [SCRIPT, *map(str, words)])
+        runpy.run_path(SCRIPT, run_name="__main__")

@@ -1,20 +1,17 @@
 """GLM-4-Voice's decoder: its sound is that of its authors' code, in pieces as whole, and it is imported from their pickles.
 
-The expected numbers are what THUDM/GLM-4-Voice (commit eb00ce9, with Matcha-TTS dd9105b, diffusers 0.42.1 and torch 2.10, on a CPU)
-makes of the files of `glm_decoder`, both nets in eval mode: `flow.inference`, and the loop of web_demo.py over
+The expected numbers are what THUDM/GLM-4-Voice (commit eb00ce9, with Matcha-TTS dd9105b, diffusers 0.42.1 and torch 2.10, on a
+CPU) makes of the files of `glm_decoder`, both nets in eval mode: `flow.inference`, and the loop of web_demo.py over
 `AudioDecoder.token2wav`.
 """
 
-import runpy
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tiny_glm_decoder import CODES, MELS, YAML, flow_weights, glm_decoder
-from tiny_glm_tokenizer import glm_tokenizer
+from tiny_glm_decoder import CODES, MELS, YAML, flow_weights, import_glm, run_import
 
 from mmpt.errors import CheckpointError, DataError
 from mmpt.tokenizers.load import load_speech
@@ -23,7 +20,6 @@ from mmpt.tokenizers.published._flow_decoder import GoingOn
 from mmpt.tokenizers.published.glm4_voice import Glm4Voice
 from mmpt.tokenizers.published_folder import import_tokenizer, opened
 
-SCRIPT = str(Path(__file__).resolve().parents[2] / "tokenizers" / "import.py")
 MEL = [-1.240681, -1.212902, -1.850234, 0.462186, 2.735413, 1.861464, -0.57033, 0.703388, 2.251242, 1.222966, 0.184445, 0.710288]
 TWO_PIECES = [
     -0.0253, -0.0394, 0.1204, 0.0573, 0.0055, -0.0416, -0.0227, 0.1618, 0.0819, 0.0124, -0.0235, 0.001,
@@ -39,27 +35,17 @@ def codes(count: int) -> np.ndarray:
     return np.random.default_rng(count).integers(0, CODES, count)
 
 
-def run_import(monkeypatch, spec: Path, out: Path, *overrides: str) -> None:
-    monkeypatch.setattr(sys, "argv", [SCRIPT, str(spec), str(out), *overrides])
-    runpy.run_path(SCRIPT, run_name="__main__")
-
-
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    """(the tokenizer and its decoder as released, the specification that names both)."""
+def imported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("glm")
-    tokenizer, decoder = glm_tokenizer(folder / "tokenizer"), glm_decoder(folder / "decoder")
-    spec = folder / "glm.yaml"
-    spec.write_text(f"published: {{kind: glm4_voice, model: {tokenizer}, decoder: {decoder}}}\n")
-    return tokenizer, decoder, spec
+    return import_glm(folder / "released", folder / "imported")
 
 
 @pytest.fixture(scope="module")
-def imported(folders):
-    out = folders[2].parent / "imported"
-    with pytest.MonkeyPatch.context() as patch:
-        run_import(patch, folders[2], out)
-    return out
+def folders(imported):
+    """(the tokenizer and its decoder as released, the specification that names both)."""
+    folder = imported.parent / "released"
+    return folder / "tokenizer", folder / "decoder", folder / "glm.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -86,10 +72,12 @@ def test_sound_is_that_of_the_original(count, samples, expected, codec):
 
 
 def test_sound_is_as_long_as_its_codes_and_the_same_in_any_company(codec):
-    rows = [codes(count) for count in (1, 26, 7, 64, 26)]
+    rows = [codes(count) for count in (1, 26, 7, 32, 26)]
     sounds = codec.decode(rows)
-    assert [len(sound) for sound in sounds] == [count * 441 // 64 * 256 for count in (1, 26, 7, 64, 26)]
-    assert codec.sound_rate == 22_050 and len(sounds[3]) / codec.sound_rate == pytest.approx(64 / codec.figures.rate)
+    assert [len(sound) for sound in sounds] == [count * 441 // 64 * 256 for count in (1, 26, 7, 32, 26)]
+    assert codec.sound_rate == 22_050 and len(sounds[3]) / codec.sound_rate == pytest.approx(
+        32 / codec.figures.rate, abs=256 / 22_050
+    )
     back = codec.decode(rows[::-1])[::-1]
     assert all(np.array_equal(one, other) for one, other in zip(sounds, back, strict=True))
     assert np.array_equal(sounds[1], sounds[4]) and not np.array_equal(sounds[1], codec.decode([codes(26)[::-1]])[0])
@@ -107,22 +95,22 @@ def test_sound_in_a_stream_is_that_of_the_whole(portions, codec):
     assert np.array_equal(np.concatenate(pieces), codec.decode([row])[0])
 
 
-def test_what_lies_far_back_is_forgotten_and_what_follows_stays_in_place(codec):
-    row, going = codes(190)[:, None], GoingOn(codec.decoder, torch.device("cpu"))
-    whole = codec.decode([row[:, 0]])[0]
-    codec.decoder.period = 64  # in the place of 320: the least that has whole frames
-    try:
-        sound = going(row, True)
-    finally:
-        codec.decoder.period = 320
-    until = (codec.decoder.frames(175) - codec.decoder.overlap - 1) * 256  # of the third piece, before which nothing is
+def test_what_lies_far_back_is_forgotten_and_what_follows_stays_in_place(codec, monkeypatch):
+    decoder, row = codec.decoder, codes(140)[:, None]
+    assert decoder.period == 320
+    monkeypatch.setattr("mmpt.tokenizers.published._flow_decoder.PIECES", (25, 105))
+    whole = GoingOn(decoder, torch.device("cpu"))(row, True)
+    monkeypatch.setattr(decoder, "period", 64)  # the least that has whole frames
+    going = GoingOn(decoder, torch.device("cpu"))
+    sound = going(row, True)
+    until = (decoder.frames(130) - decoder.overlap - 1) * 256  # of the second piece: with it, what it was made of is forgotten
     assert len(sound) == len(whole) and np.array_equal(sound[:until], whole[:until]) and not np.array_equal(sound, whole)
-    assert len(going._codes) == 190 - 64 and going._mel.shape[1] == codec.decoder.frames(190) - codec.decoder.frames(64)
+    assert len(going._codes) == 140 - 64 and going._mel.shape[1] == decoder.frames(140) - decoder.frames(64)
 
 
-def test_it_stands_alone_after_the_import_and_speaks_in_one_voice(folders, codec, tmp_path, monkeypatch):
+def test_it_stands_alone_after_the_import_and_speaks_in_one_voice(folders, codec, tmp_path):
     decoder = shutil.copytree(folders[1], tmp_path / "decoder")
-    run_import(monkeypatch, folders[2], tmp_path / "out", f"published.decoder={decoder}")
+    run_import(folders[2], tmp_path / "out", f"published.decoder={decoder}")
     shutil.rmtree(decoder)
     settings = opened(tmp_path / "out").settings
     assert isinstance(settings, Glm4Voice) and settings.decoder == str(decoder)
@@ -135,10 +123,10 @@ def test_it_stands_alone_after_the_import_and_speaks_in_one_voice(folders, codec
         again.decode([codes(3)], np.zeros(4, dtype=np.float32))
 
 
-def test_files_that_are_no_decoder_are_told_by_name(folders, tmp_path, monkeypatch, capsys):
+def test_files_that_are_no_decoder_are_told_by_name(folders, tmp_path, capsys):
     def refused(decoder: Path) -> str:
         with pytest.raises(SystemExit) as end:
-            run_import(monkeypatch, folders[2], tmp_path / "out", f"published.decoder={decoder}")
+            run_import(folders[2], tmp_path / "out", f"published.decoder={decoder}")
         assert end.value.code == 2 and not (tmp_path / "out").exists()
         return capsys.readouterr().err
 
@@ -169,10 +157,10 @@ class Trap:
         return print, ("run",)
 
 
-def test_neither_pickles_nor_the_configuration_run_code(folders, tmp_path, monkeypatch, capsys):
+def test_neither_pickles_nor_the_configuration_run_code(folders, tmp_path, capsys):
     torch.save({**flow_weights(), "encoder_proj.bias": Trap()}, shutil.copytree(folders[1], tmp_path / "trap") / "flow.pt")
     with pytest.raises(SystemExit):
-        run_import(monkeypatch, folders[2], tmp_path / "out", f"published.decoder={tmp_path / 'trap'}")
+        run_import(folders[2], tmp_path / "out", f"published.decoder={tmp_path / 'trap'}")
     said = capsys.readouterr()
     assert "trap/flow.pt: cannot be read" in said.err and "run" not in said.out.split()
     path = tmp_path / "config.yaml"
@@ -185,11 +173,11 @@ def test_neither_pickles_nor_the_configuration_run_code(folders, tmp_path, monke
         import_tokenizer(Glm4Voice(model=str(folders[0]), decoder=str(folders[1])), tmp_path / "out")
 
 
-def test_files_of_an_earlier_import_stay_as_they_are(imported, folders, tmp_path, monkeypatch):
+def test_files_of_an_earlier_import_stay_as_they_are(imported, folders, tmp_path):
     path = imported / "model" / "flow.safetensors"
     before = path.read_bytes()
     new = shutil.copytree(folders[1], tmp_path / "new")
     torch.save({name: 2 * value for name, value in flow_weights().items()}, new / "flow.pt")
     overrides = [f"published.model={imported / 'model'}", f"published.decoder={new}"]
-    run_import(monkeypatch, folders[2], tmp_path / "out", *overrides)
+    run_import(folders[2], tmp_path / "out", *overrides)
     assert path.read_bytes() == before != (tmp_path / "out" / "model" / "flow.safetensors").read_bytes()

@@ -1,9 +1,9 @@
 """GLM-4-Voice's released decoder: codes of its tokenizer to sound of 22.05 kHz, piece by piece.
 
 After THUDM/GLM-4-Voice (cosyvoice/flow, flow_inference.py, web_demo.py), whose decoder is CosyVoice's (Du et al. 2024,
-arXiv:2407.05407) without a speaker: that embedding is zero. Four things are otherwise than there. Dropout is off (there, the encoder
-is left in training mode). The frame that the vocoder hears again is no part of the next prompt, where it would move all that
-follows by a frame. A stream that ends with a piece gives its end, too. And what lies more than some 50 s back is forgotten.
+arXiv:2407.05407) without a speaker: that embedding is zero. Four things are otherwise than there. Dropout is off (there, the
+encoder is left in training mode). The frame that the vocoder hears again is no part of the next prompt, where it would move all
+that follows by a frame. A stream that ends with a piece gives its end, too. And what lies more than some 50 s back is forgotten.
 """
 
 import math
@@ -65,8 +65,8 @@ class Flow(nn.Module):
         self.decoder = nn.ModuleDict({"estimator": Estimator(shape.decoder.estimator)})
 
     def forward(self, codes: torch.Tensor, prompt: torch.Tensor, frames: int, draw: torch.Generator) -> torch.Tensor:
-        """Mel [mels, frames] of `codes` [n], whose first frames are known: `prompt` [mels, fewer frames]. `draw` (of the CPU) gives
-        the noise that a path begins in."""
+        """Mel [mels, frames] of `codes` [n], of which the first frames are known: `prompt` [mels, fewer frames]. `draw` (of the
+        CPU) gives the noise that a path begins in."""
         states = self.encoder_proj(self.encoder(self.input_embedding(codes)[None]))
         coarse = self.length_regulator(states.transpose(1, 2), frames)
         voice = self.spk_embed_affine_layer.bias[None, :, None].expand(1, -1, frames)  # of an embedding that is zero

@@ -128,13 +128,13 @@ class _Snake(nn.Module):
 
 
 def folded(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """`tensors` with a weight for each pair of length (`weight_g`) and direction (`weight_v`); (Salimans & Kingma 2016,
+    """`tensors` with a weight for each pair of length (`weight_g`) and direction (`weight_v`) (Salimans & Kingma 2016,
     arXiv:1602.07868)."""
     found = {}
     for name, value in tensors.items():
         place, _, last = name.rpartition(".")
         if last == "weight_v" and f"{place}.weight_g" in tensors:
-            found[f"{place}.weight"] = torch._weight_norm(value, tensors[f"{place}.weight_g"], 0)
+            found[f"{place}.weight"] = value * (tensors[f"{place}.weight_g"] / value.norm(dim=(1, 2), keepdim=True))
         elif not (last == "weight_g" and f"{place}.weight_v" in tensors):
             found[name] = value
     return found
