@@ -13,10 +13,10 @@ from pickle import UnpicklingError
 from mmpt.config import load_config
 from mmpt.errors import CheckpointError
 from mmpt.scripts import add_overrides, main_guard, script_parser
-from mmpt.storage import write_json
+from mmpt.storage import link_files, write_json
 from mmpt.tokenizers.figures import SpeechFigures
 from mmpt.tokenizers.published import Published
-from mmpt.tokenizers.published_folder import CONFIG, ImportSpec, import_tokenizer
+from mmpt.tokenizers.published_folder import CONFIG, ImportSpec, import_tokenizer, local_folder
 
 
 @main_guard
@@ -35,13 +35,28 @@ def main() -> None:
 
 
 def unpickled(settings: Published, scratch: Path) -> Path | None:
-    """`scratch`, with what torch reads without running code of weights that were released as a pickle alone; None of others."""
-    folder = Path(settings.model)
-    if not settings.pickle or (folder / "model.safetensors").is_file():
-        return None
-    path = folder / settings.pickle
+    """`scratch`, with all of the checkpoint where some of it was released as pickles; None where nothing was."""
+    folder, parts, released = Path(settings.model), settings.parts(), None
+    if settings.pickle and not (folder / "model.safetensors").is_file():
+        released = scratch
+        download = f"hf download {type(settings).model_fields['model'].default}"
+        save(folder / settings.pickle, scratch / "model.safetensors", download)
+        if (folder / CONFIG).is_file():
+            shutil.copyfile(folder / CONFIG, scratch / CONFIG)
+        else:
+            write_json(scratch / CONFIG, settings.released)
+    elif parts:
+        released = scratch
+        link_files(local_folder(settings.model), scratch, (".json", ".safetensors"))
+    for part, path in parts.items():
+        save(path, scratch / f"{part}.safetensors", prefix=f"{part}.")
+    return released
+
+
+def save(path: Path, target: Path, download: str = "", prefix: str = "") -> None:
+    """What torch reads of the pickle `path` without running code, as `target`, under names that begin with `prefix`."""
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; download it: hf download {type(settings).model_fields['model'].default}")
+        raise CheckpointError(f"{path}: no such file; download it: {download}")
     import torch
     from safetensors.torch import save_file
 
@@ -49,12 +64,10 @@ def unpickled(settings: Published, scratch: Path) -> Path | None:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, ValueError, UnpicklingError) as problem:
         raise CheckpointError(f"{path}: cannot be read ({problem})") from None
-    save_file({name: value.contiguous() for name, value in tensors.items()}, scratch / "model.safetensors")
-    if (folder / CONFIG).is_file():
-        shutil.copyfile(folder / CONFIG, scratch / CONFIG)
-    else:
-        write_json(scratch / CONFIG, settings.released)
-    return scratch
+    if not isinstance(tensors, dict) or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
+        raise CheckpointError(f"{path}: expected tensors by name, and nothing else")
+    target.unlink(missing_ok=True)  # it may be a link to a file of the same name
+    save_file({f"{prefix}{name}": value.clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}, target)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,8 @@ def tokenizers_table(paths: Sequence[Path] = ()) -> list[tuple[str, ...]]:
 def _published(settings: Published, name: str = "") -> tuple[str, ...]:
     known = type(settings)
     model = settings.model if settings.model_fields_set else known.model_fields["model"].default
-    return _row(name or settings.kind, settings.figures(known.released), source(inspect.getdoc(known) or ""), model)
+    weights = ", ".join([model, *known.beside])
+    return _row(name or settings.kind, settings.figures(known.released), source(inspect.getdoc(known) or ""), weights)
 
 
 def _of_path(path: Path) -> list[tuple[str, ...]]:

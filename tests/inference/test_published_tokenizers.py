@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from tiny_glm_decoder import import_glm
 from tiny_published import mimi
 
 from mmpt.codebooks import by_frame
@@ -41,9 +42,13 @@ def parts(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(parts, tmp_path_factory):
+    return untrained(parts, tmp_path_factory.mktemp("run"))
+
+
+def untrained(parts, folder):
     vocabulary = MultimodalTokenizer.load(parts / "text_tokenizer", parts / "speech_tokenizer", None).vocabulary
     backbone = build_backbone(BackboneConfig(config=BACKBONE), vocabulary.size, seed=1)
-    checkpoint = tmp_path_factory.mktemp("run") / "checkpoints" / "step-00000001"
+    checkpoint = folder / "checkpoints" / "step-00000001"
     with published_folder(checkpoint, {"format": FORMAT, "step": 1}) as temporary:
         backbone.save_pretrained(temporary / "backbone")
         vocabulary.save(temporary)
@@ -98,3 +103,16 @@ def test_text_and_speech_in_turn_keep_frames_whole(model):
     assert len(sounds) > 1 and all(len(by_frame(codes, 2, 16, "delay")) == 2 for codes in sounds[:-1])
     with pytest.raises(DataError, match="5 codes of speech in turn, expected a multiple of the 2 codebooks"):
         model.answer([[Text("say")]], max_new_tokens=60, alternate=(3, 5))
+
+
+def test_codes_of_glm_are_spoken_by_its_decoder_whole_and_as_they_come(tmp_path):
+    train_text_tokenizer(WORDS, 300).save_pretrained(tmp_path / "text_tokenizer")
+    import_glm(tmp_path / "glm", tmp_path / "speech_tokenizer")
+    model = untrained(tmp_path, tmp_path / "run")
+    settings = {"alternate": (2, 40), "max_new_tokens": 45, "speech": DRAWN, "text": DRAWN}
+    (answer,) = model.answer([[Text("say")]], **settings)
+    part = next(one for one in answer.parts if isinstance(one, Speech))
+    assert part.sample_rate == 22_050 and part.duration == pytest.approx(40 / 12.5, abs=256 / 22_050)
+    pieces = [event.samples for event in model.stream([Text("say")], **settings) if isinstance(event, AudioDelta)]
+    codes = next(codes for kind, codes in model.tokenizer.vocabulary.split(answer.ids) if kind == "speech")
+    assert len(pieces) > 1 and np.array_equal(np.concatenate(pieces), model.tokenizer.speech.decode([codes])[0])

@@ -1,12 +1,12 @@
 """GLM-4-Voice's tokenizer: its codes against the computation written down again, on a checkpoint with its names and settings."""
 
-import json
 import math
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_glm_tokenizer import CODES, CONFIG, DIM, HEADS, LAYERS, MELS, glm_tokenizer
 from torch.nn import functional as F
 from transformers import WhisperFeatureExtractor
 
@@ -14,51 +14,6 @@ from mmpt.errors import CheckpointError, ConfigError, DataError
 from mmpt.tokenizers.load import load_speech
 from mmpt.tokenizers.published.glm4_voice import Glm4Voice
 from mmpt.tokenizers.published_folder import import_tokenizer
-
-DIM, HEADS, LAYERS, CODES, MELS = 16, 2, 2, 32, 80
-CONFIG = {
-    "model_type": "whisper", "d_model": DIM, "encoder_layers": 4, "encoder_attention_heads": HEADS, "encoder_ffn_dim": 24,
-    "decoder_layers": 1, "decoder_attention_heads": HEADS, "decoder_ffn_dim": 24, "num_mel_bins": MELS,
-    "max_source_positions": 1500, "vocab_size": 100, "pad_token_id": 0,
-    "pooling_kernel_size": 4, "pooling_type": "avg", "pooling_position": LAYERS, "quantize_vocab_size": CODES,
-    "quantize_position": LAYERS, "quantize_causal_block_size": 40, "encoder_causal_convolution": True,
-    "encoder_causal_attention": False, "quantize_causal_encoder": False, "quantize_ema_decay": 0.99,
-}  # fmt: skip
-
-
-def checkpoint(folder, codebook=None, **changes):
-    """With the names of the released weights, those behind the quantiser and of the text decoder among them."""
-    folder.mkdir()
-    config = {**CONFIG, **changes}
-    draw = torch.Generator().manual_seed(0)
-
-    def random(*shape, scale=0.4):
-        return torch.randn(shape, generator=draw) * scale
-
-    tensors = {
-        "conv1.weight": random(DIM, MELS, 3, scale=0.2), "conv1.bias": random(DIM),
-        "conv2.weight": random(DIM, DIM, 3), "conv2.bias": random(DIM),
-        "embed_positions.weight": random(1500, DIM, scale=1.0), "embed_positions2.weight": random(375, DIM),
-        "codebook.weight": random(CODES, DIM, scale=1.0), "layer_norm.weight": random(DIM), "layer_norm.bias": random(DIM),
-        "ema_count": torch.ones(CODES), "ema_weight": random(CODES, DIM),
-    }  # fmt: skip
-    if codebook is not None:
-        tensors["codebook.weight"][: len(codebook)] = codebook
-    for layer in range(config["encoder_layers"]):
-        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            tensors[f"layers.{layer}.self_attn.{name}.weight"] = random(DIM, DIM)
-            if name != "k_proj":
-                tensors[f"layers.{layer}.self_attn.{name}.bias"] = random(DIM)
-        for name, shape in (("fc1", (24, DIM)), ("fc2", (DIM, 24))):
-            tensors[f"layers.{layer}.{name}.weight"], tensors[f"layers.{layer}.{name}.bias"] = random(*shape), random(shape[0])
-        for name in ("self_attn_layer_norm", "final_layer_norm"):
-            tensors[f"layers.{layer}.{name}.weight"] = 1 + random(DIM)
-            tensors[f"layers.{layer}.{name}.bias"] = random(DIM)
-    named = {f"model.encoder.{name}": value for name, value in tensors.items()}
-    save_file({**named, "model.decoder.layer_norm.weight": torch.ones(DIM)}, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(config))
-    WhisperFeatureExtractor(feature_size=MELS).save_pretrained(folder)
-    return folder
 
 
 def states_by_hand(weights: dict[str, torch.Tensor], config: dict, samples: np.ndarray) -> torch.Tensor:
@@ -113,10 +68,10 @@ def speech(samples: int, seed: int = 0) -> np.ndarray:
 def test_codes_are_those_of_the_computation_by_hand(changes, tmp_path):
     # 2.1 s: three blocks of 0.8 s, and a last code of which a part alone is sound.
     waveforms = [speech(33_700), speech(12_800, 1), speech(100, 2)]
-    weights = load_file(checkpoint(tmp_path / "first", **changes) / "model.safetensors")
+    weights = load_file(glm_tokenizer(tmp_path / "first", **changes) / "model.safetensors")
     # Codes that lie where states do: a state that is a little wrong has another code.
     states = states_by_hand(weights, {**CONFIG, **changes}, waveforms[0]).float()
-    folder = checkpoint(tmp_path / "glm", states + 0.02 * torch.randn_like(states), **changes)
+    folder = glm_tokenizer(tmp_path / "glm", states + 0.02 * torch.randn_like(states), **changes)
     found = Glm4Voice().load(folder).encode(waveforms)
     weights = load_file(folder / "model.safetensors")
     expected = [codes_by_hand(weights, {**CONFIG, **changes}, one) for one in waveforms]
@@ -125,33 +80,33 @@ def test_codes_are_those_of_the_computation_by_hand(changes, tmp_path):
 
 
 def test_speech_of_more_than_thirty_seconds_is_cut_there(tmp_path):
-    codec = Glm4Voice().load(checkpoint(tmp_path / "glm"))
+    codec = Glm4Voice().load(glm_tokenizer(tmp_path / "glm"))
     samples = speech(31 * 16_000)
     parts = codec.encode([samples[: 30 * 16_000], samples[30 * 16_000 :]])
     assert codec.encode([samples])[0].tolist() == [*parts[0].tolist(), *parts[1].tolist()]
 
 
 def test_it_is_imported_and_its_codes_cannot_be_spoken(tmp_path):
-    folder = checkpoint(tmp_path / "glm")
+    folder = glm_tokenizer(tmp_path / "glm")
     figures = import_tokenizer(Glm4Voice(model=str(folder)), tmp_path / "imported").figures
     assert (figures.codes, figures.rate, figures.sample_rate) == (CODES, 12.5, 16_000)
     tokenizer = load_speech(tmp_path / "imported")
     samples = speech(9_000)
     assert tokenizer.encode([samples])[0].tolist() == Glm4Voice().load(folder).encode([samples])[0].tolist()
     assert not tokenizer.speaks_in_blocks
-    with pytest.raises(DataError, match="cannot be spoken"):
+    with pytest.raises(DataError, match="cannot be spoken without its decoder"):
         tokenizer.decode([np.array([1, 2])])
 
 
 def test_what_is_not_as_released_is_told(tmp_path):
     with pytest.raises(ConfigError, match="pooling_position is 1, expected 2"):
-        Glm4Voice().load(checkpoint(tmp_path / "early", pooling_position=1))
+        Glm4Voice().load(glm_tokenizer(tmp_path / "early", pooling_position=1))
     with pytest.raises(ConfigError, match="encoder_causal_attention is True, expected False"):
-        Glm4Voice().load(checkpoint(tmp_path / "causal", encoder_causal_attention=True))
-    plain = checkpoint(tmp_path / "plain", quantize_vocab_size=None)
+        Glm4Voice().load(glm_tokenizer(tmp_path / "causal", encoder_causal_attention=True))
+    plain = glm_tokenizer(tmp_path / "plain", quantize_vocab_size=None)
     with pytest.raises(CheckpointError, match="model_type is 'whisper', expected a tokenizer's"):
         load_speech(plain)
-    lost = checkpoint(tmp_path / "lost")
+    lost = glm_tokenizer(tmp_path / "lost")
     tensors = load_file(lost / "model.safetensors")
     del tensors["model.encoder.codebook.weight"]
     save_file(tensors, lost / "model.safetensors")

@@ -30,6 +30,9 @@ class Published(Method):
     pickle: ClassVar[str] = ""
     """The file of weights that were released as a pickle alone, which only `tokenizers/import.py` reads."""
 
+    beside: ClassVar[tuple[str, ...]] = ()
+    """Hugging Face names of what else it was released in."""
+
     model: str
     """A folder or Hugging Face name: where the weights are read, once, by `tokenizers/import.py`."""
 
@@ -45,6 +48,10 @@ class Published(Method):
     @abstractmethod
     def load(self, folder: Path) -> "AnySpeechTokenizer | AnyImageTokenizer":
         """The tokenizer of the checkpoint in `folder`, in eval mode. Raises `CheckpointError` where its weights are not whole."""
+
+    def parts(self) -> dict[str, Path]:
+        """More that was released as pickles: what the names of its tensors begin with here, and the file."""
+        return {}
 
     def take(self, source: Path, target: Path) -> None:
         """Put into the folder `target` what `load` needs of the checkpoint in `source`: by links where that is all of it."""

@@ -16,7 +16,6 @@ from mmpt.tokenizers.speech.streaming import checked, wanted
 from mmpt.tokenizers.speech.windows import Context, windows
 
 _TOGETHER = 4  # windows of equal length: the first convolution of 30 s at 24 kHz takes 180 MB each
-_BLOCK = 5  # frames at least of which a stream makes sound at once: at 12.5 Hz, 0.4 s
 
 
 class SpeechCodec(nn.Module):
@@ -28,6 +27,10 @@ class SpeechCodec(nn.Module):
 
     silent = ""
     """Why it makes no sound, of one that only encodes."""
+    one_voice = "the codes of this tokenizer hold the voice"
+    """Why none can be chosen."""
+    together = 5
+    """Frames at least of which a stream makes sound at once: at 12.5 Hz, 0.4 s."""
 
     def __init__(self, figures: SpeechFigures, window: int, hears: tuple[int, int], speaks: tuple[int, int]):
         super().__init__()
@@ -83,14 +86,14 @@ class SpeechCodec(nn.Module):
     def speaking(self, voice: np.ndarray | None = None) -> "Iterator[CodecStream]":
         self._check_speaks(voice)
         # As many at once as are looked ahead at: each time, those are decoded anew.
-        yield CodecStream(self.figures, self.going_on(), max(_BLOCK, self.speaks[1]))
+        yield CodecStream(self.figures, self.going_on(), max(self.together, self.speaks[1]))
 
     def going_on(self) -> "Callable[[np.ndarray, bool], np.ndarray]":
         """What makes sound, piece by piece, of whole frames [n, K] as they come; told with the last that they are."""
         return SoundInWindows(self)
 
     def voice(self, samples: np.ndarray) -> np.ndarray:
-        raise DataError("the codes of this tokenizer hold the voice: no other can be chosen")
+        raise DataError(f"{self.one_voice}: no other can be chosen")
 
     def checked_codes(self, sequence: np.ndarray, number: int) -> np.ndarray:
         """The frames int64 [T, K] of a sequence. Raises `DataError` where it is none."""
@@ -118,7 +121,7 @@ class SpeechCodec(nn.Module):
         if self.silent:
             raise DataError(self.silent)
         if voice is not None:
-            raise DataError("a voice: the codes of this tokenizer hold the voice, no other can be chosen")
+            raise DataError(f"a voice: {self.one_voice}, no other can be chosen")
 
     def _in_pieces(self, row: np.ndarray) -> np.ndarray:
         going_on, size = self.going_on(), self.window

@@ -1,8 +1,10 @@
 """The codec of `Glm4Voice`."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -13,6 +15,7 @@ from mmpt.errors import CheckpointError, DataError
 from mmpt.kernels.nearest_code import nearest_code
 from mmpt.storage import read_json
 from mmpt.tokenizers.published._codec import SpeechCodec
+from mmpt.tokenizers.published._flow_decoder import CONFIG, FlowDecoder, GoingOn, flow_decoder
 from mmpt.tokenizers.published._loading import check_rate, load_tensors, tensors_under
 from mmpt.tokenizers.published.glm4_voice import Glm4Voice
 
@@ -21,9 +24,10 @@ _SECONDS = 30  # of a window: what is longer is cut there, without overlap, as G
 
 class Glm4VoiceCodec(SpeechCodec):
     """Whisper's encoder up to the quantiser, with causal convolutions and attention that sees its own block and what lies before:
-    after THUDM/GLM-4-Voice, speech_tokenizer/modeling_whisper.py."""
+    after THUDM/GLM-4-Voice, speech_tokenizer/modeling_whisper.py. Sound by its flow decoder, where it was imported."""
 
-    silent = "codes of GLM-4-Voice cannot be spoken: its flow decoder and vocoder (THUDM/glm-4-voice-decoder) are not read"
+    one_voice = "GLM-4-Voice's decoder has one voice"
+    together = 1  # it has pieces of its own
 
     def __init__(self, settings: Glm4Voice, folder: Path):
         config = read_json(folder / "config.json", CheckpointError)
@@ -46,7 +50,15 @@ class Glm4VoiceCodec(SpeechCodec):
             if has_own
             else WhisperFeatureExtractor(feature_size=shape.num_mel_bins)
         )
+        self.decoder: FlowDecoder | None = None
+        self.silent = "codes of GLM-4-Voice cannot be spoken without its decoder: import it with published.decoder=FOLDER"
+        if (folder / CONFIG).is_file():
+            self.decoder, self.silent = flow_decoder(folder, figures.codes), ""
         self.eval()
+
+    @property
+    def sound_rate(self) -> int:
+        return self.decoder.sound_rate if self.decoder else self.sample_rate
 
     def frames_of(self, samples: torch.Tensor) -> torch.Tensor:
         found = self.features(
@@ -62,7 +74,13 @@ class Glm4VoiceCodec(SpeechCodec):
         return codes.view(len(states), 1, -1)
 
     def sound_of(self, frames: torch.Tensor) -> torch.Tensor:
-        raise DataError(self.silent)
+        sounds = [self.going_on()(row, True) for row in frames.transpose(1, 2).cpu().numpy()]
+        return torch.from_numpy(np.stack(sounds))
+
+    def going_on(self) -> Callable[[np.ndarray, bool], np.ndarray]:
+        if self.decoder is None:
+            raise DataError(self.silent)
+        return GoingOn(self.decoder, self.device)
 
     def _states(self, mel: torch.Tensor, heard: torch.Tensor) -> torch.Tensor:
         """Vectors before the quantiser [B, codes, dim] of log-mels [B, bands, frames], of sound where `heard` [B, frames]."""
