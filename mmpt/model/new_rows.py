@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from mmpt.errors import CheckpointError, ConfigError
 from mmpt.kernels.choose import Kernel
 from mmpt.kernels.embedding import two_table_embedding
+from mmpt.model.hollow import SOURCE, cut_rows, is_hollow, set_rows
 
 
 class TwoTableEmbedding(nn.Module):
@@ -86,6 +87,9 @@ def fill_rows(model: PreTrainedModel, tensors: dict[str, Tensor], text_rows: int
         or any(s[1:] != (width,) for s in shapes.values())
     ):
         raise CheckpointError(f"new rows {shapes}: expected {', '.join(wanted)}, {width} wide")
+    if is_hollow(model):
+        set_rows(model, text_rows, {name: tensor.to(embedding.weight.dtype) for name, tensor in tensors.items()})
+        return
     model.resize_token_embeddings(text_rows + len(tensors["embedding"]), mean_resizing=False)
     # Resizing has put new modules in the place of both.
     embedding, head = cast(nn.Embedding, model.get_input_embeddings()), cast(nn.Linear, model.get_output_embeddings())
@@ -100,6 +104,8 @@ def table_size(model: PreTrainedModel | PeftModel) -> int:
     return len(embedding.weight) + (len(embedding.new) if isinstance(embedding, TwoTableEmbedding) else 0)
 
 
-def _split(weight: Tensor, rows: int) -> tuple[nn.Parameter, nn.Parameter]:
+def _split(weight: nn.Parameter, rows: int) -> tuple[nn.Parameter, nn.Parameter]:
+    if hasattr(weight, SOURCE):
+        return cut_rows(weight, rows)
     frozen = nn.Parameter(weight.detach()[:rows].clone(), requires_grad=False)
     return frozen, nn.Parameter(weight.detach()[rows:].clone())
