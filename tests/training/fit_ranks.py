@@ -118,7 +118,8 @@ def lines(folder: Path) -> list[dict]:
 
 
 def bits(folder: Path) -> list[bytes]:
-    return [(last(folder) / name).read_bytes() for name in ("model.safetensors", "training/optimizer.safetensors")]
+    state = sorted((last(folder) / "training").glob("optimizer*.safetensors"))
+    return [path.read_bytes() for path in (last(folder) / "model.safetensors", *state)]
 
 
 def resume(folder: Path) -> dict:
