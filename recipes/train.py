@@ -26,13 +26,19 @@ def main() -> None:
     parser.add_argument("config", help="YAML file, see recipes/pretrain.yaml and recipes/finetune.yaml")
     add_overrides(parser)
     parser.add_argument("--dry-run", action="store_true", help="say what the run would do, train two steps, leave nothing")
+    parser.add_argument("--ranks", type=int, help="with --dry-run: only say it, for so many ranks; no weight is loaded")
     arguments = parser.parse_args()
+    if arguments.ranks is not None and (arguments.ranks < 1 or not arguments.dry_run):
+        parser.error("--ranks: expected a number of 1 or more, beside --dry-run")
     config = load_config(arguments.config, TrainingConfig, arguments.overrides)
     runs = stages(config)
     # torch takes seconds: not before the file and all its stages are known to be good.
     from mmpt.training.distributed import world
-    from mmpt.training.plan import rehearse
+    from mmpt.training.plan import foretell, rehearse
 
+    if arguments.ranks is not None:
+        print("\n".join(foretell(config, arguments.ranks)))
+        return
     with world() as ranks:
         if arguments.dry_run:
             sys.exit(rehearse(config, ranks, train))
@@ -71,7 +77,7 @@ def train(config: TrainingConfig, ranks: "World") -> int:
     require_room(model, config, ranks, inputs)
     if ranks.rank == 0:
         write_recipe(config, config.output)
-        print("\n".join(model_lines(model, config, ranks, inputs)))
+        print("\n".join(model_lines(model, config, ranks.size, inputs)))
     engine = build_engine(model, vocabulary, config, ranks, inputs)
     state = restore_training(engine, checkpoint) if checkpoint else {"step": 0, "loader": None}
     rank, readers = ranks.reader

@@ -3,12 +3,16 @@
 from pathlib import Path
 
 import torch
-from peft import PeftModel, get_peft_model
+from peft import PeftConfig, PeftModel, get_peft_model
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from mmpt.errors import CheckpointError, ConfigError
 from mmpt.model.adapters import Adapter
+from mmpt.model.hollow import fill
+
+BY_SHAPE = ("IA3", "LOHA", "LOKR", "LORA", "VERA")
+"""What peft calls the tuners that ask of the frozen weights no more than their shapes as they are put in."""
 
 
 def add_adapter(model: PreTrainedModel, adapter: Adapter, seed: int) -> PeftModel:
@@ -21,7 +25,10 @@ def add_adapter(model: PreTrainedModel, adapter: Adapter, seed: int) -> PeftMode
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            adapted = get_peft_model(model, adapter.peft_config(seed))
+            settings = adapter.peft_config(seed)
+            if settings.peft_type not in BY_SHAPE:
+                fill(model)
+            adapted = get_peft_model(model, settings)
         except (ValueError, TypeError, AssertionError) as problem:  # sizes that do not divide are told in any of these ways
             raise ConfigError(f"adapter.targets: {problem}") from None
     if model.get_output_embeddings() is not head or model.get_input_embeddings() is not embeddings:
@@ -44,6 +51,8 @@ def load_adapter(model: PreTrainedModel, folder: Path, trainable: bool = False) 
     if not (Path(folder) / "adapter_model.safetensors").is_file():
         raise CheckpointError(f"{folder}: adapter_model.safetensors is missing")
     try:
+        if PeftConfig.from_pretrained(str(folder)).peft_type not in BY_SHAPE:
+            fill(model)
         return PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
     except (ValueError, RuntimeError, KeyError, TypeError) as problem:
         raise CheckpointError(f"{folder}: these adapters do not fit the backbone: {problem}") from None

@@ -6,7 +6,8 @@ The class and the names of the weights stay those of Hugging Face, so a saved ba
 import inspect
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -19,6 +20,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCa
 from mmpt.errors import ConfigError
 from mmpt.model.config import BackboneConfig
 from mmpt.model.factors import FILE, restore_layers, saved_layers
+from mmpt.model.hollow import is_hollow, open_hollow, set_rows, values
 from mmpt.model.packed_attention import NAME as PACKED_ATTENTION
 from mmpt.model.row_init import RowInitialization
 from mmpt.storage import is_missing_folder
@@ -38,13 +40,14 @@ def build_backbone(
     dtype: torch.dtype = torch.float32,
     sequences: Iterable[Sequence[int]] = (),
     text_size: int | None = None,
+    hollow: bool = False,
 ) -> PreTrainedModel:
     """The decoder with `vocabulary_size` embedding rows and packed attention, in training mode.
 
     A pure function of its arguments: the caller's random state is neither used nor changed. Of pretrained weights the first
     `text_size` rows stay (None: all, as for weights that have learned the whole vocabulary); a table that was padded beyond its
     tokenizer's ids has more, which nobody trained. The rows behind them start as `config.row_init` says, which may
-    read `sequences` of ids. Raises `ConfigError` naming what cannot be loaded.
+    read `sequences` of ids. `hollow`: see `load_backbone`. Raises `ConfigError` naming what cannot be loaded.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -52,7 +55,8 @@ def build_backbone(
             model = _initialised(config.config or {}, vocabulary_size, dtype)
             config.linear.put_into(model, seed)
             return model.train()
-        model = load_backbone(Path(config.path) if Path(config.path).exists() else config.path, dtype)
+        factors = (Path(config.path).parent / FILE).is_file()
+        model = load_backbone(Path(config.path) if Path(config.path).exists() else config.path, dtype, hollow and not factors)
         if (saved := saved_layers(Path(config.path).parent)) is not None and saved[0] == config.linear:
             restore_layers(model, Path(config.path).parent)
         elif config.linear.kind != config.linear.default_kind:
@@ -67,9 +71,15 @@ def build_backbone(
     return model.train()
 
 
-def load_backbone(path: Path | str, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """A causal language model with its weights from a folder or a Hugging Face name. Raises `ConfigError` where that fails."""
+def load_backbone(path: Path | str, dtype: torch.dtype = torch.float32, hollow: bool = False) -> PreTrainedModel:
+    """A causal language model with its weights from a folder or a Hugging Face name. Raises `ConfigError` where that fails.
+
+    `hollow`: its weights stay in their files until they are asked for (see `mmpt.model.hollow`), where the files hold them just
+    as the class has them; where they do not, all are loaded.
+    """
     _require(path)
+    if hollow and (model := open_hollow(backbone_folder(str(path)), dtype, PACKED_ATTENTION)) is not None:
+        return model
     options = {"dtype": dtype, "attn_implementation": PACKED_ATTENTION, "use_safetensors": True}
     if (Path(path) / "adapter_config.json").is_file():
         raise _only_adapters(path)
@@ -115,16 +125,29 @@ def backbone_folder(path: str) -> Path:
         raise ConfigError(f"backbone {path}: no folder, and no model of the Hub: {_first_line(problem)}") from None
 
 
-def _initialised(content: dict, vocabulary_size: int, dtype: torch.dtype) -> PreTrainedModel:
+def backbone_settings(content: dict, vocabulary_size: int) -> PreTrainedConfig:
+    """transformers' configuration of a `backbone.config`. Raises `ConfigError` where there is no such."""
     options = dict(content)
-    try:
+    with _config_refused():
         # Token ids of the model family's own tokenizer would point at wrong rows here.
         tokens = {"pad_token_id": None, "bos_token_id": None, "eos_token_id": None}
         settings = AutoConfig.for_model(options.pop("model_type"), **{**tokens, **options, "vocab_size": vocabulary_size})
         unknown = sorted(set(options) - _known_keys(settings))
         if unknown:
             raise ValueError(f"{type(settings).__name__} has no {', '.join(unknown)}")
+    return settings
+
+
+def _initialised(content: dict, vocabulary_size: int, dtype: torch.dtype) -> PreTrainedModel:
+    settings = backbone_settings(content, vocabulary_size)
+    with _config_refused():
         return AutoModelForCausalLM.from_config(settings, dtype=dtype, attn_implementation=PACKED_ATTENTION).train()
+
+
+@contextmanager
+def _config_refused() -> Iterator[None]:
+    try:
+        yield
     except (ValueError, TypeError, KeyError, RuntimeError, StrictDataclassError) as problem:
         raise ConfigError(f"backbone.config: no causal language model can be built: {_first_line(problem)}") from None
 
@@ -154,17 +177,29 @@ def grow(
     rows = cast(nn.Embedding, model.get_input_embeddings()).weight.shape[0]
     if rows < old:
         raise ConfigError(f"backbone: it has {rows} embedding rows, the text tokenizer has {old} ids")
+    sequences = list(sequences) if row_init.reads_text else ()  # read once for each of two tables
+
+    def fresh(weight: torch.Tensor) -> torch.Tensor:
+        try:
+            return row_init.new_rows(weight, size - old, generator, sequences)
+        except ValueError as problem:
+            raise ConfigError(f"backbone.row_init: {problem}") from None
+
+    if is_hollow(model):
+        embedding, head = model.get_input_embeddings(), cast(torch.nn.Linear, model.get_output_embeddings())
+        tables = {"embedding": cast(torch.Tensor, embedding.weight), "head": head.weight}
+        if tables["embedding"] is tables["head"]:
+            del tables["head"]
+        made = {name: fresh(values(weight, old)) if size > old else weight[:0] for name, weight in tables.items()}
+        set_rows(model, min(old, size), made)
+        return
     model.resize_token_embeddings(size, mean_resizing=False)
     embedding, head = cast(nn.Embedding, model.get_input_embeddings()), cast(nn.Linear, model.get_output_embeddings())
     tables = {id(weight): weight for weight in (embedding.weight, head.weight)}  # one where they are tied
-    sequences = list(sequences) if row_init.reads_text else ()  # read once for each of two tables
     for weight in tables.values() if size > old else ():
-        try:
-            fresh = row_init.new_rows(weight[:old], size - old, generator, sequences)
-        except ValueError as problem:
-            raise ConfigError(f"backbone.row_init: {problem}") from None
+        rows = fresh(weight[:old])
         with torch.no_grad():
-            weight[old:] = fresh
+            weight[old:] = rows
     if isinstance(head, nn.Linear) and head.bias is not None and size > old:
         with torch.no_grad():
             head.bias[old:] = head.bias[:old].mean()

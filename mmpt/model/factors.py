@@ -51,6 +51,11 @@ def split_weights(model: PreTrainedModel, tensors: dict[str, Tensor], folder: Pa
     return plain
 
 
+def has_factors(model: nn.Module) -> bool:
+    """Whether any layer of `model` holds its matrix as something else."""
+    return any(isinstance(module, FactoredLayer) for module in model.modules())
+
+
 def saved_layers(checkpoint: Path) -> tuple[LinearLayer, dict[str, Tensor]] | None:
     """(The method, the tensors by name) of the layers of a checkpoint; None where they are plain. Raises `CheckpointError` where
     they cannot be read."""

@@ -17,6 +17,7 @@ from mmpt.model.balance import asks_for_balance, balance_loss
 from mmpt.model.connecting import place
 from mmpt.model.entering import KEYWORD, Entering
 from mmpt.model.feature_inputs import FeatureInputs
+from mmpt.model.hollow import first_layers
 from mmpt.model.new_rows import TwoTableHead
 from mmpt.model.packed_attention import no_mask
 from mmpt.model.sequence import SequenceGroup
@@ -200,17 +201,18 @@ def check_head(model: PreTrainedModel | PeftModel) -> None:
     """Raise `ConfigError` unless the model's own logits are head · `hidden_states`, or where it takes no packed rows at all.
 
     A backbone that caps its logits after the head, or scales them in a way unknown here, would train on another loss than it
-    generates with.
+    generates with. Of a model whose weights are still in their files (see `mmpt.model.hollow`) the first layers stand for all.
     """
-    was_training = model.training
-    model.eval()
-    tables = head_tables(model)
+    head_tables(model)
     asks_for_balance(causal_lm(model))
     if getattr(causal_lm(model).config.get_text_config(), "final_logit_softcapping", None):
         raise ConfigError("backbone: it caps its logits (final_logit_softcapping), which training does not compute")
-    length = min(8, sum(map(len, tables)))
-    ids = torch.arange(length, device=tables[0].device).unsqueeze(0)
-    with packed_rows_or_refused():
+    was_training = model.training
+    model.eval()
+    with first_layers(model), packed_rows_or_refused():
+        tables = head_tables(model)
+        length = min(8, sum(map(len, tables)))
+        ids = torch.arange(length, device=tables[0].device).unsqueeze(0)
         own = causal_lm(model)(input_ids=ids, use_cache=False).logits.float()
         ours = packed_logits(model, ids, ids, torch.tensor([0, length])).float()
     model.train(was_training)

@@ -9,6 +9,7 @@ import inspect
 import sys
 import types
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import torch
@@ -28,10 +29,25 @@ ROTATION = "apply_rotary_pos_emb"
 TOLERANCE = 1e-5
 
 
-def use_kernels(model: PreTrainedModel, config: KernelsConfig, device: torch.device, compiled: bool = False) -> dict[str, int]:
+Gather = Callable[[nn.Module], AbstractContextManager[object]]
+
+
+def as_they_are(_: nn.Module) -> AbstractContextManager[object]:
+    """For weights that are whole."""
+    return nullcontext()
+
+
+def use_kernels(
+    model: PreTrainedModel,
+    config: KernelsConfig,
+    device: torch.device,
+    compiled: bool = False,
+    gather: Gather = as_they_are,
+) -> dict[str, int]:
     """Give the modules of `model`, which lies on `device`, the kernels of `config`; how many places were given each.
 
     The model computes the same function to rounding. `compiled`: its MLPs are compiled, which fuses their activation as well.
+    `gather`: while inside, a module's weights are whole, where ranks keep parts of them; every rank comes by the same modules.
     Raises `ConfigError` where a named kernel cannot run there, or the model has no place for it.
     """
     found = {}
@@ -41,7 +57,7 @@ def use_kernels(model: PreTrainedModel, config: KernelsConfig, device: torch.dev
             continue
         if wanted == "triton" and (reason := why_not_triton(torch.empty(0, device=device))):
             raise ConfigError(f"kernels.{name}: triton cannot run here: {reason}")
-        places = [place for module in model.modules() if (place := fuse(module, wanted)) is not None]
+        places = [place for module in model.modules() if (place := fuse(module, wanted, gather)) is not None]
         if wanted != "auto" and not any(places):
             raise ConfigError(f"kernels.{name}: {wanted} fits none of {len(places)} places in {type(model).__name__}")
         found[name] = sum(places)
@@ -63,7 +79,7 @@ def _use_backend(model: PreTrainedModel, config: KernelsConfig, device: torch.de
     return len(places)
 
 
-def _fuse_norm(module: nn.Module, kernel: Kernel) -> bool | None:
+def _fuse_norm(module: nn.Module, kernel: Kernel, gather: Gather) -> bool | None:
     """Of this function and its like: whether the kernel was put in, None where the module is nothing that it is meant for."""
     if not type(module).__name__.endswith("RMSNorm"):
         return None
@@ -72,21 +88,22 @@ def _fuse_norm(module: nn.Module, kernel: Kernel) -> bool | None:
     eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
     if eps is None:
         return False
-    weight = cast(nn.Parameter, module.weight)
-    draw = torch.Generator().manual_seed(0)
-    sample = torch.randn(4, len(weight), generator=draw).to(weight)
-    for offset in (0.0, 1.0):  # 1 in Gemma
+    with gather(module):
+        weight = cast(nn.Parameter, module.weight)
+        draw = torch.Generator().manual_seed(0)
+        sample = torch.randn(4, len(weight), generator=draw).to(weight)
+        for offset in (0.0, 1.0):  # 1 in Gemma
 
-        def forward(self, hidden_states: torch.Tensor, offset: float = offset) -> torch.Tensor:
-            return rms_norm(hidden_states, self.weight, eps, offset, kernel)
+            def forward(self, hidden_states: torch.Tensor, offset: float = offset) -> torch.Tensor:
+                return rms_norm(hidden_states, self.weight, eps, offset, kernel)
 
-        if _same(module, forward, sample):
-            module.forward = types.MethodType(forward, module)
-            return True
+            if _same(module, forward, sample):
+                module.forward = types.MethodType(forward, module)
+                return True
     return False
 
 
-def _fuse_mlp(module: nn.Module, kernel: Kernel) -> bool | None:
+def _fuse_mlp(module: nn.Module, kernel: Kernel, gather: Gather) -> bool | None:
     if not all(isinstance(getattr(module, name, None), nn.Module) for name in ("gate_proj", "up_proj", "down_proj")):
         return None
 
@@ -96,13 +113,14 @@ def _fuse_mlp(module: nn.Module, kernel: Kernel) -> bool | None:
     gate: Any = module.gate_proj
     weight = next(gate.parameters())
     sample = torch.randn(4, gate.in_features, generator=torch.Generator().manual_seed(0)).to(weight)
-    if not _same(module, forward, sample):  # another activation
-        return None
+    with gather(module):
+        if not _same(module, forward, sample):  # another activation
+            return None
     module.forward = types.MethodType(forward, module)
     return True
 
 
-def _fuse_attention(module: nn.Module, kernel: Kernel) -> bool | None:
+def _fuse_attention(module: nn.Module, kernel: Kernel, _: Gather) -> bool | None:
     """transformers' attention calls a function of its file to rotate: this module's `forward` gets globals of its own, in which
     that name is the kernel."""
     if not type(module).__name__.endswith("Attention") or not hasattr(sys.modules[type(module).__module__], ROTATION):

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from mmpt.errors import CheckpointError, ConfigError, VocabularyError
 from mmpt.model.adaptation import load_adapter
 from mmpt.model.backbone import load_backbone
-from mmpt.model.factors import restore_layers
+from mmpt.model.factors import FILE, restore_layers
 from mmpt.model.new_rows import fill_rows, split_rows, table_size
 from mmpt.storage import check_folder
 from mmpt.vocabulary import Vocabulary
@@ -33,16 +33,20 @@ def load_model(checkpoint: Path, dtype: torch.dtype = torch.float32) -> tuple[Pr
 
 
 def load_parts(
-    checkpoint: Path, trainable: bool = False, dtype: torch.dtype = torch.float32, factors: bool = False
+    checkpoint: Path,
+    trainable: bool = False,
+    dtype: torch.dtype = torch.float32,
+    factors: bool = False,
+    hollow: bool = False,
 ) -> tuple[PreTrainedModel | PeftModel, Vocabulary]:
     """As `load_model`, for a folder that is already checked. `trainable`: its adapters and tables of new rows require a gradient,
     and nothing else; where it has neither, everything does. `factors`: its linear layers
-    as training has them (see `mmpt.model.linears`), not as plain matrices."""
+    as training has them (see `mmpt.model.linears`), not as plain matrices. `hollow`: see `mmpt.model.backbone.load_backbone`."""
     if not (checkpoint / "backbone" / "config.json").is_file():
         raise CheckpointError(f"{checkpoint}: backbone/config.json is missing")
     vocabulary = Vocabulary.load(checkpoint)
     try:
-        model = load_backbone(checkpoint / "backbone", dtype)
+        model = load_backbone(checkpoint / "backbone", dtype, hollow and not (checkpoint / FILE).is_file())
     except ConfigError as problem:
         raise CheckpointError(f"{checkpoint}: {problem}") from None
     if (checkpoint / NEW_ROWS).is_file():

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from mmpt.errors import CheckpointError, ConfigError
 from mmpt.kernels.choose import Kernel
 from mmpt.kernels.embedding import two_table_embedding
+from mmpt.model.hollow import SOURCE, cut_rows, is_hollow, set_rows
 
 
 class TwoTableEmbedding(nn.Module):
@@ -54,8 +55,8 @@ def split_rows(model: PreTrainedModel, text_rows: int, kernel: Kernel = "auto") 
     if not 0 < text_rows < len(embedding.weight):
         raise ConfigError(f"new rows: {text_rows} of {len(embedding.weight)} rows are text, expected some and not all")
     tied = head.weight is embedding.weight
-    old, new = _split(embedding.weight, text_rows)
-    head_old, head_new = (old, new) if tied else _split(head.weight, text_rows)
+    old, new = _split(cast(nn.Parameter, embedding.weight), text_rows)
+    head_old, head_new = (old, new) if tied else _split(cast(nn.Parameter, head.weight), text_rows)
     embedding.weight = head.weight = nn.Parameter(new.new_empty(0), requires_grad=False)  # nobody needs the old table any more
     model.set_input_embeddings(TwoTableEmbedding(old, new, embedding, kernel))
     model.set_output_embeddings(TwoTableHead(head_old, head_new))
@@ -86,6 +87,9 @@ def fill_rows(model: PreTrainedModel, tensors: dict[str, Tensor], text_rows: int
         or any(s[1:] != (width,) for s in shapes.values())
     ):
         raise CheckpointError(f"new rows {shapes}: expected {', '.join(wanted)}, {width} wide")
+    if is_hollow(model):
+        set_rows(model, text_rows, {name: tensor.to(embedding.weight.dtype) for name, tensor in tensors.items()})
+        return
     model.resize_token_embeddings(text_rows + len(tensors["embedding"]), mean_resizing=False)
     # Resizing has put new modules in the place of both.
     embedding, head = cast(nn.Embedding, model.get_input_embeddings()), cast(nn.Linear, model.get_output_embeddings())
@@ -100,6 +104,8 @@ def table_size(model: PreTrainedModel | PeftModel) -> int:
     return len(embedding.weight) + (len(embedding.new) if isinstance(embedding, TwoTableEmbedding) else 0)
 
 
-def _split(weight: Tensor, rows: int) -> tuple[nn.Parameter, nn.Parameter]:
+def _split(weight: nn.Parameter, rows: int) -> tuple[nn.Parameter, nn.Parameter]:
+    if hasattr(weight, SOURCE):
+        return cut_rows(weight, rows)
     frozen = nn.Parameter(weight.detach()[:rows].clone(), requires_grad=False)
     return frozen, nn.Parameter(weight.detach()[rows:].clone())

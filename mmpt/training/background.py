@@ -8,6 +8,9 @@ from threading import Thread
 class Background:
     """`submit` returns at once; what fails is raised by the next call of any method."""
 
+    abandoned = False
+    """Whether the training has ended with an error: work that waits for others need not wait on."""
+
     def __init__(self) -> None:
         self._thread: Thread | None = None
         self._failure: BaseException | None = None
@@ -45,7 +48,7 @@ def background() -> Iterator[Background]:
     try:
         yield found
     except BaseException:
-        found._failure = None
+        found._failure, found.abandoned = None, True
         if found._thread is not None:
             found._thread.join()
         raise

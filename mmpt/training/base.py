@@ -29,19 +29,22 @@ def open_model(
 ) -> PreTrainedModel | PeftModel:
     """As `checkpoint` has it, or as the configuration says that a run begins.
 
-    Raises `CheckpointError` where a file is damaged, and `VocabularyError` where the data have another vocabulary."""
+    Under ZeRO 3 its weights stay in their files (see `mmpt.model.hollow`) until the engine cuts them up, one by one. Raises
+    `CheckpointError` where a file is damaged, and `VocabularyError` where the data have another vocabulary."""
     if config.frozen:
         return _open_frozen(config, sources, checkpoint, world)
-    vocabulary = sources[0].vocabulary
+    vocabulary, hollow = sources[0].vocabulary, config.zero_stage == 3
     if checkpoint is not None:
-        model, known = load_parts(checkpoint, factors=True)
+        model, known = load_parts(checkpoint, factors=True, hollow=hollow)
         check_same(vocabulary, str(config.data[0].path), known, str(checkpoint))
         return model
     assert config.backbone is not None  # a configuration without `from` has one
     known = config.backbone.path and backbone_vocabulary(config.backbone.path)
     # A table that has learned this very vocabulary has no rows that would have to begin as those of new tokens do.
     text = None if known else vocabulary.text_size
-    return build_backbone(config.backbone, vocabulary.size, config.run.seed, sequences=sample(sources), text_size=text)
+    return build_backbone(
+        config.backbone, vocabulary.size, config.run.seed, sequences=sample(sources), text_size=text, hollow=hollow
+    )
 
 
 def _open_frozen(
@@ -52,24 +55,24 @@ def _open_frozen(
     The frozen files stand in RUN/frozen from the first start on. Raises `CheckpointError` where they or the base are damaged, or
     not those that the run began with.
     """
-    vocabulary = sources[0].vocabulary
+    vocabulary, hollow = sources[0].vocabulary, config.zero_stage == 3
     frozen = _frozen(config, world)
     if checkpoint is not None:
         if _backbone(read_json(checkpoint / MANIFEST, CheckpointError)) != _backbone(
             read_json(frozen / MANIFEST, CheckpointError)
         ):
             raise CheckpointError(f"{checkpoint}: it was trained on another backbone than that in {frozen}")
-        model, known = load_parts(checkpoint, trainable=True)
+        model, known = load_parts(checkpoint, trainable=True, hollow=hollow)
         check_same(vocabulary, str(config.data[0].path), known, str(checkpoint))
         if not isinstance(model, PeftModel) and not new_tables(model):  # connectors alone learn
             model.requires_grad_(False)
         return model
     if config.base is not None:
-        model, known = load_parts(config.base, trainable=True)
+        model, known = load_parts(config.base, trainable=True, hollow=hollow)
         check_same(vocabulary, str(config.data[0].path), known, str(config.base))
         return _prepared(model, vocabulary, config)
     assert config.backbone is not None  # a configuration without `from` has one
-    model = load_backbone(frozen / "backbone")
+    model = load_backbone(frozen / "backbone", hollow=hollow)
     draw = torch.Generator().manual_seed(config.run.seed)
     grow(model, vocabulary.text_size, vocabulary.size, config.backbone.row_init, draw, sample(sources))
     return _prepared(model, vocabulary, config)

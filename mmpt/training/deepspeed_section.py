@@ -11,7 +11,16 @@ RESERVED = {
     "scheduler": "schedule",
 }
 STAGES = (0, 1, 2, 3)
+OVERLAP = {"overlap_comm": True, "reduce_bucket_size": 100_000_000}
+"""Gradients are summed over the ranks while the backward pass goes on, 0.4 GB of float32 at a time (DeepSpeed's 2 GB would leave
+of a model below a billion parameters one piece, sent at its end)."""
 SECTIONS = {"zero_optimization": "{stage: 2}", "bf16": "{enabled: true}", "fp16": "{enabled: false}"}
+
+
+def with_overlap(options: dict[str, Any]) -> dict[str, Any]:
+    """`options` with what lets communication go on beside computation under ZeRO 1 to 3, where they do not say otherwise."""
+    zero = options.get("zero_optimization", {})
+    return {**options, "zero_optimization": {**OVERLAP, **zero}} if zero.get("stage", 0) else options
 
 
 def mistakes(options: dict[str, Any]) -> list[str]:

@@ -15,7 +15,7 @@ from mmpt.errors import ConfigError
 from mmpt.model.sequence import SequenceGroup
 from mmpt.training.watch import Watch, watching
 
-TIMEOUT = timedelta(minutes=30)  # rank 0 writes checkpoints alone while the others wait
+TIMEOUT = timedelta(minutes=30)  # the others wait where one has the larger share of a checkpoint's model to write
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
 """What is trained under DeepSpeed: its loss as the forward pass, the optimizer that the configuration names, nothing compiled."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
+import torch
 from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel
@@ -13,12 +15,15 @@ from mmpt.kernels.device import multiplies_bfloat16
 from mmpt.model.feature_inputs import FeatureInputs, named_weights
 from mmpt.model.forward import causal_lm
 from mmpt.model.fused import use_kernels
+from mmpt.model.hollow import place
 from mmpt.model.new_rows import TwoTableEmbedding
 from mmpt.tokenizers.terms import Trainable
 from mmpt.training.config import TrainerConfig, TrainingConfig
+from mmpt.training.deepspeed_section import with_overlap
 from mmpt.training.distributed import World
 from mmpt.training.language_model import LanguageModel
 from mmpt.training.optimizers import Optimizer
+from mmpt.training.partition import gathered, partition
 from mmpt.training.parts import freeze, part_of
 from mmpt.training.trainer import Engine, Wrapped
 from mmpt.vocabulary import Vocabulary
@@ -44,10 +49,14 @@ def build_engine(
         for layer in cast(Any, causal_lm(model).base_model).layers:  # attention is cut up by documents, otherwise with every pack
             layer.mlp.compile(dynamic=True)
     inputs = None if inputs is None else inputs.to(world.device).train()
-    model = cast(Any, model).to(world.device).train()
-    use_kernels(causal_lm(model), config.kernels, world.device, config.compile)
+    place(model, world.device, weights=config.zero_stage < 3)
+    model.train()
+
+    def fuse() -> None:
+        use_kernels(causal_lm(model), config.kernels, world.device, config.compile, gathered)
+
     trained = LanguageModel(model, vocabulary, config.objectives, world, inputs)
-    return start_engine(trained, config, packs // readers, world)
+    return start_engine(trained, config, packs // readers, world, fuse)
 
 
 def mixes(config: TrainerConfig, world: World) -> bool:
@@ -55,8 +64,11 @@ def mixes(config: TrainerConfig, world: World) -> bool:
     return config.precision == "bfloat16" or (config.precision == "auto" and multiplies_bfloat16(world.device))
 
 
-def start_engine(trained: Trainable, config: TrainerConfig, accumulated: int, world: World) -> Engine:
-    """The DeepSpeed engine around `trained`; a step takes `accumulated` batches on each rank.
+def start_engine(
+    trained: Trainable, config: TrainerConfig, accumulated: int, world: World, ready: Callable[[], object] = lambda: None
+) -> Engine:
+    """The DeepSpeed engine around `trained`; a step takes `accumulated` batches on each rank. `ready` is called when each rank
+    has the weights that it keeps, before DeepSpeed puts its hooks around their modules.
 
     Raises `ConfigError` where DeepSpeed refuses the configuration.
     """
@@ -67,25 +79,36 @@ def start_engine(trained: Trainable, config: TrainerConfig, accumulated: int, wo
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     module = Wrapped(trained, config.optimizer, mixes(config, world), world.device)
     optimizer = config.optimizer.build(parameter_groups(trained.saved(), config.optimizer, trained.weights()))
+    options = deepspeed_options(config, accumulated)
     if config.zero_stage == 3:
         # ZeRO 3 gathers a weight for the forward pass of the module that holds it; the loss reads these in that of `module`.
         for table in trained.read_by_loss():
             deepspeed.zero.register_external_parameter(module, table)
-    try:
-        engine, *_ = deepspeed.initialize(
-            model=module, optimizer=optimizer, config=deepspeed_options(config, accumulated), dist_init_required=False
-        )
-    except (ValueError, AssertionError, TypeError, KeyError, AttributeError, deepspeed.DeepSpeedConfigError) as problem:
-        # Wrong values of its section fail there in any of these ways.
-        raise ConfigError(f"deepspeed: {type(problem).__name__}: {problem}") from None
+    with _section_refused():
+        if config.zero_stage == 3:
+            partition(module, options, torch.bfloat16 if config.half_weights else None)
+    ready()
+    with _section_refused():
+        engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, config=options, dist_init_required=False)
     return cast(Engine, engine)
+
+
+@contextmanager
+def _section_refused() -> Iterator[None]:
+    """Turn what DeepSpeed says to wrong values of its section, in any of these ways, into a `ConfigError`."""
+    import deepspeed
+
+    try:
+        yield
+    except (ValueError, AssertionError, TypeError, KeyError, AttributeError, deepspeed.DeepSpeedConfigError) as problem:
+        raise ConfigError(f"deepspeed: {type(problem).__name__}: {problem}") from None
 
 
 def deepspeed_options(config: TrainerConfig, accumulated: int) -> dict[str, Any]:
     """`config.deepspeed` with the keys that mmpt sets. At stage 0 the trainer clips, since DeepSpeed reports no norm there."""
     return {
         "steps_per_print": 2**62,
-        **config.deepspeed,
+        **with_overlap(config.deepspeed),
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": accumulated,
         "gradient_clipping": config.optimizer.gradient_clip if config.zero_stage else 0.0,

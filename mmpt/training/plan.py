@@ -1,39 +1,48 @@
 """What a run is going to do, in words and numbers: its parts, the memory they take, its stages; and a rehearsal of it."""
 
-import math
 import shutil
-from collections import Counter
 from collections.abc import Callable
 
 from peft import PeftModel
 from transformers import PreTrainedModel
 
 from mmpt.errors import ConfigError
-from mmpt.model.feature_inputs import FeatureInputs, named_weights
-from mmpt.model.forward import causal_lm
+from mmpt.model.feature_inputs import FeatureInputs
 from mmpt.training.config import TrainingConfig
 from mmpt.training.distributed import World
+from mmpt.training.memory import GIB, counts, memory
 from mmpt.training.metrics import peak_memory
-from mmpt.training.parts import Part, part_of
+from mmpt.training.outline import outline
+from mmpt.training.parts import Part
 from mmpt.training.stages import stages
 
 REHEARSED = 2
-GIB = 2**30
 
 
 def model_lines(
-    model: PreTrainedModel | PeftModel, config: TrainingConfig, world: World, inputs: FeatureInputs | None = None
+    model: PreTrainedModel | PeftModel, config: TrainingConfig, ranks: int, inputs: FeatureInputs | None = None
 ) -> list[str]:
-    """Parameters by part, and the bytes that weights, gradients and the optimizer's state take on each rank under the run's ZeRO
-    stage; activations come on top. For a model that no engine has cut up yet."""
-    total, trained, kept = _counts(model, config, inputs)
-    lines = [f"{part}: {total[part] / 1e6:.2f} M parameters, {trained[part] / 1e6:.2f} M learn" for part in total]
-    everything, learns, stage = sum(total.values()), sum(trained.values()), config.zero_stage
-    weight, master = (2, 4) if config.half_weights else (4, 0)
-    share = [1 / world.size if stage >= least else 1.0 for least in (3, 2, 1)]
-    sizes = [everything * weight * share[0], learns * weight * share[1], (4 * kept + learns * master) * share[2]]
-    parts = ", ".join(f"{name} {size / GIB:.3f}" for name, size in zip(("weights", "gradients", "optimizer"), sizes, strict=True))
-    return [*lines, f"{sum(sizes) / GIB:.3f} GiB on each of {world.size} ranks under ZeRO {stage}: {parts}; activations beside"]
+    """Parameters by part, and what they take on each of `ranks` ranks under the run's ZeRO stage: weights, gradients and the
+    optimizer's state by part, what a step takes beside, and main memory. For a model that no engine has cut up yet."""
+    found, needs = counts(model, config, inputs), memory(model, config, ranks, inputs)
+    lines = [
+        f"{part}: {found.total[part] / 1e6:.2f} M parameters, {found.trained[part] / 1e6:.2f} M learn" for part in found.total
+    ]
+    parts = ", ".join(f"{name} {_told(getattr(needs, name))}" for name in ("weights", "gradients", "optimizer"))
+    lines.append(f"{needs.kept / GIB:.3f} GiB on each of {ranks} ranks under ZeRO {config.zero_stage}: {parts}")
+    gathered = f"{needs.gathered / GIB:.3f} of weights that are whole for a time, " if needs.gathered else ""
+    lines.append(f"beside in a step, about: {gathered}{needs.activations / GIB:.3f} of activations")
+    lines.append(
+        f"host memory of each rank: {needs.loading / GIB:.3f} GiB beside the weights while they load, "
+        f"{needs.saving / GIB:.3f} at most for a checkpoint; without a GPU {needs.host / GIB:.3f} GiB at most in all"
+    )
+    return lines
+
+
+def _told(by_part: dict[Part, float]) -> str:
+    total = f"{sum(by_part.values()) / GIB:.3f}"
+    parts = ", ".join(f"{part} {size / GIB:.3f}" for part, size in by_part.items() if size)
+    return f"{total} ({parts})" if len(by_part) > 1 else total
 
 
 def require_room(
@@ -42,10 +51,11 @@ def require_room(
     """Raise `ConfigError` on rank 0, before a run's first step, where the disk under its output has no room for a checkpoint."""
     if world.rank:
         return
-    total, trained, kept = _counts(model, config, inputs)
-    learns = sum(trained.values())
-    weights = learns if config.frozen else sum(total.values())  # the frozen rest is a link
-    needed = weights * (2 if config.half_weights else 4) + 4 * kept + learns * (4 if config.half_weights else 0)
+    found = counts(model, config, inputs)
+    learns = sum(found.trained.values())
+    weights = learns if config.frozen else sum(found.total.values())  # the frozen rest is a link
+    needed = weights * (2 if config.half_weights else 4) + 4 * sum(found.kept.values())
+    needed += learns * (4 if config.half_weights else 0)
     folder = next(path for path in (config.output, *config.output.absolute().parents) if path.is_dir())
     free = shutil.disk_usage(folder).free
     if free < needed:
@@ -54,18 +64,13 @@ def require_room(
         )
 
 
-def _counts(
-    model: PreTrainedModel | PeftModel, config: TrainingConfig, inputs: FeatureInputs | None
-) -> tuple[Counter[Part], Counter[Part], int]:
-    """(parameters by part, those that learn, numbers that the optimizer keeps of them)."""
-    total, trained, kept = Counter(), Counter(), 0
-    optimizer, apart = config.optimizer, config.optimizer.apart(causal_lm(model))
-    for name, parameter in named_weights(model, inputs):
-        total[part_of(name)] += parameter.numel()
-        if parameter.requires_grad and optimizer.parts.get(part_of(name), 1.0) > 0:
-            trained[part_of(name)] += parameter.numel()
-            kept += sum(map(math.prod, optimizer.state(parameter.shape, id(parameter) in apart).values()))
-    return total, trained, kept
+def foretell(config: TrainingConfig, ranks: int) -> list[str]:
+    """What the run would do and take on `ranks` ranks, told from the configuration of its backbone and its data: no weight is
+    loaded and nothing is trained. Of the first stage, where it has several."""
+    first, *rest = stages(config) or [config]
+    model = outline(first)
+    aside = ["features: their connectors are not counted"] if first.features or first.features_from else []
+    return [*map(plan_line, (first, *rest)), *model_lines(model, first, ranks), *aside]
 
 
 def rehearse(config: TrainingConfig, world: World, train: Callable[[TrainingConfig, World], int]) -> int:

@@ -8,24 +8,28 @@ from torch import Tensor
 from mmpt.errors import CheckpointError
 from mmpt.tokenizers.terms import Trainable
 from mmpt.training.optimizers import Optimizer
+from mmpt.training.shares import TensorFiles, owners
 from mmpt.training.trainer import Engine
 
 
-def optimizer_tensors(engine: Engine) -> dict[str, Tensor]:
+def optimizer_tensors(engine: Engine, ranks: int = 1) -> dict[str, Tensor]:
     """`KEY/NAME` of each tensor that the optimizer keeps of a trained parameter (AdamW: `exp_avg/NAME`, `exp_avg_sq/NAME`) and,
     under bf16, `master/NAME` (float32 weights), and `step`.
 
-    Collective under ZeRO: every rank calls it; rank 0 gets all tensors, in memory of their own on the CPU, the others nothing.
-    At least one step has been taken.
+    Collective under ZeRO: every rank calls it. Each of the first `ranks` gets its share of the parameters (see
+    `mmpt.training.shares.owners`), in memory of their own on the CPU, the others nothing; `step` is with rank 0. At least one
+    step has been taken.
     """
     from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 
     _link(engine)
     inner, expected = _inner(engine), _kept(engine)
-    keep = engine.global_rank == 0
+    owner = owners(((name, shape_of(parameter).numel()) for name, parameter in trained(engine)), ranks)
     # All parameters have taken the same number of steps: one counter stands for them all.
-    tensors = {"step": next(iter(inner.state.values()))["step"].detach().float().reshape(1)}
+    step = next(iter(inner.state.values()))["step"].detach().float().reshape(1)
+    tensors = {"step": _own(step)} if engine.global_rank == 0 else {}
     for name, parameter in trained(engine):
+        keep = owner[name] == engine.global_rank
         for key, shape in expected[name].items():
             whole = safe_get_full_optimizer_state(parameter, key) if engine.zero_optimization() else inner.state[parameter][key]
             if keep:
@@ -33,34 +37,38 @@ def optimizer_tensors(engine: Engine) -> dict[str, Tensor]:
         if parameter.dtype != torch.float32:
             whole = safe_get_full_fp32_param(parameter)
             if keep:
-                tensors[f"master/{name}"] = _own(whole).view(_shape(parameter))
-    return {name: _own(tensor) if name == "step" else tensor for name, tensor in tensors.items()} if keep else {}
+                tensors[f"master/{name}"] = _own(whole).view(shape_of(parameter))
+    return tensors
 
 
-def weights(engine: Engine, everything: bool = False) -> dict[str, Tensor]:
+def weights(engine: Engine, everything: bool = False, ranks: int = 1) -> dict[str, Tensor]:
     """The trained parameters by name, and those of connectors; `everything`: all of them, and the model's persistent buffers.
 
-    Collective under ZeRO 3: every rank calls it; rank 0 gets them, in memory of their own on the CPU, the others nothing.
+    Collective under ZeRO 3: every rank calls it. Each of the first `ranks` gets its share, in memory of their own on the CPU, the
+    others nothing; connectors and buffers are with rank 0.
     """
     from deepspeed.runtime.zero.partition_parameters import GatheredParameters
 
     trainable: Trainable = engine.module.trainable
-    keep, found = engine.global_rank == 0, {}
+    sizes = ((name, shape_of(parameter).numel()) for name, parameter in trainable.weights() if not name.startswith("connectors."))
+    owner, found = owners(sizes, ranks), {}
     for name, parameter in trainable.weights():
+        keep = owner.get(name, 0) == engine.global_rank
         if everything or name.startswith("connectors.") or parameter.requires_grad:
             # One at a time: all of them together are what ZeRO 3 was chosen to avoid.
             with GatheredParameters([parameter], enabled=engine.zero_optimization_stage() == 3):
                 if keep:
                     found[name] = _own(parameter)
-    if everything and keep:
+    if everything and engine.global_rank == 0:
         model = trainable.saved()
         persistent = model.state_dict()
         found |= {name: _own(buffer) for name, buffer in model.named_buffers() if name in persistent}
     return found
 
 
-def restore_optimizer(engine: Engine, tensors: dict[str, Tensor], source: str) -> None:
-    """Put what `optimizer_tensors` returned into a new engine; `source` stands for it in messages.
+def restore_optimizer(engine: Engine, tensors: TensorFiles, source: str) -> None:
+    """Put what `optimizer_tensors` gave to all ranks into a new engine, one tensor after the other; `source` stands for it in
+    messages.
 
     Raises `CheckpointError` naming the parameters that are missing, surplus or of another shape.
     """
@@ -120,14 +128,15 @@ def _own(tensor: Tensor | None) -> Tensor:
     return tensor.detach().to("cpu", copy=True).contiguous()
 
 
-def _shape(parameter: Tensor) -> torch.Size:
+def shape_of(parameter: Tensor) -> torch.Size:
+    """The shape of a whole parameter, also where ZeRO 3 has cut it up."""
     return getattr(parameter, "ds_shape", parameter.shape)
 
 
 def _kept(engine: Engine) -> dict[str, dict[str, tuple[int, ...]]]:
     """Of each trained parameter, by its name, the tensors that the optimizer keeps, with their shapes."""
     settings, apart = _settings(engine), _apart(_inner(engine))
-    return {name: settings.state(_shape(parameter), id(parameter) in apart) for name, parameter in trained(engine)}
+    return {name: settings.state(shape_of(parameter), id(parameter) in apart) for name, parameter in trained(engine)}
 
 
 def _settings(engine: Engine) -> Optimizer:
@@ -172,19 +181,19 @@ def _step_device(inner: torch.optim.Optimizer, parameter: Tensor) -> torch.devic
     return parameter.device if inner.defaults.get("fused") else torch.device("cpu")
 
 
-def _check(engine: Engine, tensors: dict[str, Tensor], source: str) -> None:
+def _check(engine: Engine, tensors: TensorFiles, source: str) -> None:
     expected: dict[str, tuple[int, ...]] = {"step": (1,)}
     kept = _kept(engine)
     for name, parameter in trained(engine):
         expected |= {f"{key}/{name}": shape for key, shape in kept[name].items()}
         if parameter.dtype != torch.float32:
-            expected[f"master/{name}"] = tuple(_shape(parameter))
+            expected[f"master/{name}"] = tuple(shape_of(parameter))
     problems = [f"{name}: missing" for name in expected if name not in tensors]
     problems += [f"{name}: not a trained parameter of this model" for name in tensors if name not in expected]
     problems += [
-        f"{name}: shape {tuple(tensors[name].shape)}, expected {shape}"
+        f"{name}: shape {tensors.shapes[name]}, expected {shape}"
         for name, shape in expected.items()
-        if name in tensors and tuple(tensors[name].shape) != shape
+        if name in tensors and tensors.shapes[name] != shape
     ]
     if problems:
         raise CheckpointError(f"{source}: it does not fit this model\n  " + "\n  ".join(problems[:10]))

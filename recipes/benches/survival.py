@@ -238,7 +238,7 @@ def room(runs: Path) -> Iterator[Figure]:
     checkpoint = runs / "room" / "checkpoints" / "step-00000002"
     own = sum(path.stat().st_size for path in checkpoint.rglob("*") if path.is_file() and path.stat().st_nlink == 1)
     learns = sum((checkpoint / name).stat().st_size for name in ("adapter/adapter_model.safetensors", "new_rows.safetensors"))
-    state = (checkpoint / "training" / "optimizer.safetensors").stat().st_size
+    state = sum(path.stat().st_size for path in (checkpoint / "training").glob("optimizer*.safetensors"))
     yield Figure("bytes on disk / bytes that learn and their state, adapters and new rows", own / (learns + state), 1.05, True)
     whole = sum(path.stat().st_size for path in checkpoint.rglob("*") if path.is_file())
     yield Figure("the same, links to the frozen files counted as copies", whole / (learns + state))

@@ -79,12 +79,13 @@ def killed_while_saving(step: int, train: Callable, config) -> Callable:
     def work(ranks) -> int:
         write = checkpoints._write_model
 
-        def dying(model, tensors, folder, frozen) -> None:
-            write(model, tensors, folder, frozen)
-            if folder.name.startswith(this := f".step-{step:08d}"):
+        def dying(model, tensors, folder, *rest) -> list[str]:
+            names = write(model, tensors, folder, *rest)
+            if not ranks.rank and folder.name.startswith(this := f".step-{step:08d}"):
                 while [path for path in folder.parent.glob(".step-*") if not path.name.startswith(this)]:
                     time.sleep(0.02)  # the one before is still on its way to a slow disk
                 os.kill(os.getpid(), signal.SIGKILL)
+            return names
 
         checkpoints._write_model = dying
         save = checkpoints.save_checkpoint
@@ -112,6 +113,13 @@ def lines(run: Path) -> list[dict]:
 def facts(run: Path) -> list:
     """What must not depend on an interruption: numbers of every step that do not measure time."""
     return [[line[key] for key in ("step", "loss", "nll", "learning_rate", "gradient_norm", "fill")] for line in lines(run)]
+
+
+def same_bits(one: Path, other: Path, *patterns: str) -> list[bool]:
+    """Of each file of `one` that fits a pattern (there is one for each), whether it is that of `other`."""
+    found = [sorted(path.relative_to(one) for path in one.glob(pattern)) for pattern in patterns]
+    assert all(found)
+    return [(one / name).read_bytes() == (other / name).read_bytes() for names in found for name in names]
 
 
 def import_once(folder: Path) -> None:

@@ -32,7 +32,7 @@ from mmpt.training.state import weights
 from mmpt.training.trainer import train_step
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "helpers")]
-from launching import ROOT, facts, import_once, killed_while_saving, launch, recipe  # noqa: E402, F401
+from launching import ROOT, facts, import_once, killed_while_saving, launch, recipe, same_bits  # noqa: E402, F401
 from losses import weighted_loss  # noqa: E402
 from scenarios import answer  # noqa: E402
 from tiny_runs import BACKBONE, EXPERTS, IDS, VOCABULARY, objectives, pretrain, settings, write_shards  # noqa: E402, F401
@@ -46,24 +46,24 @@ def resume(folder: Path, stage: int, **changes) -> dict:
     codes.append(launch(2, killed_while_saving(4, train, broken)))
     left = sorted(path.name for path in (broken.output / "checkpoints").iterdir())
     codes.append(launch(2, lambda ranks: train(broken, ranks)))
-    files = ("backbone/model.safetensors", "training/optimizer.safetensors", "training/state.json")
     last = [config.output / "checkpoints" / "step-00000006" for config in (straight, broken)]
     return {
         "codes": codes, "left": left, "straight": facts(straight.output), "resumed": facts(broken.output),
         "kept": sorted(path.name for path in (broken.output / "checkpoints").iterdir()),
-        "same_files": [(last[0] / name).read_bytes() == (last[1] / name).read_bytes() for name in files],
+        "same_files": same_bits(*last, "backbone/model*.safetensors", "training/optimizer*.safetensors", "training/state.json"),
+        "files": [path.name for path in sorted(last[0].rglob("*-of-*.safetensors"))],
     }  # fmt: skip
 
 
-def elastic(folder: Path) -> dict:
-    """24 steps on 2 ranks under stage 2, straight; and with changes: 4 steps so, 4 on 1 rank under stage 3, 16 on 3 ranks under
-    stage 3 (sizes of parameters are no multiples of 3)."""
-    train = recipe()
-    options = {"steps": 24, "loader": {"packs_per_step": 6}, "run": {"save_every": 4}}
-    straight = pretrain(folder, "elastic-straight", 2, **options)
+def elastic(folder: Path, changes: tuple[tuple[int, int, int], ...] = ((2, 2, 4), (1, 3, 8), (3, 3, 24))) -> dict:
+    """Steps on 2 ranks under the first stage of `changes`, straight; and with `changes` (ranks, stage, until which step). Sizes
+    of parameters are no multiples of 3."""
+    train, name = recipe(), f"elastic-{len(changes)}-{changes[0][1]}-{changes[-1][0]}"
+    options = {"steps": changes[-1][2], "loader": {"packs_per_step": 6}, "run": {"save_every": 4}}
+    straight = pretrain(folder, f"{name}-straight", changes[0][1], **options)
     codes = [launch(2, lambda ranks: train(straight, ranks))]
-    for size, stage, until in ((2, 2, 4), (1, 3, 8), (3, 3, 24)):
-        config = pretrain(folder, "elastic", stage, **options)
+    for size, stage, until in changes:
+        config = pretrain(folder, name, stage, **options)
 
         def work(ranks, config=config, until=until) -> int:
             class Until(StopRequest):
@@ -78,7 +78,8 @@ def elastic(folder: Path) -> dict:
             return train(config, ranks)
 
         codes.append(launch(size, work))
-    return {"codes": codes, "straight": facts(straight.output), "changed": facts(config.output)}
+    last = config.output / "checkpoints" / f"step-{changes[-1][2]:08d}"
+    return {"codes": codes, "straight": facts(straight.output), "changed": facts(config.output), "last": str(last)}
 
 
 def documents(numbers: range) -> list[TokenDocument]:
@@ -324,9 +325,8 @@ def new_rows(folder: Path, stage: int) -> dict:
         runs.append(parse_config(settings(folder, name, stage, **changes), TrainingConfig, name))
     codes = [launch(2, lambda ranks: train(runs[0], ranks)), launch(2, killed_while_saving(4, train, runs[1]))]
     codes.append(launch(2, lambda ranks: train(runs[1], ranks)))
-    files = ("new_rows.safetensors", "adapter/adapter_model.safetensors", "training/optimizer.safetensors")
     last = [run.output / "checkpoints" / "step-00000004" for run in runs]
-    same = [(last[0] / name).read_bytes() == (last[1] / name).read_bytes() for name in files]
+    same = same_bits(*last, "new_rows.safetensors", "adapter/adapter_model.safetensors", "training/optimizer*.safetensors")
     return {"codes": codes, "facts": [facts(run.output) for run in runs], "same": same, "text": str(text), "last": str(last[1])}
 
 
@@ -343,10 +343,20 @@ SCENARIOS = {
         for size in (1, 2)
     },
     "elastic": elastic,
+    **{f"2-1-2-{stage}": partial(elastic, changes=((2, stage, 4), (1, stage, 8), (2, stage, 12))) for stage in (1, 3)},
     "finetune": finetune,
     **{f"new-rows-{stage}": partial(new_rows, stage=stage) for stage in (1, 3)},
     **{f"step-{size}-{stage}": partial(one_step, size=size, stage=stage) for size in (1, 2) for stage in (0, 1, 2, 3)},
     **{f"shared-step-{stage}": partial(one_step, size=2, stage=stage, shared=2) for stage in (0, 1, 3)},
+    **{
+        f"waiting-{stage}": partial(
+            one_step,
+            size=2,
+            stage=stage,
+            deepspeed={"zero_optimization": {"overlap_comm": False, "reduce_bucket_size": 500_000_000}},
+        )
+        for stage in (1, 2, 3)
+    },
     **{f"checkpointed-{stage}": partial(one_step, size=2, stage=stage, activation_checkpointing=True) for stage in (0, 3)},
     **{f"experts-{size}": partial(one_step, size=size, stage=0, backbone={"config": EXPERTS}) for size in (1, 2)},
     "lonely": one_modality_each,

@@ -86,6 +86,16 @@ def test_packs_that_do_not_divide_among_ranks():
     assert deepspeed_options(config(), 2)["gradient_accumulation_steps"] == 2
 
 
+def test_communication_goes_on_beside_the_backward_pass_unless_the_section_says_otherwise():
+    def zero(**section) -> dict:
+        return deepspeed_options(config(deepspeed={"zero_optimization": section}), 1)["zero_optimization"]
+
+    for stage in (1, 2, 3):
+        assert zero(stage=stage) == {"overlap_comm": True, "reduce_bucket_size": 100_000_000, "stage": stage}
+    assert zero(stage=2, overlap_comm=False, reduce_bucket_size=5)["overlap_comm"] is False
+    assert zero(stage=0) == {"stage": 0}
+
+
 def test_only_matrices_outside_embeddings_decay():
     model = build_backbone(BackboneConfig(config=ranks.BACKBONE), 20, seed=0)
     decayed, others = parameter_groups(model, AdamW(learning_rate=1, weight_decay=0.1))

@@ -18,6 +18,8 @@ from transformers import AutoModelForCausalLM
 from mmpt.data.loading.packing import pack
 from mmpt.model.backbone import BackboneConfig, build_backbone
 from mmpt.model.loading import load_model
+from mmpt.storage import read_json
+from mmpt.training.shares import TensorFiles
 from mmpt.vocabulary import Vocabulary
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -51,7 +53,9 @@ def test_killed_while_saving_and_resumed_has_the_same_bits(results, name):
     assert run["codes"] == [[0, 0], [-9, -9], [0, 0]]
     assert [line[0] for line in run["straight"]] == [1, 2, 3, 4, 5, 6]
     assert run["resumed"] == run["straight"]
-    assert run["same_files"] == [True, True, True]
+    assert run["same_files"] == [True] * 5
+    numbered = [f"{stem}-0000{rank}-of-00002.safetensors" for stem in ("model", "optimizer") for rank in (1, 2)]
+    assert run["files"] == numbered  # each rank wrote its share of both
 
 
 def test_half_a_checkpoint_never_has_a_final_name_and_old_ones_go(results):
@@ -69,6 +73,26 @@ def test_other_numbers_of_ranks_and_another_stage_go_on_as_before(results):
         assert found[1] == pytest.approx(wanted[1], abs=1e-6)
 
 
+@pytest.mark.parametrize("stage", [*thorough(1), 3])
+def test_two_ranks_then_one_then_two_go_on_as_before_and_anybody_reads_what_they_wrote(results, stage):
+    run = results[f"2-1-2-{stage}"]
+    assert run["codes"] == [[0, 0], [129, 129], [129], [129, 129]]
+    assert [line[0] for line in run["changed"]] == list(range(1, 13))
+    for found, wanted in zip(run["changed"], run["straight"], strict=True):
+        assert found[1] == pytest.approx(wanted[1], abs=1e-6)
+    checkpoint = Path(run["last"])
+    shards = [load_file(path) for path in sorted((checkpoint / "backbone").glob("model-*.safetensors"))]
+    assert len(shards) == 2 and all(shards)
+    joined = {name: value for shard in shards for name, value in shard.items()}
+    model, _ = load_model(checkpoint)
+    plain = AutoModelForCausalLM.from_pretrained(checkpoint / "backbone")
+    for name, value in model.named_parameters():
+        assert torch.equal(value, joined.pop(name)) and torch.equal(value, plain.get_parameter(name))
+    assert not joined
+    index = read_json(checkpoint / "backbone" / "model.safetensors.index.json")
+    assert index["metadata"]["total_size"] == 4 * sum(value.numel() for value in model.parameters())
+
+
 def test_finetuning_with_dropout_resumes_with_the_same_bits(results):
     run = results["finetune"]
     assert run["codes"] == [[0, 0], [-9, -9], [0, 0]]
@@ -80,10 +104,10 @@ def test_adapters_and_new_rows_on_a_frozen_text_model(results, stage):
     """Resumed with the same bits; the checkpoint holds what learned, and links to the rest; the text's rows are untouched."""
     run = results[f"new-rows-{stage}"]
     assert run["codes"] == [[0, 0], [-9, -9], [0, 0]]
-    assert run["facts"][0] == run["facts"][1] and run["same"] == [True, True, True]
+    assert run["facts"][0] == run["facts"][1] and run["same"] == [True] * 4
     checkpoint, text = Path(run["last"]), Path(run["text"])
     assert (checkpoint / "backbone" / "model.safetensors").samefile(text / "model.safetensors")
-    state = load_file(checkpoint / "training" / "optimizer.safetensors")
+    state = TensorFiles(sorted((checkpoint / "training").glob("optimizer-*.safetensors")))
     learned = {name.split("/", 1)[1] for name in state if name != "step"}
     assert all("lora_" in name or name.endswith(".new") for name in learned)
     assert sum(name.endswith(".new") for name in learned) == 2
@@ -127,6 +151,12 @@ def test_computing_activations_again_changes_nothing(results, stage):
     one, two = results["step-2-0"], results[f"checkpointed-{stage}"]
     assert two["codes"] == [0, 0] and one["loss"] == pytest.approx(two["loss"], abs=1e-6)
     assert torch.tensor(one["weights"]).sub(torch.tensor(two["weights"])).abs().max() <= 1e-6
+
+
+@pytest.mark.parametrize("stage", [1, *thorough(2, 3)])
+def test_communication_beside_the_backward_pass_changes_no_bit(results, stage):
+    overlapping, waiting = results[f"step-2-{stage}"], results[f"waiting-{stage}"]
+    assert waiting["codes"] == [0, 0] and overlapping == waiting
 
 
 def test_ranks_without_a_modality_train_on_under_zero_3(results):

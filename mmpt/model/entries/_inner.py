@@ -7,6 +7,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from mmpt.model.entering import KEYWORD, brought, decoder_layers
+from mmpt.model.hollow import fill
 
 NOT_FOR_COPIES = ("hidden_states", "past_key_values", KEYWORD)
 
@@ -21,7 +22,10 @@ class InnerAdaptors(nn.Module):
     def __init__(self, model: PreTrainedModel, numbers: Sequence[int], number: int = 0):
         super().__init__()
         self.numbers = tuple(numbers)
-        self.layers = nn.ModuleList(map(copy.deepcopy, decoder_layers(model, numbers))).requires_grad_(True)
+        copied = decoder_layers(model, numbers)
+        for layer in copied:
+            fill(layer)  # a copy of a layer without values would have none
+        self.layers = nn.ModuleList(map(copy.deepcopy, copied)).requires_grad_(True)
         self.gates = nn.ParameterList(nn.Parameter(torch.zeros(1)) for _ in numbers)
         # Keys and values are kept by number of a layer: a copy must not write over those of the layer that it was made of.
         depth = len(model.base_model.layers)  # pyright: ignore[reportArgumentType]

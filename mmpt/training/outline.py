@@ -1,0 +1,59 @@
+"""The model of a run without its weights: names, shapes and what learns, for plans of runs that no machine at hand could hold."""
+
+from typing import cast
+
+from peft import PeftConfig, PeftModel, get_peft_model
+from transformers import AutoConfig, PreTrainedModel
+
+from mmpt.errors import ConfigError
+from mmpt.model.backbone import backbone_settings
+from mmpt.model.config import BackboneConfig
+from mmpt.model.hollow import hollow_model, resize
+from mmpt.model.loading import NEW_ROWS
+from mmpt.model.new_rows import new_tables, split_rows
+from mmpt.model.packed_attention import NAME as PACKED_ATTENTION
+from mmpt.training.agreement import settled
+from mmpt.training.config import TrainingConfig
+from mmpt.training.parts import freeze
+from mmpt.training.sources import open_sources
+from mmpt.vocabulary import Vocabulary
+
+
+def outline(config: TrainingConfig) -> PreTrainedModel | PeftModel:
+    """As `mmpt.training.base.open_model` makes it for a run that begins, without a value in it. Of the backbone its configuration
+    is read, of the data their vocabulary. Raises `ConfigError` where one of them cannot be."""
+    config = settled(config)
+    _, vocabulary = open_sources(config)
+    model = _decoder(config, vocabulary)
+    if not config.frozen:
+        freeze(model.named_parameters(), config.optimizer.parts)
+        return model
+    base = config.base
+    split = config.new_rows or (base is not None and (base / NEW_ROWS).is_file())
+    tables = split_rows(model, vocabulary.text_size) if split else []
+    model.requires_grad_(False)
+    saved = base / "adapter" if base is not None and (base / "adapter").is_dir() else None
+    settings = None if config.adapter is None else config.adapter.peft_config(config.run.seed)
+    if saved is not None:
+        settings = PeftConfig.from_pretrained(str(saved))
+    adapted = model if settings is None else get_peft_model(model, settings, low_cpu_mem_usage=True)
+    for table in tables:
+        table.requires_grad_(True)
+    assert not split or new_tables(adapted)
+    freeze(adapted.named_parameters(), config.optimizer.parts)
+    return adapted
+
+
+def _decoder(config: TrainingConfig, vocabulary: Vocabulary) -> PreTrainedModel:
+    if config.backbone is not None and config.backbone.config is not None:
+        settings = backbone_settings(config.backbone.config, vocabulary.size)
+    else:
+        # The schema asks for one of the two.
+        path = config.base / "backbone" if config.base is not None else cast(BackboneConfig, config.backbone).path or ""
+        try:
+            settings = AutoConfig.from_pretrained(path)
+        except (OSError, ValueError, KeyError) as problem:
+            raise ConfigError(f"backbone {path}: its configuration cannot be read: {problem}") from None
+    model = hollow_model(settings, PACKED_ATTENTION)
+    resize(model, vocabulary.size)
+    return model
