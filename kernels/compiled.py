@@ -83,7 +83,8 @@ def cases() -> Iterator[Case]:
         ids, order = torch.zeros(tokens, dtype=torch.int64), torch.zeros(tokens, dtype=torch.int64)
         frozen, new = (torch.zeros(rows, 1024, dtype=dtype) for rows in (151_669, 24_583))
         embedding.two_table_embedding(ids, frozen, new)
-        triton_embedding.summed(torch.zeros(tokens, 1024, dtype=dtype), order, torch.zeros(24_583, dtype=torch.int64))
+        starts = torch.zeros(24_584, dtype=torch.int64)
+        triton_embedding.summed(torch.zeros(tokens, 1024, dtype=dtype), ids, order, starts, len(frozen))
 
     def sparse(dtype: torch.dtype) -> None:
         width, entries = 4096, 123  # 3 % of each row

@@ -34,7 +34,7 @@ from mmpt.training.stages import stages
 from mmpt.training.trainer import Wrapped
 from mmpt.vocabulary import Vocabulary
 
-RANKS = {"h100_x8": 8, "h100_nodes": 32}  # GPUs that a recipe says it is for, where there are several
+RANKS = {"h100_x8": 8, "h100_nodes": 32, "h100_70b": 8}  # GPUs that a recipe says it is for, where there are several
 LIVE, PREFETCH, BUCKET = 1e9, 5e7, 5e8
 """Elements that DeepSpeed's ZeRO 3 by default keeps whole at most, fetches ahead, and gathers of gradients before it reduces."""
 

@@ -183,6 +183,8 @@ def later_pack(layers: int) -> Pass:
 def recipe_figures(beside: dict[str, Any]) -> Iterator[Figure]:
     for path in sorted((ROOT / "recipes").glob("h100*.yaml")):
         for name, config, content, text in recipe_stages(path):
+            if config.half_weights:  # what is counted is autocast over float32 weights; those are planned by `--dry-run`
+                continue
             ranks = RANKS.get(path.stem, 1)
             found = memory_of(config, content, text, ranks)
             where = f"{name}, {ranks} GPU{'s' if ranks > 1 else ''}"

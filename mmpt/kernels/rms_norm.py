@@ -65,6 +65,8 @@ class _RmsNorm(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad: Tensor | None, grad_total: Tensor | None):  # pyright: ignore[reportIncompatibleMethodOverride]
         total, weight, scale = ctx.saved_tensors
+        if grad is None and grad_total is None:
+            return (None,) * 7
         shape = cast(Tensor, grad_total if grad is None else grad).shape
         rows = torch.zeros_like(total) if grad is None else grad.reshape(total.shape)
         beside = None if grad_total is None else grad_total.reshape(total.shape)

@@ -31,7 +31,7 @@ def test_ranks_with_and_without_media_train_alike_and_resume_with_the_same_bits(
     run = results[f"mixed-{stage}"]
     assert run["codes"] == [[0, 0], [-9, -9], [0, 0]]
     assert run["facts"][0] == run["facts"][1] and len(run["facts"][0]) == 6
-    assert len(run["same"]) == 6 and all(run["same"].values())
+    assert len(run["same"]) == 8 and all(run["same"].values())
     for found, wanted in zip(run["facts"][0], results["mixed-0"]["facts"][0], strict=True):
         assert found[1] == pytest.approx(
             wanted[1], abs=2e-5
