@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
@@ -33,7 +33,7 @@ from mmpt.kernels import attention, rms_norm, rope, swiglu
 from mmpt.kernels.cross_entropy import weighted_linear_cross_entropy
 from mmpt.kernels.device import device_name, file_name
 from mmpt.kernels.nearest_code import nearest_code, nearest_code_reference
-from mmpt.results import Figure, gather
+from mmpt.results import Figure, gather, installed
 
 PAIRS = 5
 GPU = torch.cuda.is_available()
@@ -381,13 +381,6 @@ def resident(field: str) -> int:
     """Bytes of this process in memory by /proc: VmRSS now, VmHWM at most so far (getrusage's maximum survives an exec)."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(re.search(rf"{field}:\s+(\d+) kB", status)[1]) * 1024
-
-
-def installed(package: str) -> bool:
-    try:
-        return bool(version(package))
-    except PackageNotFoundError:
-        return False
 
 
 if __name__ == "__main__":

@@ -18,10 +18,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
+from mmpt.results import installed
 from mmpt.scripts import script_parser
 from mmpt.storage import write_json
 
@@ -130,13 +130,6 @@ def device() -> str | None:
     code = "import json, torch; print(json.dumps(torch.cuda.get_device_name(0) if torch.cuda.is_available() else None))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     return json.loads(done.stdout) if done.returncode == 0 else None
-
-
-def installed(package: str) -> bool:
-    try:
-        return bool(version(package))
-    except PackageNotFoundError:
-        return False
 
 
 if __name__ == "__main__":

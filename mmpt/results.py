@@ -5,7 +5,7 @@ import platform
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,14 @@ def lines(figures: Sequence[Figure]) -> list[str]:
         bar = "" if figure.bar is None else f"{'<=' if figure.at_most else '>='} {figure.bar:g}"
         found.append(f"{figure.name:40} {figure.value:12.4g}  {bar:12} {'ok' if figure.ok else 'short'}")
     return found
+
+
+def installed(package: str) -> bool:
+    """Whether a distribution of that name is there."""
+    try:
+        return bool(version(package))
+    except PackageNotFoundError:
+        return False
 
 
 def environment(packages: Sequence[str]) -> dict:
