@@ -19,7 +19,7 @@ from mmpt.model.hollow import place
 from mmpt.model.new_rows import TwoTableEmbedding
 from mmpt.tokenizers.terms import Trainable
 from mmpt.training.config import TrainerConfig, TrainingConfig
-from mmpt.training.deepspeed_section import with_overlap
+from mmpt.training.deepspeed_section import with_defaults
 from mmpt.training.distributed import World
 from mmpt.training.language_model import LanguageModel
 from mmpt.training.optimizers import Optimizer
@@ -108,7 +108,7 @@ def deepspeed_options(config: TrainerConfig, accumulated: int) -> dict[str, Any]
     """`config.deepspeed` with the keys that mmpt sets. At stage 0 the trainer clips, since DeepSpeed reports no norm there."""
     return {
         "steps_per_print": 2**62,
-        **with_overlap(config.deepspeed),
+        **with_defaults(config.deepspeed),
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": accumulated,
         "gradient_clipping": config.optimizer.gradient_clip if config.zero_stage else 0.0,

@@ -75,7 +75,8 @@ def memory(model: PreTrainedModel | PeftModel, config: TrainingConfig, ranks: in
     weight, master = (2, FLOAT) if config.half_weights else (FLOAT, 0)
     share = {least: 1 / ranks if stage >= least else 1.0 for least in (1, 2, 3)}
     weights: dict[Part, float] = {part: number * weight * share[3] for part, number in found.total.items()}
-    gradients: dict[Part, float] = {part: number * weight * share[2] for part, number in found.trained.items()}
+    # Those of bfloat16 weights are added up in float32.
+    gradients: dict[Part, float] = {part: number * FLOAT * share[2] for part, number in found.trained.items()}
     state: dict[Part, float] = {
         part: (FLOAT * found.kept[part] + number * master) * share[1] for part, number in found.trained.items()
     }

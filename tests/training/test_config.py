@@ -47,7 +47,8 @@ def test_documented_examples_are_valid_and_the_recipe_written_from_them_reads_ba
         ({"deepspeed": {"train_batch_size": 8, "optimizer": {}}}, "train_batch_size is set by mmpt from loader.packs_per_step"),
         ({"deepspeed": {"zero_optimization": {"stage": 4}}}, "ZeRO stage 4"),
         ({"deepspeed": {"zero_optimization": {"stage": 1, "offload_optimizer": {"device": "cpu"}}}}, "offload_optimizer"),
-        ({"deepspeed": {"bf16": {"enabled": True}}}, "bf16 needs ZeRO stage 1"),
+        ({"deepspeed": {"bf16": {"enabled": True}}}, "bf16 needs ZeRO stage 2 or 3"),
+        ({"deepspeed": {"zero_optimization": {"stage": 1}, "bf16": {"enabled": True}}}, "bf16 needs ZeRO stage 2 or 3"),
         ({"deepspeed": {"fp16": {"enabled": True}}}, "fp16"),
         ({"deepspeed": {"zero_optimization": 2}}, "zero_optimization: expected a section such as {stage: 2}, found 2"),
         (
