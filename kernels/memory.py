@@ -132,7 +132,7 @@ def prepared(model: PreTrainedModel, vocabulary: Vocabulary, config: TrainingCon
                 adapted = add_adapter(model, config.adapter, config.run.seed)
         for table in tables:
             table.requires_grad_(True)
-    freeze(adapted.named_parameters(), config.optimizer.parts)
+    freeze(adapted.named_parameters(), config.optimizer)
     if config.activation_checkpointing:
         # No dropout is computed twice here, and the state of random numbers has no place among tensors without contents.
         model.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})

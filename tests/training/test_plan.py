@@ -95,7 +95,7 @@ def test_a_plan_has_the_names_and_the_shapes_of_the_run(frozen, stage, tmp_path)
     planned = outline(config)
     with world() as one:
         model = open_model(config, open_sources(config)[0], None, one)
-    freeze(model.named_parameters(), config.optimizer.parts)
+    freeze(model.named_parameters(), config.optimizer)
     for found, wanted in zip(planned.named_parameters(), model.named_parameters(), strict=True):
         assert (found[0], found[1].shape, found[1].requires_grad) == (wanted[0], wanted[1].shape, wanted[1].requires_grad)
     assert counts(planned, config) == counts(model, config)
