@@ -121,8 +121,8 @@ def parameter_groups(
     """The optimizer's groups: matrices of linear layers decay; embeddings (and a head tied to them), norms and biases do not.
     `named`: the parameters, where there are others than those of `model`.
 
-    Each has the `factor` on the learning rate of its part and layer of the model, 1 where the optimizer names none, and says whether it is
-    one of those that the optimizer treats `apart`.
+    Each has the `factor` on the learning rate of its part and layer of the model, 1 where the optimizer names none, and says
+    whether it is one of those that the optimizer treats `apart`.
     """
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     embeddings |= {id(module.new) for module in model.modules() if isinstance(module, TwoTableEmbedding)}
