@@ -229,6 +229,8 @@ class TrainingConfig(TrainerConfig):
         kinds = [objective.kind for objective in objectives]
         if len(set(kinds)) < len(kinds):
             raise ValueError(f"expected each objective once, found {', '.join(kinds)}")
+        if all(getattr(objective, "until", 1.0) < 1 for objective in objectives):
+            raise ValueError("expected one that is learned until the end of the run")
         return objectives
 
     @pydantic.field_validator("stages")
@@ -258,6 +260,9 @@ class TrainingConfig(TrainerConfig):
             raise ValueError("expected features or features_from, not both")
         if (self.features or self.features_from) and self.loader.sequence_parallel > 1:
             raise ValueError("features do not go with loader.sequence_parallel")
+        cut = [one.kind for one in self.objectives if one.whole_packs]
+        if cut and self.loader.sequence_parallel > 1:
+            raise ValueError(f"objectives: {', '.join(cut)} does not go with loader.sequence_parallel")
         return self
 
     @pydantic.model_validator(mode="after")

@@ -27,6 +27,7 @@ from mmpt.training.trainer import Line, NonFiniteError, StepResult
 from mmpt.vocabulary import Vocabulary
 
 FILE, SPIKES, SKIPPED = "metrics.jsonl", "spikes.jsonl", "skipped.jsonl"
+TOLD = ("next_token", "nll", "accuracy", "router_balance")
 T = TypeVar("T")
 
 
@@ -171,15 +172,17 @@ def metrics(
 def language_model_line(result: StepResult, config: TrainingConfig) -> Line:
     """What the log is told of a step of a language model.
 
-    Figures: `balance` stands there for a mixture of experts that learns it, `fill` is the share of the packs that tokens take,
-    `memory_gib` the most that this process has held so far (on a GPU, of its memory). Amounts: tokens, and the targets of each
-    modality, and TFLOP.
+    Figures: `balance` stands there for a mixture of experts that learns it, `objectives` are the means of others, `fill` is the
+    share of the packs that tokens take, `memory_gib` the most that this process has held so far (on a GPU, of its memory). Amounts:
+    tokens, and the targets of each modality, and TFLOP.
     """
     packs, tokens = config.loader.packs_per_step * config.loader.pack_tokens, result.amounts["tokens"]
     balance = result.means.get("router_balance")
+    beside = {name: mean.item() for name, mean in result.means.items() if name not in TOLD}
     figures = {
         "loss": result.loss,
         **({"balance": balance.item()} if balance is not None else {}),
+        **({"objectives": beside} if beside else {}),
         "nll": by_modality(result, "nll"),
         "accuracy": by_modality(result, "accuracy"),
         "learning_rate": result.learning_rate,
