@@ -173,8 +173,8 @@ def language_model_line(result: StepResult, config: TrainingConfig) -> Line:
     """What the log is told of a step of a language model.
 
     Figures: `balance` stands there for a mixture of experts that learns it, `objectives` are the means of others, `fill` is the
-    share of the packs that tokens take, `memory_gib` the most that this process has held so far (on a GPU, of its memory). Amounts:
-    tokens, and the targets of each modality, and TFLOP.
+    share of the packs that tokens take, `memory_gib` the most that this process has held so far (on a GPU, of its memory).
+    Amounts: tokens, and the targets of each modality, and TFLOP.
     """
     packs, tokens = config.loader.packs_per_step * config.loader.pack_tokens, result.amounts["tokens"]
     balance = result.means.get("router_balance")

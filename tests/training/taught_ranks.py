@@ -43,7 +43,15 @@ def resumed(folder: Path) -> dict:
     return resume(folder, 1, objectives=taught(folder, until=0.75))
 
 
+def phased(folder: Path) -> dict:
+    """A source goes and another comes behind step 3, between two checkpoints; killed as it saves the one behind that."""
+    write_shards(folder / "more", documents=40)
+    more = {"path": str(folder / "more"), "from": 0.5}
+    return resume(folder, 0, data=[{"path": str(folder / "data"), "until": 0.5}, more])
+
+
 SCENARIOS = {
+    "phased": phased,
     **{f"step-{size}-{stage}": partial(step, size=size, stage=stage) for size in (1, 2) for stage in (0, 3)},
     "checkpointed": partial(step, size=2, stage=0, activation_checkpointing=True),
     "resumed": resumed,

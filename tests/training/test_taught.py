@@ -170,7 +170,8 @@ def test_two_ranks_under_any_stage_learn_what_one_learns(results, name):
 
 
 @pytest.mark.ranks
-def test_a_run_with_a_teacher_resumes_with_the_same_bits(results):
-    run = results["resumed"]
+@pytest.mark.parametrize("name", ["resumed", "phased"])
+def test_a_run_with_a_teacher_or_with_phases_resumes_with_the_same_bits(results, name):
+    run = results[name]
     assert run["codes"] == [[0, 0], [-9, -9], [0, 0]]
     assert run["resumed"] == run["straight"] and all(run["same_files"])
