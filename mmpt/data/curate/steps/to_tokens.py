@@ -18,6 +18,7 @@ from mmpt.data.engine.run import RunConfig
 from mmpt.data.lost import Lost
 from mmpt.data.shards.tokens import MediumKind, TokenDocument
 from mmpt.data.token_documents import BATCH, token_documents
+from mmpt.data.transforms import TokenTransform, mark_ids
 from mmpt.data.unit import Unit
 from mmpt.document import Document
 from mmpt.errors import DataError
@@ -61,6 +62,8 @@ class ToTokens(Step):
     features: FeatureRows = FeatureRows()
     """A medium of a kind named here enters as features where it is not learned (its loss weight is 0) or has no tokenizer: the
     sample then keeps its bytes, and has a slot for each row."""
+    transform: TokenTransform | None = None
+    """What is made of the tokens of documents that are text alone; null: they stay as they are."""
     documents: int | None = None
     """How many documents are taken, from the first on; null: all."""
 
@@ -93,14 +96,20 @@ class ToTokens(Step):
             yield from (one for one in batch if isinstance(one, Lost))
             together = [one for one in batch if isinstance(one, Document)]
             try:
-                yield from list(token_documents(together, tokenizer, self.arrangements, features))
+                yield from self._transformed(token_documents(together, tokenizer, self.arrangements, features))
             except DataError:  # one of them: which?
                 for document in together:
                     try:
-                        yield from list(token_documents([document], tokenizer, self.arrangements, features))
+                        yield from self._transformed(token_documents([document], tokenizer, self.arrangements, features))
                     except DataError as problem:
                         where = f"{told.shard}: {document.id}" if told else document.id
                         yield Lost(where, str(problem), document.id)
+
+    def _transformed(self, documents: Iterable[TokenDocument]) -> list[TokenDocument]:
+        if self.transform is None:
+            return list(documents)
+        vocabulary, marks = self.vocabulary(), mark_ids(self.transform.marks(), self._tokenizer().text.get_vocab())
+        return [made for one in documents for made in self.transform.documents(one, vocabulary, marks)]
 
     def _tokenizer(self) -> "MultimodalTokenizer":
         return _loaded(self.text, self.speech, self.image, self.chat.model_dump_json() if self.chat else None)
