@@ -11,10 +11,11 @@ from mmpt.config import parse_config
 from mmpt.data.curate.steps.to_tokens import ToTokens
 from mmpt.data.shards.tokens import TokenDocument
 from mmpt.data.transforms import mark_ids
+from mmpt.data.transforms.condition import Condition
 from mmpt.data.transforms.denoise import Denoise, ul2
 from mmpt.data.transforms.fill_in_the_middle import FillInTheMiddle
 from mmpt.document import Document, Text
-from mmpt.errors import ConfigError
+from mmpt.errors import ConfigError, DataError
 from mmpt.tokenizers.text import encode_text, train_text_tokenizer
 from mmpt.vocabulary import Vocabulary
 
@@ -133,6 +134,22 @@ def test_copies_differ_and_the_same_seed_and_id_draw_the_same():
     assert made(Denoise(seed=1), text(120))[0].ids.tolist() != made(Denoise(), text(120))[0].ids.tolist()
 
 
+def test_a_text_stands_behind_a_word_on_its_score_that_is_never_learned():
+    transform, marks = Condition(score="quality", threshold=0.5, unmarked=0.25), {"<|good|>": 600, "<|bad|>": 601}
+    found = Counter()
+    for number in range(2000):
+        document, score = text(30, f"d{number}"), number % 10 / 10
+        (one,) = transform.documents(document, VOCABULARY, marks, {"quality": score if number % 2 else [score, score]})
+        first, rest = int(one.ids[1]), slice(2 if one.ids[1] >= 600 else 1, None)
+        assert one.ids[rest].tolist() == document.ids[1:].tolist() and one.weights[rest].tolist() == document.weights[1:].tolist()
+        if first >= 600:
+            assert first == (600 if score >= 0.5 else 601) and one.weights[1] == 0
+        found[first if first >= 600 else None] += 1
+    assert found[None] / 2000 == pytest.approx(0.25, abs=0.03) and found[600] == pytest.approx(found[601], rel=0.15)
+    with pytest.raises(DataError, match=r"no score 'quality' .meta.scores has other"):
+        list(transform.documents(text(9), VOCABULARY, marks, {"other": 1.0}))
+
+
 def test_what_is_no_text_alone_stays_as_it_is():
     for ids in ([BEGIN, 5, *VOCABULARY.encode_image(np.array([1, 2])), 6, END], [5, 6, 7], [BEGIN, END]):
         document = TokenDocument("d", "test", np.array(ids))
@@ -150,6 +167,14 @@ def test_documents_become_tokens_through_a_tokenizer_that_has_the_marks(tmp_path
     (found,) = step.run(documents)
     marks = mark_ids(FillInTheMiddle().marks(), step._tokenizer().text.get_vocab())
     assert sorted(found.ids.tolist()) == sorted([*plain.ids.tolist(), *marks.values()])
+    scored = [Document("b", "s", documents[0].parts, {"scores": {"repetition": 0.1}}), *documents]
+    step = parse_config(
+        {**options, "transform": {"kind": "condition", "score": "repetition", "threshold": 0.5, "bad": "<|fim_prefix|>",
+                                  "good": "<|fim_suffix|>"}}, ToTokens, "test"
+    )  # fmt: skip
+    kept, lost = step.run(scored)  # a document without the score is listed, the others are there
+    assert lost.document == "a" and "no score 'repetition'" in lost.reason
+    assert kept.ids.tolist() == [plain.ids[0], marks["<|fim_prefix|>"], *plain.ids[1:]]
     # Spelled out in a text, a mark is text.
     assert not set(marks.values()) & set(encode_text(step._tokenizer().text, documents[0].parts[0].text))
     step = parse_config({"kind": "to_tokens", "text": str(tmp_path / "without"), "transform": "denoise"}, ToTokens, "test")

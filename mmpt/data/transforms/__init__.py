@@ -4,6 +4,7 @@ import random
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -39,11 +40,18 @@ class TokenTransform(Method):
         """The tokens of the text tokenizer that it needs."""
 
     @abstractmethod
-    def apply(self, text: Tokens, marks: Mapping[str, int], draw: random.Random) -> Tokens:
-        """What is made of a piece of text."""
+    def apply(self, text: Tokens, marks: Mapping[str, int], draw: random.Random, scores: Mapping[str, object]) -> Tokens:
+        """What is made of a piece of text, whose document has `scores`. Raises `DataError` where it lacks one that is needed."""
 
-    def documents(self, document: TokenDocument, vocabulary: Vocabulary, marks: Mapping[str, int]) -> Iterator[TokenDocument]:
-        """What is made of `document` where it is `<|begin|>`, text alone, and `<|end|>`; others come back as they are."""
+    def documents(
+        self,
+        document: TokenDocument,
+        vocabulary: Vocabulary,
+        marks: Mapping[str, int],
+        scores: Mapping[str, object] = MappingProxyType({}),
+    ) -> Iterator[TokenDocument]:
+        """What is made of `document` where it is `<|begin|>`, text alone, and `<|end|>`; others come back as they are. `marks`:
+        the ids of those that it needs; `scores`: what rules have left in the document."""
         ids = np.asarray(document.ids, dtype=np.int64)
         text = ids[1:-1]
         frame = (vocabulary.special("<|begin|>"), vocabulary.special("<|end|>"))
@@ -56,7 +64,7 @@ class TokenTransform(Method):
             for start in range(0, len(text), size):
                 draw = random.Random(f"{self.seed} {copy} {start} {document.id}")
                 own = slice(start, start + size)
-                made = self.apply(Tokens(text[own], weights[1:-1][own]), marks, draw)
+                made = self.apply(Tokens(text[own], weights[1:-1][own]), marks, draw, scores)
                 name = "/".join([document.id, *([f"{start}"] if size < len(text) else []), *([f"{copy}"] if copy else [])])
                 whole = np.concatenate([frame[:1], made.ids, frame[1:]])
                 yield replace(document, id=name, ids=whole, weights=np.concatenate([weights[:1], made.weights, weights[-1:]]))

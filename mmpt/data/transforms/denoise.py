@@ -59,7 +59,7 @@ class Denoise(TokenTransform):
         modes = dict.fromkeys(one.mode for one in self.denoisers if one.mode is not None)
         return (*modes, *(self.sentinel.format(number) for number in range(self.sentinels)))
 
-    def apply(self, text: Tokens, marks: Mapping[str, int], draw: random.Random) -> Tokens:
+    def apply(self, text: Tokens, marks: Mapping[str, int], draw: random.Random, scores: Mapping[str, object]) -> Tokens:
         (denoiser,) = draw.choices(self.denoisers, [one.share for one in self.denoisers])
         kept, gaps = self._spans(len(text.ids), denoiser, draw)
         if not gaps:  # too short for one

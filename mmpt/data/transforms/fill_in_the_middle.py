@@ -26,7 +26,7 @@ class FillInTheMiddle(TokenTransform):
     def marks(self) -> tuple[str, ...]:
         return (self.prefix, self.suffix, self.middle)
 
-    def apply(self, text: Tokens, marks: Mapping[str, int], draw: random.Random) -> Tokens:
+    def apply(self, text: Tokens, marks: Mapping[str, int], draw: random.Random, scores: Mapping[str, object]) -> Tokens:
         if draw.random() >= self.rate:
             return text
         suffix_first = draw.random() < self.suffix_first

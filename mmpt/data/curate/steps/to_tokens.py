@@ -90,26 +90,32 @@ class ToTokens(Step):
     def run(self, documents: Iterable[Document | Lost], told: Told | None = None) -> Iterator[TokenDocument | Lost]:
         """The sequences of the documents of a shard."""
         stream = islice(documents, told.taken if told else None)
-        tokenizer = self._tokenizer()
         features: dict[MediumKind, int] = {one: rows for one in MEDIA if (rows := getattr(self.features, one)) is not None}
         while batch := list(islice(stream, BATCH)):
             yield from (one for one in batch if isinstance(one, Lost))
             together = [one for one in batch if isinstance(one, Document)]
             try:
-                yield from self._transformed(token_documents(together, tokenizer, self.arrangements, features))
+                yield from self._sequences(together, features)
             except DataError:  # one of them: which?
                 for document in together:
                     try:
-                        yield from self._transformed(token_documents([document], tokenizer, self.arrangements, features))
+                        yield from self._sequences([document], features)
                     except DataError as problem:
                         where = f"{told.shard}: {document.id}" if told else document.id
                         yield Lost(where, str(problem), document.id)
 
-    def _transformed(self, documents: Iterable[TokenDocument]) -> list[TokenDocument]:
+    def _sequences(self, documents: list[Document], features: dict[MediumKind, int]) -> list[TokenDocument]:
+        tokenizer = self._tokenizer()
+        found = list(token_documents(documents, tokenizer, self.arrangements, features))
         if self.transform is None:
-            return list(documents)
-        vocabulary, marks = self.vocabulary(), mark_ids(self.transform.marks(), self._tokenizer().text.get_vocab())
-        return [made for one in documents for made in self.transform.documents(one, vocabulary, marks)]
+            return found
+        marks = mark_ids(self.transform.marks(), tokenizer.text.get_vocab())
+        scores = {document.id: document.meta.get("scores", {}) for document in documents}
+        return [
+            made
+            for one in found
+            for made in self.transform.documents(one, tokenizer.vocabulary, marks, scores[one.id.rpartition("/")[0]])
+        ]
 
     def _tokenizer(self) -> "MultimodalTokenizer":
         return _loaded(self.text, self.speech, self.image, self.chat.model_dump_json() if self.chat else None)
