@@ -353,19 +353,11 @@ SCENARIOS = {
     "resume-bf16-3": partial(resume, stage=3, deepspeed=half(3)),
     **{f"half-{stage}-{packs}": partial(equal_packs, stage=stage, packs=packs) for stage in (2, 3) for packs in (1, 64)},
     "resume-muon": partial(resume, stage=0, optimizer={"kind": "muon", "learning_rate": 0.02}),
-    "resume-galore": partial(  # each change more is a name of its own
-        resume,
-        stage=0,
-        optimizer={"kind": "galore", "learning_rate": 0.02, "rank": 2, "every": 3},
-        run={"keep": 2},
-        precision="float32",
-    ),
     "resume-adafactor": partial(resume, stage=0, optimizer={"kind": "adafactor", "learning_rate": 0.1}, run={"keep": 2}),
     **{
-        f"{kind}-step-{size}": partial(
-            one_step, size=size, stage=0, optimizer={"kind": kind, "learning_rate": 0.02, "gradient_clip": 0.05}
+        f"muon-step-{size}": partial(
+            one_step, size=size, stage=0, optimizer={"kind": "muon", "learning_rate": 0.02, "gradient_clip": 0.05}
         )
-        for kind in ("muon", "galore")
         for size in (1, 2)
     },
     "elastic": elastic,

@@ -1,11 +1,17 @@
 """GaLore: AdamW along directions of the gradient."""
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 from mmpt.training.engine import parameter_groups
 from mmpt.training.optimizers.galore import GaLore
+
+sys.path.insert(0, str(Path(__file__).parent))
+from scenarios import Results  # noqa: E402
 
 BETAS, RATE, DECAY = (0.8, 0.9), 0.02, 0.5
 
@@ -72,3 +78,22 @@ def test_its_updates_lie_in_the_strongest_directions():
     before, found, _ = run((8, 6), settings, [gradient])
     moved = found - before
     assert torch.linalg.matrix_rank(moved, atol=1e-6) == 1 and moved[:, 0].norm() > 0.999 * moved.norm()
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    return Results("galore_ranks.py", tmp_path_factory.mktemp("galore"))
+
+
+@pytest.mark.ranks
+def test_two_ranks_go_where_one_goes(results):
+    one, two = results["step-1"], results["step-2"]
+    assert one["norm"] == pytest.approx(two["norm"], rel=1e-6)
+    assert torch.tensor(one["weights"]).sub(torch.tensor(two["weights"])).abs().max() <= 1e-4
+
+
+@pytest.mark.ranks
+def test_killed_while_saving_and_resumed_has_the_same_bits(results):
+    run = results["resume"]
+    assert run["codes"] == [[0, 0], [-9, -9], [0, 0]]
+    assert run["resumed"] == run["straight"] and all(run["same_files"])

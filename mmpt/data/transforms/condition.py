@@ -12,8 +12,8 @@ from mmpt.errors import DataError
 
 class Condition(TokenTransform):
     """A token before each text says whether its score reaches a threshold, so that what is asked for behind the good one is like
-    the good texts: the conditional training of Pretraining with Human Feedback (Korbak et al. 2023, arXiv:2302.08582), by document.
-    The token is read, never learned. Scores are those that rules leave in a document (`datasets/filter.py`)."""
+    the good texts: the conditional training of Pretraining with Human Feedback (Korbak et al. 2023, arXiv:2302.08582), by
+    document. The token is read, never learned. Scores are those that rules leave in a document (`datasets/filter.py`)."""
 
     score: str
     """Its name in meta.scores; of one for each part, the mean counts."""

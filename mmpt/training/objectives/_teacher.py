@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from mmpt.data.loading.packing import PackedBatch
@@ -35,7 +35,8 @@ class Teacher:
         except ConfigError as problem:
             raise ConfigError(f"objectives: teacher: {problem}") from None
         check_head(model)
-        self.model: Model = model.to(device).eval().requires_grad_(False)
+        nn.Module.to(model, device)  # transformers wraps its own, and types lose their way in it
+        self.model: Model = model.eval().requires_grad_(False)
         self.vocabulary, self.size = vocabulary, vocabulary.size if whole else vocabulary.text_size
         self.begin = None if whole else _begin(model, path)
 
