@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from mmpt.data.loading.packing import pack
 from mmpt.data.shards.tokens import TokenDocument
 from mmpt.errors import ConfigError, MmptError
 from mmpt.model.backbone import BackboneConfig, build_backbone, load_backbone
+from mmpt.model.forward import check_head
 from mmpt.model.new_rows import split_rows
 from mmpt.training.distributed import World
 from mmpt.training.language_model import LanguageModel
@@ -131,6 +133,24 @@ def test_a_teacher_of_text_alone_teaches_where_all_before_is_text(tmp_path):
         p, q = known.double().softmax(dim=1), own.double().softmax(dim=1)
         wanted += float((p * (p / q).log()).sum())
     assert learned(trained, "distil", batch)[0].total.item() == pytest.approx(wanted, rel=1e-4)
+
+
+def test_what_stands_behind_features_no_teacher_can_tell(tmp_path):
+    trained = student(Distil(teacher=teacher(tmp_path)))
+    ids = [[5, 6, 7], [8, 9, *VOCABULARY.encode_features("image", 2), 10, 11], [12, 13]]
+    batch = pack([TokenDocument(str(number), "test", np.array(own), None) for number, own in enumerate(ids)])
+    marked, counts = trained.objectives[0].prepare(batch)
+    assert marked.marks["distil"].tolist() == [0, 1, 3, 4, 5, 11] and counts["distil"].item() == 6
+
+
+def test_a_teacher_in_half_precision_passes_the_check_of_its_head():
+    granite = {**BACKBONE, "model_type": "granite", "logits_scaling": 3.7, "num_hidden_layers": 4}
+    model = build_backbone(BackboneConfig(config=granite), VOCABULARY.size, seed=1).to(torch.bfloat16)
+    check_head(model)
+    plain = model.forward
+    model.forward = lambda **given: SimpleNamespace(logits=1.05 * plain(**given).logits)
+    with pytest.raises(ConfigError, match="it scales or caps"):
+        check_head(model)
 
 
 def test_new_rows_in_a_table_of_their_own_are_taught_as_in_one(tmp_path):
