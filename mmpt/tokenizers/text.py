@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -15,15 +15,19 @@ if TYPE_CHECKING:  # transformers takes seconds; it is imported where a tokenize
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 
-def train_text_tokenizer(texts: Iterable[str], vocabulary_size: int) -> "PreTrainedTokenizerFast":
-    """Byte-level BPE (as GPT-2's) of at most `vocabulary_size` ids; every string can be encoded, none gives an unknown id."""
+def train_text_tokenizer(texts: Iterable[str], vocabulary_size: int, special: Sequence[str] = ()) -> "PreTrainedTokenizerFast":
+    """Byte-level BPE (as GPT-2's) of at most `vocabulary_size` ids; every string can be encoded, none gives an unknown id. The
+    tokens `special` are the first ids, and `encode_text` gives them for no text."""
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary_size, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=vocabulary_size,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+        special_tokens=list(special),
     )
     tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False)

@@ -56,7 +56,7 @@ def check_parts(config: TrainingConfig, vocabulary: Vocabulary) -> None:
         except MmptError as problem:
             problems.append(f"{name}: {problem}")
     if config.backbone is not None and config.backbone.path is not None:
-        problems += _backbone(config.backbone.path, vocabulary, data)
+        problems += backbone_problems(config.backbone.path, vocabulary, data)
     if problems:
         raise VocabularyError("the parts of this run do not belong to its data:\n  " + "\n  ".join(problems))
 
@@ -91,7 +91,8 @@ def _of_kind(folder: Path, kind: Medium) -> dict:
     return tokenizer_figures(folder).in_vocabulary()
 
 
-def _backbone(path: str, vocabulary: Vocabulary, data: str) -> list[str]:
+def backbone_problems(path: str, vocabulary: Vocabulary, data: str) -> list[str]:
+    """What says that a model of transformers has another text vocabulary than `data`, with both sides."""
     try:
         known = backbone_vocabulary(path)
         if known is not None:

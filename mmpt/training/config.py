@@ -3,6 +3,7 @@ started."""
 
 import math
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -109,11 +110,18 @@ class DataSource(Schema):
     """In place of `weight`: how many of its tokens an epoch holds."""
     loss: float = pydantic.Field(default=1.0, ge=0)
     """Factor on the loss of its documents; 0: read, never learned."""
+    begin: float = pydantic.Field(default=0.0, ge=0, lt=1, alias="from")
+    """The share of the run from which on it is read. A folder may be named several times, with another weight in each phase: it
+    goes on where it stood."""
+    until: float = pydantic.Field(default=1.0, gt=0, le=1)
+    """The share of the run until which it is read."""
 
     @pydantic.model_validator(mode="after")
     def _weight_or_tokens(self) -> "DataSource":
         if self.tokens is not None and "weight" in self.model_fields_set:
             raise ValueError("expected weight or tokens, not both")
+        if self.begin >= self.until:
+            raise ValueError(f"from is {self.begin:g}, expected less than until, {self.until:g}")
         return self
 
 
@@ -223,12 +231,23 @@ class TrainingConfig(TrainerConfig):
         except (KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError):
             raise ValueError("tokens: expected a number, with loader.pack_tokens and loader.packs_per_step beside it") from None
 
+    @pydantic.field_validator("data")
+    @classmethod
+    def _always_something(cls, data: list[DataSource]) -> list[DataSource]:
+        borders = sorted({0.0, 1.0, *(one.begin for one in data), *(one.until for one in data)})
+        for start, end in pairwise(borders):
+            if not any(one.begin <= start and end <= one.until for one in data):
+                raise ValueError(f"no source is read from {start:g} to {end:g} of the run")
+        return data
+
     @pydantic.field_validator("objectives")
     @classmethod
     def _each_once(cls, objectives: list[Objective]) -> list[Objective]:
         kinds = [objective.kind for objective in objectives]
         if len(set(kinds)) < len(kinds):
             raise ValueError(f"expected each objective once, found {', '.join(kinds)}")
+        if all(getattr(objective, "until", 1.0) < 1 for objective in objectives):
+            raise ValueError("expected one that is learned until the end of the run")
         return objectives
 
     @pydantic.field_validator("stages")
@@ -258,6 +277,9 @@ class TrainingConfig(TrainerConfig):
             raise ValueError("expected features or features_from, not both")
         if (self.features or self.features_from) and self.loader.sequence_parallel > 1:
             raise ValueError("features do not go with loader.sequence_parallel")
+        cut = [one.kind for one in self.objectives if one.whole_packs]
+        if cut and self.loader.sequence_parallel > 1:
+            raise ValueError(f"objectives: {', '.join(cut)} does not go with loader.sequence_parallel")
         return self
 
     @pydantic.model_validator(mode="after")

@@ -46,7 +46,8 @@ class LanguageModel(Trainable):
 
     def loss(self, batch: PackedBatch, progress: float) -> dict[str, Term]:
         decoded = decode(self.model, batch, self.world.sequence, self.inputs, **self.asks)
-        return {name: term for one in self.objectives for name, term in one.terms(self.model, batch, decoded).items()}
+        found = (one.terms(self.model, batch, decoded, progress) for one in self.objectives)
+        return {name: term for terms in found for name, term in terms.items()}
 
     def share(self, batches: list[PackedBatch]) -> Share:
         """Prepared on the host, and then sent to the device: nothing is waited for there. `amounts`: tokens, flops (as counted in

@@ -4,19 +4,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 import torch
 
 from mmpt.chat import ChatFormat
 from mmpt.data.cache import Cache
 from mmpt.data.loading.loader import Loader
-from mmpt.data.loading.mixture import mixture_weights
 from mmpt.data.shards.read import TokenShards
 from mmpt.data.shards.tokens import Medium
 from mmpt.errors import ConfigError
 from mmpt.model.feature_inputs import FeatureInputs
 from mmpt.training.config import TrainingConfig
-from mmpt.vocabulary import MODALITIES, Vocabulary, check_same
+from mmpt.training.mixture import mixture_of
+from mmpt.vocabulary import Vocabulary, check_same
 
 
 def open_sources(config: TrainingConfig) -> tuple[list[TokenShards], Vocabulary]:
@@ -71,17 +70,12 @@ def open_loader(
     Raises as `Loader` does, and `ConfigError` on budgets.
     """
     loader = config.loader
-    tokens = np.array([[source.manifest.counts[name] for name in MODALITIES] for source in sources])
-    mixture = [
-        one.weight if one.tokens is None else round(one.tokens / max(held, 1), 6)
-        for one, held in zip(config.data, tokens.sum(axis=1).tolist(), strict=True)
-    ]
-    if loader.budgets:
-        mixture = mixture_weights(tokens, loader.budgets, mixture)
+    mixed = mixture_of(config, sources)
     return Loader(
-        sources,
-        mixture=mixture,
-        loss=[source.loss for source in config.data],
+        mixed.sources,
+        mixture=mixed.mixture,
+        phases=mixed.phases,
+        loss=mixed.loss,
         pack_tokens=loader.pack_tokens,
         packs_per_step=loader.packs_per_step,
         max_images=loader.max_images,

@@ -134,6 +134,8 @@ class TextSpec(Schema):
     """Document shards."""
     ids: int = pydantic.Field(ge=257)
     """Tokens that it has at most."""
+    special: tuple[str, ...] = ()
+    """Tokens among them that no text is encoded to, such as the marks of a `transform` (see datasets/specs/to_tokens.yaml)."""
 
 
 class SpeakingSpec(_Spec):

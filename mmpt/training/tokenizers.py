@@ -76,7 +76,7 @@ def _train_text(spec: TextSpec, folder: Path, world: World) -> int:
         first = next(texts, None)
         if first is None:
             raise DataError(f"no text in {', '.join(map(str, spec.data))}")
-        train_text_tokenizer(chain([first], texts), spec.ids).save_pretrained(folder / "tokenizer")
+        train_text_tokenizer(chain([first], texts), spec.ids, spec.special).save_pretrained(folder / "tokenizer")
     return 0
 
 

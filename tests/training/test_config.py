@@ -19,6 +19,7 @@ from mmpt.training.config import DataSource, FitConfig, TrainingConfig
 from mmpt.training.distributed import World
 from mmpt.training.engine import build_engine, deepspeed_options, parameter_groups
 from mmpt.training.metrics import truncate
+from mmpt.training.mixture import mixture_of
 from mmpt.training.optimizers.adamw import AdamW
 from mmpt.training.parts import freeze, part_of
 from mmpt.training.sources import open_loader, open_sources
@@ -212,6 +213,30 @@ def test_an_epoch_holds_as_many_tokens_of_a_source_as_asked(tmp_path):
     held = sum(sources[0].manifest.counts.values())
     found = open_loader(config, sources).describe()["tokens"]
     assert found == pytest.approx(300 + 2 * held, abs=60)  # whole documents alone
+
+
+def test_phases_are_shares_of_the_run_and_a_folder_named_twice_is_one_source(tmp_path):
+    for name in ("web", "good"):
+        ranks.write_shards(tmp_path / name)
+    web, good = (str(tmp_path / name) for name in ("web", "good"))
+    content = {**ranks.settings(tmp_path, "run", 0), "backbone": {"config": ranks.BACKBONE}, "steps": 10}
+    content["data"] = [
+        {"path": web, "until": 0.8},
+        {"path": good, "weight": 0.25},
+        {"path": web, "weight": 0.5, "from": 0.8},
+        {"path": good, "weight": 3, "from": 0.8},
+        {"path": good, "weight": 2, "loss": 0.5, "until": 0.3},
+    ]
+    config = parse_config(content, TrainingConfig, "test")
+    sources, _ = open_sources(config)
+    mixed = mixture_of(config, sources)
+    assert [one.folder.name for one in mixed.sources] == ["web", "good", "good"] and mixed.loss == [1, 1, 0.5]
+    assert mixed.mixture is None and mixed.phases == [(3, (1, 0.25, 2)), (8, (1, 0.25, 0)), (10, (0.5, 3.25, 0))]
+    assert "phase 1 of 3" in open_loader(config, sources).summary()
+    with pytest.raises(ConfigError, match=r"data: no source is read from 0 to 0\.5 of the run"):
+        parse_config({**content, "data": [{"path": web, "from": 0.5}]}, TrainingConfig, "test")
+    with pytest.raises(ConfigError, match=r"data\.0: from is 0\.5, expected less than until, 0\.25"):
+        parse_config({**content, "data": [{"path": web, "from": 0.5, "until": 0.25}]}, TrainingConfig, "test")
 
 
 def test_parts_rest_or_learn_at_rates_of_their_own():

@@ -13,6 +13,7 @@ from mmpt.data.loading.config import LongDocuments
 from mmpt.data.loading.losses import Losses, lost_document
 from mmpt.data.loading.order import BLOCK_DOCUMENTS, block_count, block_order, epoch_documents
 from mmpt.data.loading.packing import PackedBatch, pack
+from mmpt.data.loading.phases import Phase, phase_order
 from mmpt.data.loading.plan import BlockPlan, plan_block
 from mmpt.data.loading.prefetch import prefetch
 from mmpt.data.lost import Lost
@@ -28,12 +29,15 @@ WINDOW = 1024
 
 @dataclass(frozen=True)
 class Position:
-    """Where the stream stands: global steps done, and the next pack as (epoch, block, number in the block)."""
+    """Where the stream stands: global steps done, and the next pack as (epoch, block, number in the block). With phases: which of
+    them the epoch is one of, and how many documents each source had given when it began."""
 
     step: int = 0
     epoch: int = 0
     block: int = 0
     pack: int = 0
+    phase: int = 0
+    taken: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,11 +56,12 @@ class Loader:
     depends on neither the number of ranks nor that of workers, nor on when the run was interrupted. The last step of an epoch
     is filled from the next one. An epoch is planned in blocks of about `block_documents`, when they are reached.
 
-    `mixture` holds a weight for each source (see `epoch_documents`), None: each once an epoch; `loss` a factor on the loss
-    weights of each source's documents. A pack holds documents of at most `pack_tokens` tokens and, where it is given, at most
-    `max_images` pictures, as codes or as features; longer documents are split, text at any token, pictures and utterances whole
-    (`long_documents`), or dropped. `epochs` ends the iteration after the step that holds the last pack of so many epochs; None:
-    never. `workers` threads read ahead (0: none), and where nothing comes for `timeout` seconds the loop ends with an error.
+    `mixture` holds a weight for each source (see `epoch_documents`), None: each once an epoch; `phases` in its place weights that
+    change at given steps (see `mmpt.data.loading.phases`); `loss` a factor on the loss weights of each source's documents. A pack
+    holds documents of at most `pack_tokens` tokens and, where it is given, at most `max_images` pictures, as codes or as
+    features; longer documents are split, text at any token, pictures and utterances whole (`long_documents`), or dropped.
+    `epochs` ends the iteration after the step that holds the last pack of so many epochs; None: never. `workers` threads read
+    ahead (0: none), and where nothing comes for `timeout` seconds the loop ends with an error.
     `read_medium` makes of each medium of a document what its encoder takes; without it the slots of media stay empty. `state` is
     what `state_dict` returned, on any number of ranks.
 
@@ -72,6 +77,7 @@ class Loader:
         sources: list[TokenShards],
         *,
         mixture: list[float] | None = None,
+        phases: list[Phase] | None = None,
         loss: list[float] | None = None,
         pack_tokens: int,
         packs_per_step: int,
@@ -108,14 +114,22 @@ class Loader:
             "seed": seed,
             "window": WINDOW,
         }
+        if phases:
+            if epochs is not None or mixture is not None:
+                raise ConfigError("phases go with neither mixture nor epochs")
+            del self._settings["mixture"]
+            self._settings["phases"] = [[phase.until, [float(weight) for weight in phase.weights]] for phase in phases]
+        self._phases = phases or []
         self._rank, self._world_size, self._epochs = rank, world_size, epochs
         self._workers, self._timeout, self._loss = workers, timeout, loss or [1.0] * len(sources)
         self._shards = [source.shard_documents for source in sources]
-        self._documents = epoch_documents(self._shards, self._settings["mixture"])
-        self._blocks = block_count(self._documents, block_documents)
+        mixtures = [list(phase.weights) for phase in self._phases] or [self._settings["mixture"]]
+        self._documents = [epoch_documents(self._shards, weights) for weights in mixtures]
+        self._blocks = [block_count(documents, block_documents) for documents in self._documents]
         self._plan = lru_cache(maxsize=2)(self._make_plan)
         self._losses, self._read_medium = Losses(max_lost), read_medium
-        self._position = Position() if state is None else self._restore(state)
+        self._start = Position(taken=(0,) * len(sources) if self._phases else ())
+        self._position = self._start if state is None else self._restore(state)
 
     def __iter__(self) -> Iterator[list[PackedBatch]]:
         """Yield the remaining steps."""
@@ -127,7 +141,7 @@ class Loader:
 
     def read_step(self, step: int) -> list[PackedBatch]:
         """This rank's packs of step `step` (from 1) of the stream, wherever the loader stands."""
-        planned = next(found for found in self._steps(Position()) if found.following.step == step)
+        planned = next(found for found in self._steps(self._start) if found.following.step == step)
         return self._read(planned)[0]
 
     @property
@@ -137,17 +151,20 @@ class Loader:
 
     def state_dict(self) -> dict:
         """JSON values from which a loader on any number of ranks goes on after the last step that was yielded."""
-        return {"format": FORMAT, **vars(self._position), "settings": self._settings, "fingerprint": _fingerprint(self._settings)}
+        place = {**vars(self._position), "taken": list(self._position.taken)}
+        if not self._phases:
+            del place["phase"], place["taken"]
+        return {"format": FORMAT, **place, "settings": self._settings, "fingerprint": _fingerprint(self._settings)}
 
     def describe(self) -> dict[str, float]:
         """Where the stream stands, and figures of the current block: documents, dropped_documents (pieces and parts of documents
         too), packs, tokens, tokens_left_out (of the documents, in no pack) and their share, steps, and fill (mean tokens /
         pack_tokens)."""
-        plan = self._plan(self._position.epoch, self._position.block)
+        plan = self._at(self._position)
         return {
             "epoch": self._position.epoch,
             "block": self._position.block,
-            "blocks": self._blocks,
+            "blocks": self._blocks[self._position.phase],
             "documents": sum(map(len, plan.packs)),
             "dropped_documents": plan.dropped,
             "packs": len(plan.packs),
@@ -162,6 +179,7 @@ class Loader:
         """`describe` as a sentence, for whoever starts a training."""
         found, budget = self.describe(), self._settings["pack_tokens"]
         block = f" (block {found['block'] + 1} of {found['blocks']})" if found["blocks"] > 1 else ""
+        block += f" (phase {self._position.phase + 1} of {len(self._phases)})" if self._phases else ""
         tokens, left_out, dropped = (found[name] for name in ("tokens", "tokens_left_out", "dropped_documents"))
         return (
             f"data: {found['documents']:,} documents or pieces of them, {tokens:,} tokens, in {found['packs']:,} packs of at "
@@ -169,39 +187,63 @@ class Loader:
             f"{found['share_left_out']:.2%} of the tokens ({left_out:,}, in {dropped:,} documents or parts that fit no pack)"
         )
 
-    def _make_plan(self, epoch: int, block: int) -> BlockPlan:
-        settings = self._settings
-        rows = block_order(self._shards, self._documents, settings["seed"], epoch, block, self._blocks)
+    def _at(self, at: Position) -> BlockPlan:
+        """The plan of the block in which the stream stands."""
+        return self._plan(at.phase, at.taken, at.epoch, at.block)
+
+    def _make_plan(self, phase: int, taken: tuple[int, ...], epoch: int, block: int) -> BlockPlan:
+        settings, documents, blocks = self._settings, self._documents[phase], self._blocks[phase]
+        if self._phases:
+            place = (settings["seed"], phase, epoch, block)
+            rows = phase_order(self._shards, documents, taken, place, blocks, settings["block_documents"])
+        else:
+            rows = block_order(self._shards, documents, settings["seed"], epoch, block, blocks)
         return plan_block(
             self._sources, rows, settings["pack_tokens"], WINDOW, settings["max_images"], settings["long_documents"]
         )
 
-    def _steps(self, position: Position) -> Iterator[_Step]:
-        """The steps from `position` on, planned but not read."""
-        step, epoch, block, number = position.step, position.epoch, position.block, position.pack
+    def _steps(self, at: Position) -> Iterator[_Step]:
+        """The steps from `at` on, planned but not read."""
         empty = 0
-        while self._epochs is None or epoch < self._epochs:
-            packs = []
+        while self._epochs is None or at.epoch < self._epochs:
+            at, packs = self._entered(at), []
             for place in range(self._settings["packs_per_step"]):
-                while not self._plan(epoch, block).packs:
+                while not (plan := self._at(at)).packs:
                     empty += 1
-                    if empty > self._blocks:
-                        plan = self._plan(epoch, block)
+                    if empty > self._blocks[at.phase]:
                         raise DataError(
                             f"no document fits a pack of {self._settings['pack_tokens']} tokens: {plan.dropped} of "
                             f"{len(plan.rows)} dropped"
                         )
-                    epoch, block = (epoch, block + 1) if block + 1 < self._blocks else (epoch + 1, 0)
+                    at = self._next_block(at)
                 empty = 0
-                plan = self._plan(epoch, block)
                 # Every rank walks all packs of the step, and keeps its own: so all stay in step without a word to each other.
                 if place % self._world_size == self._rank:
-                    packs.append((plan, number))
-                number += 1
-                if number == len(plan.packs):
-                    epoch, block, number = (epoch, block + 1, 0) if block + 1 < self._blocks else (epoch + 1, 0, 0)
-            step += 1
-            yield _Step(packs, Position(step, epoch, block, number))
+                    packs.append((plan, at.pack))
+                at = replace(at, pack=at.pack + 1)
+                if at.pack == len(plan.packs):
+                    at = self._next_block(at)
+            at = replace(at, step=at.step + 1)
+            yield _Step(packs, at)
+
+    def _next_block(self, at: Position) -> Position:
+        last = at.block + 1 == self._blocks[at.phase]
+        return replace(at, epoch=at.epoch + last, block=0 if last else at.block + 1, pack=0)
+
+    def _entered(self, at: Position) -> Position:
+        """`at`, or the beginning of the phase that follows where the next step is the first of it."""
+        while at.phase + 1 < len(self._phases) and at.step >= self._phases[at.phase].until:
+            given, blocks, begun = self._documents[at.phase], self._blocks[at.phase], [0] * len(self._sources)
+            if at.pack:
+                plan = self._at(at)
+                rows = np.unique(plan.pieces[np.concatenate(plan.packs[: at.pack]), 0])
+                begun = np.bincount(plan.rows[rows, 0], minlength=len(given)).tolist()
+            taken = [
+                before + at.epoch * count + count * at.block // blocks + here
+                for before, count, here in zip(at.taken, given, begun, strict=True)
+            ]
+            at = Position(at.step, phase=at.phase + 1, taken=tuple(taken))
+        return at
 
     def _read(self, step: _Step) -> tuple[list[PackedBatch], int, list[Lost]]:
         """(the packs, documents asked for, those of them that could not be read)."""
@@ -251,13 +293,17 @@ class Loader:
             ]
             raise DataError("loader state: of other data or settings:\n" + "\n".join(differences or ["  fingerprint"]))
         found = [state.get(name) for name in ("step", "epoch", "block", "pack")]
+        found += [state.get("phase"), *(state.get("taken") or ())] if self._phases else [0]
         numbers = [number for number in found if type(number) is int and number >= 0]
         if len(numbers) < len(found):
             raise DataError(f"loader state: step, epoch, block and pack are {found}, expected whole numbers of 0 or more")
-        position = Position(*numbers)
-        if position.block >= self._blocks:
-            raise DataError(f"loader state: block is {position.block}, but an epoch has {self._blocks}")
-        if position.pack >= max(1, len(self._plan(position.epoch, position.block).packs)):
+        position = Position(*numbers[:5], taken=tuple(numbers[5:]))
+        if len(position.taken) != len(self._start.taken) or position.phase >= len(self._documents):
+            raise DataError(f"loader state: phase {position.phase} of documents {list(position.taken)} is none of this mixture")
+        blocks = self._blocks[position.phase]
+        if position.block >= blocks:
+            raise DataError(f"loader state: block is {position.block}, but an epoch has {blocks}")
+        if position.pack >= max(1, len(self._at(position).packs)):
             raise DataError(f"loader state: pack is {position.pack}, but block {position.block} has fewer")
         return position
 

@@ -46,12 +46,12 @@ def block_order(shards: list[np.ndarray], documents: list[int], seed: int, epoch
     for source, (sizes, count) in enumerate(zip(shards, documents, strict=True)):
         # Edges by whole numbers: the blocks of an epoch hold each document once, however badly `blocks` divides `count`.
         first, last = count * block // blocks, count * (block + 1) // blocks
-        parts += _stretch(sizes, source, count, first, last, seed, epoch)
+        parts += stretch(sizes, source, count, first, last, seed, epoch)
     rows = np.concatenate(parts)  # source by source and shard by shard so far
-    return rows[_permutation((seed, epoch, 0, block), len(rows))]
+    return rows[permutation((seed, epoch, 0, block), len(rows))]
 
 
-def _stretch(sizes: np.ndarray, source: int, count: int, first: int, last: int, seed: int, epoch: int) -> list[np.ndarray]:
+def stretch(sizes: np.ndarray, source: int, count: int, first: int, last: int, seed: int, epoch: int) -> list[np.ndarray]:
     """Rows `first` … `last` of the `count` of a source's passes in an epoch: shards in random order, the documents of each in
     random order. Of a pass that is not whole, each shard gives its share."""
     found, size = [], int(np.sum(sizes))
@@ -65,7 +65,7 @@ def _stretch(sizes: np.ndarray, source: int, count: int, first: int, last: int, 
         while start < stop:
             shard, end, begin = int(order[at]), int(ends[at]), int(ends[at - 1]) if at else 0
             # The whole shard is permuted even where a part is needed: a document's place must not depend on the block's edges.
-            own = _permutation((seed, epoch, 2, source, turn, shard), int(sizes[shard]))
+            own = permutation((seed, epoch, 2, source, turn, shard), int(sizes[shard]))
             numbers = own[start - begin : min(stop, end) - begin]
             found.append(np.stack([np.full(len(numbers), source), np.full(len(numbers), shard), numbers], axis=1))
             first += len(numbers)
@@ -79,13 +79,13 @@ def _shard_order(sizes: tuple[int, ...], taken: int, key: tuple[int, ...]) -> tu
 
     Each shard gives its share of them; what rounding leaves over falls where the random order has it.
     """
-    order = _permutation(key, len(sizes))
+    order = permutation(key, len(sizes))
     ends = np.cumsum(np.array(sizes, dtype=np.int64)[order])
     if taken < ends[-1]:
         ends = np.array([end * taken // int(ends[-1]) for end in ends.tolist()])  # Python's integers do not overflow
     return order, ends
 
 
-def _permutation(key: tuple[int, ...], size: int) -> np.ndarray:
+def permutation(key: tuple[int, ...], size: int) -> np.ndarray:
     """A random order of 0 … size − 1. Made of raw bits, which numpy never changes; `Generator.permutation` it may."""
     return np.argsort(np.random.PCG64(np.random.SeedSequence(key)).random_raw(size), kind="stable")

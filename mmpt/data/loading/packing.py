@@ -135,7 +135,8 @@ class PackedBatch:
     weights float32 [1, T]: loss weight of predicting targets[t], 0 where it is ignored; position_ids int64 [1, T], from 0 in
     each document; cu_seqlens int32 [documents + 1]: document d is the tokens cu_seqlens[d] … cu_seqlens[d + 1];
     document_ids: one id for each document. supervised int64 [n]: the tokens whose prediction has a weight above 0, once they are
-    known. features: of the kinds of media ("image", "speech") that are there.
+    known. marks: positions int64 [n] that an objective has found beforehand, by its name. features: of the kinds of media
+    ("image", "speech") that are there.
     """
 
     input_ids: torch.Tensor
@@ -146,6 +147,7 @@ class PackedBatch:
     document_ids: tuple[str, ...]
     features: dict[str, Features] = field(default_factory=dict)
     supervised: torch.Tensor | None = None
+    marks: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def to(self, device: torch.device | str) -> Self:
         """The same batch with its rows on `device`; `cu_seqlens` stay where they are, since the host alone reads them."""
@@ -155,7 +157,8 @@ class PackedBatch:
             kind: Features(*(part.to(device, non_blocking=True) for part in parts)) for kind, parts in self.features.items()
         }
         supervised = None if self.supervised is None else self.supervised.to(device, non_blocking=True)
-        return replace(self, **moved, features=features, supervised=supervised)
+        marks = {name: places.to(device, non_blocking=True) for name, places in self.marks.items()}
+        return replace(self, **moved, features=features, supervised=supervised, marks=marks)
 
 
 def pack(documents: list[TokenDocument], inputs: list[list[torch.Tensor]] | None = None) -> PackedBatch:

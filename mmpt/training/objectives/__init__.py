@@ -32,8 +32,8 @@ class Built(Protocol):
         host, before the forward pass, since what a step's terms are divided by must be known as its first pack is learned."""
         ...
 
-    def terms(self, model: "Model", batch: "PackedBatch", decoded: "Decoded") -> "dict[str, Term]":
-        """The terms of one pack."""
+    def terms(self, model: "Model", batch: "PackedBatch", decoded: "Decoded", progress: float) -> "dict[str, Term]":
+        """The terms of one pack; `progress` runs from 0 to 1 over the run, and is the same for all packs of a step."""
         ...
 
 
@@ -41,6 +41,8 @@ class Objective(Method):
     """Its `weight` in the loss is what all share."""
 
     key: ClassVar[str] = "objectives"
+    whole_packs: ClassVar[bool] = False
+    """Whether it must see packs whole: with `loader.sequence_parallel` a rank has a stretch of each."""
 
     weight: float = pydantic.Field(default=1.0, gt=0)
     """Factor on the objective in the loss."""

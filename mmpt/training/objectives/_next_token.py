@@ -28,5 +28,5 @@ class BuiltNextToken:
         batch, total = supervise(batch, self.host, self.vocabulary)
         return batch, {"next_token": total}
 
-    def terms(self, model: PreTrainedModel | PeftModel, batch: PackedBatch, decoded: Decoded) -> dict[str, Term]:
+    def terms(self, model: PreTrainedModel | PeftModel, batch: PackedBatch, decoded: Decoded, progress: float) -> dict[str, Term]:
         return next_token_terms(model, batch, decoded, self.device, self.vocabulary, self.weight)

@@ -23,5 +23,5 @@ class BuiltRouterBalance:
     def prepare(self, batch: PackedBatch) -> tuple[PackedBatch, dict[str, Tensor]]:
         return batch, {"router_balance": torch.tensor(batch.input_ids.numel(), dtype=torch.float64)}
 
-    def terms(self, model: PreTrainedModel | PeftModel, batch: PackedBatch, decoded: Decoded) -> dict[str, Term]:
+    def terms(self, model: PreTrainedModel | PeftModel, batch: PackedBatch, decoded: Decoded, progress: float) -> dict[str, Term]:
         return {"router_balance": balance_term(model, batch, decoded, self.weight)}

@@ -18,6 +18,7 @@ from mmpt.data.engine.run import RunConfig
 from mmpt.data.lost import Lost
 from mmpt.data.shards.tokens import MediumKind, TokenDocument
 from mmpt.data.token_documents import BATCH, token_documents
+from mmpt.data.transforms import TokenTransform, mark_ids
 from mmpt.data.unit import Unit
 from mmpt.document import Document
 from mmpt.errors import DataError
@@ -61,6 +62,8 @@ class ToTokens(Step):
     features: FeatureRows = FeatureRows()
     """A medium of a kind named here enters as features where it is not learned (its loss weight is 0) or has no tokenizer: the
     sample then keeps its bytes, and has a slot for each row."""
+    transform: TokenTransform | None = None
+    """What is made of the tokens of documents that are text alone; null: they stay as they are."""
     documents: int | None = None
     """How many documents are taken, from the first on; null: all."""
 
@@ -87,20 +90,32 @@ class ToTokens(Step):
     def run(self, documents: Iterable[Document | Lost], told: Told | None = None) -> Iterator[TokenDocument | Lost]:
         """The sequences of the documents of a shard."""
         stream = islice(documents, told.taken if told else None)
-        tokenizer = self._tokenizer()
         features: dict[MediumKind, int] = {one: rows for one in MEDIA if (rows := getattr(self.features, one)) is not None}
         while batch := list(islice(stream, BATCH)):
             yield from (one for one in batch if isinstance(one, Lost))
             together = [one for one in batch if isinstance(one, Document)]
             try:
-                yield from list(token_documents(together, tokenizer, self.arrangements, features))
+                yield from self._sequences(together, features)
             except DataError:  # one of them: which?
                 for document in together:
                     try:
-                        yield from list(token_documents([document], tokenizer, self.arrangements, features))
+                        yield from self._sequences([document], features)
                     except DataError as problem:
                         where = f"{told.shard}: {document.id}" if told else document.id
                         yield Lost(where, str(problem), document.id)
+
+    def _sequences(self, documents: list[Document], features: dict[MediumKind, int]) -> list[TokenDocument]:
+        tokenizer = self._tokenizer()
+        found = list(token_documents(documents, tokenizer, self.arrangements, features))
+        if self.transform is None:
+            return found
+        marks = mark_ids(self.transform.marks(), tokenizer.text.get_vocab())
+        scores = {document.id: document.meta.get("scores", {}) for document in documents}
+        return [
+            made
+            for one in found
+            for made in self.transform.documents(one, tokenizer.vocabulary, marks, scores[one.id.rpartition("/")[0]])
+        ]
 
     def _tokenizer(self) -> "MultimodalTokenizer":
         return _loaded(self.text, self.speech, self.image, self.chat.model_dump_json() if self.chat else None)
