@@ -158,17 +158,18 @@ def next_token_terms(
     modality_weights: Tensor,
     vocabulary: Vocabulary,
     weight: float = 1.0,
+    factors: Tensor | None = None,
 ) -> dict[str, Term]:
     """`next_token`: Σ weight·nll in nats over Σ weight, differentiable; and what is told of the targets whose weight is above 0,
     by modality [4] in the order of `MODALITIES`: their unweighted `nll`, and how many were predicted right (`accuracy`).
 
-    `modality_weights` [4] float32, on the pack's device.
+    `modality_weights` [4] float32, on the pack's device; `factors` float32 [T], above 0, on the weights above the line alone.
     """
-    hidden, tables = decoded.hidden, head_tables(model)
-    weights, targets = target_weights(batch, modality_weights, vocabulary)[0], batch.targets[0]
-    if torch.is_autocast_enabled(hidden.device.type):
-        hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
-    loss_sum, nll, correct = weighted_linear_cross_entropy(hidden, tables, targets, weights, kept=batch.supervised)
+    targets, weights = batch.targets[0], target_weights(batch, modality_weights, vocabulary)[0]
+    scaled = weights if factors is None else weights * factors
+    loss_sum, nll, correct = weighted_linear_cross_entropy(
+        _for_head(decoded.hidden), head_tables(model), targets, scaled, kept=batch.supervised
+    )
     if decoded.zero is not None:
         loss_sum = loss_sum + decoded.zero
     members = target_modalities(targets, vocabulary) == torch.arange(len(MODALITIES), device=targets.device).unsqueeze(1)
@@ -179,6 +180,22 @@ def next_token_terms(
         "nll": Term((members * nll).sum(dim=1), counts, 0.0),
         "accuracy": Term((members & correct).sum(dim=1), counts, 0.0),
     }
+
+
+@torch.no_grad()
+def token_losses(
+    model: PreTrainedModel | PeftModel, batch: PackedBatch, decoded: Decoded, modality_weights: Tensor, vocabulary: Vocabulary
+) -> tuple[Tensor, Tensor]:
+    """(nll [T] in nats, 0 where nothing is learned; weights [T]) of a pack's targets."""
+    weights = target_weights(batch, modality_weights, vocabulary)[0]
+    hidden, tables = _for_head(decoded.hidden), head_tables(model)
+    found = weighted_linear_cross_entropy(hidden, tables, batch.targets[0], weights, kept=batch.supervised)
+    return found.nll, weights
+
+
+def _for_head(hidden: Tensor) -> Tensor:
+    """In the dtype in which the head multiplies."""
+    return hidden.to(torch.get_autocast_dtype(hidden.device.type)) if torch.is_autocast_enabled(hidden.device.type) else hidden
 
 
 def balance_term(model: PreTrainedModel | PeftModel, batch: PackedBatch, decoded: Decoded, weight: float = 1.0) -> Term:

@@ -50,7 +50,9 @@ def phased(folder: Path) -> dict:
     return resume(folder, 0, data=[{"path": str(folder / "data"), "until": 0.5}, more])
 
 
+REWEIGHTED = {"kind": "reweighted", "strategy": "quadratic", "strength": 2.0}
 SCENARIOS = {
+    "reweighted": partial(one_step, size=2, stage=0, objectives=[REWEIGHTED], optimizer={"gradient_clip": 0.05}),
     "phased": phased,
     **{f"step-{size}-{stage}": partial(step, size=size, stage=stage) for size in (1, 2) for stage in (0, 3)},
     "checkpointed": partial(step, size=2, stage=0, activation_checkpointing=True),
