@@ -6,6 +6,7 @@ from typing import Any, Literal
 import pydantic
 
 from mmpt.config import Schema
+from mmpt.data.tiles import Tiles
 from mmpt.model.connectors import Connector
 from mmpt.model.connectors.mlp import Mlp
 from mmpt.model.entries import Entry
@@ -88,6 +89,10 @@ class WhisperFeaturesConfig(Schema):
     whisper: str
     """A folder or Hugging Face name."""
 
+    by_duration: bool = False
+    """Only the rows of what is heard, in place of those of the whole window (30 s) that Whisper pads to. For connectors whose
+    rows follow time: linear and mlp."""
+
 
 FeaturesConfig = PictureFeaturesConfig | WhisperFeaturesConfig
 
@@ -103,3 +108,23 @@ class FeatureInputConfig(Schema):
 
     enters: Entry = Rows()
     """Where the rows come into the decoder."""
+
+    tiles: Tiles | None = None
+    """How pictures are cut into tiles, each with rows of its own; null: one view, squashed to a square. The token shards are made
+    with the same."""
+
+    @pydantic.model_validator(mode="after")
+    def _fits(self) -> "FeatureInputConfig":
+        if self.tiles is not None and not isinstance(self.encoder, PictureFeaturesConfig):
+            raise ValueError("tiles: they are of pictures")
+        varied = "tiles" if self.tiles is not None else "by_duration" if self.by_duration else None
+        if varied and self.enters.kind == "layers":
+            raise ValueError(f"enters: layers has one slot for each medium, so {varied} does not go with it")
+        if self.by_duration and not self.connector.in_order:
+            raise ValueError(f"connector: {self.connector.kind} mixes all features, so by_duration does not go with it")
+        return self
+
+    @property
+    def by_duration(self) -> bool:
+        """Whether an utterance has as many rows as it is long."""
+        return isinstance(self.encoder, WhisperFeaturesConfig) and self.encoder.by_duration

@@ -15,13 +15,13 @@ from mmpt.data.arrange import Arrangement
 from mmpt.data.curate.portions import Portion, ShardSets
 from mmpt.data.curate.steps import Step
 from mmpt.data.engine.run import RunConfig
+from mmpt.data.feature_rows import MediumRows, PictureRows, SpeechRows
 from mmpt.data.lost import Lost
 from mmpt.data.shards.tokens import MediumKind, TokenDocument
 from mmpt.data.token_documents import BATCH, token_documents
 from mmpt.data.unit import Unit
 from mmpt.document import Document
 from mmpt.errors import DataError
-from mmpt.modality import MEDIA
 from mmpt.vocabulary import Vocabulary
 
 if TYPE_CHECKING:  # a specification is checked before torch is loaded
@@ -29,12 +29,18 @@ if TYPE_CHECKING:  # a specification is checked before torch is loaded
 
 
 class FeatureRows(Schema):
-    """How many rows a connector gives for a medium."""
+    """How many rows a connector gives for a medium: a number, or a section with more."""
 
-    image: pydantic.PositiveInt | None = None
+    image: pydantic.PositiveInt | PictureRows | None = None
     """For a picture; null: pictures do not enter as features."""
-    speech: pydantic.PositiveInt | None = None
+    speech: pydantic.PositiveInt | SpeechRows | None = None
     """For an utterance; null: speech does not enter as features."""
+
+    def by_kind(self) -> dict[MediumKind, MediumRows]:
+        """Those of each kind that enters as features."""
+        image = PictureRows(rows=self.image) if isinstance(self.image, int) else self.image
+        speech = SpeechRows(rows=self.speech) if isinstance(self.speech, int) else self.speech
+        return {kind: rows for kind, rows in (("image", image), ("speech", speech)) if rows is not None}
 
 
 class Told(NamedTuple):
@@ -88,7 +94,7 @@ class ToTokens(Step):
         """The sequences of the documents of a shard."""
         stream = islice(documents, told.taken if told else None)
         tokenizer = self._tokenizer()
-        features: dict[MediumKind, int] = {one: rows for one in MEDIA if (rows := getattr(self.features, one)) is not None}
+        features = self.features.by_kind()
         while batch := list(islice(stream, BATCH)):
             yield from (one for one in batch if isinstance(one, Lost))
             together = [one for one in batch if isinstance(one, Document)]

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from mmpt.errors import ConfigError
+from mmpt.layers.resting import at_rest
 from mmpt.tokenizers.image.tower import FrozenTower
 from mmpt.tokenizers.image.towers.timm import Timm
 
@@ -26,7 +27,7 @@ class TimmTower(FrozenTower):
         except Exception as problem:  # timm raises whatever its models and the hub raise
             raise ConfigError(f"tower: timm's {config.model!r} cannot be used with side {side}: {problem}") from None
 
-    @torch.no_grad()
+    @at_rest
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         features = self.model.forward_features(self.normalized(pixels))
         if features.ndim == 4:  # convolutional towers give B C H W, windowed transformers B H W C
