@@ -13,6 +13,7 @@ from mmpt.model.entries import Entry
 from mmpt.model.entries.rows import Rows
 from mmpt.model.linears import LinearLayer
 from mmpt.model.linears.dense import Dense
+from mmpt.model.reducers import Reducer
 from mmpt.model.row_init import RowInitialization
 from mmpt.model.row_init.mean import Mean
 from mmpt.tokenizers.image.towers import Tower
@@ -103,6 +104,9 @@ class FeatureInputConfig(Schema):
     encoder: FeaturesConfig
     """The frozen encoder that makes features of them."""
 
+    reduce: Reducer | None = None
+    """What leaves fewer features of each view before the connector; null: all of them stay."""
+
     connector: Connector = Mlp()
     """What makes rows of the decoder's width of the features."""
 
@@ -117,9 +121,11 @@ class FeatureInputConfig(Schema):
     def _fits(self) -> "FeatureInputConfig":
         if self.tiles is not None and not isinstance(self.encoder, PictureFeaturesConfig):
             raise ValueError("tiles: they are of pictures")
-        varied = "tiles" if self.tiles is not None else "by_duration" if self.by_duration else None
+        varied = next((name for name in ("tiles", "by_duration", "reduce") if getattr(self, name)), None)
         if varied and self.enters.kind == "layers":
             raise ValueError(f"enters: layers has one slot for each medium, so {varied} does not go with it")
+        if self.by_duration and self.reduce is not None and not self.reduce.in_order:
+            raise ValueError("reduce: by_duration goes with {kind: pool, over: line} alone")
         if self.by_duration and not self.connector.in_order:
             raise ValueError(f"connector: {self.connector.kind} mixes all features, so by_duration does not go with it")
         return self

@@ -78,8 +78,8 @@ class FeatureInputs(nn.Module):
         return cast(FeatureMap, self.connectors[kind])
 
     def _count(self, kind: MediumKind) -> int:
-        found = self.encode(kind, self._readers[kind](None)).shape[1]
         try:
+            found = self.encode(kind, self._readers[kind](None)).shape[1]
             return self.configs[kind].enters.slots(self.configs[kind].connector, found)
         except ValueError as problem:
             raise ConfigError(f"features.{kind}.connector: {problem}") from None
@@ -185,7 +185,9 @@ class FeatureInputs(nn.Module):
         """Features [B, N, D] of the encoder; `inputs` [B, …] as `read` gives them."""
         encoder = self._encoders[kind]
         dtype = next((parameter.dtype for parameter in encoder.parameters()), inputs.dtype)
-        return self.configs[kind].enters.features(encoder, inputs.to(dtype)).float()
+        config = self.configs[kind]
+        features = config.enters.features(encoder, inputs.to(dtype)).float()
+        return features if config.reduce is None else config.reduce.reduce(features)
 
     def save_encoders(self, folder: Path) -> None:
         """Everything but the weights of connectors, and of encoders that learn, into `folder`/KIND."""

@@ -96,14 +96,17 @@ def features(folder: Path) -> dict:
     }
 
 
-def mixed(folder: Path, stage: int) -> dict:
-    """Everything learns on two ranks, on text, pictures and sounds: straight, and killed and resumed; packs of one document."""
+def mixed(folder: Path, stage: int, parts: dict | None = None) -> dict:
+    """Everything learns on two ranks, on text, pictures and sounds: straight, and killed and resumed; packs of one document.
+    With `parts` the encoders learn, too."""
     train = recipe()
     runs = []
-    for name in (f"mixed-{stage}", f"mixed-broken-{stage}"):
+    kind = "mixed" if parts is None else "learning"
+    for name in (f"{kind}-{stage}", f"{kind}-broken-{stage}"):
         content = settings(
             folder, name, stage, data=[{"path": str(folder / "mixed")}], features=features(folder), loader={"pack_tokens": 20}
         )
+        content = merged(content, {"optimizer": {"parts": parts or {}}})
         runs.append(parse_config({**content, "backbone": {"config": BACKBONE}}, TrainingConfig, name))
     codes = [launch(2, lambda ranks: train(runs[0], ranks)), launch(2, killed_while_saving(4, train, runs[1]))]
     codes.append(launch(2, lambda ranks: train(runs[1], ranks)))
@@ -174,6 +177,7 @@ def undecodable(folder: Path) -> dict:
 
 SCENARIOS = {
     **{f"mixed-{stage}": partial(mixed, stage=stage) for stage in (0, 1, 3)},
+    **{f"learning-{stage}": partial(mixed, stage=stage, parts={"encoder": 0.1}) for stage in (0, 1, 2, 3)},
     "colours": named_colours,
     **{f"spoiled-{stage}-{allowed}": partial(spoiled, stage=stage, allowed=allowed) for stage in (0, 1, 3) for allowed in (0, 1)},
     "undecodable": undecodable,
