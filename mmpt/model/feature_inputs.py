@@ -123,31 +123,29 @@ class FeatureInputs(nn.Module):
         parts, zeros = [], []
         for kind, config in self.configs.items():
             given, connector = features.get(kind), self._map(kind)
-            encoded, zero = self._encoded(kind, given)
-            rows, other = connected(connector, encoded, config.enters.blank(config.connector))
+            rows, zero = connected(connector, self._encoded(kind, given), config.enters.blank(config.connector))
             parts.append(config.enters.entering(*self._placed(kind, given, rows)))
-            zeros.append(zero + other)
+            zeros.append(zero)
         if seen is None:
             touched = self._touched(features, borders, zeros[0].device)
         else:
             touched = self._touched_of(seen, borders, zeros[0].device)
         return together(parts, touched), torch.stack(zeros).sum()
 
-    def _encoded(self, kind: MediumKind, given: Features | None) -> tuple[Tensor | None, Tensor]:
-        """(Features of what is `given`, a zero that depends on the encoder where it learns, also where nothing is given)."""
+    def _encoded(self, kind: MediumKind, given: Features | None) -> Tensor | None:
+        """Features of what is `given`. An encoder that learns runs without a medium, too, and in front of the connector as ever:
+        so gradients come in the same order on all ranks."""
         if given is not None:
-            found = self.encode(kind, given.inputs)
-            return found, 0.0 * found.sum() if kind in self.encoders else found.new_zeros(())
-        weight = next(self._map(kind).parameters())
+            return self.encode(kind, given.inputs)
         if kind not in self.encoders:
-            return None, weight.new_zeros((), dtype=torch.float32)
-        return None, 0.0 * self.encode(kind, self._readers[kind](None).to(weight.device)).sum()
+            return None
+        return self.encode(kind, self._readers[kind](None).to(next(self._map(kind).parameters()).device))
 
     def _placed(self, kind: MediumKind, given: Features | None, rows: Tensor) -> tuple[Tensor, Tensor]:
         """(slots [B, n], rows [B, n, H]); where views have different numbers of rows, all of them as one."""
         full = self.rows[kind]
         if given is None:
-            return torch.zeros(0, full, dtype=torch.int64, device=rows.device), rows
+            return torch.zeros(0, full, dtype=torch.int64, device=rows.device), rows[:0]
         if all(count == full for count in given.slots):
             return given.places.view(len(rows), full), rows
         kept = torch.cat([torch.arange(count) + number * full for number, count in enumerate(given.slots)])
