@@ -1,7 +1,7 @@
 """Pictures and sounds as continuous input of a decoder: a frozen encoder and a connector for each kind.
 
-Saved, it is a folder for each kind: `config.json`, `encoder.safetensors`, `connector.safetensors`, and of Whisper its own
-configuration, so that nothing is asked of a hub again.
+Saved, it is a folder for each kind: `config.json`, `encoder.safetensors`, `connector.safetensors`, and of an encoder of
+transformers its own configuration, so that nothing is asked of a hub again.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -25,6 +25,7 @@ from mmpt.model.entering import Entering, together
 from mmpt.model.feature_reading import counted, reader
 from mmpt.model.features import WhisperFeatures, WhisperFeaturesConfig, build_features
 from mmpt.storage import read_json, write_json
+from mmpt.tokenizers.image.towers._transformers import TransformersTower
 
 FOLDER = "features"
 CONNECTOR, ENCODER = "connector.safetensors", "encoder.safetensors"
@@ -198,6 +199,8 @@ class FeatureInputs(nn.Module):
                 save_file({name: value.contiguous() for name, value in encoder.state_dict().items()}, own / ENCODER)
             if isinstance(encoder, WhisperFeatures):
                 encoder.model.config.save_pretrained(own / "whisper")
+            elif isinstance(encoder, TransformersTower):
+                encoder.model.config.save_pretrained(own / "tower")
 
     def save_connectors(self, folder: Path, tensors: dict[str, Tensor] | None = None) -> None:
         """The weights of connectors, and of encoders that learn, into `folder`/KIND; `tensors` by their names in here, None: its
@@ -238,7 +241,9 @@ def _document_numbers(borders: Tensor) -> Tensor:
 def _saved_config(folder: Path) -> FeatureInputConfig:
     content = read_json(folder / "config.json", CheckpointError)
     if (folder / "whisper").is_dir():
-        content["encoder"] = {"whisper": str(folder / "whisper")}
+        content["encoder"]["whisper"] = str(folder / "whisper")
+    if (folder / "tower").is_dir():
+        content["encoder"]["tower"]["model"] = str(folder / "tower")
     return parse_config(content, FeatureInputConfig, str(folder / "config.json"))
 
 
