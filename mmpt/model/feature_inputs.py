@@ -19,6 +19,7 @@ from mmpt.config import parse_config
 from mmpt.data.loading.packing import Features
 from mmpt.data.shards.tokens import Medium, MediumKind
 from mmpt.errors import CheckpointError, ConfigError
+from mmpt.layers.resting import Resting
 from mmpt.model.config import FeatureInputConfig
 from mmpt.model.connecting import FeatureMap, connected
 from mmpt.model.entering import Entering, together
@@ -179,6 +180,10 @@ class FeatureInputs(nn.Module):
         numbers = _document_numbers(borders)
         kinds = [kind for kind, one in self.configs.items() if one.enters.inside]
         return {kind: torch.tensor([kind in kinds_of for kinds_of in seen])[numbers].to(device) for kind in kinds}
+
+    def encoder(self, kind: MediumKind) -> Resting:
+        """The encoder of a kind of media."""
+        return self._encoders[kind]
 
     def encode(self, kind: MediumKind, inputs: Tensor) -> Tensor:
         """Features [B, N, D] of the encoder; `inputs` [B, …] as `read` gives them."""

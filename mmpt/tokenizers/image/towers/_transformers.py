@@ -15,7 +15,7 @@ from mmpt.tokenizers.image.towers.transformers import Transformers
 
 
 class TransformersTower(FrozenTower):
-    """Features [B, N, width] of a vision transformer of transformers."""
+    """Features [B, N, width] of a vision transformer of transformers. `prefix`: tokens in front of those of patches."""
 
     model: Any  # its methods are not those of nn.Module
 
@@ -37,7 +37,9 @@ class TransformersTower(FrozenTower):
             # Those that do not ask for it interpolate whenever it is needed.
             asks = "interpolate_pos_encoding" in inspect.signature(model.forward).parameters
             self._options = {"interpolate_pos_encoding": True} if asks and side != model.config.image_size else {}
-            self(torch.zeros(1, 3, side, side))
+            with torch.no_grad():
+                every = self.model(torch.zeros(1, 3, side, side), **self._options).last_hidden_state
+            self.prefix = every.shape[1] - self._patches
         except Exception as problem:  # transformers raises whatever its models and the hub raise
             raise ConfigError(f"tower: transformers' {config.model!r} cannot be used with side {side}: {problem}") from None
 
