@@ -6,6 +6,7 @@ transformers its own configuration, so that nothing is asked of a hub again.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import cast
 
 import torch
@@ -223,11 +224,18 @@ class FeatureInputs(nn.Module):
                 save_file({name: value.contiguous() for name, value in own.items()}, folder / kind / ENCODER)
 
     @classmethod
-    def load(cls, folder: Path, model: PreTrainedModel | PeftModel) -> "FeatureInputs":
-        """What was saved in `folder`, put into the decoder `model`. Raises `CheckpointError` where it is not whole or
-        does not fit."""
+    def load(
+        cls,
+        folder: Path,
+        model: PreTrainedModel | PeftModel,
+        changed: Mapping[MediumKind, FeatureInputConfig] = MappingProxyType({}),
+    ) -> "FeatureInputs":
+        """What was saved in `folder`, put into the decoder `model`; kinds that are `changed` have other settings. Raises
+        `CheckpointError` where it is not whole or does not fit."""
         kinds: list[MediumKind] = [cast(MediumKind, path.name) for path in sorted(Path(folder).iterdir()) if path.is_dir()]
-        configs: dict[MediumKind, FeatureInputConfig] = {kind: _saved_config(folder / kind) for kind in kinds}
+        configs: dict[MediumKind, FeatureInputConfig] = {
+            kind: changed.get(kind) or _saved_config(folder / kind) for kind in kinds
+        }
         try:
             found = cls(configs, model, pretrained=False)
             for kind in configs:

@@ -31,7 +31,7 @@ def open_inputs(
     """
     origin = checkpoint or _origin(config)
     if origin is not None and (origin / FOLDER).is_dir():
-        inputs = FeatureInputs.load(origin / FOLDER, model)
+        inputs = FeatureInputs.load(origin / FOLDER, model, {} if checkpoint else config.features)
     elif config.features_from is not None:
         raise ConfigError(f"features_from: {origin}: it has no {FOLDER}/")
     elif config.features:

@@ -135,6 +135,24 @@ def named_colours(folder: Path) -> dict:
     return {"codes": codes, "facts": [facts(run) for run in runs], "saved": saved}
 
 
+def more_rows(folder: Path) -> dict:
+    """Pictures of one pooled row each in a first stage, of all four in a second, with the same connector."""
+    train = recipe()
+    for rows in (1, 4):
+        write_pictures(folder / f"rows-{rows}", slots=rows)
+    tower = {"kind": "timm", "model": "test_vit.r160_in1k", "pretrained": False, "patches_only": True}
+    image = {"encoder": {"side": 32, "tower": tower}, "connector": "mlp"}
+    each = [
+        {"name": "few", "data": [{"path": str(folder / "rows-1")}], "features": {"image": {"reduce": {"rows": 1}}}},
+        {"name": "many", "data": [{"path": str(folder / "rows-4")}], "features": {"image": {"reduce": None}}},
+    ]
+    content = settings(folder, "more-rows", 0, steps=3, features={"image": image}, stages=each)
+    config = parse_config({**content, "backbone": {"config": BACKBONE}}, TrainingConfig, "more rows")
+    codes = launch(2, lambda ranks: max(train(stage, ranks) for stage in stages(config)))
+    saved = [str(config.output / name / "checkpoints" / "step-00000003") for name in ("few", "many")]
+    return {"codes": codes, "saved": saved, "facts": [facts(config.output / name) for name in ("few", "many")]}
+
+
 def spoiled(folder: Path, stage: int, allowed: int) -> dict:
     """Rank 1's pictures have features of NaN in step 2: a run of three steps, in which so many may be skipped."""
     train = recipe()
@@ -179,6 +197,7 @@ SCENARIOS = {
     **{f"mixed-{stage}": partial(mixed, stage=stage) for stage in (0, 1, 3)},
     **{f"learning-{stage}": partial(mixed, stage=stage, parts={"encoder": 0.1}) for stage in (0, 1, 2, 3)},
     "colours": named_colours,
+    "more-rows": more_rows,
     **{f"spoiled-{stage}-{allowed}": partial(spoiled, stage=stage, allowed=allowed) for stage in (0, 1, 3) for allowed in (0, 1)},
     "undecodable": undecodable,
 }

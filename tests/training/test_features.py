@@ -78,6 +78,17 @@ def test_connectors_learn_and_go_on_in_later_stages_and_runs(results):
     assert encoders[0].read_bytes() == encoders[2].read_bytes() and encoders[0].stat().st_nlink > 1
 
 
+def test_a_later_stage_has_more_rows_and_the_same_weights(results):
+    run = results["more-rows"]
+    assert run["codes"] == [0, 0] and [len(facts) for facts in run["facts"]] == [3, 3]
+    few, many = (Path(path) / "features" / "image" for path in run["saved"])
+    before, after = (load_file(folder / "connector.safetensors") for folder in (few, many))
+    assert {name: value.shape for name, value in before.items()} == {name: value.shape for name, value in after.items()}
+    model, _ = load_model(Path(run["saved"][1]))
+    assert FeatureInputs.load(many.parent, model).rows == {"image": 4}
+    assert FeatureInputs.load(few.parent, model).rows == {"image": 1}
+
+
 def test_a_checkpoint_reads_pictures_again(results):
     checkpoint = Path(results["colours"]["saved"][-1])
     model, _ = load_model(checkpoint)

@@ -13,10 +13,11 @@ def merged(features: Tensor, rows: int) -> tuple[Tensor, Tensor]:
     return features, sizes
 
 
-def merge_round(features: Tensor, sizes: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Of every second feature, the `count` that are most like one of the others (by cosine) become part of that one."""
+def merge_round(features: Tensor, sizes: Tensor, count: int, by: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Of every second feature, the `count` that are most like one of the others become part of that one: by the cosine of `by`
+    [B, N, …], None: of the features."""
     batch, total, _ = features.shape
-    alike = F.normalize(features, dim=-1)
+    alike = F.normalize(features if by is None else by, dim=-1).detach()
     best, target = (alike[:, ::2] @ alike[:, 1::2].transpose(1, 2)).max(dim=-1)
     order = best.argsort(dim=1, descending=True, stable=True)
     gone, stay = order[:, :count], order[:, count:]
