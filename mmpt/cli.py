@@ -211,7 +211,13 @@ def _serve(arguments: argparse.Namespace) -> None:
 def _add_export(commands) -> None:
     parser = commands.add_parser("export", formatter_class=HelpFormatter, help="a folder for other people's engines")
     _run_argument(parser)
-    parser.add_argument("--to", choices=("hf",), default="hf", help="hf: AutoModelForCausalLM and AutoTokenizer load it")
+    parser.add_argument(
+        "--to",
+        choices=("hf", "llava"),
+        default="hf",
+        help="hf: AutoModelForCausalLM and AutoTokenizer load it; llava: a Llava of transformers, with encoder and connector of "
+        "pictures",
+    )
     parser.add_argument("--out", type=Path, required=True, help="the new folder")
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="of the weights")
     parser.add_argument("--keep-adapter", action="store_true", help="adapters as a peft folder, not merged")
@@ -224,7 +230,7 @@ def _export(arguments: argparse.Namespace) -> None:
 
     from mmpt.model.export import export_hf
 
-    said = export_hf(checkpoint, arguments.out, getattr(torch, arguments.dtype), arguments.keep_adapter)
+    said = export_hf(checkpoint, arguments.out, getattr(torch, arguments.dtype), arguments.keep_adapter, arguments.to == "llava")
     print("\n".join([str(arguments.out), *said]))
 
 

@@ -9,6 +9,7 @@ token shards and every checkpoint; two sides whose fingerprints differ must not 
 
 import hashlib
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, asdict, dataclass
 from pathlib import Path
 
@@ -123,7 +124,13 @@ class Vocabulary:
 
     def encode_features(self, kind: str, slots: int) -> list[int]:
         """Of a picture or an utterance ("image", "speech") that enters as `slots` rows of features: its marks and their slots."""
-        return [self.special(f"<|{kind}|>"), *[self.special("<|feature|>")] * slots, self.special(f"<|/{kind}|>")]
+        return self.encode_views(kind, [((), slots)])
+
+    def encode_views(self, kind: str, views: Iterable[tuple[Sequence[int], int]]) -> list[int]:
+        """The same in several `views`: for each, the ids of a tag of text, and so many slots behind it."""
+        slot = self.special("<|feature|>")
+        inside = [token for tag, slots in views for token in (*tag, *[slot] * slots)]
+        return [self.special(f"<|{kind}|>"), *inside, self.special(f"<|/{kind}|>")]
 
     def _block(self, opening: str, codes: np.ndarray, offset: int, size: int, closing: str) -> list[int]:
         codes = np.asarray(codes, dtype=np.int64)
@@ -133,7 +140,7 @@ class Vocabulary:
 
     def split(self, ids: list[int]) -> list[tuple[str, np.ndarray]]:
         """Cut a sequence into blocks in order: ("text", ids), ("image", codes), ("speech", codes), and ("image features", ids) or
-        ("speech features", ids) where a block holds slots; begin and end vanish.
+        ("speech features", ids) where a block holds slots; begin and end vanish, and so do the tags in front of slots.
 
         Raises `VocabularyError` where the sequence breaks the grammar (an opening without its closing, a code outside its
         block, a picture of the wrong length). A sequence that stops inside a block is such a break.
@@ -141,7 +148,7 @@ class Vocabulary:
         blocks: list[tuple[str, np.ndarray]] = []
         inside: str | None = None
         run: list[int] = []
-        slots = 0
+        slots, tag = 0, None  # tag: where text in front of slots was first seen in this block
         offsets = {"text": 0, "image": self.image_offset, "speech": self.speech_offset}
 
         def flush(name: str) -> None:
@@ -157,6 +164,8 @@ class Vocabulary:
                     flush("text")
                     inside = mark[2:-2]
                 elif inside is not None and mark == f"<|/{inside}|>":
+                    if tag is not None and (run or not slots):
+                        raise VocabularyError(f"position {tag}: a text id inside {inside}")
                     if inside == "image" and slots == 0 and len(run) != self.codes_per_image:
                         problem = f"a picture of {len(run)} codes, expected {self.codes_per_image}"
                         raise VocabularyError(f"position {position}: {problem}")
@@ -166,13 +175,15 @@ class Vocabulary:
                         blocks.append((f"{inside} features", np.full(slots, self.special("<|feature|>"))))
                     else:
                         flush(inside)
-                    inside, slots = None, 0
+                    inside, slots, tag = None, 0, None
                 elif inside is not None and mark == "<|feature|>":
                     slots += 1
                 elif inside is None and mark in ("<|begin|>", "<|end|>"):
                     flush("text")
                 else:
                     raise VocabularyError(f"position {position}: {mark} {'inside ' + inside if inside else 'without an opening'}")
+            elif name == "text" and inside is not None:
+                tag = position if tag is None else tag
             elif name != (inside or "text"):
                 raise VocabularyError(f"position {position}: a {name} id {'inside ' + inside if inside else 'outside its block'}")
             else:

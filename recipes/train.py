@@ -57,7 +57,7 @@ def train(config: TrainingConfig, ranks: "World") -> int:
     from mmpt.training.checkpoint import newest_checkpoint, restore_training, save_checkpoint, write_recipe
     from mmpt.training.distributed import watched
     from mmpt.training.engine import build_engine
-    from mmpt.training.inputs import open_inputs
+    from mmpt.training.inputs import check_views, open_inputs
     from mmpt.training.metrics import language_model_line, metrics
     from mmpt.training.plan import model_lines, require_room
     from mmpt.training.signals import StopRequest
@@ -72,6 +72,8 @@ def train(config: TrainingConfig, ranks: "World") -> int:
     model = open_model(config, sources, checkpoint, ranks)
     check_head(model)
     inputs = open_inputs(config, checkpoint, model, ranks)
+    if inputs is not None:
+        check_views(inputs, sources)
     require_no_leak(model)
 
     require_room(model, config, ranks, inputs)

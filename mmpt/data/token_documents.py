@@ -1,7 +1,6 @@
 """Documents as sequences of tokens: each through the tokenizers, as one or several arranged sequences."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from itertools import islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,13 +9,17 @@ import numpy as np
 
 from mmpt.chat import Coded, Said, Stretch
 from mmpt.data.arrange import Arrangement, arrange, as_it_stands
-from mmpt.data.shards.tokens import Medium, MediumKind, TokenDocument
-from mmpt.document import Document, Image, Part, Speech, Text
+from mmpt.data.feature_rows import MediumRows, TaggedView, feature_block
+from mmpt.data.shards.tokens import MediumKind, TokenDocument
+from mmpt.document import Document, Part, Speech, Text
 from mmpt.errors import ConfigError
-from mmpt.media import decode_image, decode_speech
+from mmpt.modality import modality_of
+from mmpt.tokenizers.text import encode_text
 from mmpt.vocabulary import Vocabulary
 
 if TYPE_CHECKING:  # a specification is checked before torch is loaded
+    from transformers import PreTrainedTokenizerBase
+
     from mmpt.tokenizers.multimodal import MultimodalTokenizer
 
 BATCH = 256
@@ -27,7 +30,7 @@ def token_documents(
     documents: Iterable[Document],
     tokenizer: "MultimodalTokenizer",
     arrangements: Sequence[Arrangement] = (),
-    features: Mapping[MediumKind, int] = MappingProxyType({}),
+    features: Mapping[MediumKind, MediumRows] = MappingProxyType({}),
 ) -> Iterator[TokenDocument]:
     """One `TokenDocument` for each document and arrangement that fits it; without arrangements, each document as it stands.
 
@@ -39,11 +42,17 @@ def token_documents(
     """
     stream = iter(documents)
     while batch := list(islice(stream, BATCH)):
-        found = [list(_sequences(document, arrangements, tokenizer)) for document in batch]
-        slots = partial(_slots, tokenizer=tokenizer, features=features)
+        known: dict[int, list[TaggedView]] = {}  # of parts by identity: each is looked at once, however many sequences use it
+        found = [
+            [
+                one._replace(pieces=[_viewed(piece, tokenizer, features, known) for piece in one.pieces])
+                for one in _sequences(document, arrangements, tokenizer)
+            ]
+            for document in batch
+        ]
         # By identity: equal parts of two sequences are one part of the document, and go through the tokenizers once.
         coded = [
-            {id(one.part): one.part for sequence in sequences for one in sequence.pieces if not (one.ids or slots(one))}
+            {id(one.part): one.part for sequence in sequences for one in sequence.pieces if not (one.ids or one.views)}
             for sequences in found
         ]
         encoded = tokenizer.encode([list(parts.values()) for parts in coded])
@@ -51,8 +60,7 @@ def token_documents(
             ids_of = dict(zip(parts, ids, strict=True))
             for one in sequences:
                 pieces = [
-                    piece if piece.ids else piece._replace(ids=ids_of.get(id(piece.part), []), slots=slots(piece))
-                    for piece in one.pieces
+                    piece if piece.ids or piece.views else piece._replace(ids=ids_of[id(piece.part)]) for piece in one.pieces
                 ]
                 if one.alternate:
                     pieces = list(in_turn(pieces, *one.alternate, tokenizer.vocabulary))
@@ -61,13 +69,13 @@ def token_documents(
 
 
 class Piece(NamedTuple):
-    """A part of a sequence: its `ids`, or how many `slots` its features take (it then has no ids yet). `spoken`: text and speech
-    may stand in turn."""
+    """A part of a sequence: its `ids`, or the `views` in which it enters as features (it then has no ids yet). `spoken`: text and
+    speech may stand in turn."""
 
     part: Part
     weight: float
     ids: list[int] = []
-    slots: int = 0
+    views: list[TaggedView] = []
     spoken: bool = True
 
 
@@ -117,7 +125,7 @@ def in_turn(pieces: Sequence[Piece], tokens: int, codes: int, vocabulary: Vocabu
     before: Piece | None = None
     for piece in pieces:
         if before is not None:
-            if before.spoken and isinstance(before.part, Text) and isinstance(piece.part, Speech) and not piece.slots:
+            if before.spoken and isinstance(before.part, Text) and isinstance(piece.part, Speech) and not piece.views:
                 yield from _alternated(before, piece, tokens, codes, vocabulary)
                 before = None
                 continue
@@ -127,27 +135,41 @@ def in_turn(pieces: Sequence[Piece], tokens: int, codes: int, vocabulary: Vocabu
         yield before
 
 
-def _slots(piece: Piece, tokenizer: "MultimodalTokenizer", features: Mapping[MediumKind, int]) -> int:
-    """Rows of features as which the part enters; 0: it enters as ids."""
-    if isinstance(piece.part, Text):
-        return 0
-    kind = "image" if isinstance(piece.part, Image) else "speech"
-    return features[kind] if kind in features and (piece.weight == 0 or getattr(tokenizer, kind) is None) else 0
+def _viewed(
+    piece: Piece,
+    tokenizer: "MultimodalTokenizer",
+    features: Mapping[MediumKind, MediumRows],
+    known: dict[int, list[TaggedView]],
+) -> Piece:
+    """The piece with its views, where it enters as features; `known`: those of parts by identity."""
+    part, kind = piece.part, modality_of(piece.part)
+    if piece.ids or isinstance(part, Text) or kind not in features:
+        return piece
+    if piece.weight != 0 and getattr(tokenizer, kind) is not None:
+        return piece
+    if id(part) not in known:
+        known[id(part)] = tagged(features[kind], part.data, tokenizer.text)
+    return piece._replace(views=known[id(part)])
+
+
+def tagged(rows: MediumRows, data: bytes, text: "PreTrainedTokenizerBase") -> list[TaggedView]:
+    """The views of a medium of these bytes, their tags as ids of the tokenizer `text`. Raises `DataError` where it cannot be
+    decoded: here, and not in the middle of a training."""
+    return [TaggedView(encode_text(text, tag) if tag else [], count) for tag, count in rows.views(data)]
 
 
 def _token_document(name: str, source: str, pieces: list[Piece], vocabulary: Vocabulary, bare: bool) -> TokenDocument:
     ids, weights, media = ([], [], []) if bare else ([vocabulary.special("<|begin|>")], [0.0], [])
-    for part, weight, own, slots, _ in pieces:
-        if slots and not isinstance(part, Text):
-            _check(part)
-            kind = "image" if isinstance(part, Image) else "speech"
-            media.append(Medium(kind, part.suffix, part.data, len(ids) + 1, slots))
-            own, weight = vocabulary.encode_features(kind, slots), 0.0
+    for part, weight, own, views, _ in pieces:
+        if views and not isinstance(part, Text):
+            medium, own = feature_block(part, views, len(ids), vocabulary)
+            media.append(medium)
+            weight = 0.0
         ids += own
         weights += [weight] * len(own)
     if not bare:
         ids.append(vocabulary.special("<|end|>"))
-        weights.append(next((piece.weight for piece in reversed(pieces) if not piece.slots), 0.0))
+        weights.append(next((piece.weight for piece in reversed(pieces) if not piece.views), 0.0))
     return TokenDocument(name, source, np.array(ids), np.array(weights, dtype=np.float32), tuple(media))
 
 
@@ -163,11 +185,3 @@ def _alternated(text: Piece, speech: Piece, tokens: int, codes: int, vocabulary:
         words = words[tokens:]
     yield text._replace(ids=words)
     yield speech._replace(ids=[opening, *left, closing])
-
-
-def _check(part: Image | Speech) -> None:
-    """Raise `DataError` where a medium cannot be decoded: here, and not in the middle of a training."""
-    if isinstance(part, Image):
-        decode_image(part.data)
-    else:
-        decode_speech(part.data)

@@ -10,13 +10,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
+import numpy as np
 import torch
 from peft import PeftModel
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from mmpt.data.loading.packing import Features
+from mmpt.data.loading.packing import FeatureParts
 from mmpt.errors import DataError
 from mmpt.inference.grammar import Grammar, Masks, check_alternate
 from mmpt.inference.sampling import choose
@@ -35,11 +36,11 @@ MAX_PROMPT_TOKENS = 8192
 
 @dataclass(frozen=True)
 class Prompt:
-    """`ids`, and of the media that enter as features the (kind, start, input of the encoder) of each. `end`: the id that ends the
-    answer, None: `<|end|>`."""
+    """`ids`, and of the media that enter as features the (kind, places of the slots, inputs of the encoder view by view) of
+    each. `end`: the id that ends the answer, None: `<|end|>`."""
 
     ids: list[int]
-    media: tuple[tuple[Medium, int, Tensor], ...] = ()
+    media: tuple[tuple[Medium, np.ndarray, Tensor], ...] = ()
     end: int | None = None
 
 
@@ -183,19 +184,14 @@ class Engine:
         if self.inputs is None:
             return None
         seen = [{kind for kind, *_ in prompt.media} for prompt in (*prompts, *(row.prompt for row in self._rows))]
-        found: dict[Medium, tuple[list[Tensor], list[Tensor]]] = {}
+        parts = FeatureParts()
         edge = 0  # where the prompt begins in the packed row
         for prompt, length in zip(prompts, lengths, strict=True):
-            for kind, start, value in prompt.media:
-                indices, inputs = found.setdefault(kind, ([], []))
-                indices.append(torch.arange(self.inputs.rows[kind]) + edge + start)
-                inputs.append(value)
+            for kind, places, value in prompt.media:
+                parts.add(kind, places + edge, value)
             edge += length
-        if not found:
-            return self.inputs.going_on(borders, seen)
-        device = self.model.device
-        features = {kind: Features(torch.cat(p).to(device), torch.stack(i).to(device)) for kind, (p, i) in found.items()}
-        return self.inputs(features, borders, seen)[0]
+        features = {kind: one.to(self.model.device) for kind, one in parts.joined().items()}
+        return self.inputs(features, borders, seen)[0] if features else self.inputs.going_on(borders, seen)
 
     def _guided(self, logits: Tensor) -> Tensor:
         """Logits of the rows, those with a guide moved away from it."""

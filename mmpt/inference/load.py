@@ -13,9 +13,9 @@ from transformers import PreTrainedModel
 from mmpt import modality
 from mmpt.chat import ChatMarker, Said, Stretch
 from mmpt.config import parse_config
-from mmpt.data.shards.tokens import Medium
-from mmpt.data.token_documents import Piece, conversation_pieces, in_turn
-from mmpt.document import Image, Part, Speech, Text
+from mmpt.data.feature_rows import TaggedView, feature_block
+from mmpt.data.token_documents import Piece, conversation_pieces, in_turn, tagged
+from mmpt.document import Part, Text
 from mmpt.inference.engine import Engine, Prompt, write_all
 from mmpt.inference.events import Assembler, Event
 from mmpt.inference.settings import Settings
@@ -56,7 +56,7 @@ class MultimodalModel:
         nor a tokenizer for its kind, or the template refuses the turns.
         """
         found = [self._pieces(parts) for parts in prompts]
-        coded = [[piece.part for piece in pieces if not (piece.ids or piece.slots)] for pieces, _ in found]
+        coded = [[piece.part for piece in pieces if not (piece.ids or piece.views)] for pieces, _ in found]
         encoded = self.tokenizer.encode(coded)
         return [self._prompt(pieces, iter(ids), chat) for (pieces, chat), ids in zip(found, encoded, strict=True)]
 
@@ -66,25 +66,27 @@ class MultimodalModel:
         # Unmarked, each part is a stretch of its own.
         stretches = chat.question(parts) if chat else [Stretch([], number, 0.0, False) for number in range(len(parts))]
         pieces = conversation_pieces(stretches, parts)
-        return [piece if piece.ids else piece._replace(slots=self._slots(piece.part)) for piece in pieces], chat
+        return [piece if piece.ids else piece._replace(views=self._views(piece.part)) for piece in pieces], chat
 
-    def _slots(self, part: Part) -> int:
-        """Ids that a part takes as features, 0 where it enters as codes."""
-        return 0 if isinstance(part, Text) or self.inputs is None else self.inputs.rows.get(_medium(part), 0)
+    def _views(self, part: Part) -> list[TaggedView]:
+        """The views in which a part enters as features; none where it enters as ids."""
+        kind = modality.modality_of(part)
+        if isinstance(part, Text) or self.inputs is None or kind not in self.inputs.counted:
+            return []
+        return tagged(self.inputs.counted[kind], part.data, self.tokenizer.text)
 
     def _prompt(self, pieces: Sequence[Piece], coded: Iterator[list[int]], chat: ChatMarker | None) -> Prompt:
         vocabulary = self.tokenizer.vocabulary
-        pieces = [piece if piece.ids or piece.slots else piece._replace(ids=next(coded)) for piece in pieces]
+        pieces = [piece if piece.ids or piece.views else piece._replace(ids=next(coded)) for piece in pieces]
         if chat and chat.format.alternate:
             pieces = list(in_turn(pieces, *chat.format.alternate, vocabulary))
         ids, media = [] if chat else [vocabulary.special("<|begin|>")], []
         for piece in pieces:
             part = piece.part
-            if piece.slots and self.inputs is not None and not isinstance(part, Text):
-                # + 1: after the mark that opens its block.
-                medium = Medium(_medium(part), part.suffix, part.data, len(ids) + 1, piece.slots)
-                media.append((medium.kind, medium.start, self.inputs.read(medium)))
-                ids += vocabulary.encode_features(medium.kind, piece.slots)
+            if piece.views and self.inputs is not None and not isinstance(part, Text):
+                medium, block = feature_block(part, piece.views, len(ids), vocabulary)
+                media.append((medium.kind, medium.places(), self.inputs.read(medium)))
+                ids += block
             else:
                 ids += piece.ids
         return Prompt(ids, tuple(media), chat.end if chat else None)
@@ -143,7 +145,3 @@ def load(
     model.to(device)  # pyright: ignore[reportArgumentType] (transformers wraps `to` in a decorator without types)
     tokenizer.render_by(renderer)
     return MultimodalModel(model, tokenizer, inputs)
-
-
-def _medium(part: Image | Speech) -> modality.Medium:
-    return "image" if isinstance(part, Image) else "speech"

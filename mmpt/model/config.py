@@ -6,12 +6,14 @@ from typing import Any, Literal
 import pydantic
 
 from mmpt.config import Schema
+from mmpt.data.tiles import Tiles
 from mmpt.model.connectors import Connector
 from mmpt.model.connectors.mlp import Mlp
 from mmpt.model.entries import Entry
 from mmpt.model.entries.rows import Rows
 from mmpt.model.linears import LinearLayer
 from mmpt.model.linears.dense import Dense
+from mmpt.model.reducers import Reducer
 from mmpt.model.row_init import RowInitialization
 from mmpt.model.row_init.mean import Mean
 from mmpt.tokenizers.image.towers import Tower
@@ -88,6 +90,10 @@ class WhisperFeaturesConfig(Schema):
     whisper: str
     """A folder or Hugging Face name."""
 
+    by_duration: bool = False
+    """Only the rows of what is heard, in place of those of the whole window (30 s) that Whisper pads to. For connectors whose
+    rows follow time: linear and mlp."""
+
 
 FeaturesConfig = PictureFeaturesConfig | WhisperFeaturesConfig
 
@@ -98,8 +104,33 @@ class FeatureInputConfig(Schema):
     encoder: FeaturesConfig
     """The frozen encoder that makes features of them."""
 
+    reduce: Reducer | None = None
+    """What leaves fewer features of each view before the connector; null: all of them stay."""
+
     connector: Connector = Mlp()
     """What makes rows of the decoder's width of the features."""
 
     enters: Entry = Rows()
     """Where the rows come into the decoder."""
+
+    tiles: Tiles | None = None
+    """How pictures are cut into tiles, each with rows of its own; null: one view, squashed to a square. The token shards are made
+    with the same."""
+
+    @pydantic.model_validator(mode="after")
+    def _fits(self) -> "FeatureInputConfig":
+        if self.tiles is not None and not isinstance(self.encoder, PictureFeaturesConfig):
+            raise ValueError("tiles: they are of pictures")
+        varied = next((name for name in ("tiles", "by_duration", "reduce") if getattr(self, name)), None)
+        if varied and self.enters.kind == "layers":
+            raise ValueError(f"enters: layers has one slot for each medium, so {varied} does not go with it")
+        if self.by_duration and self.reduce is not None and not self.reduce.in_order:
+            raise ValueError("reduce: by_duration goes with {kind: pool, over: line} alone")
+        if self.by_duration and not self.connector.in_order:
+            raise ValueError(f"connector: {self.connector.kind} mixes all features, so by_duration does not go with it")
+        return self
+
+    @property
+    def by_duration(self) -> bool:
+        """Whether an utterance has as many rows as it is long."""
+        return isinstance(self.encoder, WhisperFeaturesConfig) and self.encoder.by_duration

@@ -11,7 +11,8 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from mmpt.chat import ChatFormat, ChatMarker
 from mmpt.errors import CheckpointError, ConfigError
 from mmpt.model.adaptation import merge_adapter, save_adapter
-from mmpt.model.feature_inputs import FOLDER
+from mmpt.model.export_llava import as_llava
+from mmpt.model.feature_inputs import FOLDER, FeatureInputs
 from mmpt.model.loading import FORMAT, load_parts
 from mmpt.storage import check_folder, published_folder
 from mmpt.tokenizers.quiet import no_progress_bars
@@ -21,13 +22,18 @@ from mmpt.vocabulary import Vocabulary
 EXPORT = "mmpt-export/1"
 
 
-def export_hf(checkpoint: Path, out: Path, dtype: torch.dtype = torch.float32, keep_adapter: bool = False) -> list[str]:
+def export_hf(
+    checkpoint: Path, out: Path, dtype: torch.dtype = torch.float32, keep_adapter: bool = False, llava: bool = False
+) -> list[str]:
     """Write `checkpoint` as the folder `out`; returns lines on what is in there, and what cannot be.
 
     Adapters are merged into the weights, or with `keep_adapter` lie as a peft folder in `out`/adapter. Every id above the
     text's is an added token of the tokenizer, `<|image_00017|>` and so on, all of them special, which
     `split_special_tokens=True` keeps users from typing. Raises `CheckpointError` where the checkpoint is not whole or has no
     text tokenizer, `ConfigError` where `out` is there already.
+
+    With `llava` it is transformers' Llava, with the encoder and the connector of pictures inside, and a processor. Raises
+    `ConfigError` where they do not fit in there.
     """
     checkpoint, out = Path(checkpoint), Path(out)
     if out.exists():
@@ -42,6 +48,9 @@ def export_hf(checkpoint: Path, out: Path, dtype: torch.dtype = torch.float32, k
     if chat is not None:
         end = ChatMarker(chat, load_text_tokenizer(checkpoint / "text_tokenizer"), vocabulary).end
         tokenizer.chat_template = chat.template  # with its marks by name, whatever bos_token and eos_token are from now on
+    if llava and (keep_adapter or not (checkpoint / FOLDER).is_dir()):
+        reason = "adapters are merged in there" if keep_adapter else f"{checkpoint} has no {FOLDER}/"
+        raise ConfigError(f"export: no Llava can be made: {reason}")
     said = [f"{vocabulary.size} ids, of them {vocabulary.size - vocabulary.text_size} added tokens"]
     with published_folder(out, {"format": EXPORT}) as folder, no_progress_bars():
         if isinstance(model, PeftModel) and keep_adapter:
@@ -56,13 +65,20 @@ def export_hf(checkpoint: Path, out: Path, dtype: torch.dtype = torch.float32, k
             eos_token_id=_ends(model, vocabulary, end),
             pad_token_id=vocabulary.special("<|end|>"),
         )
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        if llava:
+            whole, processor = as_llava(model, FeatureInputs.load(checkpoint / FOLDER, model), tokenizer, vocabulary)
+            whole.generation_config = model.generation_config
+            whole.save_pretrained(folder)
+            processor.save_pretrained(folder)
+            said.append("a Llava with the encoder and connector of pictures")
+        else:
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
         vocabulary.save(folder)
     if chat is not None:
         said.append("the chat template of its training; apply_chat_template gives the same ids")
-    if (checkpoint / FOLDER).is_dir():
-        said.append(f"{FOLDER}/ (encoders and connectors of media) stays behind: transformers has no place for it")
+    if (checkpoint / FOLDER).is_dir() and not llava:
+        said.append(f"{FOLDER}/ (encoders and connectors of media) stays behind: of pictures, --to llava may have a place for it")
     return said
 
 

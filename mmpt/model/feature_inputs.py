@@ -1,44 +1,48 @@
 """Pictures and sounds as continuous input of a decoder: a frozen encoder and a connector for each kind.
 
-Saved, it is a folder for each kind: `config.json`, `encoder.safetensors`, `connector.safetensors`, and of Whisper its own
-configuration, so that nothing is asked of a hub again.
+Saved, it is a folder for each kind: `config.json`, `encoder.safetensors`, `connector.safetensors`, and of an encoder of
+transformers its own configuration, so that nothing is asked of a hub again.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from types import MappingProxyType
+from typing import cast
 
 import torch
 from peft import PeftModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import PreTrainedModel, WhisperFeatureExtractor
+from transformers import PreTrainedModel
 
 from mmpt.config import parse_config
 from mmpt.data.loading.packing import Features
 from mmpt.data.shards.tokens import Medium, MediumKind
-from mmpt.errors import CheckpointError, ConfigError, DataError
-from mmpt.media import decode_image, decode_speech
-from mmpt.modality import SAMPLE_RATE
+from mmpt.errors import CheckpointError, ConfigError
+from mmpt.layers.resting import Resting
 from mmpt.model.config import FeatureInputConfig
 from mmpt.model.connecting import FeatureMap, connected
 from mmpt.model.entering import Entering, together
-from mmpt.model.features import FeaturesConfig, PictureFeaturesConfig, WhisperFeatures, WhisperFeaturesConfig, build_features
+from mmpt.model.feature_reading import counted, reader
+from mmpt.model.features import WhisperFeatures, WhisperFeaturesConfig, build_features
 from mmpt.storage import read_json, write_json
-from mmpt.tokenizers.image.batches import picture_bytes, to_pixels
+from mmpt.tokenizers.image.towers._transformers import TransformersTower
 
 FOLDER = "features"
 CONNECTOR, ENCODER = "connector.safetensors", "encoder.safetensors"
+PREFIXES = ("connectors.", "encoders.")
+"""What the names of weights in here begin with, where they are beside those of the decoder."""
 
 
 class FeatureInputs(nn.Module):
     """What media bring into the decoder `model`. Its parameters are those of the connectors, and of layers inside the decoder
-    where an entry has some; the encoders stand beside them, so that neither an optimizer nor ZeRO knows of them.
+    where an entry has some; the encoders stand beside them, so that neither an optimizer nor ZeRO knows of them, unless
+    `encoders_learn`.
 
-    `rows`: how many slots a medium of each kind takes. Connectors start from `seed`. `pretrained` false leaves the encoders
-    without weights. Raises `ConfigError` where an encoder cannot be loaded, or does not fit its kind, its connector or its entry,
-    or the entry does not fit the decoder.
+    `rows`: how many slots each view of a medium takes; `counted`: which views it has. Connectors start from `seed`. `pretrained`
+    false leaves the encoders without weights. Raises `ConfigError` where an encoder cannot be loaded, or does not fit its kind,
+    its connector or its entry, or the entry does not fit the decoder.
     """
 
     def __init__(
@@ -58,11 +62,13 @@ class FeatureInputs(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self._encoders = {kind: build_features(one.encoder, pretrained) for kind, one in configs.items()}
-            self._readers = {kind: _reader(one.encoder, self._encoders[kind]) for kind, one in configs.items()}
+            self._readers = {kind: reader(one, self._encoders[kind]) for kind, one in configs.items()}
             self.connectors = nn.ModuleDict(
                 {kind: FeatureMap(one.connector, cast(int, self._encoders[kind].width), width) for kind, one in configs.items()}
             )
         self.rows = {kind: self._count(kind) for kind in configs}
+        self.counted = {kind: counted(one, self._encoders[kind], self.rows[kind]) for kind, one in configs.items()}
+        self.encoders = nn.ModuleDict()  # those that learn
         # All copies of layers are made before the first hook: a copy would take hooks along.
         for number, (kind, one) in enumerate(configs.items()):
             if one.enters.inside and isinstance(model, PeftModel):
@@ -75,26 +81,36 @@ class FeatureInputs(nn.Module):
         return cast(FeatureMap, self.connectors[kind])
 
     def _count(self, kind: MediumKind) -> int:
-        found = self.encode(kind, self._readers[kind](None).unsqueeze(0)).shape[1]
         try:
+            found = self.encode(kind, self._readers[kind](None)).shape[1]
             return self.configs[kind].enters.slots(self.configs[kind].connector, found)
         except ValueError as problem:
             raise ConfigError(f"features.{kind}.connector: {problem}") from None
 
+    def encoders_learn(self) -> None:
+        """Let the encoders learn as well: their weights are among the parameters from now on, as `encoders.KIND.…`."""
+        for encoder in self._encoders.values():
+            encoder.wake()
+        self.encoders.update(self._encoders)
+
     def _apply(self, fn, recurse: bool = True) -> "FeatureInputs":
-        for encoder in self._encoders.values():  # they go along to devices, though no module knows of them
-            encoder._apply(fn)
+        for kind, encoder in self._encoders.items():  # they go along to devices, though no module knows of them
+            if kind not in self.encoders:
+                encoder._apply(fn)
         return super()._apply(fn, recurse)
 
     def read(self, medium: Medium) -> Tensor:
-        """What the encoder takes of a medium. Raises `DataError` where it cannot be decoded or is too long, `ConfigError` where
-        it has another number of slots than there are rows, or there is no encoder for its kind."""
+        """What the encoder takes of each view of a medium, [views, …]. Raises `DataError` where it cannot be decoded or is too
+        long, `ConfigError` where it has another number of slots than there are rows, or there is no encoder for its kind."""
         if medium.kind not in self.rows:
             raise ConfigError(f"features.{medium.kind}: missing; the data have media of this kind that enter as features")
-        if medium.slots != self.rows[medium.kind]:
+        # Where rows follow the medium it is decoded to count them; elsewhere a mismatch is told without that.
+        config, rows = self.configs[medium.kind], self.rows[medium.kind]
+        if config.tiles is not None or config.by_duration:
+            rows = sum(view.rows for view in self.counted[medium.kind].views(medium.data))
+        if medium.slots != rows:
             raise ConfigError(
-                f"features.{medium.kind}: its connector gives {self.rows[medium.kind]} rows, the data were made with "
-                f"{medium.slots} slots"
+                f"features.{medium.kind}: its connector gives {rows} rows, the data were made with {medium.slots} slots"
             )
         return self._readers[medium.kind](medium.data)
 
@@ -110,16 +126,33 @@ class FeatureInputs(nn.Module):
         parts, zeros = [], []
         for kind, config in self.configs.items():
             given, connector = features.get(kind), self._map(kind)
-            encoded = None if given is None else self.encode(kind, given.inputs)
-            rows, zero = connected(connector, encoded, config.enters.blank(config.connector))
-            slots = rows.new_zeros(0, dtype=torch.int64) if given is None else given.places
-            parts.append(config.enters.entering(slots.view(len(rows), self.rows[kind]), rows))
+            rows, zero = connected(connector, self._encoded(kind, given), config.enters.blank(config.connector))
+            parts.append(config.enters.entering(*self._placed(kind, given, rows)))
             zeros.append(zero)
         if seen is None:
             touched = self._touched(features, borders, zeros[0].device)
         else:
             touched = self._touched_of(seen, borders, zeros[0].device)
         return together(parts, touched), torch.stack(zeros).sum()
+
+    def _encoded(self, kind: MediumKind, given: Features | None) -> Tensor | None:
+        """Features of what is `given`. An encoder that learns runs without a medium, too, and in front of the connector as ever:
+        so gradients come in the same order on all ranks."""
+        if given is not None:
+            return self.encode(kind, given.inputs)
+        if kind not in self.encoders:
+            return None
+        return self.encode(kind, self._readers[kind](None).to(next(self._map(kind).parameters()).device))
+
+    def _placed(self, kind: MediumKind, given: Features | None, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """(slots [B, n], rows [B, n, H]); where views have different numbers of rows, all of them as one."""
+        full = self.rows[kind]
+        if given is None:
+            return torch.zeros(0, full, dtype=torch.int64, device=rows.device), rows[:0]
+        if all(count == full for count in given.slots):
+            return given.places.view(len(rows), full), rows
+        kept = torch.cat([torch.arange(count) + number * full for number, count in enumerate(given.slots)])
+        return given.places[None], rows.flatten(0, 1)[kept.to(rows.device, non_blocking=True)][None]
 
     def going_on(self, borders: Tensor, seen: Sequence[Collection[str]]) -> Entering | None:
         """For a pass without new media, whose documents have `seen` some: what layers inside the decoder must know; None where
@@ -149,38 +182,60 @@ class FeatureInputs(nn.Module):
         kinds = [kind for kind, one in self.configs.items() if one.enters.inside]
         return {kind: torch.tensor([kind in kinds_of for kinds_of in seen])[numbers].to(device) for kind in kinds}
 
+    def encoder(self, kind: MediumKind) -> Resting:
+        """The encoder of a kind of media."""
+        return self._encoders[kind]
+
     def encode(self, kind: MediumKind, inputs: Tensor) -> Tensor:
-        """Features [B, N, D] of the frozen encoder; `inputs` [B, …] as `read` gives them."""
+        """Features [B, N, D] of the encoder; `inputs` [B, …] as `read` gives them."""
         encoder = self._encoders[kind]
         dtype = next((parameter.dtype for parameter in encoder.parameters()), inputs.dtype)
-        return self.configs[kind].enters.features(encoder, inputs.to(dtype)).float()
+        config = self.configs[kind]
+        features = config.enters.features(encoder, inputs.to(dtype)).float()
+        return features if config.reduce is None else config.reduce.reduce(features)
 
     def save_encoders(self, folder: Path) -> None:
-        """Everything but the connectors' weights, into `folder`/KIND."""
+        """Everything but the weights of connectors, and of encoders that learn, into `folder`/KIND."""
         for kind, config in self.configs.items():
             own = folder / kind
             own.mkdir(parents=True)
             encoder = self._encoders[kind]
             write_json(own / "config.json", config.model_dump(mode="json"))
-            save_file({name: value.contiguous() for name, value in encoder.state_dict().items()}, own / ENCODER)
+            if kind not in self.encoders:
+                save_file({name: value.contiguous() for name, value in encoder.state_dict().items()}, own / ENCODER)
             if isinstance(encoder, WhisperFeatures):
                 encoder.model.config.save_pretrained(own / "whisper")
+            elif isinstance(encoder, TransformersTower):
+                encoder.model.config.save_pretrained(own / "tower")
 
     def save_connectors(self, folder: Path, tensors: dict[str, Tensor] | None = None) -> None:
-        """The connectors' weights into `folder`/KIND; `tensors` by their names in here, None: its own."""
+        """The weights of connectors, and of encoders that learn, into `folder`/KIND; `tensors` by their names in here, None: its
+        own."""
         tensors = self.state_dict() if tensors is None else tensors
         for kind in self.configs:
             prefix = f"connectors.{kind}."
             (folder / kind).mkdir(parents=True, exist_ok=True)
             own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
             save_file({name: value.contiguous() for name, value in own.items()}, folder / kind / CONNECTOR)
+            if kind in self.encoders:
+                # Buffers are not among tensors that a trainer gathers.
+                own = self._encoders[kind].state_dict()
+                own = {name: tensors.get(f"encoders.{kind}.{name}", value) for name, value in own.items()}
+                save_file({name: value.contiguous() for name, value in own.items()}, folder / kind / ENCODER)
 
     @classmethod
-    def load(cls, folder: Path, model: PreTrainedModel | PeftModel) -> "FeatureInputs":
-        """What was saved in `folder`, put into the decoder `model`. Raises `CheckpointError` where it is not whole or
-        does not fit."""
+    def load(
+        cls,
+        folder: Path,
+        model: PreTrainedModel | PeftModel,
+        changed: Mapping[MediumKind, FeatureInputConfig] = MappingProxyType({}),
+    ) -> "FeatureInputs":
+        """What was saved in `folder`, put into the decoder `model`; kinds that are `changed` have other settings. Raises
+        `CheckpointError` where it is not whole or does not fit."""
         kinds: list[MediumKind] = [cast(MediumKind, path.name) for path in sorted(Path(folder).iterdir()) if path.is_dir()]
-        configs: dict[MediumKind, FeatureInputConfig] = {kind: _saved_config(folder / kind) for kind in kinds}
+        configs: dict[MediumKind, FeatureInputConfig] = {
+            kind: changed.get(kind) or _saved_config(folder / kind) for kind in kinds
+        }
         try:
             found = cls(configs, model, pretrained=False)
             for kind in configs:
@@ -199,35 +254,10 @@ def _document_numbers(borders: Tensor) -> Tensor:
 def _saved_config(folder: Path) -> FeatureInputConfig:
     content = read_json(folder / "config.json", CheckpointError)
     if (folder / "whisper").is_dir():
-        content["encoder"] = {"whisper": str(folder / "whisper")}
+        content["encoder"]["whisper"] = str(folder / "whisper")
+    if (folder / "tower").is_dir():
+        content["encoder"]["tower"]["model"] = str(folder / "tower")
     return parse_config(content, FeatureInputConfig, str(folder / "config.json"))
-
-
-def _reader(config: FeaturesConfig, encoder: Any) -> Callable[[bytes | None], Tensor]:
-    """Bytes of a medium to what `encoder` takes; None to something blank of that shape."""
-    if isinstance(config, PictureFeaturesConfig):
-        return lambda data: (
-            torch.zeros(3, config.side, config.side)
-            if data is None
-            else to_pixels(picture_bytes(decode_image(data), config.side)[None])[0]
-        )
-    settings = encoder.model.config
-    frames = 2 * settings.max_source_positions
-    extractor = WhisperFeatureExtractor(feature_size=settings.num_mel_bins)
-    length = frames * extractor.hop_length
-
-    def read(data: bytes | None) -> Tensor:
-        if data is None:
-            return torch.zeros(settings.num_mel_bins, frames)
-        samples = decode_speech(data, SAMPLE_RATE)
-        if len(samples) > length:
-            raise DataError(
-                f"{len(samples) / SAMPLE_RATE:.1f} s of sound, its encoder takes {length / SAMPLE_RATE:.1f} s at most"
-            )
-        mels = extractor(samples, sampling_rate=SAMPLE_RATE, padding="max_length", max_length=length, return_tensors="pt")
-        return mels["input_features"][0]
-
-    return read
 
 
 def named_weights(model: nn.Module, inputs: FeatureInputs | None) -> Iterable[tuple[str, nn.Parameter]]:

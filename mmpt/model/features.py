@@ -2,29 +2,30 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import WhisperConfig, WhisperModel
 
 from mmpt.errors import ConfigError
+from mmpt.layers.resting import Resting, at_rest
 from mmpt.model.config import FeaturesConfig, PictureFeaturesConfig, WhisperFeaturesConfig
 from mmpt.tokenizers.image.tower import FrozenTower
 
 
-def build_features(config: FeaturesConfig, pretrained: bool = True) -> nn.Module:
-    """A frozen module with a `width`, whose call gives features [B, N, width]: of pixels [B, 3, side, side] in −1 … 1, or of
+def build_features(config: FeaturesConfig, pretrained: bool = True) -> Resting:
+    """A resting module with a `width`, whose call gives features [B, N, width]: of pixels [B, 3, side, side] in −1 … 1, or of
     log-mels [B, bands, frames] as Whisper's feature extractor makes them.
 
     `pretrained` false builds it without weights, for the caller to load. Raises `ConfigError` naming what cannot be loaded.
     """
     if isinstance(config, PictureFeaturesConfig):
-        return config.tower.build(config.side, pretrained)
+        return cast(FrozenTower, config.tower.build(config.side, pretrained))
     return WhisperFeatures(config, pretrained)
 
 
-def layer_states(encoder: nn.Module, inputs: Tensor, layers: Sequence[int]) -> Tensor:
+def layer_states(encoder: Resting, inputs: Tensor, layers: Sequence[int]) -> Tensor:
     """One state of each picture or sound after each of `layers` (rising, counted from 0): [B, len(layers), width].
 
     `encoder` is of `build_features`, with its inputs. Of a vision transformer the class token (the mean of all patches where it
@@ -49,8 +50,8 @@ def _states(encoder: Any, inputs: Tensor, layers: list[int]) -> Iterator[Tensor]
         raise TypeError("no vision tower and no Whisper")
 
 
-class WhisperFeatures(nn.Module):
-    """The encoder of a Whisper model, at rest: no gradient, no dropout."""
+class WhisperFeatures(Resting):
+    """The encoder of a Whisper model."""
 
     def __init__(self, config: WhisperFeaturesConfig, pretrained: bool = True):
         super().__init__()
@@ -66,10 +67,11 @@ class WhisperFeatures(nn.Module):
         self.model = model.get_encoder().eval().requires_grad_(False)
         self.width = model.config.d_model
 
-    def train(self, mode: bool = True) -> "WhisperFeatures":
-        return super().train(False)
+    def wake(self) -> None:
+        super().wake()
+        self.model.embed_positions.requires_grad_(False)  # sinusoids
 
-    @torch.no_grad()
+    @at_rest
     def forward(self, mels: Tensor) -> Tensor:
         return self.model(mels).last_hidden_state
 

@@ -34,7 +34,7 @@ from mmpt.errors import CheckpointError
 from mmpt.modality import tokenizer_folder
 from mmpt.model.adaptation import save_adapter
 from mmpt.model.factors import has_factors, split_weights
-from mmpt.model.feature_inputs import FOLDER
+from mmpt.model.feature_inputs import FOLDER, PREFIXES
 from mmpt.model.hollow import INDEX, WHOLE
 from mmpt.model.loading import FORMAT, NEW_ROWS
 from mmpt.model.new_rows import new_tables
@@ -267,7 +267,7 @@ def _named_as_in_files(model: nn.Module) -> bool:
 
 
 def _without_connectors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in tensors.items() if not name.startswith("connectors.")}
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(PREFIXES)}
 
 
 def _newest_step(folder: Path, form: str) -> int:

@@ -199,7 +199,8 @@ class TrainingConfig(TrainerConfig):
     features: dict[MediumKind, FeatureInputConfig] = {}
     """Encoder and connector of each kind of media that enters as continuous features (image, speech)."""
     features_from: Path | None = None
-    """In place of `features`: a checkpoint or run folder whose connectors go on learning."""
+    """A checkpoint or run folder whose connectors go on learning, with the settings that they have there; a kind of media that
+    `features` names has those, if they need no other weights (more rows, tiles)."""
     text_tokenizer: Path | None = None
     """A folder or Hugging Face name; copied into each checkpoint, so that it is self-contained."""
     speech_tokenizer: Path | None = None
@@ -272,9 +273,7 @@ class TrainingConfig(TrainerConfig):
         return self
 
     @pydantic.model_validator(mode="after")
-    def _one_origin_of_features(self) -> "TrainingConfig":
-        if self.features and self.features_from:
-            raise ValueError("expected features or features_from, not both")
+    def _features_on_whole_packs(self) -> "TrainingConfig":
         if (self.features or self.features_from) and self.loader.sequence_parallel > 1:
             raise ValueError("features do not go with loader.sequence_parallel")
         cut = [one.kind for one in self.objectives if one.whole_packs]

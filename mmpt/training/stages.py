@@ -26,7 +26,7 @@ def _parsed(config: TrainingConfig) -> list[TrainingConfig]:
         content = {key: value for key, value in base.items() if not (key == "steps" and "tokens" in stage.changes)}
         content = {**merged(content, stage.changes), "output": str(config.output / stage.name)}
         if before is not None:
-            content |= _start(content, before)
+            content |= _start(content, before, "features" in stage.changes)
         try:
             found.append(parse_config(content, TrainingConfig, f"stages.{stage.name}"))
             before = found[-1]
@@ -42,10 +42,13 @@ def last_checkpoint(config: TrainingConfig) -> Path:
     return config.output / "checkpoints" / f"step-{config.steps:08d}"
 
 
-def _start(content: dict[str, Any], before: TrainingConfig) -> dict[str, Any]:
-    """What lets a stage of the settings `content` start from the last checkpoint of the stage `before`."""
+def _start(content: dict[str, Any], before: TrainingConfig, changed: bool) -> dict[str, Any]:
+    """What lets a stage of the settings `content` start from the last checkpoint of the stage `before`; `changed`: it has
+    settings of features of its own."""
     last = last_checkpoint(before)
-    features = {"features": {}, "features_from": str(last)} if (before.features or before.features_from) else {}
+    features = {}
+    if before.features or before.features_from:
+        features = {"features": content["features"] if changed else {}, "features_from": str(last)}
     if before.frozen or content.get("adapter") or content.get("new_rows"):
         # What was learned beside a frozen backbone is not in its files: the next stage must take it along.
         return {"from": str(last), "backbone": None, **features}

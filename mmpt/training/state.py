@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mmpt.errors import CheckpointError
+from mmpt.model.feature_inputs import PREFIXES
 from mmpt.tokenizers.terms import Trainable
 from mmpt.training.optimizers import Optimizer
 from mmpt.training.shares import TensorFiles, owners
@@ -45,16 +46,16 @@ def weights(engine: Engine, everything: bool = False, ranks: int = 1) -> dict[st
     """The trained parameters by name, and those of connectors; `everything`: all of them, and the model's persistent buffers.
 
     Collective under ZeRO 3: every rank calls it. Each of the first `ranks` gets its share, in memory of their own on the CPU, the
-    others nothing; connectors and buffers are with rank 0.
+    others nothing; connectors, encoders and buffers are with rank 0.
     """
     from deepspeed.runtime.zero.partition_parameters import GatheredParameters
 
     trainable: Trainable = engine.module.trainable
-    sizes = ((name, shape_of(parameter).numel()) for name, parameter in trainable.weights() if not name.startswith("connectors."))
+    sizes = ((name, shape_of(parameter).numel()) for name, parameter in trainable.weights() if not name.startswith(PREFIXES))
     owner, found = owners(sizes, ranks), {}
     for name, parameter in trainable.weights():
         keep = owner.get(name, 0) == engine.global_rank
-        if everything or name.startswith("connectors.") or parameter.requires_grad:
+        if everything or name.startswith(PREFIXES) or parameter.requires_grad:
             # One at a time: all of them together are what ZeRO 3 was chosen to avoid.
             with GatheredParameters([parameter], enabled=engine.zero_optimization_stage() == 3):
                 if keep:

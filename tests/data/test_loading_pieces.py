@@ -168,14 +168,15 @@ def test_media_come_with_their_slots_also_where_a_document_is_split(tmp_path, pa
     def read(medium: Medium) -> torch.Tensor:
         if medium.data == b"\x15":  # the first of document 2
             raise DataError("a medium that is damaged")
-        return torch.tensor([float(medium.data[0])])
+        return torch.tensor([[float(medium.data[0])]])
 
     options = {"pack_tokens": pack_tokens, "packs_per_step": 1, "seed": 0, "epochs": 1, "long_documents": long, "max_lost": 0.5}
     loader = Loader([TokenShards(tmp_path / "set")], **options, read_medium=read)
     seen = []
     for (batch,) in loader:
         placed = torch.zeros(batch.input_ids.shape[1], dtype=torch.bool)
-        for kind, (places, inputs) in batch.features.items():
+        for kind, (places, inputs, slots) in batch.features.items():
+            assert slots == (3,) * len(inputs)
             assert len(places) == 3 * len(inputs)
             for own, value in zip(places.view(-1, 3).tolist(), inputs[:, 0].tolist(), strict=True):
                 assert own == list(range(own[0], own[0] + 3))

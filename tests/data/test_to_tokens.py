@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from mmpt.chat import ChatConfig, ChatMarker
 from mmpt.data.arrange import Arrangement, arrange
+from mmpt.data.feature_rows import PictureRows, SpeechRows
 from mmpt.data.shards.read import TokenShards
 from mmpt.data.shards.tokens import Medium
 from mmpt.data.shards.write import TokenShardWriter
@@ -109,11 +110,11 @@ SEEN = Document("s", "s", (Image(PNG, "png", 4, 3), Text("ab"), Speech(WAV, "wav
 
 
 def test_what_is_not_learned_enters_as_features_and_what_is_learned_as_codes():
-    tokenizer = SimpleNamespace(vocabulary=VOCABULARY, encode=encode, image=object(), speech=None)
+    tokenizer = SimpleNamespace(vocabulary=VOCABULARY, encode=encode, text=None, image=object(), speech=None)
     asked = Arrangement(order=("image", "text"), weights=(0.0, 1.0))
     drawn = Arrangement(order=("text", "image"), weights=(0.0, 1.0))
     seen, shown, whole = token_documents([SEEN], tokenizer, [asked, drawn, Arrangement(order=("speech", "text"))],
-                                         {"image": 3, "speech": 2})  # fmt: skip
+                                         {"image": PictureRows(rows=3), "speech": SpeechRows(rows=2)})  # fmt: skip
     assert seen.ids.tolist() == [BEGIN, *slots("image", 3), 0, 1, END] and seen.weights.tolist() == [0] * 6 + [1, 1, 1]
     assert seen.media == (Medium("image", "png", PNG, 2, 3),)
     assert shown.ids.tolist() == [BEGIN, 0, 1, *IMAGE, END] and not shown.media
@@ -122,8 +123,8 @@ def test_what_is_not_learned_enters_as_features_and_what_is_learned_as_codes():
 
 
 def test_media_travel_in_token_shards_and_their_slots_count(tmp_path):
-    tokenizer = SimpleNamespace(vocabulary=VOCABULARY, encode=encode, image=None, speech=None)
-    (document,) = token_documents([SEEN], tokenizer, (), {"image": 3, "speech": 2})
+    tokenizer = SimpleNamespace(vocabulary=VOCABULARY, encode=encode, text=None, image=None, speech=None)
+    (document,) = token_documents([SEEN], tokenizer, (), {"image": PictureRows(rows=3), "speech": SpeechRows(rows=2)})
     with TokenShardWriter(tmp_path / "set", vocabulary=VOCABULARY, built={}) as writer:
         writer.write(document)
     shards = TokenShards(tmp_path / "set")
@@ -142,16 +143,16 @@ def test_media_travel_in_token_shards_and_their_slots_count(tmp_path):
     ],
 )
 def test_slots_and_media_that_do_not_belong_together(tmp_path, media, message):
-    tokenizer = SimpleNamespace(vocabulary=VOCABULARY, encode=encode, image=None, speech=None)
-    (document,) = token_documents([Document("s", "s", SEEN.parts[:2])], tokenizer, (), {"image": 3})
+    tokenizer = SimpleNamespace(vocabulary=VOCABULARY, encode=encode, text=None, image=None, speech=None)
+    (document,) = token_documents([Document("s", "s", SEEN.parts[:2])], tokenizer, (), {"image": PictureRows(rows=3)})
     with pytest.raises(DataError, match=message), TokenShardWriter(tmp_path / "s", vocabulary=VOCABULARY, built={}) as writer:
         writer.write(replace(document, media=media))
 
 
 def test_a_picture_that_cannot_be_decoded_never_becomes_slots():
-    tokenizer = SimpleNamespace(vocabulary=VOCABULARY, encode=encode, image=None, speech=None)
+    tokenizer = SimpleNamespace(vocabulary=VOCABULARY, encode=encode, text=None, image=None, speech=None)
     with pytest.raises(DataError, match="no picture"):
-        list(token_documents([Document("s", "s", (Image(b"?", "png", 1, 1),))], tokenizer, (), {"image": 3}))
+        list(token_documents([Document("s", "s", (Image(b"?", "png", 1, 1),))], tokenizer, (), {"image": PictureRows(rows=3)}))
 
 
 @settings(deadline=None, max_examples=60)
@@ -259,7 +260,7 @@ def test_arrangements_choose_parts_of_conversations_too():
 
 def test_questions_enter_as_features_and_spoken_answers_stay_codes():
     tokenizer = chatting(DEFAULT_SYSTEM)
-    (found,) = token_documents([DIALOGUE], tokenizer, (), {"speech": 2})
+    (found,) = token_documents([DIALOGUE], tokenizer, (), {"speech": SpeechRows(rows=2)})
     assert [medium.slots for medium in found.media] == [2, 2]
     assert [kind for kind, _ in tokenizer.vocabulary.split(found.ids.tolist())][1::2] == ["speech features", "speech"] * 2
 

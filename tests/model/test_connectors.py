@@ -10,9 +10,10 @@ from mmpt.errors import ConfigError
 from mmpt.model.config import FeatureInputConfig
 from mmpt.model.connecting import FeatureMap, connected, place
 from mmpt.model.connectors import Connector
+from mmpt.model.connectors.tome_former import TomeFormer
 
 KINDS = tuple(Connector.names())
-QUERIES = {"resampler": {"rows": 5, "heads": 2}, "qformer": {"rows": 5, "heads": 2}}
+QUERIES = {"resampler": {"rows": 5, "heads": 2}, "qformer": {"rows": 5, "heads": 2}, "tome_former": {"rows": 5, "heads": 2}}
 
 
 def connector(kind: str, **options) -> FeatureMap:
@@ -88,8 +89,35 @@ def test_a_linear_connector_is_what_limber_trains():
 
 def test_rows_are_as_many_as_each_method_gives():
     assert {kind: connector(kind).connector.slots(16) for kind in KINDS} == {
-        "linear": 16, "mlp": 16, "pixel_shuffle": 4, "qformer": 5, "resampler": 5,
+        "linear": 16, "mlp": 16, "pixel_shuffle": 4, "qformer": 5, "resampler": 5, "tome_former": 5,
     }  # fmt: skip
+
+
+def test_tome_former_merges_evenly_and_twins_count_twice():
+    """Of features that come in pairs of equals, a block that merges each pair makes what it makes of all of them."""
+    torch.manual_seed(0)
+    pair = TomeFormer(rows=6, depth=2, heads=2)
+    assert pair.merges(16) == [5, 5] and pair.merges(6) == [0, 0] and pair.merges(11) == [3, 2]
+    model = FeatureMap(pair, 8, 12).double().map
+    single = torch.randn(2, 6, 8, dtype=torch.float64)
+    twins = single.repeat_interleave(2, dim=1)
+    found, sizes = model.merged(twins)
+    assert torch.equal(sizes, torch.full((2, 6), 2.0, dtype=torch.float64))
+    wanted = twins
+    for block in model.blocks:
+        wanted = block(wanted)
+    # Only the first round has twins to find, three of them; what is merged in the second was apart until then.
+    assert pair.merges(12) == [3, 3]
+    assert torch.allclose(found, wanted[:, ::2], atol=1e-12)
+    _, sizes = model.merged(torch.randn(3, 16, 8, dtype=torch.float64))
+    assert torch.equal(sizes.sum(dim=1), torch.full((3,), 16.0, dtype=torch.float64))
+
+
+def test_too_few_blocks_for_so_much_merging_are_told():
+    with pytest.raises(ValueError, match="depth 2 leaves 25 of 100 features, not 6"):
+        TomeFormer(rows=6, depth=2, heads=2).count(100)
+    with pytest.raises(ValueError, match="4 features cannot become 6 rows"):
+        TomeFormer(rows=6, heads=2).count(4)
 
 
 @pytest.mark.parametrize(

@@ -203,7 +203,7 @@ def test_the_engine_writes_what_one_pass_over_the_whole_would_say(kind):
     shown = pictures(inputs, 50)[1]
     block = VOCABULARY.encode_features("image", inputs.rows["image"])
     begin = VOCABULARY.special("<|begin|>")
-    prompt = Prompt([begin, *block, 4], (("image", 2, inputs.read(shown.media[0])),))
+    prompt = Prompt([begin, *block, 4], (("image", shown.media[0].places(), inputs.read(shown.media[0])),))
     settings = parse_config({"max_new_tokens": 6, "outputs": ["text"]}, Settings, "test")
     prompts = [Prompt([begin, 7, 3]), prompt, Prompt([begin, 1])]
     engine = Engine(model, VOCABULARY, inputs)

@@ -96,14 +96,17 @@ def features(folder: Path) -> dict:
     }
 
 
-def mixed(folder: Path, stage: int) -> dict:
-    """Everything learns on two ranks, on text, pictures and sounds: straight, and killed and resumed; packs of one document."""
+def mixed(folder: Path, stage: int, parts: dict | None = None) -> dict:
+    """Everything learns on two ranks, on text, pictures and sounds: straight, and killed and resumed; packs of one document.
+    With `parts` the encoders learn, too."""
     train = recipe()
     runs = []
-    for name in (f"mixed-{stage}", f"mixed-broken-{stage}"):
+    kind = "mixed" if parts is None else "learning"
+    for name in (f"{kind}-{stage}", f"{kind}-broken-{stage}"):
         content = settings(
             folder, name, stage, data=[{"path": str(folder / "mixed")}], features=features(folder), loader={"pack_tokens": 20}
         )
+        content = merged(content, {"optimizer": {"parts": parts or {}}})
         runs.append(parse_config({**content, "backbone": {"config": BACKBONE}}, TrainingConfig, name))
     codes = [launch(2, lambda ranks: train(runs[0], ranks)), launch(2, killed_while_saving(4, train, runs[1]))]
     codes.append(launch(2, lambda ranks: train(runs[1], ranks)))
@@ -130,6 +133,24 @@ def named_colours(folder: Path) -> dict:
     runs = [config.output / "one", config.output / "two", more.output]
     saved = [str(next((run / "checkpoints").iterdir())) for run in runs]
     return {"codes": codes, "facts": [facts(run) for run in runs], "saved": saved}
+
+
+def more_rows(folder: Path) -> dict:
+    """Pictures of one pooled row each in a first stage, of all four in a second, with the same connector."""
+    train = recipe()
+    for rows in (1, 4):
+        write_pictures(folder / f"rows-{rows}", slots=rows)
+    tower = {"kind": "timm", "model": "test_vit.r160_in1k", "pretrained": False, "patches_only": True}
+    image = {"encoder": {"side": 32, "tower": tower}, "connector": "mlp"}
+    each = [
+        {"name": "few", "data": [{"path": str(folder / "rows-1")}], "features": {"image": {"reduce": {"rows": 1}}}},
+        {"name": "many", "data": [{"path": str(folder / "rows-4")}], "features": {"image": {"reduce": None}}},
+    ]
+    content = settings(folder, "more-rows", 0, steps=3, features={"image": image}, stages=each)
+    config = parse_config({**content, "backbone": {"config": BACKBONE}}, TrainingConfig, "more rows")
+    codes = launch(2, lambda ranks: max(train(stage, ranks) for stage in stages(config)))
+    saved = [str(config.output / name / "checkpoints" / "step-00000003") for name in ("few", "many")]
+    return {"codes": codes, "saved": saved, "facts": [facts(config.output / name) for name in ("few", "many")]}
 
 
 def spoiled(folder: Path, stage: int, allowed: int) -> dict:
@@ -174,7 +195,9 @@ def undecodable(folder: Path) -> dict:
 
 SCENARIOS = {
     **{f"mixed-{stage}": partial(mixed, stage=stage) for stage in (0, 1, 3)},
+    **{f"learning-{stage}": partial(mixed, stage=stage, parts={"encoder": 0.1}) for stage in (0, 1, 2, 3)},
     "colours": named_colours,
+    "more-rows": more_rows,
     **{f"spoiled-{stage}-{allowed}": partial(spoiled, stage=stage, allowed=allowed) for stage in (0, 1, 3) for allowed in (0, 1)},
     "undecodable": undecodable,
 }

@@ -38,6 +38,29 @@ def test_ranks_with_and_without_media_train_alike_and_resume_with_the_same_bits(
         )  # rounding grows to 2.5e-6; connectors that do not learn differ by 2e-4
 
 
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_encoders_learn_where_they_are_asked_to_and_resume_with_the_same_bits(results, stage):
+    run, frozen = results[f"learning-{stage}"], results["mixed-0"]
+    assert run["codes"] == [[0, 0], [-9, -9], [0, 0]]
+    assert run["facts"][0] == run["facts"][1]
+    assert len(run["same"]) == 8 and all(run["same"].values())
+    for found, wanted in zip(run["facts"][0], results["learning-0"]["facts"][0], strict=True):
+        assert found[1] == pytest.approx(wanted[1], abs=2e-5)
+    for kind in ("image", "speech"):
+        name = f"features/{kind}/encoder.safetensors"
+        resting, learned = (load_file(Path(one["checkpoint"]) / name) for one in (frozen, run))
+        assert resting.keys() == learned.keys()
+        moved = {key for key, value in resting.items() if not torch.equal(value, learned[key])}
+        assert len(moved) > 5 and not any("embed_positions" in key for key in moved)
+        # An Adam update is at most about the rate: six steps, of a tenth of it each.
+        assert max(float((resting[key] - learned[key]).abs().max()) for key in moved) < 6 * 0.1 * 0.02 * 1.1
+    model, _ = load_model(Path(run["checkpoint"]))
+    inputs = FeatureInputs.load(Path(run["checkpoint"]) / "features", model)
+    pixels = inputs.read(feature_ranks.document("d", "image", feature_ranks.picture("red", 1), 5).media[0])
+    rest = FeatureInputs.load(Path(frozen["checkpoint"]) / "features", model)
+    assert not torch.equal(inputs.encode("image", pixels), rest.encode("image", pixels))
+
+
 def test_connectors_learn_and_go_on_in_later_stages_and_runs(results):
     run = results["colours"]
     assert run["codes"] == [[0], [0]]
@@ -53,6 +76,17 @@ def test_connectors_learn_and_go_on_in_later_stages_and_runs(results):
         assert any(not torch.equal(value, after[name]) for name, value in before.items())
     encoders = [Path(path) / "features" / "image" / "encoder.safetensors" for path in run["saved"]]
     assert encoders[0].read_bytes() == encoders[2].read_bytes() and encoders[0].stat().st_nlink > 1
+
+
+def test_a_later_stage_has_more_rows_and_the_same_weights(results):
+    run = results["more-rows"]
+    assert run["codes"] == [0, 0] and [len(facts) for facts in run["facts"]] == [3, 3]
+    few, many = (Path(path) / "features" / "image" for path in run["saved"])
+    before, after = (load_file(folder / "connector.safetensors") for folder in (few, many))
+    assert {name: value.shape for name, value in before.items()} == {name: value.shape for name, value in after.items()}
+    model, _ = load_model(Path(run["saved"][1]))
+    assert FeatureInputs.load(many.parent, model).rows == {"image": 4}
+    assert FeatureInputs.load(few.parent, model).rows == {"image": 1}
 
 
 def test_a_checkpoint_reads_pictures_again(results):

@@ -120,11 +120,38 @@ def _share_out(
 
 
 class Features(NamedTuple):
-    """What the media of one kind in a pack bring: `places` int64 [media · slots], positions in the row, in order; and `inputs`
-    [media, …] for the encoder of that kind."""
+    """What the media of one kind in a pack bring: `places` int64 [slots], positions in the row, in order; `inputs` [views, …] for
+    the encoder of that kind; and how many of the slots are for each view."""
 
     places: torch.Tensor
     inputs: torch.Tensor
+    slots: tuple[int, ...]
+
+    def to(self, device: torch.device | str) -> "Features":
+        """The same with its tensors on `device`."""
+        return Features(self.places.to(device, non_blocking=True), self.inputs.to(device, non_blocking=True), self.slots)
+
+
+class FeatureParts:
+    """The features of a row of tokens, medium by medium."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, list[torch.Tensor]] = {}
+        self._inputs: dict[str, list[torch.Tensor]] = {}
+        self._slots: dict[str, list[int]] = {}
+
+    def add(self, kind: str, places: np.ndarray, inputs: torch.Tensor) -> None:
+        """A medium with its slots at `places`, an equal share for each of its views `inputs` [views, …]."""
+        self._places.setdefault(kind, []).append(torch.from_numpy(places))
+        self._inputs.setdefault(kind, []).append(inputs)
+        self._slots.setdefault(kind, []).extend([len(places) // len(inputs)] * len(inputs))
+
+    def joined(self) -> dict[str, Features]:
+        """Of each kind that is there."""
+        return {
+            kind: Features(torch.cat(places), torch.cat(self._inputs[kind]), tuple(self._slots[kind]))
+            for kind, places in self._places.items()
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,16 +180,15 @@ class PackedBatch:
         """The same batch with its rows on `device`; `cu_seqlens` stay where they are, since the host alone reads them."""
         rows = ("input_ids", "targets", "weights", "position_ids")
         moved = {name: getattr(self, name).to(device, non_blocking=True) for name in rows}
-        features = {
-            kind: Features(*(part.to(device, non_blocking=True) for part in parts)) for kind, parts in self.features.items()
-        }
+        features = {kind: parts.to(device) for kind, parts in self.features.items()}
         supervised = None if self.supervised is None else self.supervised.to(device, non_blocking=True)
         marks = {name: places.to(device, non_blocking=True) for name, places in self.marks.items()}
         return replace(self, **moved, features=features, supervised=supervised, marks=marks)
 
 
 def pack(documents: list[TokenDocument], inputs: list[list[torch.Tensor]] | None = None) -> PackedBatch:
-    """The tensors of one pack, on the CPU. `inputs`: for each document, what the encoder takes of each of its media; without
+    """The tensors of one pack, on the CPU. `inputs`: for each document, what the encoder takes of each of its media, view by view
+    [views, …]; without
     them, the slots stay empty. Raises `DataError` where there is no document or one has no token."""
     lengths = np.array([len(document.ids) for document in documents], dtype=np.int64)
     if not len(lengths) or not lengths.all():
@@ -191,10 +217,8 @@ def pack(documents: list[TokenDocument], inputs: list[list[torch.Tensor]] | None
 
 
 def _features(documents: list[TokenDocument], edges: np.ndarray, inputs: list[list[torch.Tensor]]) -> dict[str, Features]:
-    places: dict[str, list[torch.Tensor]] = {}
-    stacked: dict[str, list[torch.Tensor]] = {}
+    parts = FeatureParts()
     for document, edge, own in zip(documents, edges[:-1].tolist(), inputs, strict=True):
         for medium, value in zip(document.media, own, strict=True):
-            places.setdefault(medium.kind, []).append(torch.arange(medium.slots) + edge + medium.start)
-            stacked.setdefault(medium.kind, []).append(value)
-    return {kind: Features(torch.cat(places[kind]), torch.stack(stacked[kind])) for kind in places}
+            parts.add(medium.kind, medium.places() + edge, value)
+    return parts.joined()

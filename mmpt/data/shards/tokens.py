@@ -22,14 +22,25 @@ _HEADER = re.compile(
 
 @dataclass(frozen=True)
 class Medium:
-    """A picture or an utterance as encoded bytes (`suffix` names the codec), whose features take the `slots` ids from `start`
-    on."""
+    """A picture or an utterance as encoded bytes (`suffix` names the codec), whose features take `slots` ids, those from `start`
+    on; where text stands between them, they are the `runs` (distance from `start`, slots), which come to `slots` together."""
 
     kind: MediumKind
     suffix: str
     data: bytes = field(repr=False)
     start: int
     slots: int
+    runs: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def end(self) -> int:
+        """One past the last slot."""
+        return self.start + (sum(self.runs[-1]) if self.runs else self.slots)
+
+    def places(self) -> np.ndarray:
+        """Positions of the slots, int64 [slots]."""
+        runs = self.runs or ((0, self.slots),)
+        return np.concatenate([np.arange(self.start + at, self.start + at + slots) for at, slots in runs])
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +96,10 @@ def to_members(document: TokenDocument, vocabulary: Vocabulary) -> tuple[dict[st
     }
     _check_media(document.media, ids, vocabulary)
     if document.media:
-        record["media"] = [{"kind": medium.kind, "start": medium.start, "slots": medium.slots} for medium in document.media]
+        record["media"] = [
+            {"kind": medium.kind, "start": medium.start, "slots": medium.slots} | ({"runs": medium.runs} if medium.runs else {})
+            for medium in document.media
+        ]
     members = {"json": encode_json(record), "ids.npy": _npy(ids.astype(id_type(vocabulary)))}
     members |= {f"{number}.{medium.suffix}": medium.data for number, medium in enumerate(document.media)}
     if document.weights is not None:
@@ -137,7 +151,10 @@ def _media(entries: Any, members: dict[str, bytes]) -> tuple[Medium, ...]:
     try:
         for number, entry in enumerate(entries):
             (name,) = (name for name in members if name.startswith(f"{number}."))
-            found.append(Medium(entry["kind"], name.partition(".")[2], members[name], int(entry["start"]), int(entry["slots"])))
+            runs = tuple((int(at), int(slots)) for at, slots in entry.get("runs", ()))
+            found.append(
+                Medium(entry["kind"], name.partition(".")[2], members[name], int(entry["start"]), int(entry["slots"]), runs)
+            )
     except (KeyError, TypeError, ValueError):
         raise DataError(f"media: {len(found)} of them are whole, the next lacks its entry or its member") from None
     return tuple(found)
@@ -149,14 +166,25 @@ def _check_media(media: tuple[Medium, ...], ids: np.ndarray, vocabulary: Vocabul
     for medium in media:
         if medium.kind not in MEDIA or medium.slots < 1 or not medium.data:
             raise DataError(f"medium at {medium.start}: {medium.kind} of {len(medium.data)} bytes and {medium.slots} slots")
-        block = ids[medium.start - 1 : medium.start + medium.slots + 1]
-        expected = vocabulary.encode_features(medium.kind, medium.slots)
-        if medium.start <= end or block.tolist() != expected:
+        if medium.start <= end or not _is_block(medium, ids, vocabulary):
             raise DataError(f"medium at {medium.start}: there is no block of {medium.slots} slots of {medium.kind} features")
-        end = medium.start + medium.slots
+        end = medium.end
     slots = int((ids == slot).sum())
     if slots != sum(medium.slots for medium in media):
         raise DataError(f"{slots} slots of features, {len(media)} media with {sum(medium.slots for medium in media)}")
+
+
+def _is_block(medium: Medium, ids: np.ndarray, vocabulary: Vocabulary) -> bool:
+    """Whether the ids of `medium` are its marks, its slots where it says, and text between them alone."""
+    edges, views = 0, []
+    for at, slots in medium.runs or ((0, medium.slots),):
+        if at < edges or slots < 1:
+            return False
+        views.append((ids[medium.start + edges : medium.start + at].tolist(), slots))
+        edges = at + slots
+    text = all(token < vocabulary.text_size for tag, _ in views for token in tag)
+    block = ids[medium.start - 1 : medium.end + 1].tolist()
+    return text and medium.slots == sum(slots for _, slots in views) and block == vocabulary.encode_views(medium.kind, views)
 
 
 def _npy(array: np.ndarray) -> bytes:

@@ -14,6 +14,8 @@ class Connector(Method):
 
     key: ClassVar[str] = "connector"
     default_kind: ClassVar[str] = "mlp"
+    in_order: ClassVar[bool] = False
+    """Whether row i is made of feature i alone."""
 
     start_token: bool = False
     """A learned row in front of the rows of each picture or sound (eP-ALM, Shukor et al. 2023, arXiv:2303.11403)."""

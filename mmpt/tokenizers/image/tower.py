@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from mmpt.layers.resting import Resting
+
 
 class TowerModule(nn.Module):
     """The module of a `Tower`. `width`: values of a feature."""
@@ -22,9 +24,9 @@ class TowerModule(nn.Module):
         """Features [B, N, width] of pixels [B, 3, side, side] in −1 … 1."""
 
 
-class FrozenTower(TowerModule):
-    """A published model that never changes: no gradient, no dropout, no batch statistics. It takes pixels in −1 … 1; the model's
-    own mean and deviation are applied here."""
+class FrozenTower(Resting, TowerModule):
+    """A published model, at rest unless it is woken. It takes pixels in −1 … 1; the model's own mean and deviation are applied
+    here."""
 
     mean: torch.Tensor
     std: torch.Tensor
@@ -34,9 +36,6 @@ class FrozenTower(TowerModule):
         self.model = model.eval().requires_grad_(False)
         self.register_buffer("mean", torch.tensor(mean)[:, None, None])
         self.register_buffer("std", torch.tensor(std)[:, None, None])
-
-    def train(self, mode: bool = True) -> "FrozenTower":
-        return super().train(False)
 
     def normalized(self, pixels: torch.Tensor) -> torch.Tensor:
         """Pixels [B, 3, side, side] in −1 … 1 as the model was trained on them."""

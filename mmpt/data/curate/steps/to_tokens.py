@@ -15,6 +15,7 @@ from mmpt.data.arrange import Arrangement
 from mmpt.data.curate.portions import Portion, ShardSets
 from mmpt.data.curate.steps import Step
 from mmpt.data.engine.run import RunConfig
+from mmpt.data.feature_rows import MediumRows, PictureRows, SpeechRows
 from mmpt.data.lost import Lost
 from mmpt.data.shards.tokens import MediumKind, TokenDocument
 from mmpt.data.token_documents import BATCH, token_documents
@@ -22,7 +23,6 @@ from mmpt.data.transforms import TokenTransform, mark_ids
 from mmpt.data.unit import Unit
 from mmpt.document import Document
 from mmpt.errors import DataError
-from mmpt.modality import MEDIA
 from mmpt.vocabulary import Vocabulary
 
 if TYPE_CHECKING:  # a specification is checked before torch is loaded
@@ -30,12 +30,18 @@ if TYPE_CHECKING:  # a specification is checked before torch is loaded
 
 
 class FeatureRows(Schema):
-    """How many rows a connector gives for a medium."""
+    """How many rows a connector gives for a medium: a number, or a section with more."""
 
-    image: pydantic.PositiveInt | None = None
+    image: pydantic.PositiveInt | PictureRows | None = None
     """For a picture; null: pictures do not enter as features."""
-    speech: pydantic.PositiveInt | None = None
+    speech: pydantic.PositiveInt | SpeechRows | None = None
     """For an utterance; null: speech does not enter as features."""
+
+    def by_kind(self) -> dict[MediumKind, MediumRows]:
+        """Those of each kind that enters as features."""
+        image = PictureRows(rows=self.image) if isinstance(self.image, int) else self.image
+        speech = SpeechRows(rows=self.speech) if isinstance(self.speech, int) else self.speech
+        return {kind: rows for kind, rows in (("image", image), ("speech", speech)) if rows is not None}
 
 
 class Told(NamedTuple):
@@ -90,7 +96,7 @@ class ToTokens(Step):
     def run(self, documents: Iterable[Document | Lost], told: Told | None = None) -> Iterator[TokenDocument | Lost]:
         """The sequences of the documents of a shard."""
         stream = islice(documents, told.taken if told else None)
-        features: dict[MediumKind, int] = {one: rows for one in MEDIA if (rows := getattr(self.features, one)) is not None}
+        features = self.features.by_kind()
         while batch := list(islice(stream, BATCH)):
             yield from (one for one in batch if isinstance(one, Lost))
             together = [one for one in batch if isinstance(one, Document)]
@@ -104,7 +110,7 @@ class ToTokens(Step):
                         where = f"{told.shard}: {document.id}" if told else document.id
                         yield Lost(where, str(problem), document.id)
 
-    def _sequences(self, documents: list[Document], features: dict[MediumKind, int]) -> list[TokenDocument]:
+    def _sequences(self, documents: list[Document], features: dict[MediumKind, MediumRows]) -> list[TokenDocument]:
         tokenizer = self._tokenizer()
         found = list(token_documents(documents, tokenizer, self.arrangements, features))
         if self.transform is None:

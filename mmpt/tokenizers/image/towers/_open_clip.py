@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from mmpt.errors import ConfigError
+from mmpt.layers.resting import at_rest
 from mmpt.tokenizers.image.tower import FrozenTower
 from mmpt.tokenizers.image.towers.open_clip import OpenClip
 
@@ -28,7 +29,7 @@ class OpenClipTower(FrozenTower):
         except Exception as problem:  # open_clip raises whatever its models and the hub raise
             raise ConfigError(f"tower: open_clip's {config.model!r} cannot be used with side {side}: {problem}") from None
 
-    @torch.no_grad()
+    @at_rest
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         found = self.model.forward_intermediates(
             self.normalized(pixels), indices=1, normalize_intermediates=True, intermediates_only=True, output_fmt="NLC"

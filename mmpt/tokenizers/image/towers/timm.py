@@ -18,6 +18,8 @@ class Timm(Tower):
     """Its name in timm, such as `vit_so400m_patch14_siglip_224`."""
     pretrained: bool = True
     """With the weights that timm publishes of it, read where training starts; else with random ones, which never learn."""
+    patches_only: bool = False
+    """A class token and registers in front of the patches are no features."""
 
     def build(self, side: int, pretrained: bool = True) -> "TimmTower":
         from mmpt.tokenizers.image.towers._timm import TimmTower
