@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import yaml
 
 from mmpt.config import parse_config
-from mmpt.document import Image, Part, Speech, Text
-from mmpt.errors import ConfigError, DataError
-from mmpt.modality import MEDIA, MODALITIES
+from mmpt.document import Part, Text
+from mmpt.errors import ConfigError
+from mmpt.modality import MEDIA, MODALITIES, Modality
 from mmpt.model.checkpoints import find_checkpoint, find_model
 from mmpt.scripts import HelpFormatter, main_guard, script_parser
 from mmpt.storage import MANIFEST, write_bytes
@@ -374,23 +374,15 @@ class _Append(argparse.Action):
         namespace.prompt = [*(namespace.prompt or []), (self.option_strings[0][2:], value)]
 
 
-def _read_part(kind: str, value: str) -> Part:
+def _read_part(kind: Modality, value: str) -> Part:
     if kind == "text":
         return Text(value)
-    path = Path(value)
-    if not path.is_file():
-        raise ConfigError(f"--{kind} {path}: no such file")
-    from mmpt.media import decode_image, open_sound
+    from mmpt.inference.given import read_part
 
-    # Decoded here, and not their headers alone read: of what phones and browsers record, headers often do not tell the length.
-    data, suffix = path.read_bytes(), path.suffix[1:]
     try:
-        if kind == "image":
-            return Image(data, suffix, *decode_image(data).size)
-        sound = open_sound(data)
-    except DataError as problem:
-        raise ConfigError(f"--{kind} {path}: {problem}") from None
-    return Speech(data, suffix, sound.sample_rate, len(sound.samples) / sound.sample_rate)
+        return read_part(kind, Path(value))
+    except ConfigError as problem:
+        raise ConfigError(f"--{kind} {problem}") from None
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "tokenizers": BASE | {"kernels", "layers"},
     "data": BASE | {"tokenizers", "progress"},
     "model": BASE | {"kernels", "layers", "data", "tokenizers"},
-    "training": BASE | {"kernels", "data", "tokenizers", "model", "progress", "catalogue"},
+    "training": BASE | {"kernels", "data", "tokenizers", "model", "inference", "evaluation", "progress", "catalogue"},
     "inference": BASE | {"kernels", "data", "tokenizers", "model"},
     "evaluation": BASE | {"kernels", "data", "tokenizers", "model", "inference", "progress", "results"},
     "doctor": {"kernels"},

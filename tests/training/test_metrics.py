@@ -39,7 +39,7 @@ def test_a_spike_is_what_the_rule_says():
 
 
 def test_lines_spikes_and_the_board(tmp_path):
-    config = TrainerConfig(steps=30, optimizer=OPTIMIZER, run={"log_every": 5, "tensorboard": True})
+    config = TrainerConfig(steps=30, optimizer=OPTIMIZER, run={"log_every": 5, "trackers": ["tensorboard"]})
     with metrics(tmp_path, config, WORLD, 0) as log:
         for step, _ in zip(range(1, 31), log.waiting([0] * 30), strict=False):
             loss = 50.0 if step == 27 else 2.0 + 0.01 * (step % 3)

@@ -2,14 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 import torch
 
-from mmpt.data.loading.config import LongDocuments
+from mmpt.data.loading.config import LongDocuments, packs_of_step
 from mmpt.data.loading.losses import Losses, lost_document
 from mmpt.data.loading.order import BLOCK_DOCUMENTS, block_count, block_order, epoch_documents
 from mmpt.data.loading.packing import PackedBatch, pack
@@ -38,19 +38,21 @@ class Position:
 
 @dataclass(frozen=True)
 class _Step:
-    """This rank's packs of a step, each as (plan of its block, number in it), and the position after it."""
+    """This rank's packs of a step, each as (plan of its block, number in it), None where there is none left, and the position
+    after it."""
 
-    packs: list[tuple[BlockPlan, int]]
+    packs: list[tuple[BlockPlan, int] | None]
     following: Position
 
 
 class Loader:
-    """Iterates over global steps; each yields this rank's packs, `packs_per_step // world_size` of them.
+    """Iterates over global steps; each yields this rank's packs, `packs_per_step // world_size` of them. `ramp`: (until step,
+    packs) of the steps before that have others, in order.
 
     The packs of all epochs form one endless stream, a pure function of (sources, mixture, seed, and the settings of packing);
     step n is packs n · packs_per_step … of it, and rank r of W takes every W-th of them from the r-th. So what a step trains on
     depends on neither the number of ranks nor that of workers, nor on when the run was interrupted. The last step of an epoch
-    is filled from the next one. An epoch is planned in blocks of about `block_documents`, when they are reached.
+    is filled from the next one, or where `fill` is false, that of the last epoch with weightless packs. An epoch is planned in blocks of about `block_documents`, when they are reached.
 
     `mixture` holds a weight for each source (see `epoch_documents`), None: each once an epoch; `loss` a factor on the loss
     weights of each source's documents. A pack holds documents of at most `pack_tokens` tokens and, where it is given, at most
@@ -83,6 +85,8 @@ class Loader:
         world_size: int = 1,
         state: dict | None = None,
         epochs: int | None = None,
+        fill: bool = True,
+        ramp: Sequence[tuple[int, int]] = (),
         workers: int = 1,
         timeout: float | None = 300.0,
         max_lost: float = 0.01,
@@ -90,10 +94,11 @@ class Loader:
     ) -> None:
         if not sources:
             raise ConfigError("data: no source to load from")
-        if packs_per_step < 1 or packs_per_step % world_size or not 0 <= rank < world_size:
-            raise ConfigError(
-                f"packs_per_step is {packs_per_step}, expected a multiple of the {world_size} ranks (this is rank {rank})"
-            )
+        for packs in (packs_per_step, *(packs for _, packs in ramp)):
+            if packs < 1 or packs % world_size or not 0 <= rank < world_size:
+                raise ConfigError(
+                    f"packs_per_step is {packs}, expected a multiple of the {world_size} ranks (this is rank {rank})"
+                )
         for other in sources[1:]:
             check_same(sources[0].vocabulary, str(sources[0].folder), other.vocabulary, str(other.folder))
         self._sources = sources
@@ -107,8 +112,9 @@ class Loader:
             "block_documents": block_documents,
             "seed": seed,
             "window": WINDOW,
+            **({"ramp": [list(one) for one in ramp]} if ramp else {}),
         }
-        self._rank, self._world_size, self._epochs = rank, world_size, epochs
+        self._rank, self._world_size, self._epochs, self._fill = rank, world_size, epochs, fill
         self._workers, self._timeout, self._loss = workers, timeout, loss or [1.0] * len(sources)
         self._shards = [source.shard_documents for source in sources]
         self._documents = epoch_documents(self._shards, self._settings["mixture"])
@@ -181,8 +187,11 @@ class Loader:
         step, epoch, block, number = position.step, position.epoch, position.block, position.pack
         empty = 0
         while self._epochs is None or epoch < self._epochs:
-            packs = []
-            for place in range(self._settings["packs_per_step"]):
+            packs: list[tuple[BlockPlan, int] | None] = []
+            for place in range(self._packs(step + 1)):
+                if not self._fill and self._epochs is not None and epoch >= self._epochs:
+                    packs += [None] if place % self._world_size == self._rank else []
+                    continue
                 while not self._plan(epoch, block).packs:
                     empty += 1
                     if empty > self._blocks:
@@ -203,11 +212,19 @@ class Loader:
             step += 1
             yield _Step(packs, Position(step, epoch, block, number))
 
+    def _packs(self, step: int) -> int:
+        """Packs of step `step` (from 1) over all ranks."""
+        return packs_of_step(step, self._settings["packs_per_step"], self._settings.get("ramp", ()))
+
     def _read(self, step: _Step) -> tuple[list[PackedBatch], int, list[Lost]]:
         """(the packs, documents asked for, those of them that could not be read)."""
         batches, asked, lost = [], 0, []
-        for plan, number in step.packs:
+        for planned in step.packs:
             found, inputs = [], []
+            if planned is None:
+                batches.append(pack([self._nothing()], [[]] if self._read_medium else None))
+                continue
+            plan, number = planned
             for row, start, end in plan.pieces[plan.packs[number]].tolist():
                 source, shard, place = plan.rows[row].tolist()
                 asked += 1
@@ -235,7 +252,7 @@ class Loader:
         return TokenDocument("", "", np.array([end]), np.zeros(1, dtype=np.float32))
 
     def _describe_step(self, step: _Step) -> str:
-        rows = np.concatenate([plan.rows[plan.pieces[plan.packs[number], 0]] for plan, number in step.packs])
+        rows = np.concatenate([plan.rows[plan.pieces[plan.packs[number], 0]] for plan, number in filter(None, step.packs)])
         paths = dict.fromkeys(str(self._sources[source].shard_path(shard)) for source, shard in rows[:, :2].tolist())
         return f"step {step.following.step} reads from {', '.join(list(paths)[:3])}" + (" …" if len(paths) > 3 else "")
 

@@ -1,0 +1,101 @@
+"""Evaluations of a run: what is measured is the definition, what is trained does not notice, the best is kept, resume is exact.
+The scenarios run in evaluate_ranks.py."""
+
+import math
+import sys
+from pathlib import Path
+
+import pytest
+from thorough import thorough
+
+sys.path.insert(0, str(Path(__file__).parent))
+from scenarios import Results  # noqa: E402
+
+from mmpt.data.loading.loader import Loader  # noqa: E402
+from mmpt.data.shards.read import TokenShards  # noqa: E402
+from mmpt.evaluation.metrics.loss import document_losses  # noqa: E402
+from mmpt.model.loading import load_model  # noqa: E402
+from mmpt.vocabulary import MODALITIES  # noqa: E402
+
+pytestmark = pytest.mark.ranks
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    found = Results("evaluate_ranks.py", tmp_path_factory.mktemp("evaluate"))
+    yield found
+    found.process.stdin.close()
+    found.process.wait()
+
+
+@pytest.mark.parametrize("name", ["stage-0", *thorough("stage-1", "stage-2"), "stage-3", "alone", "shared"])
+def test_evaluations_change_no_bit_of_the_training_and_resume_is_exact(results, name):
+    run = results[name]
+    size = 1 if name == "alone" else 2
+    assert run["codes"] == [[0] * size, [0] * size, [-9] * size, [0] * size], results.errors[-3000:]
+    plain, straight, broken = run["facts"]
+    assert plain == straight == broken and len(plain) == 6
+    assert all(run["weights"]) and all(run["resumed"])
+    none, evaluated, again = run["evaluations"]
+    assert none == [] and evaluated == again and [line["step"] for line in evaluated] == [2, 4, 6]
+    # `more` is asked for: the first and worst is the best, and stays beside the two newest.
+    values = [line["held_out"]["odd/text"] for line in evaluated]
+    best = max(range(3), key=lambda number: values[number])
+    assert run["best"] == [f"step-{2 * best + 2:08d}"] * 2
+    assert set(run["kept"][1]) == {run["best"][0], "step-00000004", "step-00000006"}
+
+
+@pytest.mark.parametrize("name", ["stage-0", "stage-3", "shared"])
+def test_losses_are_weighted_nll_over_weights_of_all_ranks_by_modality_and_by_source(results, name):
+    """Against the benchmark's losses, each document alone, in float64 log-softmax."""
+    run = results[name]
+    checkpoint = Path(run["checkpoint"])
+    model, vocabulary = load_model(checkpoint)
+    sources = {name: TokenShards(results.folder / name) for name in ("few", "odd")}
+    losses = {name: document_losses(model, vocabulary, list(source)) for name, source in sources.items()}
+    sums = {name: found.sums.sum(axis=0) for name, found in losses.items()}
+    weights = {name: found.weights.sum(axis=0) for name, found in losses.items()}
+    sums["loss"], weights["loss"] = sum(sums.values()), sum(weights.values())
+    wanted = {name: sums[name].sum() / weights[name].sum() for name in sums}
+    wanted |= {
+        f"{name}/{modality}": sums[name][index] / weights[name][index]
+        for name in sums
+        for index, modality in enumerate(MODALITIES)
+        if weights[name][index]
+    }
+    assert run["evaluations"][1][-1]["held_out"] == pytest.approx(wanted, rel=1e-5) and len(wanted) > 12
+
+
+def test_held_out_losses_do_not_depend_on_the_number_of_ranks(results):
+    run = results["other-ranks"]
+    assert all(set(codes) == {0} for codes, _ in run.values()), results.errors[-3000:]
+    one, two, three = (found[0]["held_out"] for _, found in run.values())
+    assert two == pytest.approx(one, abs=1e-6) and three == pytest.approx(one, abs=1e-6)
+
+
+def test_a_run_without_patience_left_ends_with_its_best_checkpoint_and_stays_so(results):
+    run = results["patience"]
+    assert run["codes"] == [[0, 0]] * 3, results.errors[-3000:]
+    losses = [line["held_out"]["loss"] for line in run["first"]]
+    best = min(range(len(losses)), key=lambda number: losses[number])
+    assert len(losses) == best + 1 + 3 < 20 and all(math.isfinite(loss) for loss in losses)
+    assert run["best"] == f"step-{best + 1:08d}"
+    assert run["kept"] == [run["best"], f"step-{len(losses):08d}"]
+    assert run["again"] == run["first"]
+    assert run["longer"][: len(losses)] == run["first"] and len(run["longer"]) > len(losses)
+
+
+@pytest.mark.parametrize("stage", [0, *thorough(1, 2), 3])
+def test_ramps_of_packs_resume_exactly_and_do_not_depend_on_ranks(results, stage):
+    run = results[f"ramp-{stage}"]
+    assert run["codes"] == [[0, 0], [-9, -9], [0, 0], [0]], results.errors[-3000:]
+    straight, broken, alone = run["facts"]
+    assert straight == broken and all(run["resumed"])
+    assert [line[1] for line in alone] == pytest.approx([line[1] for line in straight], abs=1e-6)
+    assert [line[4] for line in alone] == pytest.approx([line[4] for line in straight], rel=1e-4)
+    # The same packs in the same order as a step each, 2, 2, 4, 4, 4 and 6 of them in a step.
+    packs = iter(Loader([TokenShards(results.folder / "data")], pack_tokens=48, packs_per_step=1, seed=0))
+    sizes = [sum(next(packs)[0].input_ids.numel() for _ in range(count)) for count in (2, 2, 4, 4, 4, 6)]
+    assert [line[5] for line in straight] == pytest.approx(
+        [size / 48 / count for size, count in zip(sizes, (2, 2, 4, 4, 4, 6), strict=True)]
+    )
