@@ -4,19 +4,27 @@ Runs under tests/training/scenarios.py.
 """
 
 import json
+import os
 import sys
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 
-sys.path.insert(0, str(Path(__file__).parent))
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(Path(__file__).parent), str(ROOT / "helpers"), str(ROOT / "inference")]
 from launching import facts, import_once, killed_while_saving, launch, recipe, same_bits  # noqa: E402
+import tiny  # noqa: E402
 from scenarios import answer  # noqa: E402
-from tiny_runs import IDS, VOCABULARY, pretrain, write_shards  # noqa: E402
+from tiny_runs import BACKBONE, IDS, VOCABULARY, pretrain, settings, write_shards  # noqa: E402
 
+from mmpt.config import parse_config  # noqa: E402
 from mmpt.data.shards.tokens import TokenDocument  # noqa: E402
 from mmpt.data.shards.write import TokenShardWriter  # noqa: E402
+from mmpt.media import encode_png  # noqa: E402
+from mmpt.tokenizers.multimodal import MultimodalTokenizer  # noqa: E402
+from mmpt.training.config import TrainingConfig  # noqa: E402
 
 FILES = ("backbone/model*.safetensors", "training/optimizer*.safetensors", "training/state.json")
 
@@ -103,7 +111,105 @@ def ramp(folder: Path, stage: int) -> dict:
     }
 
 
+def tokenizers(folder: Path) -> dict[str, str]:
+    """Tiny ones of random weights, and token shards of their vocabulary in `live` and `live-test`."""
+    parts = folder / "tiny" / "parts"
+    names = ("text_tokenizer", "speech_tokenizer", "image_tokenizer")
+    found = {name: str(parts / name) for name in names}
+    if parts.exists():
+        return found
+    tiny.write_checkpoint(folder / "tiny")
+    vocabulary = MultimodalTokenizer.load(*(parts / name for name in names)).vocabulary
+    draw = np.random.default_rng(3)
+    for name, count in (("live", 60), ("live-test", 9)):
+        with TokenShardWriter(folder / name, vocabulary=vocabulary, built={}) as writer:
+            for number in range(count):
+                picture = vocabulary.encode_image(draw.integers(0, 16, 5))
+                begin, end = (vocabulary.special(mark) for mark in ("<|begin|>", "<|end|>"))
+                ids = [begin, *draw.integers(0, vocabulary.text_size, 6), *picture, end]
+                writer.write(TokenDocument(f"{name}-{number}", name, np.array(ids, dtype=np.uint16)))
+    return found
+
+
+def suite(folder: Path) -> Path:
+    """A loss, a task of lm-evaluation-harness, and a benchmark whose file is not there."""
+    rows = [{"q": "the red", "choices": ["circle", "square"]}, {"q": "a blue", "choices": ["square", "circle"]}]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = {
+        "task": "which", "dataset_path": "json", "test_split": "test", "output_type": "multiple_choice", "doc_to_text": "{{q}}",
+        "dataset_kwargs": {"data_files": {"test": str(folder / "rows.jsonl")}, "cache_dir": str(folder / "cache")},
+        "doc_to_choice": "choices", "doc_to_target": "0",
+        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+    }  # fmt: skip
+    (folder / "tasks").mkdir(exist_ok=True)
+    (folder / "tasks" / "which.yaml").write_text(json.dumps(task))
+    benchmarks = [
+        {"name": "held out", "kind": "loss", "folder": str(folder / "live-test")},
+        {"name": "which", "kind": "lm_eval", "tasks": ["which"], "include": str(folder / "tasks")},
+        {"name": "gone", "kind": "pairs", "format": "story", "folder": str(folder / "gone.csv")},
+    ]
+    path = folder / "suite.yaml"
+    path.write_text(json.dumps({"benchmarks": benchmarks}))
+    return path
+
+
+def live(folder: Path, size: int, stage: int, adapter: bool = False) -> dict:
+    """Samples and a suite on the model as it learns, against the same run without; samples as parts."""
+    train, picture = recipe(), folder / "red.png"
+    own = tokenizers(folder)
+    picture.write_bytes(encode_png(PIL.Image.new("RGB", (20, 16), "red")))
+    samples = [
+        {"prompt": [{"text": "draw"}, {"text": "the red circle"}], "outputs": ["image"], "max_new_tokens": 20},
+        {"prompt": [{"text": "describe"}, {"image": str(picture)}], "outputs": ["text"], "max_new_tokens": 9},
+        {"prompt": [{"text": "say"}], "outputs": ["speech"], "max_new_tokens": 9, "speech": {"kind": "top_p", "temperature": 1.0}},
+    ]
+    evaluate = {
+        "every": 2, "shards": {"test": str(folder / "live-test")}, "samples": samples, "suite": str(suite(folder)),
+        "suite_every": 4, "best": {"figure": "test", "patience": 5},
+    }  # fmt: skip
+    changes = {**own, "data": [{"path": str(folder / "live")}], "run": {"keep": 9}}
+    name, runs = f"live-{size}-{stage}-{adapter}", []
+    for kind, more in (("plain", {}), ("live", {"evaluate": evaluate})):
+        content = {**settings(folder, f"{name}-{kind}", stage, **changes, **more), "backbone": {"config": BACKBONE}}
+        if adapter:
+            base = str(folder / "live-1-0-False-plain" / "checkpoints" / "step-00000006")
+            content = {**content, "from": base, "backbone": None, "adapter": {"rank": 2, "dropout": 0.3}}
+        runs.append(parse_config(content, TrainingConfig, name))
+    codes = [launch(size, lambda ranks, run=run: train(run, ranks)) for run in runs]
+    return {"codes": codes, "facts": [facts(run.output) for run in runs], "run": str(runs[1].output)}
+
+
+def refused(folder: Path) -> dict:
+    """Exit code and what is said of sections that cannot work, before the first step."""
+    train, own, said = recipe(), tokenizers(folder), {}
+    sample = {"prompt": [{"text": "a"}]}
+    cases = {
+        "cut up": (3, {**own}, {"samples": [sample]}),
+        "no tokenizer": (0, {}, {"samples": [sample]}),
+        "learned": (0, {**own}, {"shards": {"test": str(folder / "live")}}),
+        "other vocabulary": (0, {**own}, {"shards": {"test": str(folder / "few")}}),
+        "no picture": (0, {**own}, {"samples": [{"prompt": [{"image": "gone.png"}]}]}),
+        "no chat": (0, {**own}, {"samples": [{**sample, "chat": True}]}),
+    }
+    for number, (name, (stage, parts, evaluate)) in enumerate(cases.items()):
+        content = settings(
+            folder, f"refused-{number}", stage, **parts, data=[{"path": str(folder / "live")}], evaluate=evaluate
+        )
+        run = parse_config({**content, "backbone": {"config": BACKBONE}}, TrainingConfig, name)
+
+        def work(ranks, run=run, log=folder / f"refused-{number}.log"):
+            os.dup2(os.open(log, os.O_CREAT | os.O_WRONLY), 2)
+            return train(run, ranks)
+
+        said[name] = (launch(1, work), (folder / f"refused-{number}.log").read_text(), evaluations(run.output))
+    return said
+
+
 SCENARIOS = {
+    "live-1": partial(live, size=1, stage=0),
+    "live-2": partial(live, size=2, stage=1),
+    "live-adapter": partial(live, size=2, stage=0, adapter=True),
+    "refused": refused,
     **{f"stage-{stage}": partial(compared, stage=stage) for stage in (0, 1, 2, 3)},
     "alone": partial(compared, stage=0, size=1),
     "shared": partial(compared, stage=0, loader={"sequence_parallel": 2}, run={"keep": 2}),

@@ -1,6 +1,7 @@
 """Evaluations of a run: what is measured is the definition, what is trained does not notice, the best is kept, resume is exact.
 The scenarios run in evaluate_ranks.py."""
 
+import json
 import math
 import sys
 from pathlib import Path
@@ -12,8 +13,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 from scenarios import Results  # noqa: E402
 
 from mmpt.data.loading.loader import Loader  # noqa: E402
-from mmpt.data.shards.read import TokenShards  # noqa: E402
+from mmpt.data.shards.read import DocumentShards, TokenShards  # noqa: E402
 from mmpt.evaluation.metrics.loss import document_losses  # noqa: E402
+from mmpt.evaluation.suite import read_results  # noqa: E402
+from mmpt.inference.load import load  # noqa: E402
 from mmpt.model.loading import load_model  # noqa: E402
 from mmpt.vocabulary import MODALITIES  # noqa: E402
 
@@ -99,3 +102,53 @@ def test_ramps_of_packs_resume_exactly_and_do_not_depend_on_ranks(results, stage
     assert [line[5] for line in straight] == pytest.approx(
         [size / 48 / count for size, count in zip(sizes, (2, 2, 4, 4, 4, 6), strict=True)]
     )
+
+
+@pytest.mark.parametrize("name", ["live-1", "live-2", "live-adapter"])
+def test_samples_and_a_suite_of_the_model_as_it_learns_change_nothing(results, name):
+    if name == "live-adapter":
+        assert results["live-1"]  # makes what it starts from
+    run = results[name]
+    size = 1 if name == "live-1" else 2
+    assert run["codes"] == [[0] * size] * 2, results.errors[-3000:]
+    assert run["facts"][0] == run["facts"][1]
+    folder = Path(run["run"])
+    assert sorted(path.name for path in (folder / "samples").iterdir()) == [f"step-{step:08d}" for step in (2, 4, 6)]
+    assert sorted(path.name for path in (folder / "evaluations").iterdir()) == ["step-00000004", "step-00000006"]
+    lines = [json.loads(line) for line in (folder / "evaluations.jsonl").read_text().splitlines()]
+    assert [sorted(set(line) - {"step"}) for line in lines] == [["held_out"], ["held_out", "suite"], ["held_out", "suite"]]
+    for line in lines[1:]:
+        assert line["suite"]["held_out_loss"] == pytest.approx(line["held_out"]["test"], abs=1e-3)
+        assert line["suite"]["which_which_acc"] in (0.0, 0.5, 1.0)
+    results_of = read_results(folder / "evaluations" / "step-00000006")
+    assert [line.split(":")[0] for line in results_of["failed"]] == ["gone"] and results_of["finished"]
+
+
+def test_samples_are_what_the_checkpoint_of_that_step_answers(results):
+    folder = Path(results["live-2"]["run"])
+    for step in ("step-00000002", "step-00000006"):
+        model = load(folder / "checkpoints" / step)
+        for document in DocumentShards(folder / "samples" / step):
+            asked, answered = document.parts[: document.meta["asked"]], document.parts[document.meta["asked"] :]
+            kind = ("image", "text", "speech")[int(document.id)]
+            sampled = {"speech": {"kind": "top_p", "temperature": 1.0}} if kind == "speech" else {}
+            (answer,) = model.answer([asked], outputs=[kind], max_new_tokens=20 if kind == "image" else 9, **sampled)
+            assert len(answer.ids) == document.meta["tokens"]
+            assert [getattr(part, "data", None) or part.text for part in answer.parts] == [
+                getattr(part, "data", None) or part.text for part in answered
+            ]
+
+
+def test_what_cannot_be_evaluated_is_told_before_the_first_step(results):
+    wanted = {
+        "cut up": "ZeRO stage 3 leaves no rank the whole model",
+        "no tokenizer": "need text_tokenizer",
+        "learned": "evaluate.shards: test: these are learned from",
+        "other vocabulary": "few",
+        "no picture": "gone.png: no such file",
+        "no chat": "no chat template",
+    }
+    run = results["refused"]
+    assert run.keys() == wanted.keys()
+    for name, (codes, said, lines) in run.items():
+        assert codes == [2] and wanted[name] in said and not lines, (name, codes, said[-500:])

@@ -37,6 +37,7 @@ class Wandb(Tracker):
             mode=self.mode,
             dir=str(run),
             config=dict(settings),
+            settings=wandb.Settings(console="off"),  # what a run prints stays its own
         )
         # Its own count of steps only grows, and drops what a run that went on from before says again.
         found.define_metric("step", hidden=True)
