@@ -37,7 +37,8 @@ MAY_IMPORT = {
     "evaluation": BASE | {"kernels", "data", "tokenizers", "model", "inference", "progress", "results"},
     "doctor": {"kernels"},
     "catalogue": {"errors", "methods"},
-    "cli": BASE | {"scripts", "doctor", "catalogue", "tokenizers", "model", "inference", "evaluation", "training"},
+    "cli_push": {"scripts", "model", "evaluation"},
+    "cli": {"cli_push"} | BASE | {"scripts", "doctor", "catalogue", "tokenizers", "model", "inference", "evaluation", "training"},
 }
 KERNELS_MAY_USE = {"torch", "triton", "xformers"}
 

@@ -51,7 +51,7 @@ class BestConfig(Schema):
 
 
 class EvaluateConfig(Schema):
-    """Losses on shards that are not learned from, a suite of benchmarks, samples; and the best checkpoint by one of the figures."""
+    """Losses on shards that are not learned from, a suite of benchmarks, samples; the best checkpoint by one of the figures."""
 
     every: int = pydantic.Field(default=1000, ge=1)
     """Steps between two evaluations; there is one after the last step, too."""

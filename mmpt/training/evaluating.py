@@ -24,8 +24,8 @@ Figures = dict[str, dict[str, float]]
 
 
 class Evaluation:
-    """What `config.evaluate` asks for; every rank has one. `state`: what `state_dict` gave, of the checkpoint that the run goes on
-    from. Raises `MmptError` where something that it needs is missing: before the first step, not after hours."""
+    """What `config.evaluate` asks for; every rank has one. `state`: what `state_dict` gave, of the checkpoint that the run goes
+    on from. Raises `MmptError` where something that it needs is missing: before the first step, not after hours."""
 
     def __init__(
         self,
@@ -75,8 +75,8 @@ class Evaluation:
             self.best = {**self.best, "since": self.best["since"] + 1}
         if self.over and self._world.rank == 0:
             print(
-                f"step {step}: {self._asked.best.figure} was {self.best['value']} after step {self.best['step']} and no better in "
-                f"the {self.best['since']} evaluations since: the run ends",
+                f"step {step}: {self._asked.best.figure} was {self.best['value']} after step {self.best['step']} and no better "
+                f"in the {self.best['since']} evaluations since: the run ends",
                 flush=True,
             )
         return Verdict(save=self.is_best(step), stop=self.over)
@@ -90,9 +90,7 @@ class Evaluation:
             # One rank works, and the others wait for what it says, since all must come to one verdict.
             said = json.loads(self._world.by_first(f"evaluation/{step}", lambda: json.dumps(self._of_live_model(step))))
             figures, page = {**figures, **said["figures"]}, said["page"]
-        return {
-            name: {key: one for key, one in values.items() if math.isfinite(one)} for name, values in figures.items()
-        }, page
+        return {name: {key: one for key, one in values.items() if math.isfinite(one)} for name, values in figures.items()}, page
 
     def _of_live_model(self, step: int) -> dict[str, Any]:
         assert self._model is not None

@@ -1,4 +1,4 @@
-"""Losses on token shards that are not learned from, by the engine that trains: all ranks read, nothing of the training changes."""
+"""Losses on token shards that are not learned from, by the engine that trains: all ranks read, the training does not change."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,8 +36,8 @@ def at_rest(engine: Engine, world: World) -> Iterator[None]:
 
 
 class HeldOut:
-    """The shards of `evaluate.shards`, opened and planned. Raises `VocabularyError` and `DataError` where they are not the model's
-    or hold nothing, `ConfigError` where a source to learn from is among them."""
+    """The shards of `evaluate.shards`, opened. Raises `VocabularyError` and `DataError` where they are not the model's or hold
+    nothing, `ConfigError` where a source to learn from is among them."""
 
     def __init__(self, config: TrainingConfig, vocabulary: Vocabulary, world: World, inputs: FeatureInputs | None) -> None:
         assert config.evaluate is not None

@@ -21,7 +21,6 @@ from mmpt.training.objectives import Objective
 from mmpt.training.trainer import StepResult
 from mmpt.vocabulary import MODALITIES, Vocabulary
 
-
 HELD_OUT = "held_out"
 
 

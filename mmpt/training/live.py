@@ -36,8 +36,8 @@ def live_model(trained: LanguageModel, config: TrainingConfig, chat: ChatFormat 
 
 
 def prompts(samples: list[SampleConfig], model: MultimodalModel) -> list[tuple[list[Part], Settings]]:
-    """Each prompt as parts, and how it is answered. Raises `ConfigError` where a file cannot be read, or there is no chat template
-    to mark a turn by."""
+    """Each prompt as parts, and how it is answered. Raises `ConfigError` where a file cannot be read, or there is no chat
+    template to mark a turn by."""
     if any(one.chat for one in samples) and model.tokenizer.chat is None:
         raise ConfigError("evaluate.samples: chat: true, and the data have no chat template")
     found = []

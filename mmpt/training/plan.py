@@ -80,7 +80,9 @@ def rehearse(config: TrainingConfig, world: World, train: Callable[[TrainingConf
     """
     first, *rest = stages(config) or [config]
     away = config.output.with_name(f"{config.output.name}.dry-run")
-    run = first.run.model_copy(update={"log_every": 1, "save_every": REHEARSED, "skip_steps": [], "trackers": [], "profile": None})
+    run = first.run.model_copy(
+        update={"log_every": 1, "save_every": REHEARSED, "skip_steps": [], "trackers": [], "profile": None}
+    )
     # Losses and samples are rehearsed; a suite may take hours, and a figure of it may be what the best is known by.
     evaluate = first.evaluate and first.evaluate.model_copy(update={"suite": None, "best": None})
     update = {"output": away, "steps": REHEARSED, "run": run, "stages": [], "evaluate": evaluate}

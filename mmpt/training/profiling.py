@@ -1,4 +1,4 @@
-"""Some steps of a run under torch's profiler: RUN/profile/rank-0.json.gz, a trace for chrome://tracing or Perfetto, and a table."""
+"""Some steps of a run under torch's profiler: RUN/profile/rank-0.json.gz, a trace for Perfetto, and a table."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -18,8 +18,8 @@ T = TypeVar("T")
 
 @contextmanager
 def profiled(batches: Iterable[T], first: int, config: ProfileConfig | None, run: Path, world: World) -> Iterator[Iterable[T]]:
-    """`batches`, of which the first is that of step `first`; each rank's files are written when those of the last recorded step are
-    done with, also where the run ends before."""
+    """`batches`, of which the first is that of step `first`; each rank's files are written when those of the last recorded step
+    are done with, also where the run ends before."""
     if config is None:
         yield batches
         return

@@ -72,8 +72,8 @@ GO_ON = Verdict(save=False, stop=False)
 
 
 class Wrapped(nn.Module):
-    """What DeepSpeed wraps: a batch in, the terms of its loss out, or without a `progress` what is measured of it. `optimizer`: the settings of the one that trains it; `mixed`:
-    matrix products in bfloat16 by autocast."""
+    """What DeepSpeed wraps: a batch in, the terms of its loss out, or without a `progress` what is measured of it. `optimizer`:
+    the settings of the one that trains it; `mixed`: matrix products in bfloat16 by autocast."""
 
     def __init__(self, trainable: Trainable, optimizer: Optimizer, mixed: bool, device: torch.device) -> None:
         super().__init__()

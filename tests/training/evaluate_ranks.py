@@ -14,8 +14,8 @@ import PIL.Image
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(Path(__file__).parent), str(ROOT / "helpers"), str(ROOT / "inference")]
-from launching import facts, import_once, killed_while_saving, launch, recipe, same_bits  # noqa: E402
 import tiny  # noqa: E402
+from launching import facts, import_once, killed_while_saving, launch, recipe, same_bits  # noqa: E402
 from scenarios import answer  # noqa: E402
 from tiny_runs import BACKBONE, IDS, VOCABULARY, pretrain, settings, write_shards  # noqa: E402
 
@@ -46,10 +46,9 @@ def compared(folder: Path, stage: int, size: int = 2, **changes) -> dict:
     """The same run with and without evaluations, and one that is killed as it saves and goes on."""
     train = recipe()
     name = f"{stage}-{size}-{len(changes)}"
-    plain = pretrain(folder, f"plain-{name}", stage, **changes)
+    plain, best = pretrain(folder, f"plain-{name}", stage, **changes), {"figure": "odd/text", "better": "more"}
     runs = [plain] + [
-        pretrain(folder, f"{kind}-{name}", stage, evaluate=asked(folder, best={"figure": "odd/text", "better": "more"}), **changes)
-        for kind in ("straight", "broken")
+        pretrain(folder, f"{kind}-{name}", stage, evaluate=asked(folder, best=best), **changes) for kind in ("straight", "broken")
     ]
     codes = [launch(size, lambda ranks, run=run: train(run, ranks)) for run in runs[:2]]
     codes.append(launch(size, killed_while_saving(4, train, runs[2])))
@@ -158,10 +157,16 @@ def live(folder: Path, size: int, stage: int, adapter: bool = False) -> dict:
     train, picture = recipe(), folder / "red.png"
     own = tokenizers(folder)
     picture.write_bytes(encode_png(PIL.Image.new("RGB", (20, 16), "red")))
+    sampled = {"kind": "top_p", "temperature": 1.0}
     samples = [
         {"prompt": [{"text": "draw"}, {"text": "the red circle"}], "outputs": ["image"], "max_new_tokens": 20},
         {"prompt": [{"text": "describe"}, {"image": str(picture)}], "outputs": ["text"], "max_new_tokens": 9},
-        {"prompt": [{"text": "say"}], "outputs": ["speech"], "max_new_tokens": 9, "speech": {"kind": "top_p", "temperature": 1.0}},
+        {
+            "prompt": [{"text": "say"}],
+            "outputs": ["speech"],
+            "max_new_tokens": 9,
+            "speech": sampled,
+        },
     ]
     evaluate = {
         "every": 2, "shards": {"test": str(folder / "live-test")}, "samples": samples, "suite": str(suite(folder)),
@@ -192,9 +197,7 @@ def refused(folder: Path) -> dict:
         "no chat": (0, {**own}, {"samples": [{**sample, "chat": True}]}),
     }
     for number, (name, (stage, parts, evaluate)) in enumerate(cases.items()):
-        content = settings(
-            folder, f"refused-{number}", stage, **parts, data=[{"path": str(folder / "live")}], evaluate=evaluate
-        )
+        content = settings(folder, f"refused-{number}", stage, **parts, data=[{"path": str(folder / "live")}], evaluate=evaluate)
         run = parse_config({**content, "backbone": {"config": BACKBONE}}, TrainingConfig, name)
 
         def work(ranks, run=run, log=folder / f"refused-{number}.log"):

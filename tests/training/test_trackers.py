@@ -68,11 +68,16 @@ def test_wandb_goes_on_as_the_same_run_on_an_axis_of_steps(tmp_path, monkeypatch
     assert axes[:2] == [("step", {"hidden": True}), ("*", {"step_metric": "step"})]
     told = [given[0] for name, given, _ in calls if name == "log"]
     assert [one["step"] for one in told] == [1, 2, 3, 3, 3, 3, 4, 4, 4]
-    assert told[1]["loss"] == 0.5 and told[1]["nll/text"] == 4.0 and told[3] == {
-        "held_out/loss": 0.5,
-        "held_out/odd/text": 0.25,
-        "step": 3,
-    }
+    assert (
+        told[1]["loss"] == 0.5
+        and told[1]["nll/text"] == 4.0
+        and told[3]
+        == {
+            "held_out/loss": 0.5,
+            "held_out/odd/text": 0.25,
+            "step": 3,
+        }
+    )
     assert [given for name, given, _ in calls if name == "Html"] == [("<p>a page</p>",)] * 2
     assert sum(name == "finish" for name, *_ in calls) == 2
 
@@ -90,7 +95,11 @@ def test_mlflow_is_told_metrics_parameters_and_pages(tmp_path, monkeypatch):
     assert parameters["optimizer.learning_rate"] == "0.1" and parameters["steps"] == "9"
     told = [(given[0], given[1], given[3]) for name, given, _ in calls if name == "Metric"]
     assert ("loss", 0.5, 2) in told and ("held_out/odd/text", 0.25, 2) in told
-    assert [given for name, given, _ in calls if name == "log_text"][0] == ("its id", "<p>a page</p>", "samples/step-00000002.html")
+    assert [given for name, given, _ in calls if name == "log_text"][0] == (
+        "its id",
+        "<p>a page</p>",
+        "samples/step-00000002.html",
+    )
 
 
 def test_wandb_offline(tmp_path):

@@ -50,9 +50,10 @@ class Loader:
     packs) of the steps before that have others, in order.
 
     The packs of all epochs form one endless stream, a pure function of (sources, mixture, seed, and the settings of packing);
-    step n is packs n · packs_per_step … of it, and rank r of W takes every W-th of them from the r-th. So what a step trains on
+    step n is n − 1 steps' packs further on, and rank r of W takes every W-th of them from the r-th. So what a step trains on
     depends on neither the number of ranks nor that of workers, nor on when the run was interrupted. The last step of an epoch
-    is filled from the next one, or where `fill` is false, that of the last epoch with weightless packs. An epoch is planned in blocks of about `block_documents`, when they are reached.
+    is filled from the next one; that of the last epoch, where `fill` is false, with weightless packs. An epoch is planned in
+    blocks of about `block_documents`, when they are reached.
 
     `mixture` holds a weight for each source (see `epoch_documents`), None: each once an epoch; `loss` a factor on the loss
     weights of each source's documents. A pack holds documents of at most `pack_tokens` tokens and, where it is given, at most

@@ -62,8 +62,8 @@ def _lines(path: Path) -> list[dict]:
 
 
 def _evaluations(run: Path, lines: list[dict]) -> list[html.Html]:
-    """Curves of what is held out, of all by modality and by source, and of each figure of the suite; all figures of the last and of
-    the best evaluation."""
+    """Curves of what is held out, of all by modality and by source, and of each figure of the suite; all figures of the last and
+    of the best evaluation."""
     if not lines:
         return []
     held_out = [name for line in lines for name in line.get("held_out", {})]

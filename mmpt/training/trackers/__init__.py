@@ -35,8 +35,8 @@ class Tracker(Method):
 
     @abstractmethod
     def start(self, run: Path, settings: Mapping[str, Any], resumed_step: int) -> Tracking:
-        """Begin, or go on after `resumed_step`, for the folder `run`, of which a recipe's `settings` are told. Raises `ConfigError`
-        where its package is missing."""
+        """Begin, or go on after `resumed_step`, for the folder `run`, of which a recipe's `settings` are told. Raises
+        `ConfigError` where its package is missing."""
 
 
 def remembered(run: Path, kind: str, make: Callable[[], str]) -> str:

@@ -16,9 +16,7 @@ class TensorBoard(Tracker):
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            raise ConfigError(
-                "run.trackers: tensorboard needs the package tensorboard (pip install mmpt[tensorboard])"
-            ) from None
+            raise ConfigError("run.trackers: tensorboard needs the package tensorboard (pip install mmpt[tensorboard])") from None
         return _Board(SummaryWriter(str(run / "tensorboard"), purge_step=resumed_step + 1))
 
 
