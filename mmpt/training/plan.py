@@ -29,6 +29,7 @@ def model_lines(
         f"{part}: {found.total[part] / 1e6:.2f} M parameters, {found.trained[part] / 1e6:.2f} M learn" for part in found.total
     ]
     parts = ", ".join(f"{name} {_told(getattr(needs, name))}" for name in ("weights", "gradients", "optimizer"))
+    parts += ", which lies in main memory" if needs.offloaded else ""
     lines.append(f"{needs.kept / GIB:.3f} GiB on each of {ranks} ranks under ZeRO {config.zero_stage}: {parts}")
     gathered = f"{needs.gathered / GIB:.3f} of weights that are whole for a time, " if needs.gathered else ""
     lines.append(f"beside in a step, about: {gathered}{needs.activations / GIB:.3f} of activations")

@@ -26,6 +26,7 @@ from mmpt.media import encode_png  # noqa: E402
 from mmpt.tokenizers.multimodal import MultimodalTokenizer  # noqa: E402
 from mmpt.training.config import TrainingConfig  # noqa: E402
 
+AWAY = {"offload_optimizer": {"device": "cpu"}}
 FILES = ("backbone/model*.safetensors", "training/optimizer*.safetensors", "training/state.json")
 
 
@@ -91,6 +92,36 @@ def other_ranks(folder: Path) -> dict:
             folder, f"alone-{size}", 0, steps=1, schedule="constant", loader={"packs_per_step": 6}, evaluate=asked(folder)
         )
         found[size] = (launch(size, lambda ranks, run=run: train(run, ranks)), evaluations(run.output))
+    return found
+
+
+def offloaded(folder: Path, stage: int) -> dict:
+    """The optimizer's state in main memory: beside it, and killed as it saves."""
+    train, runs = recipe(), []
+    for kind, more in (("beside", {}), ("away", AWAY), ("away-broken", AWAY)):
+        section = {"zero_optimization": {"stage": stage, **more}}
+        runs.append(pretrain(folder, f"offloaded-{kind}-{stage}", stage, deepspeed=section))
+    codes = [launch(2, lambda ranks, run=run: train(run, ranks)) for run in runs[:2]]
+    codes += [launch(2, killed_while_saving(4, train, runs[2])), launch(2, lambda ranks: train(runs[2], ranks))]
+    last = [run.output / "checkpoints" / "step-00000006" for run in runs]
+    return {
+        "codes": codes,
+        "facts": [facts(run.output) for run in runs],
+        "weights": same_bits(*last[:2], *FILES[:1]),
+        "resumed": same_bits(*last[1:], *FILES),
+    }
+
+
+def recorded(folder: Path) -> dict:
+    """A run with two of its steps under the profiler, and one that ends within them."""
+    train, found = recipe(), {}
+    for name, first, count in (("whole", 3, 2), ("short", 5, 20)):
+        profile = {"from": first, "steps": count}
+        run = pretrain(folder, f"recorded-{name}", 0, run={"profile": profile})
+        plain = pretrain(folder, "recorded-plain", 0)
+        codes = [launch(2, lambda ranks, run=run: train(run, ranks)) for run in (run, plain)]
+        files = {path.name: path.stat().st_size for path in sorted((run.output / "profile").iterdir())}
+        found[name] = {"codes": codes, "files": files, "same": facts(run.output) == facts(plain.output), "run": str(run.output)}
     return found
 
 
@@ -217,6 +248,8 @@ SCENARIOS = {
     "alone": partial(compared, stage=0, size=1),
     "shared": partial(compared, stage=0, loader={"sequence_parallel": 2}, run={"keep": 2}),
     "patience": patience,
+    "recorded": recorded,
+    **{f"offloaded-{stage}": partial(offloaded, stage=stage) for stage in (1, 2, 3)},
     "other-ranks": other_ranks,
     **{f"ramp-{stage}": partial(ramp, stage=stage) for stage in (0, 1, 2, 3)},
 }

@@ -1,6 +1,7 @@
 """Evaluations of a run: what is measured is the definition, what is trained does not notice, the best is kept, resume is exact.
 The scenarios run in evaluate_ranks.py."""
 
+import gzip
 import json
 import math
 import sys
@@ -102,6 +103,33 @@ def test_ramps_of_packs_resume_exactly_and_do_not_depend_on_ranks(results, stage
     assert [line[5] for line in straight] == pytest.approx(
         [size / 48 / count for size, count in zip(sizes, (2, 2, 4, 4, 4, 6), strict=True)]
     )
+
+
+@pytest.mark.parametrize("stage", [*thorough(1), 2, 3])
+def test_an_optimizer_in_main_memory_learns_the_same_and_resumes_exactly(results, stage):
+    run = results[f"offloaded-{stage}"]
+    assert run["codes"] == [[0, 0], [0, 0], [-9, -9], [0, 0]], results.errors[-3000:]
+    beside, away, broken = run["facts"]
+    assert away == broken and all(run["resumed"]) and all(run["weights"])
+    assert [line[1] for line in away] == [line[1] for line in beside]
+    assert [line[4] for line in away] == pytest.approx([line[4] for line in beside], rel=1e-6)  # the norm is added up elsewhere
+
+
+def test_the_profiler_records_the_steps_that_are_asked_for_and_changes_nothing(results):
+    run = results["recorded"]
+    for one in run.values():
+        assert one["codes"] == [[0, 0], [0, 0]] and one["same"], results.errors[-3000:]
+        assert list(one["files"]) == ["rank-0.json.gz", "rank-0.txt", "rank-1.json.gz", "rank-1.txt"] and all(
+            one["files"].values()
+        )
+    calls = {}
+    for name, one in run.items():
+        with gzip.open(Path(one["run"]) / "profile" / "rank-0.json.gz") as file:
+            events = json.load(file)["traceEvents"]
+        calls[name] = sum(event["name"] == "aten::embedding" for event in events if event.get("ph") == "X")
+        assert "aten::mm" in (Path(one["run"]) / "profile" / "rank-0.txt").read_text()
+    # Two packs a step on each rank, two steps each: of 3 and 4, and of 5 and 6, behind which the run ends.
+    assert calls == {"whole": 4, "short": 4}
 
 
 @pytest.mark.parametrize("name", ["live-1", "live-2", "live-adapter"])
