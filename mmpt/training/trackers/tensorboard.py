@@ -9,7 +9,7 @@ from mmpt.training.trackers import Tracker, Tracking
 
 
 class TensorBoard(Tracker):
-    """Event files in OUTPUT/tensorboard, read by tensorflow/tensorboard."""
+    """Event files that tensorflow/tensorboard reads, in OUTPUT/tensorboard."""
 
     def start(self, run: Path, settings: Mapping[str, Any], resumed_step: int) -> Tracking:
         """See `Tracker.start`. What a run wrote after `resumed_step` before it went on is not shown."""
