@@ -72,6 +72,7 @@ def _header(title: str, recipe: dict[str, Any], license: str | None, results: li
                 metric_value=round(value, 6),
             )
             for kind, key, value in results
+            if "/" not in key
         ]
         or None,
     )
@@ -82,8 +83,9 @@ def _modality_words(checkpoint: Path) -> str:
     if not (checkpoint / FILE).is_file():
         return "language"
     vocabulary = Vocabulary.load(checkpoint)
-    media = [word for word, codes in (("picture", vocabulary.image_codes), ("speech", vocabulary.speech_codes)) if codes]
-    return f"text{''.join(f' and {word}' for word in media)} language"
+    media = (("picture", vocabulary.image_codes), ("speech", vocabulary.speech_codes))
+    *first, last = ["text", *(word for word, codes in media if codes)]
+    return f"{', '.join(first)} and {last} language" if first else f"{last} language"
 
 
 def _loading(name: str, exported: bool) -> list[str]:

@@ -197,10 +197,20 @@ def test_mistakes_in_schedules_parts_and_stages(changes, message):
         config(**changes)
 
 
+def test_a_stage_that_another_follows_does_not_end_early():
+    evaluate = {"shards": {"a": "x"}, "best": {"patience": 2}}
+    last = config(stages=[{"name": "one"}, {"name": "two", "evaluate": evaluate}])
+    assert [stage.evaluate is not None for stage in stages(last)] == [False, True]
+    with pytest.raises(ConfigError, match="stages.one: evaluate.best.patience: the next stage goes on from its last step"):
+        stages(config(evaluate=evaluate, stages=[{"name": "one"}, {"name": "two", "evaluate": None}]))
+
+
 def test_tokens_instead_of_steps(tmp_path):
     content = {**ranks.settings(tmp_path, "run", 0), "backbone": {"config": ranks.BACKBONE}, "tokens": "1e3"}
     del content["steps"]
     assert parse_config(content, TrainingConfig, "test").steps == 6  # ⌈1000 / (4 packs of 48)⌉
+    ramp = {**content["loader"], "ramp": [{"until": 2, "packs": 1}, {"until": 4, "packs": 2}]}
+    assert parse_config({**content, "loader": ramp}, TrainingConfig, "test").steps == 8  # 2 · 1 + 2 · 2, and ⌈14.8 / 4⌉
     for wrong in ("many", math.inf, math.nan, [], None):
         with pytest.raises(ConfigError, match="tokens: expected a number"):
             parse_config({**content, "tokens": wrong}, TrainingConfig, "test")

@@ -263,9 +263,9 @@ class Loader:
         saved = state.get("settings", {})
         if state.get("fingerprint") != _fingerprint(self._settings):
             differences = [
-                f"  {name}: {saved.get(name)!r} then, {value!r} now"
-                for name, value in self._settings.items()
-                if saved.get(name) != value
+                f"  {name}: {saved.get(name)!r} then, {self._settings.get(name)!r} now"
+                for name in {**self._settings, **saved}
+                if saved.get(name) != self._settings.get(name)
             ]
             raise DataError("loader state: of other data or settings:\n" + "\n".join(differences or ["  fingerprint"]))
         found = [state.get(name) for name in ("step", "epoch", "block", "pack")]
