@@ -94,8 +94,8 @@ def train(config: TrainingConfig, ranks: "World") -> int:
     with (
         watched(ranks, config.run.stall_timeout) as ranks,
         background() as saving,
-        profiled(batches, first, config.run.profile, config.output, ranks) as batches,
         metrics(config.output, config, ranks, state["step"], vocabulary) as log,
+        profiled(batches, first, config.run.profile, config.output, ranks, log) as batches,
     ):
         evaluation = Evaluation(config, engine, ranks, chat, state.get("evaluation")) if config.evaluate else None
 

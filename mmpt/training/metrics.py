@@ -50,7 +50,7 @@ class Metrics:
         self._progress, self._trackers = progress, None
         self._spikes, self._count, self._skipped = Spikes(), 0, 0
         self._amounts: dict[str, float] = {}
-        self._steps, self._since, self._waited = 0, time.perf_counter(), 0.0
+        self._steps, self._since, self._waited, self._aside = 0, time.perf_counter(), 0.0, 0.0
         self._vocabulary = vocabulary
         self._used = np.zeros(vocabulary.size if vocabulary else 0, dtype=bool)
         peak = peak_flops(world.device)
@@ -125,12 +125,12 @@ class Metrics:
         source = iter(batches)
         while True:
             self._world.mark("waiting for data")
-            start = time.perf_counter()
+            start, aside = time.perf_counter(), self._aside
             try:
                 found = next(source)
             except StopIteration:
                 return
-            self._waited += time.perf_counter() - start
+            self._waited += time.perf_counter() - start - (self._aside - aside)
             if self._vocabulary is not None:
                 for batch in cast(Iterable[PackedBatch], found):
                     self._used[batch.input_ids.numpy()] = True
@@ -160,7 +160,8 @@ class Metrics:
         """The time inside is not that of the steps."""
         start = time.perf_counter()
         yield
-        self._since += time.perf_counter() - start
+        spent = time.perf_counter() - start
+        self._since, self._aside = self._since + spent, self._aside + spent
 
     def _track(self, step: int, line: dict) -> None:
         if self._trackers is not None:

@@ -10,6 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from mmpt.storage import write_bytes
 from mmpt.training.distributed import World
+from mmpt.training.metrics import Metrics
 from mmpt.training.run_config import ProfileConfig
 
 ROWS = 40
@@ -17,20 +18,22 @@ T = TypeVar("T")
 
 
 @contextmanager
-def profiled(batches: Iterable[T], first: int, config: ProfileConfig | None, run: Path, world: World) -> Iterator[Iterable[T]]:
+def profiled(
+    batches: Iterable[T], first: int, config: ProfileConfig | None, run: Path, world: World, log: Metrics
+) -> Iterator[Iterable[T]]:
     """`batches`, of which the first is that of step `first`; each rank's files are written when those of the last recorded step
     are done with, also where the run ends before."""
     if config is None:
         yield batches
         return
-    watched = _watched(batches, first, config, run / "profile", world)
+    watched = _watched(batches, first, config, run / "profile", world, log)
     try:
         yield watched
     finally:
         watched.close()
 
 
-def _watched(batches: Iterable[T], first: int, config: ProfileConfig, out: Path, world: World):
+def _watched(batches: Iterable[T], first: int, config: ProfileConfig, out: Path, world: World, log: Metrics):
     recording: Any = None
     try:
         for step, given in enumerate(batches, start=first):
@@ -40,7 +43,8 @@ def _watched(batches: Iterable[T], first: int, config: ProfileConfig, out: Path,
                 recording.start()
             yield given
             if step == config.first + config.steps - 1 and recording is not None:
-                _write(recording, out, world.rank)
+                with log.aside():
+                    _write(recording, out, world.rank)
                 recording = None
     finally:
         if recording is not None:

@@ -7,7 +7,7 @@ from mmpt import html
 from mmpt.data.shards.read import DocumentShards
 from mmpt.document import Document
 
-SHOWN = 4
+SHOWN = 3
 """Steps beside each other: the last, and others evenly spaced before it."""
 
 
