@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from mmpt.cli_push import add_push
 from mmpt.config import parse_config
-from mmpt.document import Image, Part, Speech, Text
-from mmpt.errors import ConfigError, DataError
-from mmpt.modality import MEDIA, MODALITIES
+from mmpt.document import Part, Text
+from mmpt.errors import ConfigError
+from mmpt.modality import MEDIA, MODALITIES, Modality
 from mmpt.model.checkpoints import find_checkpoint, find_model
-from mmpt.scripts import HelpFormatter, main_guard, script_parser
+from mmpt.scripts import HelpFormatter, main_guard, run_argument, script_parser
 from mmpt.storage import MANIFEST, write_bytes
 from mmpt.tokenizers.image.renderers import RENDERER_HELP, chosen_renderer
 
@@ -30,7 +31,17 @@ def main() -> None:
     parser = script_parser("Models that read and write text, pictures and speech.", prog="mmpt")
     parser.add_argument("--version", action="version", version=f"mmpt {version('mmpt')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_generate, _add_serve, _add_export, _add_soup, _add_inspect, _add_methods, _add_tokenizers, _add_doctor):
+    for add in (
+        _add_generate,
+        _add_serve,
+        _add_export,
+        add_push,
+        _add_soup,
+        _add_inspect,
+        _add_methods,
+        _add_tokenizers,
+        _add_doctor,
+    ):
         add(commands)
     arguments = parser.parse_args()
     arguments.action(arguments)
@@ -44,7 +55,7 @@ def _add_generate(commands) -> None:
         description="Continue a prompt. --text, --image and --speech may be given in any order and number; the order counts. "
         "--messages is a conversation instead, marked by the model's chat template.",
     )
-    _run_argument(parser)
+    run_argument(parser)
     for name, metavar in (("text", "TEXT"), ("image", "FILE"), ("speech", "FILE")):
         parser.add_argument(f"--{name}", metavar=metavar, dest="prompt", action=_Append, help=f"a {name} part of the prompt")
     parser.add_argument("--messages", metavar="FILE", type=Path, help="a conversation in JSON, in place of a prompt")
@@ -173,7 +184,7 @@ def _add_serve(commands) -> None:
         description="Serve a model at /v1/chat/completions, and a page at /. With the environment variable MMPT_TOKEN set, "
         "clients must send it as a bearer token.",
     )
-    _run_argument(parser)
+    run_argument(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=8000, help="port to listen on")
     parser.add_argument("--running", type=int, default=16, help="sequences written at once")
@@ -210,7 +221,7 @@ def _serve(arguments: argparse.Namespace) -> None:
 
 def _add_export(commands) -> None:
     parser = commands.add_parser("export", formatter_class=HelpFormatter, help="a folder for other people's engines")
-    _run_argument(parser)
+    run_argument(parser)
     parser.add_argument(
         "--to",
         choices=("hf", "llava"),
@@ -279,7 +290,7 @@ def _soup(arguments: argparse.Namespace) -> None:
 
 def _add_inspect(commands) -> None:
     parser = commands.add_parser("inspect", formatter_class=HelpFormatter, help="show what a step of a run trains on")
-    _run_argument(parser)
+    run_argument(parser)
     parser.add_argument("--batch", metavar="STEP", type=int, required=True, help="number of the step, from 1")
     parser.set_defaults(action=_inspect)
 
@@ -365,10 +376,6 @@ def _doctor(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"{wrong} {'problem' if wrong == 1 else 'problems'} found, marked MISSING or WRONG above")
 
 
-def _run_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", type=Path, help="a checkpoint folder, or a run folder (its newest checkpoint)")
-
-
 def _renderer_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--renderer", metavar="YAML", help=RENDERER_HELP)
 
@@ -380,23 +387,15 @@ class _Append(argparse.Action):
         namespace.prompt = [*(namespace.prompt or []), (self.option_strings[0][2:], value)]
 
 
-def _read_part(kind: str, value: str) -> Part:
+def _read_part(kind: Modality, value: str) -> Part:
     if kind == "text":
         return Text(value)
-    path = Path(value)
-    if not path.is_file():
-        raise ConfigError(f"--{kind} {path}: no such file")
-    from mmpt.media import decode_image, open_sound
+    from mmpt.inference.given import read_part
 
-    # Decoded here, and not their headers alone read: of what phones and browsers record, headers often do not tell the length.
-    data, suffix = path.read_bytes(), path.suffix[1:]
     try:
-        if kind == "image":
-            return Image(data, suffix, *decode_image(data).size)
-        sound = open_sound(data)
-    except DataError as problem:
-        raise ConfigError(f"--{kind} {path}: {problem}") from None
-    return Speech(data, suffix, sound.sample_rate, len(sound.samples) / sound.sample_rate)
+        return read_part(kind, Path(value))
+    except ConfigError as problem:
+        raise ConfigError(f"--{kind} {problem}") from None
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ from mmpt.kernels.device import device_name, multiplies_bfloat16
 PACKAGES = {
     "torch": "", "torchvision": "", "torchaudio": "", "transformers": "", "deepspeed": "", "peft": "", "xformers": "",
     "triton": "", "open_clip_torch": "", "timm": "", "webdataset": "", "soundfile": "", "fastapi": "serve", "uvicorn": "serve",
-    "ray": "data", "diffusers": "unclip", "tensorboard": "tensorboard", "espeakng-loader": "quickstart",
+    "ray": "data", "diffusers": "unclip", "tensorboard": "tensorboard", "wandb": "trackers",
+    "mlflow": "trackers", "espeakng-loader": "quickstart",
 }  # fmt: skip
 """Each with the extra of mmpt that it belongs to; "": always needed."""
 PAIRS = {"2.10": {"torchvision": "0.25", "torchaudio": "2.10"}, "2.11": {"torchvision": "0.26", "torchaudio": "2.11"}}

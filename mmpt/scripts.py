@@ -5,6 +5,7 @@ import functools
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 from mmpt.errors import MmptError
 
@@ -28,6 +29,12 @@ def script_parser(description: str | None, **options) -> argparse.ArgumentParser
 def add_overrides(parser: argparse.ArgumentParser) -> None:
     """Add the KEY=VALUE arguments that go to `mmpt.config.load_config`."""
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=OVERRIDES)
+
+
+def run_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the argument that `mmpt.model.checkpoints.find_checkpoint` takes."""
+    where = "a checkpoint folder, a run folder (its newest checkpoint), or hf://OWNER/NAME on the Hugging Face hub"
+    parser.add_argument("run", metavar="RUN", type=Path, help=where)
 
 
 def main_guard(main: Callable[[], None]) -> Callable[[], None]:

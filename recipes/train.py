@@ -54,12 +54,15 @@ def train(config: TrainingConfig, ranks: "World") -> int:
     from mmpt.training.agreement import check_parts, settled
     from mmpt.training.background import background
     from mmpt.training.base import open_model
-    from mmpt.training.checkpoint import newest_checkpoint, restore_training, save_checkpoint, write_recipe
+    from mmpt.training.checkpoint import newest_checkpoint, restore_training, save_checkpoint, settle_best, write_recipe
     from mmpt.training.distributed import watched
     from mmpt.training.engine import build_engine
+    from mmpt.training.evaluating import Evaluation
     from mmpt.training.inputs import check_views, open_inputs
     from mmpt.training.metrics import language_model_line, metrics
     from mmpt.training.plan import model_lines, require_room
+    from mmpt.training.profiling import profiled
+    from mmpt.training.ramp import ramped
     from mmpt.training.signals import StopRequest
     from mmpt.training.sources import chat_format, open_loader, open_sources
 
@@ -86,23 +89,34 @@ def train(config: TrainingConfig, ranks: "World") -> int:
     loader = open_loader(config, sources, rank=rank, world_size=readers, state=state["loader"], inputs=inputs)
     if ranks.rank == 0:
         print(f"from step {state['step']}; {loader.summary()}", flush=True)
+    settle_best(config.output, state.get("evaluation"), ranks)
 
+    first = state["step"] + 1
+    batches = ramped(engine, loader) if config.loader.ramp else loader
     with (
         watched(ranks, config.run.stall_timeout) as ranks,
         background() as saving,
         metrics(config.output, config, ranks, state["step"], vocabulary) as log,
+        profiled(batches, first, config.run.profile, config.output, ranks, log) as batches,
     ):
+        evaluation = Evaluation(config, engine, ranks, chat, state.get("evaluation")) if config.evaluate else None
+
+        def save(step: int) -> None:
+            best = None if evaluation is None else evaluation.state_dict()
+            save_checkpoint(engine, step, loader.state_dict(), config, ranks, saving, chat, best)
+
         stopped = trainer.train(
             engine,
-            loader,
-            state["step"] + 1,
+            () if evaluation is not None and evaluation.over else batches,
+            first,
             config,
             ranks,
             log,
             saving,
-            figures=lambda _, result: language_model_line(result, config),
-            save=lambda step: save_checkpoint(engine, step, loader.state_dict(), config, ranks, saving, chat),
+            figures=lambda step, result: language_model_line(step, result, config),
+            save=save,
             asked=lambda: stop.number,
+            evaluate=lambda step: trainer.GO_ON if evaluation is None else evaluation.after(step, log),
         )
     if stopped:
         return 128 + stopped

@@ -32,12 +32,13 @@ MAY_IMPORT = {
     "tokenizers": BASE | {"kernels", "layers"},
     "data": BASE | {"tokenizers", "progress"},
     "model": BASE | {"kernels", "layers", "data", "tokenizers"},
-    "training": BASE | {"kernels", "data", "tokenizers", "model", "progress", "catalogue"},
+    "training": BASE | {"kernels", "data", "tokenizers", "model", "inference", "evaluation", "progress", "catalogue"},
     "inference": BASE | {"kernels", "data", "tokenizers", "model"},
     "evaluation": BASE | {"kernels", "data", "tokenizers", "model", "inference", "progress", "results"},
     "doctor": {"kernels"},
     "catalogue": {"errors", "methods"},
-    "cli": BASE | {"scripts", "doctor", "catalogue", "tokenizers", "model", "inference", "evaluation", "training"},
+    "cli_push": {"scripts", "model", "evaluation"},
+    "cli": {"cli_push"} | BASE | {"scripts", "doctor", "catalogue", "tokenizers", "model", "inference", "evaluation", "training"},
 }
 KERNELS_MAY_USE = {"torch", "triton", "xformers"}
 

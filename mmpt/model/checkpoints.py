@@ -3,17 +3,18 @@
 from pathlib import Path
 
 from mmpt.errors import CheckpointError
+from mmpt.model.hub import pulled
 from mmpt.storage import MANIFEST, read_json
 
 EXPORT = "mmpt-export/"
 
 
 def find_checkpoint(path: Path) -> Path:
-    """`path` itself where it is a checkpoint, else the newest under `path`/checkpoints.
+    """`path` itself where it is a checkpoint, else the newest under `path`/checkpoints; `hf://OWNER/NAME` is one on the hub.
 
     Raises `CheckpointError` where there is none, and says what was meant where `path` is something else that mmpt writes.
     """
-    path = Path(path)
+    path = pulled(path)
     if not path.is_dir():
         raise CheckpointError(f"{path}: no such folder")
     if (path / MANIFEST).is_file():
@@ -31,5 +32,6 @@ def find_checkpoint(path: Path) -> Path:
 
 def find_model(path: Path) -> Path:
     """`find_checkpoint`, or `path` itself where it is a published model: a folder of its files, or a Hugging Face name."""
+    path = pulled(path)
     published = not path.is_dir() or (path / "config.json").is_file()
     return path if published else find_checkpoint(path)

@@ -12,11 +12,12 @@ from mmpt.errors import CheckpointError, ConfigError, VocabularyError
 from mmpt.model.adaptation import load_adapter
 from mmpt.model.backbone import load_backbone
 from mmpt.model.factors import FILE, restore_layers
+from mmpt.model.hub import CHECKPOINT
 from mmpt.model.new_rows import fill_rows, split_rows, table_size
 from mmpt.storage import check_folder
 from mmpt.vocabulary import Vocabulary
 
-FORMAT = "mmpt-checkpoint/1"
+FORMAT = CHECKPOINT
 NEW_ROWS = "new_rows.safetensors"
 
 

@@ -75,6 +75,10 @@ class Trainable(nn.Module):
         """The terms of the loss of a batch; `progress` runs from 0 to 1 over the training."""
         raise NotImplementedError
 
+    def measure(self, batch: Any) -> dict[str, Term]:
+        """What is told of a batch that is not learned from."""
+        raise NotImplementedError
+
     def share(self, batches: list[Any]) -> Share:
         """What this rank trains on of the batches that it was given for a step."""
         return Share(batches)

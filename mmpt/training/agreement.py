@@ -11,6 +11,7 @@ from transformers import AutoConfig
 from mmpt.errors import CheckpointError, ConfigError, MmptError, VocabularyError
 from mmpt.modality import Medium
 from mmpt.model.checkpoints import find_checkpoint
+from mmpt.model.hub import on_hub, pulled
 from mmpt.storage import is_missing_folder
 from mmpt.tokenizers.kind import tokenizer_figures, tokenizer_kind
 from mmpt.tokenizers.published_folder import local_folder
@@ -31,6 +32,10 @@ def settled(config: TrainingConfig) -> TrainingConfig:
         base = find_checkpoint(config.base)
         found |= {name: base / name for name in TOKENIZERS if name not in config.tokenizers and (base / name).is_dir()}
         found["base"] = base
+    if config.backbone is not None and config.backbone.path is not None and on_hub(config.backbone.path):
+        folder = pulled(config.backbone.path)
+        path = folder / "backbone" if (folder / "backbone").is_dir() else folder
+        found["backbone"] = config.backbone.model_copy(update={"path": str(path)})
     # A published tokenizer by its name: its files, which each checkpoint gets. What is missing is told by `check_parts`.
     media = {name: path for name, path in config.tokenizers.items() if name != "text_tokenizer"}
     found |= {name: local_folder(path) for name, path in media.items() if not path.exists() and not is_missing_folder(path)}

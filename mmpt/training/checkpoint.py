@@ -52,7 +52,7 @@ from mmpt.training.state import optimizer_tensors, restore_optimizer, shape_of, 
 from mmpt.training.trainer import Engine
 
 PACKAGES = ("mmpt", "torch", "transformers", "deepspeed", "peft", "safetensors")
-OPTIMIZER = "optimizer"
+OPTIMIZER, BEST = "optimizer", "best"
 NONE, ALL_DAMAGED = -1, -2
 
 
@@ -64,9 +64,10 @@ def save_checkpoint(
     world: World,
     saving: Background,
     chat: ChatFormat | None = None,
+    evaluation: dict[str, Any] | None = None,
 ) -> Path:
     """Publish the state of a language model after update `step`; see `publish`. Of a frozen backbone links are saved. `chat`: how
-    its conversations are marked."""
+    its conversations are marked; `evaluation`: the state of the run's evaluations."""
     frozen = frozen_folder(config) if config.frozen else None
     trained = cast(LanguageModel, engine.module.trainable)
     vocabulary, inputs = trained.vocabulary, trained.inputs
@@ -98,7 +99,9 @@ def save_checkpoint(
     encoders = encoder_files(config) if inputs is not None else None
     known = read_json(frozen / MANIFEST, CheckpointError)["files"] if frozen else {}
     known |= encoders[1] if encoders is not None else {}
-    return publish(engine, step, config.output, config, world, saving, FORMAT, write, {"loader": loader_state}, known, mine)
+    state = {"loader": loader_state, **({} if evaluation is None else {"evaluation": evaluation})}
+    best = evaluation is not None and evaluation["step"] == step
+    return publish(engine, step, config.output, config, world, saving, FORMAT, write, state, known, mine, best)
 
 
 def publish(
@@ -113,13 +116,14 @@ def publish(
     state: dict[str, Any] | None = None,
     known: dict[str, dict[str, Any]] | None = None,
     mine: Iterable[str] = (),
+    best: bool = False,
 ) -> Path:
     """Publish `run`/checkpoints/step-…, of format `form`: what `write` puts into the folder, the optimizer's state, and `state`.
 
     Every rank calls it. Each writes its share of the optimizer's state by `saving`, from copies, into a hidden folder; once all
     shares are there, rank 0 puts the checkpoint together and renames it: training may go on as soon as this returns. `write` must
     not look at the model. `known`: hashes of files that are links; `mine`: what this rank has put into the hidden folder before.
-    Older checkpoints beyond `config.run.keep` are removed.
+    `best`: `run`/best leads to it from then on. Older checkpoints beyond `config.run.keep` are removed, but for that one.
     """
     # On every rank, since gathering under ZeRO is collective; from here on each works on copies of its own.
     tensors = optimizer_tensors(engine, world.size)
@@ -157,11 +161,32 @@ def publish(
                 write(folder)
                 write_json(folder / "training" / "state.json", record)
         shutil.rmtree(parts)
+        if best:
+            point_to_best(run, final)
         # Only once the new one is whole under its name: a run never has fewer than `keep` to go on from.
         _prune(_folder(run), config.run.keep)
 
     saving.submit(hand_over if world.rank else put_together)
     return final
+
+
+def point_to_best(run: Path, checkpoint: Path | None) -> None:
+    """Let `run`/best lead to `checkpoint`, by one rename; nowhere, where that is None or not there."""
+    link = run / BEST
+    if checkpoint is None or not checkpoint.is_dir():
+        link.unlink(missing_ok=True)
+        return
+    temporary = run / f".{BEST}.{os.getpid()}.tmp"
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(checkpoint.relative_to(run))
+    os.replace(temporary, link)
+
+
+def settle_best(run: Path, evaluation: dict[str, Any] | None, world: World) -> None:
+    """Where a run goes on: `run`/best leads to the best checkpoint of the evaluations so far, whatever was interrupted."""
+    if world.rank == 0:
+        step = (evaluation or {}).get("step")
+        point_to_best(run, None if step is None else _final(run, step))
 
 
 def write_recipe(config: TrainerConfig, folder: Path) -> None:
@@ -287,7 +312,10 @@ def _existing(folder: Path) -> list[Path]:
 
 
 def _prune(folder: Path, keep: int) -> None:
+    best = (folder.parent / BEST).resolve()
     for checkpoint in _existing(folder)[:-keep]:
+        if checkpoint.resolve() == best:
+            continue
         # Renamed first: a removal that is interrupted leaves no half checkpoint under its name.
         hidden = checkpoint.with_name(f".{checkpoint.name}.{os.getpid()}.old")
         os.replace(checkpoint, hidden)

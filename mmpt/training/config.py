@@ -1,6 +1,7 @@
 """The YAML files of a training: each section belongs to one component. Paths are relative to the directory in which the recipe is
 started."""
 
+import itertools
 import math
 import re
 from itertools import pairwise
@@ -11,42 +12,22 @@ import pydantic
 
 from mmpt.config import Schema
 from mmpt.data.cache import MAX_BYTES
-from mmpt.data.loading.config import LongDocuments
+from mmpt.data.loading.config import LongDocuments, packs_of_step
 from mmpt.data.shards.tokens import MediumKind
 from mmpt.modality import MODALITIES, tokenizer_folder
 from mmpt.model.adapters import Adapter
 from mmpt.model.config import BackboneConfig, FeatureInputConfig, KernelsConfig
 from mmpt.training.deepspeed_section import mistakes
+from mmpt.training.evaluate_config import EvaluateConfig
 from mmpt.training.objectives import Objective
 from mmpt.training.objectives.next_token import NextToken
 from mmpt.training.objectives.router_balance import RouterBalance
 from mmpt.training.optimizers import Optimizer
+from mmpt.training.run_config import RunConfig
 from mmpt.training.schedules import Schedule
 from mmpt.training.schedules.cosine import Cosine
 
 Precision = Literal["auto", "float32", "bfloat16"]
-
-
-class RunConfig(Schema):
-    """What a run does beside learning: its seed, its checkpoints, its log, when it ends."""
-
-    seed: int = pydantic.Field(default=0, ge=0)
-    """Of every random choice: weights, the order of the data, dropout."""
-    save_every: int = pydantic.Field(default=1000, ge=1)
-    """Steps between two checkpoints; the last step gives one too."""
-    keep: int = pydantic.Field(default=2, ge=1)
-    """The newest checkpoints that are kept."""
-    log_every: int = pydantic.Field(default=10, ge=1)
-    """Steps between two lines of metrics.jsonl."""
-    tensorboard: bool = False
-    """The metrics also as OUTPUT/tensorboard."""
-    stall_timeout: float | None = pydantic.Field(default=1800.0, gt=0)
-    """Seconds without progress on any rank after which all end, naming the one that is behind; null: they wait."""
-    skip_steps: list[int] = []
-    """Numbers of steps whose documents are left out, such as one that gave a NaN."""
-    max_skipped: int = pydantic.Field(default=0, ge=0)
-    """So many steps whose loss or gradient is not finite are left out too, each listed in OUTPUT/skipped.jsonl, before one ends
-    the run."""
 
 
 class TrainerConfig(Schema):
@@ -125,6 +106,15 @@ class DataSource(Schema):
         return self
 
 
+class RampStep(Schema):
+    """The packs of the steps up to one."""
+
+    until: int = pydantic.Field(ge=1)
+    """The last step that has so many."""
+    packs: int = pydantic.Field(ge=1)
+    """In the place of `packs_per_step`."""
+
+
 class LoaderConfig(Schema):
     """How the loader packs and reads; see `mmpt.data.loading.loader.Loader`."""
 
@@ -132,6 +122,8 @@ class LoaderConfig(Schema):
     """Tokens in a pack, one row of documents, at most."""
     packs_per_step: int = pydantic.Field(ge=1)
     """Packs of a step over all ranks; a multiple of their number."""
+    ramp: list[RampStep] = []
+    """Steps at the start that have other numbers of packs, such as smaller ones, in order."""
     sequence_parallel: int = pydantic.Field(default=1, ge=1)
     """So many neighbouring ranks share each pack, where one cannot hold it."""
     budgets: dict[str, float] = {}
@@ -150,6 +142,26 @@ class LoaderConfig(Schema):
     """Seconds without a pack after which the run ends; null: never."""
     max_lost: float = pydantic.Field(default=0.01, ge=0, le=1)
     """Share of documents that cannot be read, above which the run ends."""
+
+    @pydantic.field_validator("ramp")
+    @classmethod
+    def _in_order(cls, ramp: list[RampStep]) -> list[RampStep]:
+        if any(later.until <= one.until for one, later in itertools.pairwise(ramp)):
+            raise ValueError(f"expected steps that grow in until, found {', '.join(str(one.until) for one in ramp)}")
+        return ramp
+
+    def packs(self, step: int) -> int:
+        """Packs of step `step` (from 1) over all ranks."""
+        return packs_of_step(step, self.packs_per_step, ((one.until, one.packs) for one in self.ramp))
+
+    def steps(self, packs: float) -> int:
+        """Steps that so many packs fill."""
+        steps = 0
+        for one in self.ramp:
+            if packs <= (one.until - steps) * one.packs:
+                return steps + math.ceil(packs / one.packs)
+            packs, steps = packs - (one.until - steps) * one.packs, one.until
+        return steps + math.ceil(packs / self.packs_per_step)
 
 
 class Stage(Schema):
@@ -213,6 +225,8 @@ class TrainingConfig(TrainerConfig):
     """torch.compile on the MLP of each layer."""
     kernels: KernelsConfig = KernelsConfig()
     """What computes the parts of the decoder."""
+    evaluate: EvaluateConfig | None = None
+    """What is measured while the model learns."""
     stages: list[Stage] = []
     """Runs one after the other, each from the last checkpoint of the one before."""
 
@@ -227,9 +241,12 @@ class TrainingConfig(TrainerConfig):
         if "steps" in content:
             raise ValueError("expected steps or tokens, not both")
         try:
-            packs = float(tokens) / (content["loader"]["packs_per_step"] * content["loader"]["pack_tokens"])
-            return {**content, "steps": math.ceil(packs)}
-        except (KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError):
+            loader = LoaderConfig.model_validate(content["loader"])
+        except (KeyError, pydantic.ValidationError):
+            return {**content, "steps": 1}  # what is wrong there is told with the rest
+        try:
+            return {**content, "steps": loader.steps(float(tokens) / loader.pack_tokens)}
+        except (TypeError, ValueError, OverflowError):
             raise ValueError("tokens: expected a number, with loader.pack_tokens and loader.packs_per_step beside it") from None
 
     @pydantic.field_validator("data")

@@ -28,6 +28,13 @@ def with_defaults(options: dict[str, Any]) -> dict[str, Any]:
     return {**ADDED_IN_FLOAT32, **options} if options.get("bf16", {}).get("enabled") else options
 
 
+def offloads(options: dict[str, Any]) -> bool:
+    """Whether the optimizer's state lies in main memory, and its updates are computed there (ZeRO-Offload, Ren et al. 2021,
+    arXiv:2101.06840)."""
+    section = options.get("zero_optimization", {}).get("offload_optimizer")
+    return isinstance(section, dict) and section.get("device") == "cpu"
+
+
 def mistakes(options: dict[str, Any]) -> list[str]:
     """Everything that is wrong in the section, in words."""
     found = [f"{key} is set by mmpt from {source}" for key, source in RESERVED.items() if key in options]
@@ -42,7 +49,9 @@ def mistakes(options: dict[str, Any]) -> list[str]:
     stage = zero.get("stage", 0)
     if stage not in STAGES or not isinstance(stage, int) or isinstance(stage, bool):
         found.append(f"ZeRO stage {stage} is not supported, expected one of {', '.join(map(str, STAGES))}")
-    found += [f"zero_optimization.{key} is not supported" for key in ("offload_optimizer", "offload_param") if key in zero]
+    found += ["zero_optimization.offload_param is not supported"] if "offload_param" in zero else []
+    if "offload_optimizer" in zero and (stage == 0 or not offloads(options)):
+        found.append("zero_optimization.offload_optimizer: expected {device: cpu}, with stage 1, 2 or 3")
     found += [
         f"{name}.enabled: expected true or false, found {section['enabled']!r}"
         for name, section in (("bf16", half), ("fp16", fp16))

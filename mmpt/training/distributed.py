@@ -1,7 +1,8 @@
 """The process group: what torchrun started, or this process alone."""
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -11,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import HashStore
 
-from mmpt.errors import ConfigError
+from mmpt.errors import ConfigError, DataError
 from mmpt.model.sequence import SequenceGroup
 from mmpt.training.watch import Watch, watching
 
@@ -61,6 +62,27 @@ class World:
         rows[self.rank, : len(own)] = own.to(self.device, torch.int32)
         rows = self.sum(rows).to("cpu", torch.uint8).numpy()
         return [row[:size].tobytes().rstrip(b"\0").decode() for row, size in zip(rows, sizes, strict=True)]
+
+    def by_first(self, name: str, work: Callable[[], str]) -> str:
+        """What `work` gives on rank 0, on every rank; the others do nothing but wait, however long it takes. `name` is asked once
+        in a process group. Raises what `work` raises on rank 0, and on the others a `DataError` that says so."""
+        if self.size == 1:
+            return work()
+        store = dist.distributed_c10d._get_default_store()
+        if self.rank == 0:
+            try:
+                said = work()
+            except BaseException as problem:
+                store.set(name, f"-{problem}")
+                raise
+            store.set(name, f"+{said}")
+            return said
+        while not store.check([name]):
+            time.sleep(0.1)
+        answer = store.get(name).decode()
+        if answer[0] == "-":
+            raise DataError(f"rank 0: {answer[1:]}")
+        return answer[1:]
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """Sum of `values` over all ranks, in place; the same bits on every rank."""

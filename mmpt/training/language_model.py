@@ -2,15 +2,17 @@
 
 from collections.abc import Iterable, Sequence
 
+import torch
 from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from mmpt.data.loading.packing import PackedBatch
 from mmpt.errors import ConfigError
+from mmpt.kernels.cross_entropy import weighted_linear_cross_entropy
 from mmpt.model.balance import asks_for_balance
 from mmpt.model.feature_inputs import FeatureInputs, named_weights
-from mmpt.model.forward import causal_lm, decode, head_tables
+from mmpt.model.forward import causal_lm, decode, head_tables, supervise, target_modalities
 from mmpt.model.sequence import cut
 from mmpt.tokenizers.terms import Share, Term, Trainable
 from mmpt.training.distributed import World
@@ -18,6 +20,8 @@ from mmpt.training.flops import step_cost
 from mmpt.training.objectives import Objective
 from mmpt.training.trainer import StepResult
 from mmpt.vocabulary import MODALITIES, Vocabulary
+
+HELD_OUT = "held_out"
 
 
 class LanguageModel(Trainable):
@@ -43,11 +47,29 @@ class LanguageModel(Trainable):
         if asks_for_balance(causal_lm(model)) and "output_router_logits" not in self.asks:
             raise ConfigError("objectives: router_balance is missing, and the backbone has output_router_logits: true")
         self.cost = step_cost(model)
+        self.even = torch.ones(len(MODALITIES))
 
     def loss(self, batch: PackedBatch, progress: float) -> dict[str, Term]:
         decoded = decode(self.model, batch, self.world.sequence, self.inputs, **self.asks)
         found = (one.terms(self.model, batch, decoded, progress) for one in self.objectives)
         return {name: term for terms in found for name, term in terms.items()}
+
+    def ready(self, batch: PackedBatch) -> PackedBatch:
+        """A held-out pack, prepared on the host and sent to the device."""
+        return supervise(batch, self.even, self.vocabulary)[0].to(self.world.device)
+
+    def measure(self, batch: PackedBatch) -> dict[str, Term]:
+        """`held_out` of a pack that is `ready`: Σ weight · nll and Σ weight, float64 [4] by the modality of the target, weighted
+        by the documents alone."""
+        hidden = decode(self.model, batch, self.world.sequence, self.inputs).hidden
+        if torch.is_autocast_enabled(hidden.device.type):
+            hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
+        weights, targets = batch.weights[0], batch.targets[0]
+        found = weighted_linear_cross_entropy(hidden, head_tables(self.model), targets, weights, kept=batch.supervised)
+        modalities = target_modalities(targets, self.vocabulary)
+        members = modalities == torch.arange(len(MODALITIES), device=targets.device).unsqueeze(1)
+        own = members * weights.double()
+        return {HELD_OUT: Term((own * found.nll.double()).sum(dim=1), own.sum(dim=1), 0.0)}
 
     def share(self, batches: list[PackedBatch]) -> Share:
         """Prepared on the host, and then sent to the device: nothing is waited for there. `amounts`: tokens, flops (as counted in

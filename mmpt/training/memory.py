@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from mmpt.model.feature_inputs import FeatureInputs, named_weights
 from mmpt.model.forward import causal_lm
 from mmpt.training.config import TrainingConfig
+from mmpt.training.deepspeed_section import offloads
 from mmpt.training.parts import Part, factors, part_of
 
 GIB = 2**30
@@ -33,7 +34,8 @@ class Counts(NamedTuple):
 
 class Memory(NamedTuple):
     """Bytes on one rank. `weights`, `gradients`, `optimizer`: by part; `gathered`: whole weights at one time; `activations`: of a
-    pack; `loading`: beside its weights, while they come; `saving`: of copies, while a checkpoint is written."""
+    pack; `loading`: beside its weights, while they come; `saving`: of copies, while a checkpoint is written; `offloaded`: whether
+    the optimizer's part lies in main memory."""
 
     weights: dict[Part, float]
     gradients: dict[Part, float]
@@ -42,17 +44,19 @@ class Memory(NamedTuple):
     activations: float
     loading: float
     saving: float
+    offloaded: bool = False
 
     @property
     def kept(self) -> float:
-        """From the first step to the last."""
-        return sum(map(sum, (self.weights.values(), self.gradients.values(), self.optimizer.values())))
+        """On its device, from the first step to the last."""
+        optimizer = 0.0 if self.offloaded else sum(self.optimizer.values())
+        return sum(self.weights.values()) + sum(self.gradients.values()) + optimizer
 
     @property
     def host(self) -> float:
         """At most in main memory, on a machine without a GPU: the largest of the beginning, a step, and a checkpoint."""
-        step = self.kept + self.gathered + self.activations
-        return max(sum(self.weights.values()) + self.loading, step, self.kept + self.saving)
+        kept = self.kept + (sum(self.optimizer.values()) if self.offloaded else 0.0)
+        return max(sum(self.weights.values()) + self.loading, kept + self.gathered + self.activations, kept + self.saving)
 
 
 def counts(model: PreTrainedModel | PeftModel, config: TrainingConfig, inputs: FeatureInputs | None = None) -> Counts:
@@ -87,7 +91,8 @@ def memory(model: PreTrainedModel | PeftModel, config: TrainingConfig, ranks: in
     gathered = max(min(everything, live), found.largest) * weight if stage == 3 else 0
     saved = learns if config.frozen else everything
     saving = saved * weight + FLOAT * sum(found.kept.values()) + learns * master
-    return Memory(weights, gradients, state, gathered, _activations(model, config), _loading(found, stage), saving)
+    away = offloads(config.deepspeed)
+    return Memory(weights, gradients, state, gathered, _activations(model, config), _loading(found, stage), saving, away)
 
 
 def _loading(found: Counts, stage: int) -> float:

@@ -15,7 +15,6 @@ import torch
 from rich.progress import Progress
 
 from mmpt.data.loading.packing import PackedBatch
-from mmpt.errors import ConfigError
 from mmpt.progress import progress_bars
 from mmpt.storage import room_for, write_bytes
 from mmpt.training.config import TrainerConfig, TrainingConfig
@@ -23,10 +22,11 @@ from mmpt.training.distributed import World
 from mmpt.training.flops import peak_flops
 from mmpt.training.language_model import by_modality, targets
 from mmpt.training.spikes import Spikes
+from mmpt.training.tracking import Trackers
 from mmpt.training.trainer import Line, NonFiniteError, StepResult
 from mmpt.vocabulary import Vocabulary
 
-FILE, SPIKES, SKIPPED = "metrics.jsonl", "spikes.jsonl", "skipped.jsonl"
+FILE, SPIKES, SKIPPED, EVALUATIONS = "metrics.jsonl", "spikes.jsonl", "skipped.jsonl", "evaluations.jsonl"
 TOLD = ("next_token", "router_balance")
 """Terms that the log tells under other names: the loss, and the balance."""
 T = TypeVar("T")
@@ -49,10 +49,10 @@ class Metrics:
     ) -> None:
         self._run, self._config, self._world = run, config, world
         self._active = world.rank == 0
-        self._progress, self._board = progress, None
+        self._progress, self._trackers = progress, None
         self._spikes, self._count, self._skipped = Spikes(), 0, 0
         self._amounts: dict[str, float] = {}
-        self._steps, self._since, self._waited = 0, time.perf_counter(), 0.0
+        self._steps, self._since, self._waited, self._aside = 0, time.perf_counter(), 0.0, 0.0
         self._vocabulary = vocabulary
         self._used = np.zeros(vocabulary.size if vocabulary else 0, dtype=bool)
         peak = peak_flops(world.device)
@@ -62,8 +62,8 @@ class Metrics:
             truncate(run / FILE, resumed_step)
             truncate(run / SPIKES, resumed_step)
             truncate(run / SKIPPED, resumed_step)
-            if config.run.tensorboard:
-                self._board = _board(run / "tensorboard", resumed_step)
+            truncate(run / EVALUATIONS, resumed_step)
+            self._trackers = Trackers(config, run, resumed_step)
             if progress is not None:
                 self._task = progress.add_task("training", total=config.steps, completed=resumed_step)
 
@@ -105,7 +105,7 @@ class Metrics:
             name, amount = next(iter(self._amounts.items()))
             speed = f"{amount / seconds:.0f} {name}/s"
             print(f"step {step}/{self._config.steps}  {summary}  {speed}  {left} s left", flush=True)
-        self._board_line(step, line)
+        self._track(step, line)
         self._amounts, self._steps, self._since, self._waited = {}, 0, time.perf_counter(), 0.0
 
     def skip(self, step: int, problem: NonFiniteError) -> NonFiniteError:
@@ -127,12 +127,12 @@ class Metrics:
         source = iter(batches)
         while True:
             self._world.mark("waiting for data")
-            start = time.perf_counter()
+            start, aside = time.perf_counter(), self._aside
             try:
                 found = next(source)
             except StopIteration:
                 return
-            self._waited += time.perf_counter() - start
+            self._waited += time.perf_counter() - start - (self._aside - aside)
             if self._vocabulary is not None:
                 for batch in cast(Iterable[PackedBatch], found):
                     self._used[batch.input_ids.numpy()] = True
@@ -146,16 +146,33 @@ class Metrics:
         self._used[:] = False
         return {"codebook_used": found}
 
-    def _board_line(self, step: int, line: dict) -> None:
-        if self._board is not None:
-            for name, value in _flat(line):
-                self._board.add_scalar(name, value, step)
-            self._board.flush()
+    def evaluated(self, step: int, figures: dict[str, dict[str, float]], page: str = "") -> None:
+        """Take note of an evaluation after a step: its figures by what they are of, and a page of samples."""
+        if not self._active:
+            return
+        self._append(EVALUATIONS, {"step": step, **figures})
+        told = ", ".join(f"{name} {value:.4f}" for of in figures.values() for name, value in of.items() if "/" not in name)
+        print(f"step {step}: {told}", flush=True)
+        self._track(step, figures)
+        if page and self._trackers is not None:
+            self._trackers.samples(step, page)
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """The time inside is not that of the steps."""
+        start = time.perf_counter()
+        yield
+        spent = time.perf_counter() - start
+        self._since, self._aside = self._since + spent, self._aside + spent
+
+    def _track(self, step: int, line: dict) -> None:
+        if self._trackers is not None:
+            self._trackers.figures(step, dict(_flat(line)))
 
     def close(self) -> None:
         """Nothing more will be logged."""
-        if self._board is not None:
-            self._board.close()
+        if self._trackers is not None:
+            self._trackers.close()
 
 
 @contextmanager
@@ -170,14 +187,14 @@ def metrics(
         yield found
 
 
-def language_model_line(result: StepResult, config: TrainingConfig) -> Line:
+def language_model_line(step: int, result: StepResult, config: TrainingConfig) -> Line:
     """What the log is told of a step of a language model.
 
     Figures: `balance` stands there for a mixture of experts that learns it, other terms under their own names, `fill` is the
     share of the packs that tokens take, `memory_gib` the most that this process has held so far (on a GPU, of its memory).
     Amounts: tokens, and the targets of each modality, and TFLOP.
     """
-    packs, tokens = config.loader.packs_per_step * config.loader.pack_tokens, result.amounts["tokens"]
+    packs, tokens = config.loader.packs(step) * config.loader.pack_tokens, result.amounts["tokens"]
     balance = result.means.get("router_balance")
     figures = {
         "loss": result.loss,
@@ -200,14 +217,6 @@ def peak_memory() -> int:
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def _board(folder: Path, resumed_step: int):
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise ConfigError("tensorboard: true needs the package tensorboard (pip install mmpt[tensorboard])") from None
-    return SummaryWriter(str(folder), purge_step=resumed_step + 1)
 
 
 def _flat(line: dict, prefix: str = "") -> Iterator[tuple[str, float]]:

@@ -29,6 +29,7 @@ def model_lines(
         f"{part}: {found.total[part] / 1e6:.2f} M parameters, {found.trained[part] / 1e6:.2f} M learn" for part in found.total
     ]
     parts = ", ".join(f"{name} {_told(getattr(needs, name))}" for name in ("weights", "gradients", "optimizer"))
+    parts += ", which lies in main memory" if needs.offloaded else ""
     lines.append(f"{needs.kept / GIB:.3f} GiB on each of {ranks} ranks under ZeRO {config.zero_stage}: {parts}")
     gathered = f"{needs.gathered / GIB:.3f} of weights that are whole for a time, " if needs.gathered else ""
     lines.append(f"beside in a step, about: {gathered}{needs.activations / GIB:.3f} of activations")
@@ -80,8 +81,12 @@ def rehearse(config: TrainingConfig, world: World, train: Callable[[TrainingConf
     """
     first, *rest = stages(config) or [config]
     away = config.output.with_name(f"{config.output.name}.dry-run")
-    run = first.run.model_copy(update={"log_every": 1, "save_every": REHEARSED, "skip_steps": []})
-    update = {"output": away, "steps": REHEARSED, "run": run, "stages": []}
+    run = first.run.model_copy(
+        update={"log_every": 1, "save_every": REHEARSED, "skip_steps": [], "trackers": [], "profile": None}
+    )
+    # Losses and samples are rehearsed; a suite may take hours, and a figure of it may be what the best is known by.
+    evaluate = first.evaluate and first.evaluate.model_copy(update={"suite": None, "best": None})
+    update = {"output": away, "steps": REHEARSED, "run": run, "stages": [], "evaluate": evaluate}
     try:
         if world.rank == 0:
             for stage in (first, *rest):

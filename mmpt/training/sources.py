@@ -78,6 +78,7 @@ def open_loader(
         loss=mixed.loss,
         pack_tokens=loader.pack_tokens,
         packs_per_step=loader.packs_per_step,
+        ramp=[(one.until, one.packs) for one in loader.ramp],
         max_images=loader.max_images,
         long_documents=loader.long_documents,
         seed=config.run.seed,

@@ -30,6 +30,9 @@ def _parsed(config: TrainingConfig) -> list[TrainingConfig]:
         try:
             found.append(parse_config(content, TrainingConfig, f"stages.{stage.name}"))
             before = found[-1]
+            best = before.evaluate.best if before.evaluate is not None else None
+            if best is not None and best.patience is not None and stage is not config.stages[-1]:
+                problems.append(f"stages.{stage.name}: evaluate.best.patience: the next stage goes on from its last step")
         except ConfigError as problem:
             problems.append(str(problem))
     if problems:

@@ -61,17 +61,27 @@ class Line(NamedTuple):
     amounts: dict[str, float]
 
 
+class Verdict(NamedTuple):
+    """Of an evaluation: whether a checkpoint is to be saved, and whether the run ends."""
+
+    save: bool
+    stop: bool
+
+
+GO_ON = Verdict(save=False, stop=False)
+
+
 class Wrapped(nn.Module):
-    """What DeepSpeed wraps: a batch in, the terms of its loss out. `optimizer`: the settings of the one that trains it; `mixed`:
-    matrix products in bfloat16 by autocast."""
+    """What DeepSpeed wraps: a batch in, the terms of its loss out, or without a `progress` what is measured of it. `optimizer`:
+    the settings of the one that trains it; `mixed`: matrix products in bfloat16 by autocast."""
 
     def __init__(self, trainable: Trainable, optimizer: Optimizer, mixed: bool, device: torch.device) -> None:
         super().__init__()
         self.trainable, self.optimizer, self.mixed, self.device = trainable, optimizer, mixed, device
 
-    def forward(self, batch: Any, progress: float) -> Terms:
+    def forward(self, batch: Any, progress: float | None) -> Terms:
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.mixed):
-            return self.trainable.loss(batch, progress)
+            return self.trainable.measure(batch) if progress is None else self.trainable.loss(batch, progress)
 
 
 class Engine(Protocol):
@@ -87,7 +97,7 @@ class Engine(Protocol):
     micro_steps: int
     global_rank: int
 
-    def __call__(self, batch: Any, progress: float) -> Terms: ...
+    def __call__(self, batch: Any, progress: float | None) -> Terms: ...
     def backward(self, loss: Tensor, scale_wrt_gas: bool) -> object: ...
     def step(self) -> object: ...
     def zero_grad(self) -> object: ...
@@ -108,8 +118,10 @@ def train(
     figures: Callable[[int, StepResult], Line],
     save: Callable[[int], object],
     asked: Callable[[], int],
+    evaluate: Callable[[int], "Verdict"] = lambda step: GO_ON,
 ) -> int:
-    """Train from step `first` to the last, or to the one in which `asked` gives the number of a signal.
+    """Train from step `first` to the last, to the one in which `asked` gives the number of a signal, or behind which `evaluate`
+    says so, which is called after each step.
 
     Returns that number, else 0. `batches` gives those of this rank for each step. `save` publishes a checkpoint by `saving`.
     """
@@ -122,9 +134,10 @@ def train(
         except NonFiniteError as problem:
             result = log.skip(step, problem)
         saving.check()
-        if step % config.run.save_every == 0 or step == config.steps or result.stop:
+        verdict = evaluate(step)
+        if step % config.run.save_every == 0 or step == config.steps or result.stop or verdict.save:
             save(step)
-        if result.stop:
+        if result.stop or verdict.stop:
             return result.stop
     return 0
 

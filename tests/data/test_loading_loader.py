@@ -284,3 +284,41 @@ def test_a_step_can_be_read_without_the_ones_before_it(sources):
     steps = [[digest(batch) for batch in batches] for _, batches in zip(range(7), loader, strict=False)]
     for step in (7, 1, 4):
         assert [digest(batch) for batch in loader.read_step(step)] == steps[step - 1]
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_one_pass_that_is_not_filled_holds_every_document_once_whatever_the_ranks(tmp_path, world_size):
+    write(tmp_path, "source", 40)
+    options = {"pack_tokens": 256, "packs_per_step": world_size, "seed": 0, "epochs": 1, "fill": False, "world_size": world_size}
+    ranks = [list(Loader([TokenShards(tmp_path / "source")], **options, rank=rank)) for rank in range(world_size)]
+    assert len({len(steps) for steps in ranks}) == 1  # all ranks take as many steps
+    names = [name for steps in ranks for step in steps for batch in step for name in batch.document_ids]
+    assert sorted(filter(None, names)) == sorted(f"source-{number}" for number in range(40))
+    idle = [batch for steps in ranks for step in steps for batch in step if batch.document_ids == ("",)]
+    assert len(idle) < world_size and all(batch.weights.sum() == 0 and batch.input_ids.numel() == 1 for batch in idle)
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
+def test_a_ramp_gives_the_same_packs_in_steps_of_other_sizes_and_goes_on_within_it(tmp_path, before, after):
+    write(tmp_path, "source", 120)
+    source, options = TokenShards(tmp_path / "source"), {"pack_tokens": 256, "packs_per_step": 6, "seed": 0}
+    ramp = [(2, 2), (3, 4)]
+    alone = iter(Loader([source], **{**options, "packs_per_step": 1}))
+    wanted = [[digest(next(alone)[0]) for _ in range(count)] for count in (2, 2, 4, 6, 6)]
+
+    def step(loaders: list) -> list[str]:
+        return [digest(batch) for group in zip(*map(next, loaders), strict=True) for batch in group]
+
+    def loaders(size: int, state: dict | None = None) -> list[Loader]:
+        return [Loader([source], **options, ramp=ramp, rank=rank, world_size=size, state=state) for rank in range(size)]
+
+    first = loaders(before)
+    running = [iter(loader) for loader in first]
+    found = [step(running) for _ in range(2)]
+    resumed = [iter(loader) for loader in loaders(after, first[0].state_dict())]
+    found += [step(resumed) for _ in range(3)]
+    assert found == wanted
+    with pytest.raises(DataError, match="ramp"):
+        Loader([source], **options, state=first[0].state_dict())
+    with pytest.raises(ConfigError, match="packs_per_step is 3, expected a multiple of the 2 ranks"):
+        Loader([source], **options, ramp=[(2, 3)], world_size=2)

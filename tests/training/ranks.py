@@ -220,7 +220,7 @@ def rehearsal(folder: Path, path: Path) -> dict:
     build_backbone(config, rows, seed=0).save_pretrained(tiny)
     content |= {"output": str(folder / f"run-{path.stem}"), "data": [{"path": str(folder / "data")}]}
     content |= dict.fromkeys(("text_tokenizer", "speech_tokenizer", "image_tokenizer"))
-    content["run"]["tensorboard"] = False
+    content["run"]["trackers"] = []
     content["loader"] |= {"pack_tokens": 48, "sequence_parallel": min(2, content["loader"].get("sequence_parallel", 1))}
     content["backbone"]["path"] = str(tiny)
     if "features" in content:

@@ -47,7 +47,18 @@ def test_documented_examples_are_valid_and_the_recipe_written_from_them_reads_ba
     [
         ({"deepspeed": {"train_batch_size": 8, "optimizer": {}}}, "train_batch_size is set by mmpt from loader.packs_per_step"),
         ({"deepspeed": {"zero_optimization": {"stage": 4}}}, "ZeRO stage 4"),
-        ({"deepspeed": {"zero_optimization": {"stage": 1, "offload_optimizer": {"device": "cpu"}}}}, "offload_optimizer"),
+        ({"deepspeed": {"zero_optimization": {"stage": 1, "offload_optimizer": {"device": "nvme"}}}}, "expected {device: cpu}"),
+        ({"deepspeed": {"zero_optimization": {"offload_optimizer": {"device": "cpu"}}}}, "with stage 1, 2 or 3"),
+        ({"evaluate": {"every": 5}}, "evaluate: expected shards, suite or samples"),
+        ({"evaluate": {"suite": "s.yaml", "every": 5, "suite_every": 7}}, "suite_every: 7, expected a multiple of every"),
+        ({"evaluate": {"shards": {"a": "x"}, "best": {"figure": "b"}}}, "best.figure: b, expected one of loss, a, suite"),
+        ({"evaluate": {"shards": {"a": "x"}, "best": {"figure": "suite.b_acc"}}}, "there is no suite"),
+        ({"evaluate": {"shards": {"loss": "x"}}}, "expected names other than loss"),
+        ({"evaluate": {"samples": [{"prompt": [{"text": "a", "image": "b"}]}]}}, "exactly one of text, image and speech"),
+        ({"evaluate": {"samples": [{"prompt": [{"text": "a"}], "max_tokens": 3}]}}, "max_tokens: unknown key"),
+        ({"run": {"trackers": ["wanbd"]}}, "no tracker 'wanbd', did you mean wandb"),
+        ({"run": {"tensorboard": True}}, "run.tensorboard: unknown key"),
+        ({"loader": {"ramp": [{"until": 3, "packs": 2}, {"until": 3, "packs": 4}]}}, "expected steps that grow in until"),
         ({"deepspeed": {"bf16": {"enabled": True}}}, "bf16 needs ZeRO stage 2 or 3"),
         ({"deepspeed": {"zero_optimization": {"stage": 1}, "bf16": {"enabled": True}}}, "bf16 needs ZeRO stage 2 or 3"),
         ({"deepspeed": {"fp16": {"enabled": True}}}, "fp16"),
@@ -188,10 +199,20 @@ def test_mistakes_in_schedules_parts_and_stages(changes, message):
         config(**changes)
 
 
+def test_a_stage_that_another_follows_does_not_end_early():
+    evaluate = {"shards": {"a": "x"}, "best": {"patience": 2}}
+    last = config(stages=[{"name": "one"}, {"name": "two", "evaluate": evaluate}])
+    assert [stage.evaluate is not None for stage in stages(last)] == [False, True]
+    with pytest.raises(ConfigError, match="stages.one: evaluate.best.patience: the next stage goes on from its last step"):
+        stages(config(evaluate=evaluate, stages=[{"name": "one"}, {"name": "two", "evaluate": None}]))
+
+
 def test_tokens_instead_of_steps(tmp_path):
     content = {**ranks.settings(tmp_path, "run", 0), "backbone": {"config": ranks.BACKBONE}, "tokens": "1e3"}
     del content["steps"]
     assert parse_config(content, TrainingConfig, "test").steps == 6  # ⌈1000 / (4 packs of 48)⌉
+    ramp = {**content["loader"], "ramp": [{"until": 2, "packs": 1}, {"until": 4, "packs": 2}]}
+    assert parse_config({**content, "loader": ramp}, TrainingConfig, "test").steps == 8  # 2 · 1 + 2 · 2, and ⌈14.8 / 4⌉
     for wrong in ("many", math.inf, math.nan, [], None):
         with pytest.raises(ConfigError, match="tokens: expected a number"):
             parse_config({**content, "tokens": wrong}, TrainingConfig, "test")

@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def test_a_spike_is_what_the_rule_says():
 
 
 def test_lines_spikes_and_the_board(tmp_path):
-    config = TrainerConfig(steps=30, optimizer=OPTIMIZER, run={"log_every": 5, "tensorboard": True})
+    config = TrainerConfig(steps=30, optimizer=OPTIMIZER, run={"log_every": 5, "trackers": ["tensorboard"]})
     with metrics(tmp_path, config, WORLD, 0) as log:
         for step, _ in zip(range(1, 31), log.waiting([0] * 30), strict=False):
             loss = 50.0 if step == 27 else 2.0 + 0.01 * (step % 3)
@@ -91,3 +92,21 @@ def test_a_batch_that_is_shown_counts_features_and_spells_marks():
         [vocabulary.special("<|begin|>"), *vocabulary.encode_features("image", 64), *[vocabulary.special("<|end|>")] * 2]
     )
     assert _part("special", ids, vocabulary, None) == "<|begin|><|image|>[64 features]<|/image|><|end|><|end|>"
+
+
+def test_time_that_is_not_that_of_the_steps_is_left_out(tmp_path):
+    config = TrainerConfig(steps=2, optimizer=OPTIMIZER, run={"log_every": 2})
+    with metrics(tmp_path, config, WORLD, 0) as log:
+
+        def batches():
+            for _ in range(2):
+                with log.aside():
+                    time.sleep(0.2)
+                yield 0
+
+        for step, _ in zip(range(1, 3), log.waiting(batches()), strict=False):
+            with log.aside():
+                time.sleep(0.2)
+            log.log(step, {"loss": 1.0}, {"tokens": 10})
+    (line,) = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert 0 <= line["data_seconds"] <= line["seconds"] < 0.1

@@ -2,14 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 import torch
 
-from mmpt.data.loading.config import LongDocuments
+from mmpt.data.loading.config import LongDocuments, packs_of_step
 from mmpt.data.loading.losses import Losses, lost_document
 from mmpt.data.loading.order import BLOCK_DOCUMENTS, block_count, block_order, epoch_documents
 from mmpt.data.loading.packing import PackedBatch, pack
@@ -42,19 +42,22 @@ class Position:
 
 @dataclass(frozen=True)
 class _Step:
-    """This rank's packs of a step, each as (plan of its block, number in it), and the position after it."""
+    """This rank's packs of a step, each as (plan of its block, number in it), None where there is none left, and the position
+    after it."""
 
-    packs: list[tuple[BlockPlan, int]]
+    packs: list[tuple[BlockPlan, int] | None]
     following: Position
 
 
 class Loader:
-    """Iterates over global steps; each yields this rank's packs, `packs_per_step // world_size` of them.
+    """Iterates over global steps; each yields this rank's packs, `packs_per_step // world_size` of them. `ramp`: (until step,
+    packs) of the steps before that have others, in order.
 
     The packs of all epochs form one endless stream, a pure function of (sources, mixture, seed, and the settings of packing);
-    step n is packs n · packs_per_step … of it, and rank r of W takes every W-th of them from the r-th. So what a step trains on
+    step n is n − 1 steps' packs further on, and rank r of W takes every W-th of them from the r-th. So what a step trains on
     depends on neither the number of ranks nor that of workers, nor on when the run was interrupted. The last step of an epoch
-    is filled from the next one. An epoch is planned in blocks of about `block_documents`, when they are reached.
+    is filled from the next one; that of the last epoch, where `fill` is false, with weightless packs. An epoch is planned in
+    blocks of about `block_documents`, when they are reached.
 
     `mixture` holds a weight for each source (see `epoch_documents`), None: each once an epoch; `phases` in its place weights that
     change at given steps (see `mmpt.data.loading.phases`); `loss` a factor on the loss weights of each source's documents. A pack
@@ -89,6 +92,8 @@ class Loader:
         world_size: int = 1,
         state: dict | None = None,
         epochs: int | None = None,
+        fill: bool = True,
+        ramp: Sequence[tuple[int, int]] = (),
         workers: int = 1,
         timeout: float | None = 300.0,
         max_lost: float = 0.01,
@@ -96,10 +101,11 @@ class Loader:
     ) -> None:
         if not sources:
             raise ConfigError("data: no source to load from")
-        if packs_per_step < 1 or packs_per_step % world_size or not 0 <= rank < world_size:
-            raise ConfigError(
-                f"packs_per_step is {packs_per_step}, expected a multiple of the {world_size} ranks (this is rank {rank})"
-            )
+        for packs in (packs_per_step, *(packs for _, packs in ramp)):
+            if packs < 1 or packs % world_size or not 0 <= rank < world_size:
+                raise ConfigError(
+                    f"packs_per_step is {packs}, expected a multiple of the {world_size} ranks (this is rank {rank})"
+                )
         for other in sources[1:]:
             check_same(sources[0].vocabulary, str(sources[0].folder), other.vocabulary, str(other.folder))
         self._sources = sources
@@ -113,6 +119,7 @@ class Loader:
             "block_documents": block_documents,
             "seed": seed,
             "window": WINDOW,
+            **({"ramp": [list(one) for one in ramp]} if ramp else {}),
         }
         if phases:
             if epochs is not None or mixture is not None:
@@ -120,7 +127,7 @@ class Loader:
             del self._settings["mixture"]
             self._settings["phases"] = [[phase.until, [float(weight) for weight in phase.weights]] for phase in phases]
         self._phases = phases or []
-        self._rank, self._world_size, self._epochs = rank, world_size, epochs
+        self._rank, self._world_size, self._epochs, self._fill = rank, world_size, epochs, fill
         self._workers, self._timeout, self._loss = workers, timeout, loss or [1.0] * len(sources)
         self._shards = [source.shard_documents for source in sources]
         mixtures = [list(phase.weights) for phase in self._phases] or [self._settings["mixture"]]
@@ -206,8 +213,12 @@ class Loader:
         """The steps from `at` on, planned but not read."""
         empty = 0
         while self._epochs is None or at.epoch < self._epochs:
-            at, packs = self._entered(at), []
-            for place in range(self._settings["packs_per_step"]):
+            at = self._entered(at)
+            packs: list[tuple[BlockPlan, int] | None] = []
+            for place in range(self._packs(at.step + 1)):
+                if not self._fill and self._epochs is not None and at.epoch >= self._epochs:
+                    packs += [None] if place % self._world_size == self._rank else []
+                    continue
                 while not (plan := self._at(at)).packs:
                     empty += 1
                     if empty > self._blocks[at.phase]:
@@ -245,11 +256,19 @@ class Loader:
             at = Position(at.step, phase=at.phase + 1, taken=tuple(taken))
         return at
 
+    def _packs(self, step: int) -> int:
+        """Packs of step `step` (from 1) over all ranks."""
+        return packs_of_step(step, self._settings["packs_per_step"], self._settings.get("ramp", ()))
+
     def _read(self, step: _Step) -> tuple[list[PackedBatch], int, list[Lost]]:
         """(the packs, documents asked for, those of them that could not be read)."""
         batches, asked, lost = [], 0, []
-        for plan, number in step.packs:
+        for planned in step.packs:
             found, inputs = [], []
+            if planned is None:
+                batches.append(pack([self._nothing()], [[]] if self._read_medium else None))
+                continue
+            plan, number = planned
             for row, start, end in plan.pieces[plan.packs[number]].tolist():
                 source, shard, place = plan.rows[row].tolist()
                 asked += 1
@@ -277,7 +296,7 @@ class Loader:
         return TokenDocument("", "", np.array([end]), np.zeros(1, dtype=np.float32))
 
     def _describe_step(self, step: _Step) -> str:
-        rows = np.concatenate([plan.rows[plan.pieces[plan.packs[number], 0]] for plan, number in step.packs])
+        rows = np.concatenate([plan.rows[plan.pieces[plan.packs[number], 0]] for plan, number in filter(None, step.packs)])
         paths = dict.fromkeys(str(self._sources[source].shard_path(shard)) for source, shard in rows[:, :2].tolist())
         return f"step {step.following.step} reads from {', '.join(list(paths)[:3])}" + (" …" if len(paths) > 3 else "")
 
@@ -287,9 +306,9 @@ class Loader:
         saved = state.get("settings", {})
         if state.get("fingerprint") != _fingerprint(self._settings):
             differences = [
-                f"  {name}: {saved.get(name)!r} then, {value!r} now"
-                for name, value in self._settings.items()
-                if saved.get(name) != value
+                f"  {name}: {saved.get(name)!r} then, {self._settings.get(name)!r} now"
+                for name in {**self._settings, **saved}
+                if saved.get(name) != self._settings.get(name)
             ]
             raise DataError("loader state: of other data or settings:\n" + "\n".join(differences or ["  fingerprint"]))
         found = [state.get(name) for name in ("step", "epoch", "block", "pack")]
