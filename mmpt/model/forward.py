@@ -119,11 +119,13 @@ def supervise(batch: PackedBatch, modality_weights: Tensor, vocabulary: Vocabula
 
 class Decoded(NamedTuple):
     """What a forward pass over a pack gives: the last `hidden` states [T, H] (see `hidden_states`), the logits [tokens, experts]
-    of each layer's router where they were asked for, and a `zero` that ties weights without another use to the gradient."""
+    of each layer's router where they were asked for, and a `zero` that ties weights without another use to the gradient.
+    `before`: −ln p [T] of the learned targets under the model as the run began, where an objective compares with it."""
 
     hidden: Tensor
     routers: tuple[Tensor, ...] | None
     zero: Tensor | None
+    before: Tensor | None = None
 
 
 def decode(

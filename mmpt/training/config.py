@@ -258,6 +258,9 @@ class TrainingConfig(TrainerConfig):
             raise ValueError("expected features or features_from, not both")
         if (self.features or self.features_from) and self.loader.sequence_parallel > 1:
             raise ValueError("features do not go with loader.sequence_parallel")
+        cut = [one.kind for one in self.objectives if one.whole_packs]
+        if cut and self.loader.sequence_parallel > 1:
+            raise ValueError(f"objectives: {', '.join(cut)} does not go with loader.sequence_parallel")
         return self
 
     @pydantic.model_validator(mode="after")
@@ -274,6 +277,11 @@ class TrainingConfig(TrainerConfig):
         if linear is not None and self.frozen and linear.kind != linear.default_kind:
             raise ValueError("backbone.linear: a frozen backbone has no use for it")
         return self
+
+    @property
+    def compares(self) -> bool:
+        """Whether an objective compares with the model as the run began."""
+        return any(objective.compares for objective in self.objectives)
 
     @property
     def frozen(self) -> bool:

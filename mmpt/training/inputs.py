@@ -6,12 +6,15 @@ import torch.distributed as dist
 from peft import PeftModel
 from transformers import PreTrainedModel
 
+from mmpt.data.shards.read import TokenShards
 from mmpt.errors import CheckpointError, ConfigError
 from mmpt.model.feature_inputs import FOLDER, FeatureInputs
 from mmpt.model.loading import FORMAT
 from mmpt.storage import MANIFEST, check_folder, published_folder, read_json
+from mmpt.training.base import open_model
 from mmpt.training.config import TrainingConfig
 from mmpt.training.distributed import World
+from mmpt.training.language_model import Start
 
 ENCODERS = "mmpt-encoders/1"
 
@@ -42,6 +45,12 @@ def open_inputs(
         check_folder(folder, ENCODERS)
     dist.barrier()
     return inputs
+
+
+def open_start(config: TrainingConfig, sources: list[TokenShards], world: World) -> Start:
+    """The model as the run began, from what it was made of: also where the run goes on from a checkpoint. Every rank calls it."""
+    model = open_model(config, sources, None, world)
+    return Start(model, open_inputs(config, None, model, world))
 
 
 def encoder_files(config: TrainingConfig) -> tuple[Path, dict[str, dict]] | None:

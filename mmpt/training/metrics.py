@@ -27,6 +27,8 @@ from mmpt.training.trainer import Line, NonFiniteError, StepResult
 from mmpt.vocabulary import Vocabulary
 
 FILE, SPIKES, SKIPPED = "metrics.jsonl", "spikes.jsonl", "skipped.jsonl"
+TOLD = ("next_token", "router_balance")
+"""Terms that the log tells under other names: the loss, and the balance."""
 T = TypeVar("T")
 
 
@@ -171,15 +173,16 @@ def metrics(
 def language_model_line(result: StepResult, config: TrainingConfig) -> Line:
     """What the log is told of a step of a language model.
 
-    Figures: `balance` stands there for a mixture of experts that learns it, `fill` is the share of the packs that tokens take,
-    `memory_gib` the most that this process has held so far (on a GPU, of its memory). Amounts: tokens, and the targets of each
-    modality, and TFLOP.
+    Figures: `balance` stands there for a mixture of experts that learns it, other terms under their own names, `fill` is the
+    share of the packs that tokens take, `memory_gib` the most that this process has held so far (on a GPU, of its memory).
+    Amounts: tokens, and the targets of each modality, and TFLOP.
     """
     packs, tokens = config.loader.packs_per_step * config.loader.pack_tokens, result.amounts["tokens"]
     balance = result.means.get("router_balance")
     figures = {
         "loss": result.loss,
         **({"balance": balance.item()} if balance is not None else {}),
+        **{name: mean.item() for name, mean in result.means.items() if mean.ndim == 0 and name not in TOLD},
         "nll": by_modality(result, "nll"),
         "accuracy": by_modality(result, "accuracy"),
         "learning_rate": result.learning_rate,
