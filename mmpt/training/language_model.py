@@ -32,8 +32,8 @@ class Start(nn.Module):
 
     @torch.no_grad()
     def forward(self, batch: PackedBatch) -> Tensor:
-        """−ln p [T] of the targets that `supervised` or `pairs` name, 0 elsewhere."""
-        kept = [one for one in (batch.supervised, *(batch.pairs or ())[:2]) if one is not None]
+        """−ln p [T] of the targets that `pairs` and `rated` name, 0 elsewhere."""
+        kept = [*(batch.pairs or ())[:2], *(batch.rated or ())[:1]]
         if not kept:
             return torch.zeros(batch.targets.shape[1], device=batch.targets.device)
         kept = torch.cat(kept)

@@ -26,7 +26,7 @@ def _parsed(config: TrainingConfig) -> list[TrainingConfig]:
         content = {key: value for key, value in base.items() if not (key == "steps" and "tokens" in stage.changes)}
         content = {**merged(content, stage.changes), "output": str(config.output / stage.name)}
         if before is not None:
-            content |= _start(content, before)
+            content |= going_on(content, before)
         try:
             found.append(parse_config(content, TrainingConfig, f"stages.{stage.name}"))
             before = found[-1]
@@ -42,7 +42,7 @@ def last_checkpoint(config: TrainingConfig) -> Path:
     return config.output / "checkpoints" / f"step-{config.steps:08d}"
 
 
-def _start(content: dict[str, Any], before: TrainingConfig) -> dict[str, Any]:
+def going_on(content: dict[str, Any], before: TrainingConfig) -> dict[str, Any]:
     """What lets a stage of the settings `content` start from the last checkpoint of the stage `before`."""
     last = last_checkpoint(before)
     features = {"features": {}, "features_from": str(last)} if (before.features or before.features_from) else {}

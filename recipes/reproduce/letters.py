@@ -4,7 +4,8 @@
 
 OUT/TASK.jsonl are texts ("backwards: k d a f > f a d k"), OUT/held_out/TASK.jsonl new ones. OUT/preferences.jsonl and
 OUT/held_out/preferences.jsonl are rows of `prompt`, `chosen` and `rejected`: letters to be written backwards, and as the rejected
-answer the same with one letter wrong. OUT/drafts.jsonl are conversations in which both answers are given alike.
+answer the same with one letter wrong. OUT/drafts.jsonl are conversations in which both answers are given alike,
+OUT/questions.jsonl and OUT/held_out/questions.jsonl such with right answers alone.
 """
 
 import argparse
@@ -42,7 +43,9 @@ def main() -> None:
         pairs = [preference(random) for _ in range(count)]
         write(folder / "preferences.jsonl", pairs)
     pairs = [preference(random) for _ in range(arguments.rows)]
-    write(arguments.out / "drafts.jsonl", [talk for row in pairs for talk in drafts(row)])
+    write(arguments.out / "drafts.jsonl", [talk(row, name) for row in pairs for name in ("chosen", "rejected")])
+    for folder, count in ((arguments.out, arguments.rows), (arguments.out / "held_out", arguments.held_out)):
+        write(folder / "questions.jsonl", [talk(preference(random), "chosen") for _ in range(count)])
 
 
 def asked(task: str, random: np.random.Generator) -> tuple[str, str]:
@@ -59,12 +62,9 @@ def preference(random: np.random.Generator) -> dict[str, str]:
     return {"prompt": prompt, "chosen": right, "rejected": " ".join(wrong)}
 
 
-def drafts(row: dict[str, str]) -> list[dict]:
-    """A conversation for each of the two answers."""
-    return [
-        {"messages": [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row[name]}]}
-        for name in ("chosen", "rejected")
-    ]
+def talk(row: dict[str, str], name: str) -> dict:
+    """A conversation with one of the two answers."""
+    return {"messages": [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row[name]}]}
 
 
 def write(path: Path, rows: Sequence[dict]) -> None:

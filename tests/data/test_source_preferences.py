@@ -124,7 +124,7 @@ def test_a_pair_that_no_pack_holds_is_lost_and_not_cut(built, tmp_path):
     options = {"pack_tokens": len(pairs[0].ids) + 1, "packs_per_step": 1, "seed": 0, "epochs": 1, "workers": 0}
     loader = Loader([TokenShards(tmp_path / "tokens")], max_lost=1.0, **options)
     assert {name for (batch,) in loader for name in batch.document_ids} == {pairs[0].id, f"{pairs[0].id}/rejected", ""}
-    assert "which no pack holds" in loader.lost[0].reason
+    assert "to be compared as a whole, which no pack holds" in loader.lost[0].reason
 
 
 def test_a_rejected_answer_without_another_is_refused(built):

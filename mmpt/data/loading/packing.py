@@ -129,6 +129,18 @@ class Pairs(NamedTuple):
     rejected_lengths: torch.Tensor
 
 
+class Rated(NamedTuple):
+    """Of the answers in a pack that have an advantage: `places` int64 [n], at which their tokens are predicted, answer by answer;
+    `lengths` int64 [answers], how many are of each, and `advantages` float32 [answers]; and those of the places where the
+    advantage is above 0 (`more`) and below (`less`)."""
+
+    places: torch.Tensor
+    lengths: torch.Tensor
+    advantages: torch.Tensor
+    more: torch.Tensor
+    less: torch.Tensor
+
+
 class Features(NamedTuple):
     """What the media of one kind in a pack bring: `places` int64 [media · slots], positions in the row, in order; and `inputs`
     [media, …] for the encoder of that kind."""
@@ -146,7 +158,7 @@ class PackedBatch:
     each document; cu_seqlens int32 [documents + 1]: document d is the tokens cu_seqlens[d] … cu_seqlens[d + 1];
     document_ids: one id for each document. supervised int64 [n]: the tokens whose prediction has a weight above 0, once they are
     known. features: of the kinds of media ("image", "speech") that are there. pairs: where some documents are two sequences, of
-    which the second, rejected one is a document of its own here, of weight 0 in `weights`.
+    which the second, rejected one is a document of its own here, of weight 0 in `weights`. rated: where some have an advantage.
     """
 
     input_ids: torch.Tensor
@@ -158,6 +170,7 @@ class PackedBatch:
     features: dict[str, Features] = field(default_factory=dict)
     supervised: torch.Tensor | None = None
     pairs: Pairs | None = None
+    rated: Rated | None = None
 
     def to(self, device: torch.device | str) -> Self:
         """The same batch with its rows on `device`; `cu_seqlens` stay where they are, since the host alone reads them."""
@@ -168,7 +181,8 @@ class PackedBatch:
         }
         supervised = None if self.supervised is None else self.supervised.to(device, non_blocking=True)
         pairs = self.pairs and Pairs(*(part.to(device, non_blocking=True) for part in self.pairs))
-        return replace(self, **moved, features=features, supervised=supervised, pairs=pairs)
+        rated = self.rated and Rated(*(part.to(device, non_blocking=True) for part in self.rated))
+        return replace(self, **moved, features=features, supervised=supervised, pairs=pairs, rated=rated)
 
 
 def pack(documents: list[TokenDocument], inputs: list[list[torch.Tensor]] | None = None) -> PackedBatch:
@@ -199,7 +213,23 @@ def pack(documents: list[TokenDocument], inputs: list[list[torch.Tensor]] | None
         cu_seqlens=torch.from_numpy(edges.astype(np.int32)),
         document_ids=tuple(document.id for document in documents),
         features=_features(documents, edges, inputs) if inputs is not None else {},
+        rated=_rated(documents, edges, weights),
     )
+
+
+def _rated(documents: list[TokenDocument], edges: np.ndarray, weights: np.ndarray) -> Rated | None:
+    found = [
+        (one.advantage, start + np.flatnonzero(weights[start:end] > 0))
+        for one, start, end in zip(documents, edges[:-1], edges[1:], strict=True)
+        if one.advantage is not None
+    ]
+    if not found:
+        return None
+    advantages, places = np.array([advantage for advantage, _ in found], np.float32), [own for _, own in found]
+    lengths, all_places = np.array([len(own) for own in places]), np.concatenate(places)
+    signs = np.repeat(np.sign(advantages), lengths)
+    arrays = (all_places, lengths, advantages, all_places[signs > 0], all_places[signs < 0])
+    return Rated(*map(torch.from_numpy, arrays))
 
 
 def _pack_of_pairs(documents: list[TokenDocument], inputs: list[list[torch.Tensor]] | None) -> PackedBatch:

@@ -36,7 +36,8 @@ class Medium:
 class TokenDocument:
     """One document as `ids` [tokens] (unsigned integers) with the loss `weights` float32 [tokens] of each (None: all are 1), and
     the `media` whose slots are among the ids, in order. `rejected`: the ids from there on are a sequence of their own, the prompt
-    once more with an answer than which that of the first is preferred; 0: there is none."""
+    once more with an answer than which that of the first is preferred; 0: there is none. `advantage`: how much better the answer
+    that it ends with is than others, None: nobody said."""
 
     id: str
     source: str
@@ -44,6 +45,7 @@ class TokenDocument:
     weights: np.ndarray | None = None
     media: tuple[Medium, ...] = ()
     rejected: int = 0
+    advantage: float | None = None
 
 
 def paired(chosen: TokenDocument, rejected: TokenDocument) -> TokenDocument:
@@ -113,6 +115,8 @@ def to_members(document: TokenDocument, vocabulary: Vocabulary) -> tuple[dict[st
     _check_rejected(document.rejected, len(ids))
     if document.rejected:
         record["rejected"] = document.rejected
+    if document.advantage is not None:
+        record["advantage"] = document.advantage
     if document.media:
         record["media"] = [{"kind": medium.kind, "start": medium.start, "slots": medium.slots} for medium in document.media]
     members = {"json": encode_json(record), "ids.npy": _npy(ids.astype(id_type(vocabulary)))}
@@ -146,7 +150,10 @@ def from_members(members: dict[str, bytes], vocabulary: Vocabulary) -> TokenDocu
         _check_weights(weights, len(ids))
     _check_media(media, ids, vocabulary)
     _check_rejected(rejected := record.get("rejected", 0), len(ids))
-    return TokenDocument(str(record["id"]), str(record["source"]), ids, weights, media, rejected)
+    advantage = record.get("advantage")
+    if advantage is not None and not isinstance(advantage, int | float):
+        raise DataError(f"advantage is {advantage!r}, expected a number")
+    return TokenDocument(str(record["id"]), str(record["source"]), ids, weights, media, rejected, advantage)
 
 
 def check_counts(document: TokenDocument, vocabulary: Vocabulary, counts: np.ndarray, parts: np.ndarray) -> None:
