@@ -3,7 +3,7 @@
     python recipes/reproduce/letters.py OUT
 
 OUT/TASK.jsonl are texts ("backwards: k d a f > f a d k"), OUT/held_out/TASK.jsonl new ones. OUT/preferences.jsonl and
-OUT/held_out/preferences.jsonl are rows of `prompt`, `chosen` and `rejected`: letters to be written backwards, and as the rejected
+OUT/held_out/preferences.jsonl are rows of `prompt`, `chosen` and `rejected`: letters to be copied, and as the rejected
 answer the same with one letter wrong. OUT/drafts.jsonl are conversations in which both answers are given alike,
 OUT/questions.jsonl and OUT/held_out/questions.jsonl such with right answers alone.
 """
@@ -55,7 +55,7 @@ def asked(task: str, random: np.random.Generator) -> tuple[str, str]:
 
 
 def preference(random: np.random.Generator) -> dict[str, str]:
-    prompt, right = asked("backwards", random)
+    prompt, right = asked("copy", random)
     wrong = right.split()
     place = random.integers(len(wrong))
     wrong[place] = str(random.choice([one for one in LETTERS if one != wrong[place]]))
