@@ -8,8 +8,8 @@ from mmpt.improvement.lessons import Chosen, Scored
 
 
 class BestAndWorst(Chosen):
-    """The best answer to each prompt as the preferred and the worst as the rejected one of a pair (online DPO, Xu et al. 2024,
-    arXiv:2405.00675, with a reward in place of a judge)."""
+    """The best answer to each prompt as the preferred and the worst as the rejected one of a pair (online DPO, Guo et al. 2024,
+    arXiv:2402.04792, with a reward in place of a judge)."""
 
     objectives: ClassVar[tuple[str, ...]] = ("dpo",)
 
