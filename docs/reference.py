@@ -36,6 +36,7 @@ FILES = {
     "datasets/interleave.py": "mmpt.data.curate.steps.interleave:Interleave",
     "datasets/to_tokens.py": "mmpt.data.curate.steps.to_tokens:ToTokens",
     "recipes/evaluate.py": "mmpt.evaluation.suite:SuiteConfig",
+    "recipes/improve.py": "mmpt.improvement.config:ImproveConfig",
 }
 """Each command that reads a YAML file, and the schema of that file."""
 

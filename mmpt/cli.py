@@ -16,7 +16,8 @@ from mmpt.config import parse_config
 from mmpt.document import Part, Text
 from mmpt.errors import ConfigError
 from mmpt.modality import MEDIA, MODALITIES, Modality
-from mmpt.model.checkpoints import find_checkpoint, find_model
+from mmpt.model.checkpoints import find_checkpoint, find_model, require_different
+from mmpt.model.merges import chosen_merge
 from mmpt.scripts import HelpFormatter, main_guard, run_argument, script_parser
 from mmpt.storage import MANIFEST, write_bytes
 from mmpt.tokenizers.image.renderers import RENDERER_HELP, chosen_renderer
@@ -83,8 +84,10 @@ def _generate(arguments: argparse.Namespace) -> None:
         raise ConfigError("the prompt is empty: give --text, --image or --speech, or --messages")
     if arguments.prompt and arguments.messages:
         raise ConfigError("--messages: it goes without --text, --image and --speech, which would be of no turn")
+    from mmpt.inference.document_page import check_page, document_page
+
     settings = _settings(arguments)
-    _check_page(arguments.page)
+    check_page(arguments.page)
     if arguments.messages:
         from mmpt.inference.conversation import read_messages
 
@@ -92,7 +95,6 @@ def _generate(arguments: argparse.Namespace) -> None:
     else:
         prompt = [_read_part(modality, value) for modality, value in arguments.prompt]
     checkpoint, renderer = find_checkpoint(arguments.run), chosen_renderer(arguments.renderer)
-    from mmpt.inference.document_page import document_page
     from mmpt.inference.events import PartDone, TextDelta
     from mmpt.inference.load import load
 
@@ -118,16 +120,6 @@ def _generate(arguments: argparse.Namespace) -> None:
                 asked.append((part, Path(given[1]) if given else _keep(arguments.out, part.suffix, part.data)))
         write_bytes(arguments.page, document_page(arguments.page, asked, answer).encode())
         print(arguments.page)
-
-
-def _check_page(page: Path | None) -> None:
-    """Raises `ConfigError` where no page can be written there."""
-    from mmpt.inference.document_page import SUFFIXES
-
-    if page and page.suffix not in SUFFIXES:
-        raise ConfigError(f"--page {page}: expected a name that ends with {' or '.join(SUFFIXES)}")
-    if page and page.exists():
-        raise ConfigError(f"--page {page}: there is a file already, which is not overwritten")
 
 
 def _settings(arguments: argparse.Namespace) -> "Settings":
@@ -256,9 +248,17 @@ def _add_soup(commands) -> None:
         "--base",
         type=Path,
         metavar="MODEL",
-        help="task arithmetic: to this checkpoint or published model add, times its weight, what each RUN has learned beyond it; "
-        "further RUNs may then be published models too",
+        help="to this checkpoint or published model add, times its weight (below 0: take away), what each RUN has learned beyond "
+        "it; further RUNs may then be published models too",
     )
+    parser.add_argument(
+        "--method",
+        metavar="YAML",
+        default="task_arithmetic",
+        help="with --base, how these changes become one: average, task_arithmetic, ties, dare_linear, dare_ties, "
+        "or '{kind: ties, density: 0.1}'",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of what a --method drops at random")
     parser.add_argument("--greedy", nargs="+", type=Path, metavar="SHARDS", help="token shards on which a further one must help")
     parser.set_defaults(action=_soup)
 
@@ -266,19 +266,17 @@ def _add_soup(commands) -> None:
 def _soup(arguments: argparse.Namespace) -> None:
     if arguments.greedy and (arguments.weights or arguments.base):
         raise ConfigError(f"--greedy and {'--weights' if arguments.weights else '--base'}: give one of them")
+    method = chosen_merge(arguments.method)
+    if not arguments.base and method.kind not in ("average", "task_arithmetic"):
+        raise ConfigError(f"--method {method.kind}: it goes with --base, the model that the others come from")
     chosen = [find_model(run) if arguments.base else find_checkpoint(run) for run in arguments.runs]
-    twice = [
-        f"{run}: {path}, which {arguments.runs[first]} is already"
-        for number, (run, path) in enumerate(zip(arguments.runs, chosen, strict=True))
-        if (first := next(n for n, other in enumerate(chosen) if other.resolve() == path.resolve())) < number
-    ]
-    if twice:
-        raise ConfigError("the same checkpoint twice (--weights gives one more weight):\n  " + "\n  ".join(twice))
+    require_different(arguments.runs, chosen)
     from mmpt.evaluation.metrics.loss import held_out_loss
-    from mmpt.model.soup import average, greedy, save_soup, task_arithmetic
+    from mmpt.model.soup import average, greedy, merged, save_soup
 
     if arguments.base:
-        save_soup(*task_arithmetic(find_model(arguments.base), chosen, arguments.weights), chosen, arguments.out)
+        made = merged(find_model(arguments.base), chosen, method, arguments.weights, arguments.seed)
+        save_soup(*made, chosen, arguments.out)
         print("\n".join([str(arguments.out), f"  on {arguments.base}", *(f"  of {path}" for path in chosen)]))
         return
     if arguments.greedy:

@@ -14,8 +14,8 @@ from mmpt.errors import DataError
 FORMAT = "mmpt-document/1"
 IMAGE_SUFFIXES = ("png", "jpg", "jpeg", "webp")
 SPEECH_SUFFIXES = ("flac", "wav", "ogg", "mp3")
-Role = Literal["system", "user", "assistant"]
-"""Who says a part of a conversation."""
+Role = Literal["system", "user", "assistant", "rejected"]
+"""Who says a part of a conversation; `rejected` is another last answer of the assistant, than which the first is preferred."""
 ROLES: tuple[Role, ...] = get_args(Role)
 _MEMBER = re.compile(r"\d+\.[a-z0-9]+")
 

@@ -58,7 +58,7 @@ def train(config: TrainingConfig, ranks: "World") -> int:
     from mmpt.training.distributed import watched
     from mmpt.training.engine import build_engine
     from mmpt.training.evaluating import Evaluation
-    from mmpt.training.inputs import check_views, open_inputs
+    from mmpt.training.inputs import check_views, open_inputs, open_start
     from mmpt.training.metrics import language_model_line, metrics
     from mmpt.training.plan import model_lines, require_room
     from mmpt.training.profiling import profiled
@@ -83,7 +83,8 @@ def train(config: TrainingConfig, ranks: "World") -> int:
     if ranks.rank == 0:
         write_recipe(config, config.output)
         print("\n".join(model_lines(model, config, ranks.size, inputs)))
-    engine = build_engine(model, vocabulary, config, ranks, inputs)
+    start = open_start(config, sources, ranks) if config.compares else None
+    engine = build_engine(model, vocabulary, config, ranks, inputs, start)
     state = restore_training(engine, checkpoint) if checkpoint else {"step": 0, "loader": None}
     rank, readers = ranks.reader
     loader = open_loader(config, sources, rank=rank, world_size=readers, state=state["loader"], inputs=inputs)

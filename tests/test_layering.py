@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "model": BASE | {"kernels", "layers", "data", "tokenizers"},
     "training": BASE | {"kernels", "data", "tokenizers", "model", "inference", "evaluation", "progress", "catalogue"},
     "inference": BASE | {"kernels", "data", "tokenizers", "model"},
+    "improvement": BASE | {"data", "tokenizers", "model", "training", "inference"},
     "evaluation": BASE | {"kernels", "data", "tokenizers", "model", "inference", "progress", "results"},
     "doctor": {"kernels"},
     "catalogue": {"errors", "methods"},

@@ -11,6 +11,7 @@ from mmpt.config import load_config
 from mmpt.data.build import BuildConfig
 from mmpt.data.curate.steps import Step
 from mmpt.evaluation.suite import load_suite
+from mmpt.improvement.config import ImproveConfig
 from mmpt.tokenizers.published_folder import ImportSpec
 from mmpt.training.config import TrainingConfig
 from mmpt.training.specs import TokenizerSpec
@@ -37,6 +38,8 @@ def read(path: Path) -> object:
         return load_config(path, ImportSpec)
     if path.is_relative_to(ROOT / "tokenizers"):
         return load_config(path, TokenizerSpec)
+    if "phases" in content:
+        return load_config(path, ImproveConfig)
     if "corpus" in content:
         return load_config(path, quickstart())
     return load_suite(path, Path("run")) if "benchmarks" in content else load_config(path, TrainingConfig)

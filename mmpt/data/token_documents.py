@@ -1,18 +1,19 @@
 """Documents as sequences of tokens: each through the tokenizers, as one or several arranged sequences."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from dataclasses import replace
+from itertools import chain, islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from mmpt.chat import Coded, Said, Stretch
+from mmpt.chat import ChatMarker, Coded, Said, Stretch
 from mmpt.data.arrange import Arrangement, arrange, as_it_stands
 from mmpt.data.feature_rows import MediumRows, TaggedView, feature_block
-from mmpt.data.shards.tokens import MediumKind, TokenDocument
+from mmpt.data.shards.tokens import MediumKind, TokenDocument, paired
 from mmpt.document import Document, Part, Speech, Text
-from mmpt.errors import ConfigError
+from mmpt.errors import ConfigError, DataError
 from mmpt.modality import modality_of
 from mmpt.tokenizers.text import encode_text
 from mmpt.vocabulary import Vocabulary
@@ -36,7 +37,8 @@ def token_documents(
 
     Ids are `<|begin|>` parts `<|end|>`, each with the loss weight of its part; of a conversation, whose parts have roles, they
     are what `mmpt.chat` makes of it, nothing before or behind, and may be several. A part's ids are computed once, however many
-    sequences use it. `features`: see `mmpt.data.curate.steps.to_tokens.ToTokens`.
+    sequences use it. A preferred and a rejected answer are one document of two sequences. `features`: see
+    `mmpt.data.curate.steps.to_tokens.ToTokens`.
 
     Raises `ConfigError` on a conversation where `tokenizer` has no `chat`, `DataError` where one of the documents is at fault.
     """
@@ -45,27 +47,28 @@ def token_documents(
         known: dict[int, list[TaggedView]] = {}  # of parts by identity: each is looked at once, however many sequences use it
         found = [
             [
-                one._replace(pieces=[_viewed(piece, tokenizer, features, known) for piece in one.pieces])
+                one._replace(sides=[[_viewed(piece, tokenizer, features, known) for piece in side] for side in one.sides])
                 for one in _sequences(document, arrangements, tokenizer)
             ]
             for document in batch
         ]
         # By identity: equal parts of two sequences are one part of the document, and go through the tokenizers once.
         coded = [
-            {id(one.part): one.part for sequence in sequences for one in sequence.pieces if not (one.ids or one.views)}
+            {id(one.part): one.part for sequence in sequences for one in chain(*sequence.sides) if not (one.ids or one.views)}
             for sequences in found
         ]
         encoded = tokenizer.encode([list(parts.values()) for parts in coded])
         for document, sequences, parts, ids in zip(batch, found, coded, encoded, strict=True):
             ids_of = dict(zip(parts, ids, strict=True))
             for one in sequences:
-                pieces = [
-                    piece if piece.ids or piece.views else piece._replace(ids=ids_of[id(piece.part)]) for piece in one.pieces
-                ]
-                if one.alternate:
-                    pieces = list(in_turn(pieces, *one.alternate, tokenizer.vocabulary))
-                name = f"{document.id}/{one.name}"
-                yield _token_document(name, document.source, pieces, tokenizer.vocabulary, one.bare)
+                sides = []
+                for side in one.sides:
+                    pieces = [piece if piece.ids or piece.views else piece._replace(ids=ids_of[id(piece.part)]) for piece in side]
+                    if one.alternate:
+                        pieces = list(in_turn(pieces, *one.alternate, tokenizer.vocabulary))
+                    name = f"{document.id}/{one.name}"
+                    sides.append(_token_document(name, document.source, pieces, tokenizer.vocabulary, one.bare))
+                yield sides[0] if len(sides) == 1 else paired(*sides)
 
 
 class Piece(NamedTuple):
@@ -80,10 +83,11 @@ class Piece(NamedTuple):
 
 
 class _Sequence(NamedTuple):
-    """`bare`: without `<|begin|>` and `<|end|>`."""
+    """`sides`: the pieces, or those with the preferred and those with the rejected answer. `bare`: without `<|begin|>` and
+    `<|end|>`."""
 
     name: str
-    pieces: list[Piece]
+    sides: list[list[Piece]]
     alternate: tuple[int, int] | None
     bare: bool
 
@@ -96,14 +100,36 @@ def _sequences(document: Document, arrangements: Sequence[Arrangement], tokenize
         alternate = arrangement.alternate if arrangement else None
         if not any(part.role for part in document.parts):
             pieces = [Piece(part, weight, spoken=place >= len(parts) - 2) for place, (part, weight) in enumerate(parts)]
-            yield _Sequence(str(number), pieces, alternate, False)
+            yield _Sequence(str(number), [pieces], alternate, False)
             continue
         if tokenizer.chat is None:
             raise ConfigError(f"{document.id} is a conversation: say how its turns are marked (chat: {{template: own}})")
+        alternate = alternate or tokenizer.chat.format.alternate
+        if any(part.role == "rejected" for part in document.parts):
+            if arrangement is not None:
+                raise DataError(f"{document.id}: arrangements do not go with a preferred and a rejected answer")
+            yield _Sequence(str(number), [_side(side, tokenizer.chat) for side in _answers(parts)], alternate, True)
+            continue
         for place, stretches in enumerate(tokenizer.chat.sequences(parts)):
             pieces = conversation_pieces(stretches, [part for part, _ in parts])
             name = f"{number}.{place}" if place else str(number)
-            yield _Sequence(name, pieces, alternate or tokenizer.chat.format.alternate, True)
+            yield _Sequence(name, [pieces], alternate, True)
+
+
+def _answers(parts: Sequence[tuple[Part, float]]) -> tuple[list[tuple[Part, float]], list[tuple[Part, float]]]:
+    """The conversation with the preferred, and with the rejected last answer. Raises `DataError` where the first is missing."""
+    rejected = [(replace(part, role="assistant"), weight) for part, weight in parts if part.role == "rejected"]
+    chosen = [(part, weight) for part, weight in parts if part.role != "rejected"]
+    last, turn = chosen[-1][0] if chosen else Text(""), rejected[0][0].turn
+    if last.role != "assistant" or last.turn != turn:
+        raise DataError(f"turn {turn}: a rejected answer, but no answer that is preferred to it")
+    return chosen, [*((part, weight) for part, weight in chosen if part.turn != turn), *rejected]
+
+
+def _side(parts: Sequence[tuple[Part, float]], chat: ChatMarker) -> list[Piece]:
+    # One sequence: of both conversations the last answer alone is learned.
+    (stretches,) = chat.sequences([(part, weight if part.turn == parts[-1][0].turn else 0.0) for part, weight in parts])
+    return conversation_pieces(stretches, [part for part, _ in parts])
 
 
 def conversation_pieces(stretches: Sequence[Stretch], parts: Sequence[Said]) -> list[Piece]:

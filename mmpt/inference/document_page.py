@@ -7,11 +7,20 @@ from urllib.parse import quote
 
 from mmpt import html
 from mmpt.document import Image, Part, Text
+from mmpt.errors import ConfigError
 
 SUFFIXES = (".html", ".md")
 
 Placed = tuple[Part, Path | None]
 """A part, and the file in which it lies; text lies in none."""
+
+
+def check_page(page: Path | None) -> None:
+    """Raises `ConfigError` where no page can be written there."""
+    if page and page.suffix not in SUFFIXES:
+        raise ConfigError(f"--page {page}: expected a name that ends with {' or '.join(SUFFIXES)}")
+    if page and page.exists():
+        raise ConfigError(f"--page {page}: there is a file already, which is not overwritten")
 
 
 def document_page(path: Path, prompt: Sequence[Placed], answer: Sequence[Placed]) -> str:

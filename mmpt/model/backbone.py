@@ -18,6 +18,7 @@ from torch import nn
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from mmpt.errors import ConfigError
+from mmpt.model.changing import changed
 from mmpt.model.config import BackboneConfig
 from mmpt.model.factors import FILE, restore_layers, saved_layers
 from mmpt.model.hollow import is_hollow, open_hollow, set_rows, values
@@ -56,7 +57,8 @@ def build_backbone(
             config.linear.put_into(model, seed)
             return model.train()
         factors = (Path(config.path).parent / FILE).is_file()
-        model = load_backbone(Path(config.path) if Path(config.path).exists() else config.path, dtype, hollow and not factors)
+        hollow = hollow and not factors and not config.change
+        model = load_backbone(Path(config.path) if Path(config.path).exists() else config.path, dtype, hollow)
         if (saved := saved_layers(Path(config.path).parent)) is not None and saved[0] == config.linear:
             restore_layers(model, Path(config.path).parent)
         elif config.linear.kind != config.linear.default_kind:
@@ -64,6 +66,8 @@ def build_backbone(
                 f"backbone.linear: {config.linear.kind} trains from scratch, or goes on with the same settings where {FILE} lies "
                 "beside the backbone"
             )
+        if config.change:
+            model = changed(model, config.change, seed, sequences := list(sequences))
         rows = cast(nn.Embedding, model.get_input_embeddings()).weight.shape[0]
         old = min(rows, vocabulary_size) if text_size is None else text_size
         if not old == rows == vocabulary_size:

@@ -1,8 +1,9 @@
 """Which checkpoint a path stands for; known before torch is loaded."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from mmpt.errors import CheckpointError
+from mmpt.errors import CheckpointError, ConfigError
 from mmpt.model.hub import pulled
 from mmpt.storage import MANIFEST, read_json
 
@@ -35,3 +36,14 @@ def find_model(path: Path) -> Path:
     path = pulled(path)
     published = not path.is_dir() or (path / "config.json").is_file()
     return path if published else find_checkpoint(path)
+
+
+def require_different(given: Sequence[Path], found: Sequence[Path]) -> None:
+    """Raise `ConfigError` naming those of `given` paths that stand for the same model as one before them."""
+    twice = [
+        f"{path}: {model}, which {given[first]} is already"
+        for number, (path, model) in enumerate(zip(given, found, strict=True))
+        if (first := next(n for n, other in enumerate(found) if other.resolve() == model.resolve())) < number
+    ]
+    if twice:
+        raise ConfigError("the same checkpoint twice (--weights gives one more weight):\n  " + "\n  ".join(twice))

@@ -7,6 +7,7 @@ import pydantic
 
 from mmpt.config import Schema
 from mmpt.data.tiles import Tiles
+from mmpt.model.changes import Change
 from mmpt.model.connectors import Connector
 from mmpt.model.connectors.mlp import Mlp
 from mmpt.model.entries import Entry
@@ -56,10 +57,15 @@ class BackboneConfig(Schema):
     linear: LinearLayer = Dense()
     """What stands in the decoder's layers in place of plain matrices while they learn from scratch."""
 
+    change: list[Change] = []
+    """What is changed of `path` as it is loaded for the first time, one after the other."""
+
     @pydantic.model_validator(mode="after")
     def _exactly_one(self) -> "BackboneConfig":
         if (self.path is None) == (self.config is None):
             raise ValueError("expected exactly one of path and config")
+        if self.change and (self.path is None or self.linear.kind != self.linear.default_kind):
+            raise ValueError("change: it goes with path, and with plain matrices")
         if self.config is not None and "model_type" not in self.config:
             raise ValueError("config: model_type is missing")
         if self.config is not None and "vocab_size" in self.config:

@@ -122,12 +122,13 @@ class Decoded(NamedTuple):
     """What a forward pass over a pack gives: the last `hidden` states [T, H] (see `hidden_states`), the logits [tokens, experts]
     of each layer's router where they were asked for, and a `zero` that ties weights without another use to the gradient;
     where they were asked for (`output_hidden_states`) also the states [T, H] before the first layer and after each, the last
-    normed."""
+    normed. `before`: −ln p [T] of the learned targets under the model as the run began, where an objective compares with it."""
 
     hidden: Tensor
     routers: tuple[Tensor, ...] | None
     zero: Tensor | None
     layers: tuple[Tensor, ...] = ()
+    before: Tensor | None = None
 
 
 def decode(

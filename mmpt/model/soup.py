@@ -1,5 +1,5 @@
-"""Model soups: weights of several checkpoints averaged (Wortsman et al. 2022, arXiv:2203.05482), or what each has learned added
-to the base that they come from (task arithmetic, Ilharco et al. 2022, arXiv:2212.04089)."""
+"""Model soups: weights of several checkpoints averaged (Wortsman et al. 2022, arXiv:2203.05482), or what each has learned since
+the base that they come from made into one change of it (see `mmpt.model.merges`)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +15,7 @@ from mmpt.errors import CheckpointError, ConfigError
 from mmpt.model.adaptation import merge_adapter
 from mmpt.model.backbone import load_backbone
 from mmpt.model.loading import FORMAT, load_parts
+from mmpt.model.merges import Merge
 from mmpt.storage import check_folder, link_tree, published_folder
 from mmpt.tokenizers.quiet import no_progress_bars
 from mmpt.vocabulary import Vocabulary, check_same
@@ -45,37 +46,43 @@ def average(checkpoints: Sequence[Path], weights: Sequence[float] | None = None)
     return model, vocabulary
 
 
-def task_arithmetic(
-    base: str | Path, tuned: Sequence[str | Path], scales: Sequence[float] | None = None
+def merged(
+    base: str | Path,
+    tuned: Sequence[str | Path],
+    method: Merge,
+    weights: Sequence[float] | None = None,
+    seed: int = 0,
 ) -> tuple[PreTrainedModel, Vocabulary]:
-    """The model whose every weight is θ + Σ sᵢ·(θᵢ − θ), θ being that of `base`, computed in float64; adapters are merged first.
+    """`base` with what `tuned` have learned since, made into one change by `method`, in float64; adapters are merged first. All
+    models are in memory at once.
 
     `base` and `tuned`: checkpoints, and published models (a folder or Hugging Face name); one of `tuned` is a checkpoint. The
     rows of new tokens, which a published model does not have and which mean nothing by halves, are the mean of those of the
     checkpoints.
-    `scales`: 1 each by default; below 0 takes away. Raises `ConfigError` on scales that do not fit or no checkpoint,
-    `CheckpointError` where the models are of different shapes, `VocabularyError` where their ids mean different things.
+    `weights`: 1 each by default; below 0 takes away. `seed`: of what a method drops at random. Raises `ConfigError` on weights
+    that do not fit or no checkpoint, `CheckpointError` where the models are of different shapes, `VocabularyError` where their
+    ids mean different things.
     """
-    scales = [1.0] * len(tuned) if scales is None else list(scales)
+    weights = [1.0] * len(tuned) if weights is None else list(weights)
     checkpoints = [one for one in tuned if _is_checkpoint(one)]
-    if len(scales) != len(tuned):
-        raise ConfigError(f"{len(tuned)} models and scales {scales}: expected one for each")
+    if len(weights) != len(tuned):
+        raise ConfigError(f"{len(tuned)} models and weights {weights}: expected one for each")
     if not checkpoints:
         raise ConfigError(f"{', '.join(map(str, tuned))}: expected a checkpoint among them, for the rows of its new tokens")
     model, vocabulary = _plain(Path(checkpoints[0]))
     start = _text_weights(base, model, vocabulary)
-    sums = {name: value.double() for name, value in start.items()}
+    others = [_text_weights(one, model, vocabulary) for one in tuned]
     new: dict[str, Tensor] = {}
-    for one, scale in zip(tuned, scales, strict=True):
-        for name, value in _text_weights(one, model, vocabulary).items():
-            sums[name] = sums[name] + scale * (value.double() - start[name].double())
-        if _is_checkpoint(one):
-            for name, value in _plain(Path(one))[0].state_dict().items():
-                rows = value[len(start[name]) :].double() / len(checkpoints)
-                new[name] = new[name] + rows if name in new else rows
-    with torch.no_grad():
+    for one in checkpoints:
+        for name, value in _plain(Path(one))[0].state_dict().items():
+            rows = value[len(start[name]) :].double() / len(checkpoints) if value.ndim else value.double()
+            new[name] = new[name] + rows if name in new else rows
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
         for name, value in model.state_dict().items():
-            value.copy_(torch.cat([sums[name], new[name]]) if value.ndim else sums[name])
+            vectors = [other[name].double() - start[name].double() for other in others]
+            whole = start[name].double() + method.change(vectors, weights)
+            value.copy_(torch.cat([whole, new[name]]) if value.ndim else whole)
     return model, vocabulary
 
 

@@ -12,6 +12,7 @@ from mmpt.data.shards.read import TokenShards
 from mmpt.errors import CheckpointError, ConfigError
 from mmpt.model.adaptation import add_adapter
 from mmpt.model.backbone import backbone_folder, build_backbone, grow, load_backbone
+from mmpt.model.changing import changed
 from mmpt.model.loading import FORMAT, load_parts
 from mmpt.model.new_rows import new_tables, split_rows
 from mmpt.storage import MANIFEST, check_folder, link_tree, published_folder, read_json
@@ -56,7 +57,7 @@ def _open_frozen(
     not those that the run began with.
     """
     vocabulary, hollow = sources[0].vocabulary, config.zero_stage == 3
-    frozen = _frozen(config, world)
+    frozen = _frozen(config, world, sources)
     if checkpoint is not None:
         if _backbone(read_json(checkpoint / MANIFEST, CheckpointError)) != _backbone(
             read_json(frozen / MANIFEST, CheckpointError)
@@ -100,7 +101,7 @@ def _prepared(model: PreTrainedModel | PeftModel, vocabulary: Vocabulary, config
     return model
 
 
-def _frozen(config: TrainingConfig, world: World) -> Path:
+def _frozen(config: TrainingConfig, world: World, sources: list[TokenShards]) -> Path:
     folder = frozen_folder(config)
     if world.rank == 0:
         if not folder.exists():
@@ -109,8 +110,13 @@ def _frozen(config: TrainingConfig, world: World) -> Path:
             else:
                 assert config.backbone is not None and config.backbone.path is not None
                 source, known = backbone_folder(config.backbone.path), {}
+            changes = [] if config.backbone is None else config.backbone.change
             with published_folder(folder, {"format": FROZEN}, known) as temporary:
-                link_tree(source, temporary / "backbone")
+                if changes:
+                    model = changed(load_backbone(source), changes, config.run.seed, sample(sources))
+                    model.save_pretrained(temporary / "backbone")
+                else:
+                    link_tree(source, temporary / "backbone")
         found = check_folder(folder, FROZEN)
         if config.base is not None and _backbone(read_json(config.base / MANIFEST, CheckpointError)) != _backbone(found):
             raise CheckpointError(f"{folder}: another backbone than that of from: {config.base}")

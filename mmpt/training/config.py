@@ -314,6 +314,11 @@ class TrainingConfig(TrainerConfig):
         return self
 
     @property
+    def compares(self) -> bool:
+        """Whether an objective compares with the model as the run began."""
+        return any(objective.compares for objective in self.objectives)
+
+    @property
     def frozen(self) -> bool:
         """Whether the backbone's own weights are frozen."""
         return self.base is not None or self.adapter is not None or self.new_rows

@@ -21,7 +21,7 @@ from mmpt.tokenizers.terms import Trainable
 from mmpt.training.config import TrainerConfig, TrainingConfig
 from mmpt.training.deepspeed_section import offloads, with_defaults
 from mmpt.training.distributed import World
-from mmpt.training.language_model import LanguageModel
+from mmpt.training.language_model import LanguageModel, Start
 from mmpt.training.optimizers import Optimizer
 from mmpt.training.partition import gathered, partition
 from mmpt.training.parts import factors, freeze
@@ -35,6 +35,7 @@ def build_engine(
     config: TrainingConfig,
     world: World,
     inputs: FeatureInputs | None = None,
+    start: Start | None = None,
 ) -> Engine:
     """The DeepSpeed engine around a `LanguageModel`. Raises `ConfigError` where DeepSpeed refuses the configuration."""
     _, readers = world.reader
@@ -51,11 +52,15 @@ def build_engine(
     inputs = None if inputs is None else inputs.to(world.device).train()
     place(model, world.device, weights=config.zero_stage < 3)
     model.train()
+    if start is not None:
+        place(start.model, world.device, weights=config.zero_stage < 3)
+        start.to(world.device).eval()
 
     def fuse() -> None:
-        use_kernels(causal_lm(model), config.kernels, world.device, config.compile, gathered)
+        for one in (model,) if start is None else (model, start.model):
+            use_kernels(causal_lm(one), config.kernels, world.device, config.compile, gathered)
 
-    trained = LanguageModel(model, vocabulary, config.objectives, world, inputs)
+    trained = LanguageModel(model, vocabulary, config.objectives, world, inputs, start)
     return start_engine(trained, config, packs // readers, world, fuse)
 
 

@@ -13,8 +13,10 @@ from mmpt.errors import CheckpointError, ConfigError
 from mmpt.model.feature_inputs import FOLDER, FeatureInputs
 from mmpt.model.loading import FORMAT
 from mmpt.storage import MANIFEST, check_folder, published_folder, read_json
+from mmpt.training.base import open_model
 from mmpt.training.config import TrainingConfig
 from mmpt.training.distributed import World
+from mmpt.training.language_model import Start
 
 ENCODERS = "mmpt-encoders/1"
 
@@ -60,6 +62,12 @@ def check_views(inputs: FeatureInputs, sources: Sequence[TokenShards]) -> None:
                 found = PictureRows.model_validate(then).tiles if isinstance(then, dict) else None
                 if counted.tiles != found:
                     raise ConfigError(f"features.{kind}.tiles: {counted.tiles!r}, {source.folder} was made with {found!r}")
+
+
+def open_start(config: TrainingConfig, sources: list[TokenShards], world: World) -> Start:
+    """The model as the run began, from what it was made of: also where the run goes on from a checkpoint. Every rank calls it."""
+    model = open_model(config, sources, None, world)
+    return Start(model, open_inputs(config, None, model, world))
 
 
 def encoder_files(config: TrainingConfig) -> tuple[Path, dict[str, dict]] | None:

@@ -13,6 +13,7 @@ from mmpt.kernels.cross_entropy import weighted_linear_cross_entropy
 from mmpt.model.balance import asks_for_balance
 from mmpt.model.feature_inputs import FeatureInputs, named_weights
 from mmpt.model.forward import causal_lm, decode, head_tables, supervise, target_modalities
+from mmpt.model.scoring import target_losses
 from mmpt.model.sequence import cut
 from mmpt.tokenizers.terms import Share, Term, Trainable
 from mmpt.training.distributed import World
@@ -24,8 +25,28 @@ from mmpt.vocabulary import MODALITIES, Vocabulary
 HELD_OUT = "held_out"
 
 
+class Start(nn.Module):
+    """A model as its run began: frozen, and asked for the losses of targets alone."""
+
+    def __init__(self, model: PreTrainedModel | PeftModel, inputs: FeatureInputs | None = None) -> None:
+        super().__init__()
+        self.model, self.inputs = model.requires_grad_(False), inputs
+        self.eval()
+
+    @torch.no_grad()
+    def forward(self, batch: PackedBatch) -> Tensor:
+        """−ln p [T] of the targets that `pairs` and `rated` name, 0 elsewhere."""
+        kept = [*(batch.pairs or ())[:2], *(batch.rated or ())[:1]]
+        if not kept:
+            return torch.zeros(batch.targets.shape[1], device=batch.targets.device)
+        kept = torch.cat(kept)
+        hidden = decode(self.model, batch, inputs=self.inputs).hidden
+        return target_losses(hidden, head_tables(self.model), batch.targets[0], kept)
+
+
 class LanguageModel(Trainable):
-    """`model` keeps the Hugging Face names of its weights. `inputs`: what makes rows of a pack's media.
+    """`model` keeps the Hugging Face names of its weights. `inputs`: what makes rows of a pack's media. `start`: a copy of both
+    as the run began, where an objective compares with it.
 
     Its batches are packs. Raises `ConfigError` where the model asks for a balancing loss that is not among the objectives.
     """
@@ -37,8 +58,10 @@ class LanguageModel(Trainable):
         objectives: Sequence[Objective],
         world: World,
         inputs: FeatureInputs | None = None,
+        start: Start | None = None,
     ) -> None:
         super().__init__()
+        self.start = start
         self.model, self.inputs = model, inputs
         self.vocabulary, self.world = vocabulary, world
         built = [objective.build(model, vocabulary, world.device) for objective in objectives]
@@ -51,6 +74,8 @@ class LanguageModel(Trainable):
 
     def loss(self, batch: PackedBatch, progress: float) -> dict[str, Term]:
         decoded = decode(self.model, batch, self.world.sequence, self.inputs, **self.asks)
+        if self.start is not None:
+            decoded = decoded._replace(before=self.start(batch))
         found = (one.terms(self.model, batch, decoded, progress) for one in self.objectives)
         return {name: term for terms in found for name, term in terms.items()}
 
@@ -98,7 +123,7 @@ class LanguageModel(Trainable):
         return self.model
 
     def read_by_loss(self) -> tuple[Tensor, ...]:
-        return head_tables(self.model)
+        return head_tables(self.model) if self.start is None else (*head_tables(self.model), *head_tables(self.start.model))
 
 
 def by_modality(result: StepResult, name: str) -> dict[str, float]:

@@ -7,6 +7,7 @@ from transformers import AutoConfig, PreTrainedModel
 
 from mmpt.errors import ConfigError
 from mmpt.model.backbone import backbone_settings
+from mmpt.model.changing import changed_settings
 from mmpt.model.config import BackboneConfig
 from mmpt.model.hollow import hollow_model, resize
 from mmpt.model.loading import NEW_ROWS
@@ -54,6 +55,7 @@ def _decoder(config: TrainingConfig, vocabulary: Vocabulary) -> PreTrainedModel:
             settings = AutoConfig.from_pretrained(path)
         except (OSError, ValueError, KeyError) as problem:
             raise ConfigError(f"backbone {path}: its configuration cannot be read: {problem}") from None
+        settings = changed_settings(settings, config.backbone.change if config.backbone is not None else [])
     model = hollow_model(settings, PACKED_ATTENTION)
     resize(model, vocabulary.size)
     return model

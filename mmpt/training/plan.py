@@ -31,6 +31,8 @@ def model_lines(
     parts = ", ".join(f"{name} {_told(getattr(needs, name))}" for name in ("weights", "gradients", "optimizer"))
     parts += ", which lies in main memory" if needs.offloaded else ""
     lines.append(f"{needs.kept / GIB:.3f} GiB on each of {ranks} ranks under ZeRO {config.zero_stage}: {parts}")
+    if config.compares:
+        lines.append(f"a copy of the model as the run begins: {_told(needs.weights)} GiB more of weights on each rank at most")
     gathered = f"{needs.gathered / GIB:.3f} of weights that are whole for a time, " if needs.gathered else ""
     lines.append(f"beside in a step, about: {gathered}{needs.activations / GIB:.3f} of activations")
     lines.append(

@@ -26,7 +26,7 @@ def _parsed(config: TrainingConfig) -> list[TrainingConfig]:
         content = {key: value for key, value in base.items() if not (key == "steps" and "tokens" in stage.changes)}
         content = {**merged(content, stage.changes), "output": str(config.output / stage.name)}
         if before is not None:
-            content |= _start(content, before, "features" in stage.changes)
+            content |= going_on(content, before, "features" in stage.changes)
         try:
             found.append(parse_config(content, TrainingConfig, f"stages.{stage.name}"))
             before = found[-1]
@@ -45,7 +45,7 @@ def last_checkpoint(config: TrainingConfig) -> Path:
     return config.output / "checkpoints" / f"step-{config.steps:08d}"
 
 
-def _start(content: dict[str, Any], before: TrainingConfig, changed: bool) -> dict[str, Any]:
+def going_on(content: dict[str, Any], before: TrainingConfig, changed: bool = False) -> dict[str, Any]:
     """What lets a stage of the settings `content` start from the last checkpoint of the stage `before`; `changed`: it has
     settings of features of its own."""
     last = last_checkpoint(before)

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmpt.data.shards.tokens import TokenDocument
+from mmpt.data.shards.tokens import TokenDocument, paired
 from mmpt.data.shards.write import TokenShardWriter
 from mmpt.evaluation.metrics import likelihood
 from mmpt.evaluation.metrics.likelihood import area_under_curve, preferred
@@ -86,3 +86,28 @@ def test_loss_on_token_shards(model, tmp_path):
         "loss, speech": pytest.approx(total["speech"] / weight["speech"], abs=1e-5),
     }
     assert found.measures[0].better == "less" and found.measures[0].low < found.measures[0].value < found.measures[0].high
+
+
+def test_margins_of_preferred_answers_are_by_hand(model, tmp_path):
+    vocabulary, draw = model.tokenizer.vocabulary, np.random.default_rng(1)
+    pairs = []
+    for number, lengths in enumerate(((2, 5), (4, 1), (3, 3))):
+        sides = [
+            TokenDocument(f"p{number}", "s", draw.integers(0, 20, 3 + n), np.repeat(np.float32([0, 1]), [3, n])) for n in lengths
+        ]
+        pairs.append(paired(*sides))
+    with TokenShardWriter(tmp_path / "set", vocabulary=vocabulary, built={}) as writer:
+        for one in (*pairs, TokenDocument("single", "s", draw.integers(0, 20, 4))):
+            writer.write(one)
+    result = run({"kind": "preferred_answers", "folder": str(tmp_path / "set")}, model)
+    # The prompt's two targets are not counted.
+    margins = [
+        sum(by_hand(model, one.ids[: one.rejected].tolist())[2:]) - sum(by_hand(model, one.ids[one.rejected :].tolist())[2:])
+        for one in pairs
+    ]
+    assert values(result)["margin"] == pytest.approx(np.mean(margins), abs=1e-4)
+    assert values(result)["accuracy"] == np.mean([margin > 0 for margin in margins])
+    assert result.missing == ("single: it has no rejected answer",)
+    # The loss on such shards is that of the preferred answers.
+    loss = values(run({"kind": "loss", "folder": str(tmp_path / "set"), "limit": 1}, model))["loss"]
+    assert loss == pytest.approx(-np.mean(by_hand(model, pairs[0].ids[: pairs[0].rejected].tolist())[2:]), abs=1e-5)

@@ -1,6 +1,7 @@
 """Between a batch's way to the device and the sums at the end of a step, no value is asked back: a GPU need not be waited for."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmpt.config import parse_config
 from mmpt.data.loading.packing import pack
-from mmpt.data.shards.tokens import TokenDocument
+from mmpt.data.shards.tokens import TokenDocument, paired
 from mmpt.model.backbone import BackboneConfig, build_backbone
 from mmpt.model.feature_inputs import FeatureInputConfig, FeatureInputs
 from mmpt.model.forward import supervise
+from mmpt.training.distributed import World
+from mmpt.training.language_model import LanguageModel, Start
+from mmpt.training.objectives.dpo import Dpo
+from mmpt.training.objectives.grpo import Grpo
+from mmpt.training.objectives.next_token import NextToken
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "training"))
 import feature_ranks  # noqa: E402
@@ -33,7 +39,8 @@ class Asked(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, arguments=(), options=None):
         name = function.overloadpacket.__name__
         masks = arguments[1] if name in ("index", "index_put", "index_put_") else ()
-        if name in WAITING or any(mask is not None and mask.dtype == torch.bool for mask in masks):
+        told = name == "repeat_interleave" and (options or {}).get("output_size") is not None  # the length is known
+        if (name in WAITING and not told) or any(mask is not None and mask.dtype == torch.bool for mask in masks):
             self.names.append(name)
         return function(*arguments, **(options or {}))
 
@@ -66,6 +73,18 @@ def test_neither_does_one_with_pictures(tmp_path):
     shown = [feature_ranks.document("a", "image", feature_ranks.picture("red", 0), 5), *documents()]
     batch = pack(shown, [[inputs.read(medium) for medium in document.media] for document in shown])
     assert asked(model, batch, inputs) == []
+
+
+def test_neither_do_preferences_and_advantages():
+    own, start = (build_backbone(BackboneConfig(config=ranks.BACKBONE), ranks.VOCABULARY.size, seed=n) for n in (0, 1))
+    world = World(0, 1, torch.device("cpu"))
+    trained = LanguageModel(own, ranks.VOCABULARY, [NextToken(), Dpo(), Grpo()], world, start=Start(start))
+    one, other, *_ = documents()
+    (batch,) = trained.share([pack([paired(one, other), replace(one, advantage=1.0), replace(other, advantage=-1.0)])]).batches
+    with Asked() as mode:
+        terms = trained.loss(batch, 0.0)
+        sum(term.total * term.weight for term in terms.values() if term.weight).backward()
+    assert mode.names == [] and all(terms[name].count.item() for name in ("next_token", "dpo", "grpo"))
 
 
 def test_the_weights_of_a_step_are_summed_on_the_host():

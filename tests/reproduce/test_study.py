@@ -20,6 +20,7 @@ from mmpt.data.shards.tokens import TokenDocument
 from mmpt.data.shards.write import TokenShardWriter
 from mmpt.errors import ConfigError
 from mmpt.evaluation.suite import SuiteConfig
+from mmpt.improvement.config import ImproveConfig
 from mmpt.training.config import TrainingConfig
 from mmpt.training.specs import TokenizerSpec
 from mmpt.vocabulary import Vocabulary
@@ -40,6 +41,7 @@ SCHEMAS = {
     "tokenizers/train.py": TokenizerSpec,
     "recipes/train.py": TrainingConfig,
     "recipes/evaluate.py": SuiteConfig,
+    "recipes/improve.py": ImproveConfig,
 }
 STUDIES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 

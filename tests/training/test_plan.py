@@ -84,13 +84,16 @@ def test_every_weight_in_float32_is_more_than_one_machine_has(big):
     assert needs.kept == pytest.approx(16 * 70.7e9 / 8, rel=0.01) and needs.host > 100e9
 
 
+CHANGES = [{"kind": "grow", "intermediate": 40, "layers": 3}, {"kind": "positions", "base": 500_000}]
+
+
 @pytest.mark.parametrize("frozen", [False, True])
-@pytest.mark.parametrize("stage", [0, 3])
-def test_a_plan_has_the_names_and_the_shapes_of_the_run(frozen, stage, tmp_path):
+@pytest.mark.parametrize(("stage", "change"), [(0, []), (3, []), (0, CHANGES), (3, CHANGES)])
+def test_a_plan_has_the_names_and_the_shapes_of_the_run(frozen, stage, change, tmp_path):
     ranks.write_shards(tmp_path / "data")
     path = ranks.text_model(tmp_path)
     changes = {"new_rows": True, "adapter": {"rank": 2}} if frozen else {"optimizer": {"parts": {"layers": 0}}}
-    content = {**ranks.settings(tmp_path, "run", stage, **changes), "backbone": {"path": str(path)}}
+    content = {**ranks.settings(tmp_path, "run", stage, **changes), "backbone": {"path": str(path), "change": change}}
     config = parse_config(content, TrainingConfig, "test")
     planned = outline(config)
     with world() as one:
@@ -99,6 +102,8 @@ def test_a_plan_has_the_names_and_the_shapes_of_the_run(frozen, stage, tmp_path)
     for found, wanted in zip(planned.named_parameters(), model.named_parameters(), strict=True):
         assert (found[0], found[1].shape, found[1].requires_grad) == (wanted[0], wanted[1].shape, wanted[1].requires_grad)
     assert counts(planned, config) == counts(model, config)
+    if change:
+        assert model.config.rope_parameters["rope_theta"] == 500_000 and model.config.intermediate_size == 40
 
 
 def test_a_model_from_a_configuration_and_one_that_cannot_be_read(tmp_path):

@@ -328,6 +328,8 @@ class Loader:
 
 
 def _piece(document: TokenDocument, start: int, end: int) -> TokenDocument:
+    if document.rejected or document.advantage is not None:
+        raise DataError(f"{document.id}: {len(document.ids)} tokens to be compared as a whole, which no pack holds")
     weights = None if document.weights is None else document.weights[start:end]
     media = tuple(replace(one, start=one.start - start) for one in document.media if start <= one.start < end)
     return TokenDocument(f"{document.id}#{start}", document.source, document.ids[start:end], weights, media)

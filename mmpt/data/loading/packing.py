@@ -8,7 +8,7 @@ from typing import NamedTuple, Self
 import numpy as np
 import torch
 
-from mmpt.data.shards.tokens import TokenDocument
+from mmpt.data.shards.tokens import TokenDocument, sequences
 from mmpt.errors import DataError
 
 IGNORED = -100
@@ -119,6 +119,28 @@ def _share_out(
         number += 1
 
 
+class Pairs(NamedTuple):
+    """Of the prompts in a pack with a preferred and a rejected answer: `chosen` and `rejected` int64 [n], the places at which
+    their tokens are predicted, pair by pair; `chosen_lengths`, `rejected_lengths` int64 [pairs], how many of them are of each."""
+
+    chosen: torch.Tensor
+    rejected: torch.Tensor
+    chosen_lengths: torch.Tensor
+    rejected_lengths: torch.Tensor
+
+
+class Rated(NamedTuple):
+    """Of the answers in a pack that have an advantage: `places` int64 [n], at which their tokens are predicted, answer by answer;
+    `lengths` int64 [answers], how many are of each, and `advantages` float32 [answers]; and those of the places where the
+    advantage is above 0 (`more`) and below (`less`)."""
+
+    places: torch.Tensor
+    lengths: torch.Tensor
+    advantages: torch.Tensor
+    more: torch.Tensor
+    less: torch.Tensor
+
+
 class Features(NamedTuple):
     """What the media of one kind in a pack bring: `places` int64 [slots], positions in the row, in order; `inputs` [views, …] for
     the encoder of that kind; and how many of the slots are for each view."""
@@ -163,7 +185,8 @@ class PackedBatch:
     each document; cu_seqlens int32 [documents + 1]: document d is the tokens cu_seqlens[d] … cu_seqlens[d + 1];
     document_ids: one id for each document. supervised int64 [n]: the tokens whose prediction has a weight above 0, once they are
     known. marks: positions int64 [n] that an objective has found beforehand, by its name. features: of the kinds of media
-    ("image", "speech") that are there.
+    ("image", "speech") that are there. pairs: where some documents are two sequences, of which the second, rejected one is a
+    document of its own here, of weight 0 in `weights`. rated: where some have an advantage.
     """
 
     input_ids: torch.Tensor
@@ -175,6 +198,8 @@ class PackedBatch:
     features: dict[str, Features] = field(default_factory=dict)
     supervised: torch.Tensor | None = None
     marks: dict[str, torch.Tensor] = field(default_factory=dict)
+    pairs: Pairs | None = None
+    rated: Rated | None = None
 
     def to(self, device: torch.device | str) -> Self:
         """The same batch with its rows on `device`; `cu_seqlens` stay where they are, since the host alone reads them."""
@@ -183,13 +208,17 @@ class PackedBatch:
         features = {kind: parts.to(device) for kind, parts in self.features.items()}
         supervised = None if self.supervised is None else self.supervised.to(device, non_blocking=True)
         marks = {name: places.to(device, non_blocking=True) for name, places in self.marks.items()}
-        return replace(self, **moved, features=features, supervised=supervised, marks=marks)
+        pairs = self.pairs and Pairs(*(part.to(device, non_blocking=True) for part in self.pairs))
+        rated = self.rated and Rated(*(part.to(device, non_blocking=True) for part in self.rated))
+        return replace(self, **moved, features=features, supervised=supervised, marks=marks, pairs=pairs, rated=rated)
 
 
 def pack(documents: list[TokenDocument], inputs: list[list[torch.Tensor]] | None = None) -> PackedBatch:
     """The tensors of one pack, on the CPU. `inputs`: for each document, what the encoder takes of each of its media, view by view
     [views, …]; without
     them, the slots stay empty. Raises `DataError` where there is no document or one has no token."""
+    if any(document.rejected for document in documents):
+        return _pack_of_pairs(documents, inputs)
     lengths = np.array([len(document.ids) for document in documents], dtype=np.int64)
     if not len(lengths) or not lengths.all():
         raise DataError("a pack needs at least one document, and each at least one token")
@@ -213,7 +242,41 @@ def pack(documents: list[TokenDocument], inputs: list[list[torch.Tensor]] | None
         cu_seqlens=torch.from_numpy(edges.astype(np.int32)),
         document_ids=tuple(document.id for document in documents),
         features=_features(documents, edges, inputs) if inputs is not None else {},
+        rated=_rated(documents, edges, weights),
     )
+
+
+def _rated(documents: list[TokenDocument], edges: np.ndarray, weights: np.ndarray) -> Rated | None:
+    found = [
+        (one.advantage, start + np.flatnonzero(weights[start:end] > 0))
+        for one, start, end in zip(documents, edges[:-1], edges[1:], strict=True)
+        if one.advantage is not None
+    ]
+    if not found:
+        return None
+    advantages, places = np.array([advantage for advantage, _ in found], np.float32), [own for _, own in found]
+    lengths, all_places = np.array([len(own) for own in places]), np.concatenate(places)
+    signs = np.repeat(np.sign(advantages), lengths)
+    arrays = (all_places, lengths, advantages, all_places[signs > 0], all_places[signs < 0])
+    return Rated(*map(torch.from_numpy, arrays))
+
+
+def _pack_of_pairs(documents: list[TokenDocument], inputs: list[list[torch.Tensor]] | None) -> PackedBatch:
+    sides = [sequences(document) for document in documents]
+    if inputs is not None:
+        media = iter([one for given in inputs for one in given])
+        inputs = [[next(media) for _ in one.media] for parts in sides for one in parts]
+    batch = pack([one for parts in sides for one in parts], inputs)
+    seconds = np.cumsum([len(parts) for parts in sides])[[len(parts) == 2 for parts in sides]] - 1
+    weights, edges, found = batch.weights.clone(), batch.cu_seqlens.tolist(), []
+    for shift in (-1, 0):
+        spans = [np.arange(edges[second + shift], edges[second + shift + 1]) for second in seconds]
+        places = [span[batch.weights[0, span].numpy() > 0] for span in spans]
+        found.append((torch.from_numpy(np.concatenate(places)), torch.tensor([len(one) for one in places])))
+    for second in seconds:
+        weights[0, edges[second] : edges[second + 1]] = 0.0
+    (chosen, chosen_lengths), (rejected, rejected_lengths) = found
+    return replace(batch, weights=weights, pairs=Pairs(chosen, rejected, chosen_lengths, rejected_lengths))
 
 
 def _features(documents: list[TokenDocument], edges: np.ndarray, inputs: list[list[torch.Tensor]]) -> dict[str, Features]:

@@ -3,7 +3,7 @@ pictures and utterances that enter as continuous features, `KEY.0.png`, `KEY.1.f
 
 import io
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -46,13 +46,41 @@ class Medium:
 @dataclass(frozen=True, eq=False)
 class TokenDocument:
     """One document as `ids` [tokens] (unsigned integers) with the loss `weights` float32 [tokens] of each (None: all are 1), and
-    the `media` whose slots are among the ids, in order."""
+    the `media` whose slots are among the ids, in order. `rejected`: the ids from there on are a sequence of their own, the prompt
+    once more with an answer than which that of the first is preferred; 0: there is none. `advantage`: how much better the answer
+    that it ends with is than others, None: nobody said."""
 
     id: str
     source: str
     ids: np.ndarray
     weights: np.ndarray | None = None
     media: tuple[Medium, ...] = ()
+    rejected: int = 0
+    advantage: float | None = None
+
+
+def paired(chosen: TokenDocument, rejected: TokenDocument) -> TokenDocument:
+    """One document of two sequences; see `TokenDocument.rejected`."""
+    edge = len(chosen.ids)
+    ones = [np.ones(len(one.ids), np.float32) if one.weights is None else one.weights for one in (chosen, rejected)]
+    media = (*chosen.media, *(replace(medium, start=medium.start + edge) for medium in rejected.media))
+    return replace(
+        chosen, ids=np.concatenate([chosen.ids, rejected.ids]), weights=np.concatenate(ones), media=media, rejected=edge
+    )
+
+
+def sequences(document: TokenDocument) -> tuple[TokenDocument, ...]:
+    """The document itself, or the two sequences that `paired` has joined, the second with `/rejected` behind its name."""
+    edge = document.rejected
+    if not edge:
+        return (document,)
+    weights = (None, None) if document.weights is None else (document.weights[:edge], document.weights[edge:])
+    own = tuple(one for one in document.media if one.start < edge)
+    other = tuple(replace(one, start=one.start - edge) for one in document.media if one.start >= edge)
+    return (
+        TokenDocument(document.id, document.source, document.ids[:edge], weights[0], own),
+        TokenDocument(f"{document.id}/rejected", document.source, document.ids[edge:], weights[1], other),
+    )
 
 
 def id_type(vocabulary: Vocabulary) -> np.dtype:
@@ -95,6 +123,11 @@ def to_members(document: TokenDocument, vocabulary: Vocabulary) -> tuple[dict[st
         "tokens": dict(zip(MODALITIES, counts.tolist(), strict=True)),
     }
     _check_media(document.media, ids, vocabulary)
+    _check_rejected(document.rejected, len(ids))
+    if document.rejected:
+        record["rejected"] = document.rejected
+    if document.advantage is not None:
+        record["advantage"] = document.advantage
     if document.media:
         record["media"] = [
             {"kind": medium.kind, "start": medium.start, "slots": medium.slots} | ({"runs": medium.runs} if medium.runs else {})
@@ -130,7 +163,11 @@ def from_members(members: dict[str, bytes], vocabulary: Vocabulary) -> TokenDocu
         weights = _array(members["weights.npy"], "weights.npy")
         _check_weights(weights, len(ids))
     _check_media(media, ids, vocabulary)
-    return TokenDocument(str(record["id"]), str(record["source"]), ids, weights, media)
+    _check_rejected(rejected := record.get("rejected", 0), len(ids))
+    advantage = record.get("advantage")
+    if advantage is not None and not isinstance(advantage, int | float):
+        raise DataError(f"advantage is {advantage!r}, expected a number")
+    return TokenDocument(str(record["id"]), str(record["source"]), ids, weights, media, rejected, advantage)
 
 
 def check_counts(document: TokenDocument, vocabulary: Vocabulary, counts: np.ndarray, parts: np.ndarray) -> None:
@@ -185,6 +222,11 @@ def _is_block(medium: Medium, ids: np.ndarray, vocabulary: Vocabulary) -> bool:
     text = all(token < vocabulary.text_size for tag, _ in views for token in tag)
     block = ids[medium.start - 1 : medium.end + 1].tolist()
     return text and medium.slots == sum(slots for _, slots in views) and block == vocabulary.encode_views(medium.kind, views)
+
+
+def _check_rejected(start: Any, length: int) -> None:
+    if type(start) is not int or not 0 <= start < length:
+        raise DataError(f"rejected is {start!r}, expected a place among the {length} tokens, or 0")
 
 
 def _npy(array: np.ndarray) -> bytes:

@@ -67,7 +67,7 @@ class Conversations(NamedSource):
             where, row = one
             document_id = row_id(name, self.rows, where)
             try:
-                parts, unknown = conversation_parts(row, stores)
+                parts, unknown = self.row_parts(row, stores)
             except DataError as problem:
                 yield Lost(where, str(problem), document_id)
                 continue
@@ -79,15 +79,21 @@ class Conversations(NamedSource):
             meta = {"language": self.language, "license": self.license, "conversation": row.get("id")}
             yield Document(document_id, name, tuple(parts), {key: value for key, value in meta.items() if value})
 
+    def row_parts(self, row: dict, stores: dict[str, Store]) -> tuple[list[Part], set[str]]:
+        """See `conversation_parts`."""
+        return conversation_parts(row, stores)
+
 
 def conversation_parts(row: dict, stores: dict[str, Store]) -> tuple[list[Part], set[str]]:
     """The parts of a row, with roles, and the keys in it that are not understood; `stores` of media of the kinds image and audio.
     Raises `DataError` where something in it cannot be read."""
     turns, unknown = read_turns(row)
-    return [part for number, turn in enumerate(turns) for part in _parts(number, turn, stores)], unknown
+    return [part for number, turn in enumerate(turns) for part in turn_parts(number, turn, stores)], unknown
 
 
-def _parts(number: int, turn: Turn, stores: dict[str, Store]) -> list[Part]:
+def turn_parts(number: int, turn: Turn, stores: dict[str, Store]) -> list[Part]:
+    """The parts of a turn, with its role; of the assistant's alone the weight is not 0. Raises `DataError` where a medium cannot
+    be read."""
     parts: list[Part] = []
     for piece in turn.pieces:
         if isinstance(piece, Medium):

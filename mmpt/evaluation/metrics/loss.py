@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from mmpt.data.shards.read import TokenShards
-from mmpt.data.shards.tokens import TokenDocument
+from mmpt.data.shards.tokens import TokenDocument, sequences
 from mmpt.evaluation.metrics.likelihood import token_scores
 from mmpt.vocabulary import MODALITIES, Vocabulary
 
@@ -30,7 +30,8 @@ class DocumentLosses(NamedTuple):
 
 
 def document_losses(model: "PreTrainedModel", vocabulary: Vocabulary, documents: Sequence[TokenDocument]) -> DocumentLosses:
-    """The losses of each document, read alone; its first id is no target."""
+    """The losses of each document, read alone, and of a pair of answers of the preferred one; the first id is no target."""
+    documents = [sequences(one)[0] for one in documents]
     found = token_scores(model, vocabulary, [one.ids.tolist() for one in documents])
     sums, weights = np.zeros((2, len(documents), len(MODALITIES)))
     for number, (one, scores) in enumerate(zip(documents, found, strict=True)):

@@ -43,6 +43,8 @@ class Objective(Method):
     key: ClassVar[str] = "objectives"
     whole_packs: ClassVar[bool] = False
     """Whether it must see packs whole: with `loader.sequence_parallel` a rank has a stretch of each."""
+    compares: ClassVar[bool] = False
+    """Whether it compares with the model as the run began, whose losses are then in `Decoded.before`; a copy is kept."""
 
     weight: float = pydantic.Field(default=1.0, gt=0)
     """Factor on the objective in the loss."""
