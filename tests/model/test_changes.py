@@ -55,6 +55,22 @@ def test_without_a_change_the_weights_are_the_files(qwen):
     assert all(torch.equal(value, after[name]) for name, value in before.items())
 
 
+def test_the_highest_layers_start_anew_and_the_others_stay(saved):
+    before, model = load_backbone(saved).state_dict(), build(saved, {"kind": "restart", "layers": 2})
+    after = model.state_dict()
+    new = {name for name in after if ".layers.1." in name or ".layers.2." in name}
+    assert all(torch.equal(before[name], value) for name, value in after.items() if name not in new)
+    for name in new:
+        if "norm" in name:
+            assert bool((after[name] == 1).all()), name
+        else:
+            assert after[name].std().item() == pytest.approx(0.3, rel=0.25) and not torch.equal(after[name], before[name])
+    again = build(saved, {"kind": "restart", "layers": 2}).state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in after.items())
+    with pytest.raises(ConfigError, match="layers is 4, there are 3"):
+        build(saved, {"kind": "restart", "layers": 4})
+
+
 def test_experts_of_a_dense_decoder_compute_what_it_did(saved, tmp_path):
     model = build(saved, {"kind": "upcycle", "experts": 4, "chosen": 2})
     assert torch.allclose(logits(model), logits(load_backbone(saved).eval()), atol=1e-4)
