@@ -215,11 +215,7 @@ def _add_export(commands) -> None:
     parser = commands.add_parser("export", formatter_class=HelpFormatter, help="a folder for other people's engines")
     run_argument(parser)
     parser.add_argument(
-        "--to",
-        choices=("hf", "llava"),
-        default="hf",
-        help="hf: AutoModelForCausalLM and AutoTokenizer load it; llava: a Llava of transformers, with encoder and connector of "
-        "pictures",
+        "--to", choices=("hf", "llava"), default="hf", help="a causal LM of transformers, or a Llava, pictures too"
     )
     parser.add_argument("--out", type=Path, required=True, help="the new folder")
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="of the weights")

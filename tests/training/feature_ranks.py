@@ -9,6 +9,7 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import soundfile
@@ -16,18 +17,27 @@ import torch
 from PIL import Image
 from transformers import WhisperConfig, WhisperModel
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "helpers")]
+from chats import text_tokenizer  # noqa: E402
 from launching import facts, import_once, killed_while_saving, launch, recipe  # noqa: E402
 from scenarios import answer  # noqa: E402
 from tiny_runs import BACKBONE, VOCABULARY, settings  # noqa: E402
 
 from mmpt.config import merged, parse_config  # noqa: E402
+from mmpt.data.feature_rows import PictureRows  # noqa: E402
 from mmpt.data.shards.tokens import Medium, TokenDocument  # noqa: E402
 from mmpt.data.shards.write import TokenShardWriter  # noqa: E402
+from mmpt.data.tiles import Tiles  # noqa: E402
+from mmpt.data.token_documents import token_documents  # noqa: E402
+from mmpt.document import Document, Text  # noqa: E402
+from mmpt.document import Image as Picture  # noqa: E402
+from mmpt.media import encode_png  # noqa: E402
 from mmpt.model.feature_inputs import FeatureInputs  # noqa: E402
+from mmpt.tokenizers.text import encode_text  # noqa: E402
 from mmpt.training import trainer  # noqa: E402
 from mmpt.training.config import TrainingConfig  # noqa: E402
 from mmpt.training.stages import stages  # noqa: E402
+from mmpt.vocabulary import Vocabulary  # noqa: E402
 
 WHISPER = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2,
            "encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "vocab_size": 20, "num_mel_bins": 80, "max_source_positions": 20,
@@ -135,6 +145,35 @@ def named_colours(folder: Path) -> dict:
     return {"codes": codes, "facts": [facts(run) for run in runs], "saved": saved}
 
 
+def tiled(folder: Path) -> dict:
+    """Pictures of one, two and three tiles, from documents to a checkpoint, on two ranks, straight and resumed."""
+    train, text = recipe(), text_tokenizer()
+    vocabulary = Vocabulary(len(text), "letters", image_codes=0, codes_per_image=0, speech_codes=0, speech_rate=25.0)
+    rows = PictureRows(rows=4, side=32, tiles=Tiles(max=3, tags="places"))
+    tokenizer = SimpleNamespace(
+        vocabulary=vocabulary, text=text, image=None, speech=None, chat=None,
+        encode=lambda sequences: [[encode_text(text, part.text) for part in one] for one in sequences],
+    )  # fmt: skip
+    sizes, documents = ((32, 32), (64, 32), (32, 96)), []
+    for number in range(24):
+        width, height = sizes[number % 3]
+        data = encode_png(Image.new("RGB", (width, height), list(COLOURS.values())[number % 4]))
+        documents.append(Document(str(number), "test", (Picture(data, "png", width, height), Text("red"))))
+    with TokenShardWriter(folder / "tiled", vocabulary=vocabulary, built={}) as writer:
+        for one in token_documents(documents, tokenizer, (), {"image": rows}):
+            writer.write(one)
+    tower = {"kind": "timm", "model": "test_vit.r160_in1k", "pretrained": False, "patches_only": True}
+    image = {"encoder": {"side": 32, "tower": tower}, "tiles": {"max": 3, "tags": "places"}}
+    runs = []
+    for name in ("tiles", "tiles-broken"):
+        content = settings(folder, name, 1, data=[{"path": str(folder / "tiled")}], features={"image": image})
+        content = merged(content, {"backbone": {"config": BACKBONE}, "loader": {"pack_tokens": 400}})
+        runs.append(parse_config(content, TrainingConfig, name))
+    codes = [launch(2, lambda ranks: train(runs[0], ranks)), launch(2, killed_while_saving(4, train, runs[1]))]
+    codes.append(launch(2, lambda ranks: train(runs[1], ranks)))
+    return {"codes": codes, "facts": [facts(run.output) for run in runs]}
+
+
 def more_rows(folder: Path) -> dict:
     """Pictures of one pooled row each in a first stage, of all four in a second, with the same connector."""
     train = recipe()
@@ -198,6 +237,7 @@ SCENARIOS = {
     **{f"learning-{stage}": partial(mixed, stage=stage, parts={"encoder": 0.1}) for stage in (0, 1, 2, 3)},
     "colours": named_colours,
     "more-rows": more_rows,
+    "tiled": tiled,
     **{f"spoiled-{stage}-{allowed}": partial(spoiled, stage=stage, allowed=allowed) for stage in (0, 1, 3) for allowed in (0, 1)},
     "undecodable": undecodable,
 }

@@ -1,4 +1,4 @@
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from mmpt.model.reducers import Reducer
 
@@ -9,6 +9,8 @@ if TYPE_CHECKING:
 class Pool(Reducer):
     """Means over equal pieces of the grid of features (adaptive average pooling, as Open-Qwen2VL pools 729 to 144, Wang et al.
     2025, arXiv:2504.00595)."""
+
+    carries: ClassVar[tuple[str, ...]] = ("Open-Qwen2VL",)
 
     over: Literal["grid", "line"] = "grid"
     """grid: the squares of a picture's square grid, row by row; line: stretches of a row of features, for sound."""
