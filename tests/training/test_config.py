@@ -254,6 +254,10 @@ def test_phases_are_shares_of_the_run_and_a_folder_named_twice_is_one_source(tmp
     assert [one.folder.name for one in mixed.sources] == ["web", "good", "good"] and mixed.loss == [1, 1, 0.5]
     assert mixed.mixture is None and mixed.phases == [(3, (1, 0.25, 2)), (8, (1, 0.25, 0)), (10, (0.5, 3.25, 0))]
     assert "phase 1 of 3" in open_loader(config, sources).summary()
+    held = sources[0].manifest.counts["speech"]
+    budget = {"loader": {**content["loader"], "budgets": {"speech": 0.5 * held}}}
+    phases = mixture_of(parse_config({**content, **budget}, TrainingConfig, "test"), sources).phases
+    assert [sum(phase.weights) for phase in phases] == pytest.approx([0.5] * 3, rel=0.01)  # all sources here hold the same
     with pytest.raises(ConfigError, match=r"data: no source is read from 0 to 0\.5 of the run"):
         parse_config({**content, "data": [{"path": web, "from": 0.5}]}, TrainingConfig, "test")
     with pytest.raises(ConfigError, match=r"data\.0: from is 0\.5, expected less than until, 0\.25"):

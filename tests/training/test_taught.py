@@ -148,7 +148,7 @@ def test_a_teacher_in_half_precision_passes_the_check_of_its_head():
     model = build_backbone(BackboneConfig(config=granite), VOCABULARY.size, seed=1).to(torch.bfloat16)
     check_head(model)
     plain = model.forward
-    model.forward = lambda **given: SimpleNamespace(logits=1.05 * plain(**given).logits)
+    model.forward = lambda **given: SimpleNamespace(logits=1.2 * plain(**given).logits)
     with pytest.raises(ConfigError, match="it scales or caps"):
         check_head(model)
 

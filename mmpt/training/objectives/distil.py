@@ -18,7 +18,10 @@ class Distil(Taught):
     arXiv:1503.02531). With a smaller teacher and `until` below 1 it is the first stage of SALT (Rawat et al. 2024,
     arXiv:2410.18779); without `next_token` beside it, the pre-trained distillation of Turc et al. 2019 (arXiv:1908.08962)."""
 
-    carries: ClassVar[tuple[str, ...]] = ("SALT (leveraging small LMs for LLM training)",)
+    carries: ClassVar[tuple[str, ...]] = (
+        "SALT (leveraging small LMs for LLM training)",
+        "Well-Read Students (pre-trained distillation)",
+    )
 
     temperature: float = pydantic.Field(default=1.0, gt=0)
     """By which the logits of both are divided; the term is multiplied by its square."""
