@@ -35,12 +35,13 @@ from mmpt.training.trainer import Wrapped
 from mmpt.vocabulary import Vocabulary
 
 RANKS = {"h100_x8": 8, "h100_nodes": 32, "h100_70b": 8}  # GPUs that a recipe says it is for, where there are several
+FLOAT = 4
 LIVE, PREFETCH, BUCKET = 1e9, 5e7, 5e8
 """Elements that DeepSpeed's ZeRO 3 by default keeps whole at most, fetches ahead, and gathers of gradients before it reduces."""
 
 
 class Memory(NamedTuple):
-    """Bytes: `weights`, `gradients` and `optimizer` of this rank as they stay; `deepspeed`: its copies and buffers;
+    """Bytes: `weights`, `gradients` (float32) and `optimizer` of this rank as they stay; `deepspeed`: its copies and buffers;
     `activations`: the most that a pass or an update holds beside them; `loss`: what of it the loss alone adds."""
 
     weights: float
@@ -84,6 +85,8 @@ def measured(config: TrainingConfig, content: dict[str, Any], text: int, ranks: 
     wanted = places(content, config.kernels)
     with counting(H100) as (ledger, _), patch.object(sequence.dist, "all_to_all_single", lambda *given, **options: None):
         trained = prepared(decoder(content, vocabulary.size, config.kernels, wanted), vocabulary, config, world)
+        if config.half_weights:  # as DeepSpeed does, new rows and adapters among them
+            halve(trained)
         everything = list(trained.parameters())
         learned = [parameter for parameter in everything if parameter.requires_grad]
         ledger.keep(everything)
@@ -104,15 +107,15 @@ def measured(config: TrainingConfig, content: dict[str, Any], text: int, ranks: 
                 optimizer.step()
                 optimizer.zero_grad()
         highest.begin(measure=False)
-    weights, size = bytes_of(everything), bytes_of(learned)
+    weights, size = bytes_of(everything), FLOAT * sum(parameter.numel() for parameter in learned)
     means = [one for parameter in learned for one in config.optimizer.state(parameter.shape, False).values()]
-    kept = 4.0 * sum(torch.Size(one).numel() for one in means)
+    kept = FLOAT * sum(torch.Size(one).numel() for one in means)
     share = ranks if stage else 1
     return Memory(
         weights / (ranks if stage == 3 else 1),
         size / (ranks if stage > 1 else 1),
         kept / share,
-        deepspeed(stage, weights, size / share),
+        deepspeed(stage, weights, weights / sum(parameter.numel() for parameter in everything), size / share),
         highest.above,
         highest.in_loss,
     )
@@ -129,7 +132,7 @@ def prepared(model: PreTrainedModel, vocabulary: Vocabulary, config: TrainingCon
                 adapted = add_adapter(model, config.adapter, config.run.seed)
         for table in tables:
             table.requires_grad_(True)
-    freeze(adapted.named_parameters(), config.optimizer.parts)
+    freeze(adapted.named_parameters(), config.optimizer)
     if config.activation_checkpointing:
         # No dropout is computed twice here, and the state of random numbers has no place among tensors without contents.
         model.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
@@ -137,14 +140,25 @@ def prepared(model: PreTrainedModel, vocabulary: Vocabulary, config: TrainingCon
     return LanguageModel(adapted, vocabulary, config.objectives, world)
 
 
-def deepspeed(stage: int, weights: float, share: float) -> float:
+def halve(module: nn.Module) -> None:
+    """Weights in bfloat16. `Module.to` does not change fake ones in their place."""
+    made: dict[int, nn.Parameter] = {}
+    for part in module.modules():
+        for name, weight in part._parameters.items():
+            if weight is not None:
+                if id(weight) not in made:
+                    made[id(weight)] = nn.Parameter(weight.detach().to(torch.bfloat16), requires_grad=weight.requires_grad)
+                part._parameters[name] = made[id(weight)]
+
+
+def deepspeed(stage: int, weights: float, each: float, share: float) -> float:
     """Bytes of DeepSpeed's own: `share`, of what learns on this rank, once more as float32 masters, up to stage 2 once more as
-    flat gradients in its step; at stage 3 what is gathered whole of the `weights`, and a bucket of gradients."""
+    flat gradients in its step; at stage 3 what is gathered whole of the `weights` of `each` bytes, and a bucket of gradients."""
     if stage == 0:
         return 0.0
     if stage < 3:
         return 2 * share
-    return share + min(weights, 4 * (LIVE + PREFETCH)) + min(weights, 4 * BUCKET)
+    return share + min(weights, each * (LIVE + PREFETCH)) + min(weights, each * BUCKET)
 
 
 class Highest:

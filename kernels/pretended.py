@@ -14,9 +14,11 @@ from unittest.mock import patch
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import mmpt.kernels
 from mmpt.kernels import blocks
+from mmpt.kernels.cross_entropy import adds_products
 
 
 class Gpu(NamedTuple):
@@ -55,6 +57,15 @@ class Launch(NamedTuple):
         return list({id(part): part for part in found}.values())
 
 
+class AddedInPlace(TorchDispatchMode):
+    """A product added to a matrix of another dtype, which fake tensors cannot do (torch 2.10: their decomposition fails)."""
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        if function is torch.ops.aten.addmm.dtype_out and options is not None:
+            return options["out"]
+        return function(*arguments, **(options or {}))
+
+
 @contextmanager
 def pretended_gpu(gpu: Gpu, started: Callable[[Launch], object]) -> Iterator[FakeTensorMode]:
     """Tensors made inside are fake and on `gpu`; `started` is told of each Triton kernel, which is not run."""
@@ -71,6 +82,9 @@ def pretended_gpu(gpu: Gpu, started: Callable[[Launch], object]) -> Iterator[Fak
         stack.enter_context(patch.object(torch.cuda, "get_device_capability", lambda device=None: divmod(gpu.capability, 10)))
         stack.enter_context(patch.object(torch.backends.cuda, "is_flash_attention_available", lambda: True))
         stack.enter_context(patch.object(blocks, "device_name", lambda device: gpu.name))
-        blocks.table.cache_clear()
-        stack.callback(blocks.table.cache_clear)
-        yield stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+        for asked in (blocks.table, adds_products):
+            asked.cache_clear()
+            stack.callback(asked.cache_clear)
+        fake = stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+        stack.enter_context(AddedInPlace())
+        yield fake

@@ -23,6 +23,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,7 +36,7 @@ if __name__ == "__main__":
 import torch
 from compiled import WIDE, Row, compiled
 from counted import ATTENTION, PRODUCTS, Borders, counting, decoder, places
-from memory import RANKS, memory_of, recipe_stages
+from memory import RANKS, halve, memory_of, recipe_stages
 from pretended import H100
 from training import QWEN3_600M
 
@@ -93,20 +94,28 @@ def compiled_figures(beside: dict[str, Any]) -> Iterator[Figure]:
 
 
 def layer_figures(beside: dict[str, Any]) -> Iterator[Figure]:
-    fewer, more = (later_pack(layers) for layers in (2, 3))
-    layer = more.plus(fewer, -1)
-    counts = {"launches": layer.launches, "bytes": layer.moved}
-    beside["layer"] = {what: {name: count for name, count in one.most_common() if count} for what, one in counts.items()}
-    yield Figure("launches of a layer, a later pack of a step", layer.launches.total(), 80, at_most=True)
-    yield Figure("launches of a layer, the first pack of a step", layer.launches.total() - layer.accumulated)
-    yield Figure("GB of a layer beside products and attention", layer.bytes() / 1e9, 3.3, at_most=True)
     layers = QWEN3_600M["num_hidden_layers"]
-    whole = fewer.plus(layer, layers - 2)
-    for what, attention in (("as measured", measured_attention()), (f"at {GEMM / 1e12:.0f} TFLOP/s", None)):
-        seconds = whole.seconds(attention, layers)
-        beside.setdefault("milliseconds of a pack", {})[f"attention {what}"] = {k: 1e3 * v for k, v in seconds.items()}
-        taken = max(sum(seconds.values()) - seconds["launches"], seconds["launches"])
-        yield Figure(f"MFU of a pack, estimated, attention {what}", whole.useful / taken / PEAK, 0.45 if attention else None)
+    for half, weights in ((False, ""), (True, ", bfloat16 weights under ZeRO 2")):
+        fewer, more = (later_pack(layers, half) for layers in (2, 3))
+        layer = more.plus(fewer, -1)
+        counts = {"launches": layer.launches, "bytes": layer.moved}
+        beside[f"layer{weights}"] = {
+            what: {name: count for name, count in one.most_common() if count} for what, one in counts.items()
+        }
+        yield Figure(
+            f"launches of a layer, a later pack of a step{weights}", layer.launches.total(), None if half else 80, at_most=True
+        )
+        if not half:
+            yield Figure("launches of a layer, the first pack of a step", layer.launches.total() - layer.accumulated)
+        yield Figure(f"GB of a layer beside products and attention{weights}", layer.bytes() / 1e9, 3.3, at_most=True)
+        whole = fewer.plus(layer, layers - 2)
+        for what, attention in (("as measured", measured_attention()), (f"at {GEMM / 1e12:.0f} TFLOP/s", None)):
+            seconds = whole.seconds(attention, layers)
+            told = {name: 1e3 * value for name, value in seconds.items()}
+            beside.setdefault("milliseconds of a pack", {})[f"attention {what}{weights}"] = told
+            taken = max(sum(seconds.values()) - seconds["launches"], seconds["launches"])
+            bar = 0.45 if attention and not half else None
+            yield Figure(f"MFU of a pack, estimated, attention {what}{weights}", whole.useful / taken / PEAK, bar)
 
 
 def measured_attention() -> float:
@@ -151,13 +160,19 @@ class Pass(NamedTuple):
         }
 
 
-def later_pack(layers: int) -> Pass:
-    """Of Qwen3-0.6B with so many layers; its share of an update goes into `moved` as one."""
+def later_pack(layers: int, half: bool = False) -> Pass:
+    """Of Qwen3-0.6B with so many layers; its share of an update goes into `moved` as one. `half`: of bfloat16 weights under
+    ZeRO 2, which copies each gradient into a bucket and out of it, and adds it up in float32."""
     content, tokens = {**QWEN3_600M, "num_hidden_layers": layers}, sum(PACK)
     wanted = places(content, KernelsConfig())
     with counting(H100) as (ledger, _):
         model = decoder(content, ROWS, KernelsConfig(), wanted)
         optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+        if half:
+            halve(model)
+            for weight in model.parameters():
+                added = torch.zeros(weight.shape)
+                weight.register_post_accumulate_grad_hook(partial(add_up, added))
         ids, weights, kept = torch.zeros(1, tokens, dtype=torch.int64), torch.ones(tokens), torch.arange(tokens)
         before = 0
         for _ in range(2):
@@ -180,11 +195,16 @@ def later_pack(layers: int) -> Pass:
         return Pass(launches, moved, flops, launches.total() - before, useful, pairs)
 
 
+def add_up(added: torch.Tensor, weight: torch.nn.Parameter) -> None:
+    """What ZeRO 2 does with the gradient of `weight`."""
+    assert weight.grad is not None
+    added.add_(weight.grad.clone().clone().float())
+    weight.grad = None
+
+
 def recipe_figures(beside: dict[str, Any]) -> Iterator[Figure]:
     for path in sorted((ROOT / "recipes").glob("h100*.yaml")):
         for name, config, content, text in recipe_stages(path):
-            if config.half_weights:  # what is counted is autocast over float32 weights; those are planned by `--dry-run`
-                continue
             ranks = RANKS.get(path.stem, 1)
             found = memory_of(config, content, text, ranks)
             where = f"{name}, {ranks} GPU{'s' if ranks > 1 else ''}"

@@ -95,21 +95,23 @@ def _backward(
     factor = (tl.cast(tl.load(weight + columns, mask=columns < width, other=0.0), tl.float32) + offset)[None, :]
     added = tl.zeros((ROWS, BLOCK), dtype=tl.float32)
     start, last = first, tl.minimum(first + strip, count)
+    # Only where the tile begins needs 64 bits: with all of them an A100 keeps one on the stack.
+    rows = tl.arange(0, ROWS)
+    places = rows[:, None] * width + columns[None, :]
     while start < last:
-        row = start + tl.arange(0, ROWS)
-        places = row[:, None] * width + columns[None, :]
-        inside = (row < last)[:, None] & (columns < width)[None, :]
-        rsqrt = tl.load(scale + row, mask=row < last, other=0.0)[:, None]
-        normed = tl.cast(tl.load(total + places, mask=inside, other=0.0), tl.float32) * rsqrt
-        slope = tl.cast(tl.load(grad + places, mask=inside, other=0.0), tl.float32)
+        here = start * width
+        inside = (rows < last - start)[:, None] & (columns < width)[None, :]
+        rsqrt = tl.load(scale + start + rows, mask=rows < last - start, other=0.0)[:, None]
+        normed = tl.cast(tl.load(total + here + places, mask=inside, other=0.0), tl.float32) * rsqrt
+        slope = tl.cast(tl.load(grad + here + places, mask=inside, other=0.0), tl.float32)
         if WEIGHT:
             added += slope * normed
         # d x = rsqrt · (wanted − normed · mean(wanted · normed)): what would only scale the row is taken out.
         wanted = slope * factor
         found = (wanted - normed * (tl.sum(wanted * normed, axis=1) / width)[:, None]) * rsqrt
         if FUSED:
-            found += tl.cast(tl.load(beside + places, mask=inside, other=0.0), tl.float32)
-        tl.store(grad_x + places, tl.cast(found, grad_x.dtype.element_ty), mask=inside)
+            found += tl.cast(tl.load(beside + here + places, mask=inside, other=0.0), tl.float32)
+        tl.store(grad_x + here + places, tl.cast(found, grad_x.dtype.element_ty), mask=inside)
         start += ROWS
     if WEIGHT:
         places = tl.program_id(0).to(tl.int64) * width + columns

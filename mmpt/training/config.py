@@ -340,8 +340,8 @@ class FitConfig(TrainerConfig):
     @pydantic.field_validator("optimizer")
     @classmethod
     def _no_parts(cls, optimizer: Optimizer) -> Optimizer:
-        if optimizer.parts:
-            raise ValueError("parts are those of a language model")
+        if optimizer.parts or optimizer.layer_decay < 1 or optimizer.frozen_layers:
+            raise ValueError("parts, layer_decay and frozen_layers are those of a language model")
         return optimizer
 
     @property

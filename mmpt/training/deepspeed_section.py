@@ -14,13 +14,18 @@ STAGES = (0, 1, 2, 3)
 OVERLAP = {"overlap_comm": True, "reduce_bucket_size": 100_000_000}
 """Gradients are summed over the ranks while the backward pass goes on, 0.4 GB of float32 at a time (DeepSpeed's 2 GB would leave
 of a model below a billion parameters one piece, sent at its end)."""
+ADDED_IN_FLOAT32 = {"data_types": {"grad_accum_dtype": "fp32"}}
+"""Gradients of bfloat16 weights: of many packs, sums in bfloat16 would lose all that is below a 256th of them."""
 SECTIONS = {"zero_optimization": "{stage: 2}", "bf16": "{enabled: true}", "fp16": "{enabled: false}"}
 
 
-def with_overlap(options: dict[str, Any]) -> dict[str, Any]:
-    """`options` with what lets communication go on beside computation under ZeRO 1 to 3, where they do not say otherwise."""
+def with_defaults(options: dict[str, Any]) -> dict[str, Any]:
+    """`options` with what lets communication go on beside computation under ZeRO 1 to 3, and what adds up gradients of bfloat16
+    weights in float32, where they do not say otherwise."""
     zero = options.get("zero_optimization", {})
-    return {**options, "zero_optimization": {**OVERLAP, **zero}} if zero.get("stage", 0) else options
+    if zero.get("stage", 0):
+        options = {**options, "zero_optimization": {**OVERLAP, **zero}}
+    return {**ADDED_IN_FLOAT32, **options} if options.get("bf16", {}).get("enabled") else options
 
 
 def offloads(options: dict[str, Any]) -> bool:
@@ -54,6 +59,6 @@ def mistakes(options: dict[str, Any]) -> list[str]:
     ]
     if fp16.get("enabled"):
         found.append("fp16 is not supported, use bf16 or float32")
-    if half.get("enabled") and stage == 0:
-        found.append("bf16 needs ZeRO stage 1, 2 or 3, which keep float32 master weights")
+    if half.get("enabled") and stage in (0, 1):
+        found.append("bf16 needs ZeRO stage 2 or 3, which keep float32 master weights and add up gradients in float32")
     return found

@@ -19,12 +19,12 @@ from mmpt.model.hollow import place
 from mmpt.model.new_rows import TwoTableEmbedding
 from mmpt.tokenizers.terms import Trainable
 from mmpt.training.config import TrainerConfig, TrainingConfig
-from mmpt.training.deepspeed_section import offloads, with_overlap
+from mmpt.training.deepspeed_section import offloads, with_defaults
 from mmpt.training.distributed import World
 from mmpt.training.language_model import LanguageModel
 from mmpt.training.optimizers import Optimizer
 from mmpt.training.partition import gathered, partition
-from mmpt.training.parts import freeze, part_of
+from mmpt.training.parts import factors, freeze
 from mmpt.training.trainer import Engine, Wrapped
 from mmpt.vocabulary import Vocabulary
 
@@ -42,7 +42,7 @@ def build_engine(
     if packs % readers:
         shared = "" if world.sequence is None else f" groups of {world.sequence.size}"
         raise ConfigError(f"loader.packs_per_step is {packs}, expected a multiple of the {readers}{shared} ranks")
-    freeze(named_weights(model, inputs), config.optimizer.parts)
+    freeze(named_weights(model, inputs), config.optimizer)
     if config.activation_checkpointing:
         causal_lm(model).gradient_checkpointing_enable({"use_reentrant": False})
     if config.compile:
@@ -111,7 +111,7 @@ def deepspeed_options(config: TrainerConfig, accumulated: int) -> dict[str, Any]
     return {
         "steps_per_print": 2**62,
         **own,
-        **with_overlap(config.deepspeed),
+        **with_defaults(config.deepspeed),
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": accumulated,
         "gradient_clipping": config.optimizer.gradient_clip if config.zero_stage else 0.0,
@@ -124,17 +124,19 @@ def parameter_groups(
     """The optimizer's groups: matrices of linear layers decay; embeddings (and a head tied to them), norms and biases do not.
     `named`: the parameters, where there are others than those of `model`.
 
-    Each has the `factor` on the learning rate of its part of the model, 1 where the optimizer names none, and says whether it is
-    one of those that the optimizer treats `apart`.
+    Each has the `factor` on the learning rate of its part and layer of the model, 1 where the optimizer names none, and says
+    whether it is one of those that the optimizer treats `apart`.
     """
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     embeddings |= {id(module.new) for module in model.modules() if isinstance(module, TwoTableEmbedding)}
     apart = optimizer.apart(model.get_base_model() if isinstance(model, PeftModel) else model)
     groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters() if named is None else named:
+    weights = dict(model.named_parameters() if named is None else named)
+    rates = factors(weights, optimizer)
+    for name, parameter in weights.items():
         if parameter.requires_grad:
             decay = optimizer.weight_decay if parameter.ndim >= 2 and id(parameter) not in embeddings else 0.0
-            kind = (optimizer.parts.get(part_of(name), 1.0), decay, id(parameter) in apart)
+            kind = (rates[name], decay, id(parameter) in apart)
             groups.setdefault(kind, []).append(parameter)
     # In a fixed order: ZeRO lays its flat state out by it, and another one would be read from a checkpoint.
     ordered = sorted(groups.items(), key=lambda item: (-item[0][1], item[0][0], item[0][2]))

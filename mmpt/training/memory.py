@@ -15,7 +15,7 @@ from mmpt.model.feature_inputs import FeatureInputs, named_weights
 from mmpt.model.forward import causal_lm
 from mmpt.training.config import TrainingConfig
 from mmpt.training.deepspeed_section import offloads
-from mmpt.training.parts import Part, part_of
+from mmpt.training.parts import Part, factors, part_of
 
 GIB = 2**30
 FLOAT = 4
@@ -63,11 +63,13 @@ def counts(model: PreTrainedModel | PeftModel, config: TrainingConfig, inputs: F
     """Of a model that no engine has cut up yet, hollow or not."""
     total, trained, kept, largest = Counter(), Counter(), Counter(), 0
     optimizer, apart = config.optimizer, config.optimizer.apart(causal_lm(model))
-    for name, parameter in named_weights(model, inputs):
+    weights = dict(named_weights(model, inputs))
+    rates = factors(weights, optimizer)
+    for name, parameter in weights.items():
         part = part_of(name)
         total[part] += parameter.numel()
         largest = max(largest, parameter.numel())
-        if parameter.requires_grad and optimizer.parts.get(part, 1.0) > 0:
+        if parameter.requires_grad and rates[name] > 0:
             trained[part] += parameter.numel()
             kept[part] += sum(map(math.prod, optimizer.state(parameter.shape, id(parameter) in apart).values()))
     return Counts(total, trained, kept, largest)
@@ -79,7 +81,8 @@ def memory(model: PreTrainedModel | PeftModel, config: TrainingConfig, ranks: in
     weight, master = (2, FLOAT) if config.half_weights else (FLOAT, 0)
     share = {least: 1 / ranks if stage >= least else 1.0 for least in (1, 2, 3)}
     weights: dict[Part, float] = {part: number * weight * share[3] for part, number in found.total.items()}
-    gradients: dict[Part, float] = {part: number * weight * share[2] for part, number in found.trained.items()}
+    # Those of bfloat16 weights are added up in float32.
+    gradients: dict[Part, float] = {part: number * FLOAT * share[2] for part, number in found.trained.items()}
     state: dict[Part, float] = {
         part: (FLOAT * found.kept[part] + number * master) * share[1] for part, number in found.trained.items()
     }

@@ -26,7 +26,7 @@ def outline(config: TrainingConfig) -> PreTrainedModel | PeftModel:
     _, vocabulary = open_sources(config)
     model = _decoder(config, vocabulary)
     if not config.frozen:
-        freeze(model.named_parameters(), config.optimizer.parts)
+        freeze(model.named_parameters(), config.optimizer)
         return model
     base = config.base
     split = config.new_rows or (base is not None and (base / NEW_ROWS).is_file())
@@ -40,7 +40,7 @@ def outline(config: TrainingConfig) -> PreTrainedModel | PeftModel:
     for table in tables:
         table.requires_grad_(True)
     assert not split or new_tables(adapted)
-    freeze(adapted.named_parameters(), config.optimizer.parts)
+    freeze(adapted.named_parameters(), config.optimizer)
     return adapted
 
 

@@ -106,7 +106,9 @@ def plan_line(config: TrainingConfig) -> str:
     """One stage in a line."""
     loader = config.loader
     tokens = config.steps * loader.packs_per_step * loader.pack_tokens
-    parts = [part for part, factor in config.optimizer.parts.items() if factor == 0]
+    parts: list[str] = [part for part, factor in config.optimizer.parts.items() if factor == 0]
+    if lowest := config.optimizer.frozen_layers:
+        parts.append(f"the lowest {lowest} layers")
     frozen = f", frozen: {', '.join(parts)}" if parts else ""
     return (
         f"{config.output}: {config.steps} steps of {loader.packs_per_step} packs of {loader.pack_tokens} tokens, at most "

@@ -214,6 +214,31 @@ def test_min_k(model, tmp_path):
     assert membership.min_k(np.array([-5.0, -1.0, -3.0, -2.0]), 0.5) == -4.0
 
 
+def test_dc_pdd_by_its_definition(model, tmp_path):
+    rows = [{"input": "the red circle above the red", "label": 1}, {"input": "someone says a blue", "label": 0}]
+    common = ["the red circle", "the circle", "a blue"]
+    file = write_rows(tmp_path / "wiki.jsonl", rows)
+    reference = write_rows(tmp_path / "common.jsonl", [{"text": text} for text in common])
+    vocabulary, size = model.tokenizer.vocabulary, model.tokenizer.vocabulary.text_size
+    told = [token for text in common for token in model.tokenizer.encode([[Text(text)]])[0][0]]
+
+    def score(text: str) -> float:
+        ids = list(model.tokenizer.encode([[Text(text)]])[0][0])
+        each, crossed = by_hand(model, [vocabulary.special("<|begin|>"), *ids]), []
+        for place, token in enumerate(ids):
+            if token not in ids[:place]:
+                crossed.append(min(0.05, -math.exp(each[place]) * math.log((told.count(token) + 1) / (len(told) + size))))
+        return sum(crossed) / len(crossed)
+
+    content = {"kind": "membership", "file": str(file), "reference": str(reference), "ceiling": 0.05}
+    found = run(content, model)
+    wanted = [score(row["input"]) for row in rows]
+    assert [float(outcome.found) for outcome in found.outcomes] == pytest.approx(wanted, rel=1e-3)
+    assert values(found)["AUROC"] == float(wanted[0] > wanted[1])
+    odds = np.full(size, 1 / size)
+    assert membership.calibrated([3, 3], np.log([0.5, 0.1]), odds, 9.0) == pytest.approx(0.5 * math.log(size))
+
+
 def test_a_suite_from_files_to_a_page(model, tmp_path):
     write_rows(tmp_path / "wiki.jsonl", [{"input": "the red", "label": 1}, {"input": "a <b>blue</b>", "label": 0}])
     test = coco(tmp_path, {"red": ["a red square"], "blue": ["a blue one"]})

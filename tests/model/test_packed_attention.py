@@ -175,6 +175,23 @@ def test_on_gpus_torch_s_own_attention_is_taken_where_it_can_run(on_gpu, monkeyp
     assert "8.0" in why("varlen", on_gpu(64, torch.bfloat16))
 
 
+@pytest.mark.parametrize(
+    ("lengths", "capability", "taken"),
+    [
+        ((8192,), (9, 0), "documents"),
+        ((8192,), (8, 0), "varlen"),
+        ((5000, 3192), (9, 0), "documents"),
+        ((5000, 3000, 192), (9, 0), "varlen"),
+    ],
+)
+def test_long_documents_are_attended_to_one_by_one_where_that_is_faster(monkeypatch, on_gpu, lengths, capability, taken):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
+    for name in ("_documents", "_varlen"):
+        monkeypatch.setattr(attention, name, lambda *given, name=name: name)
+    row = torch.zeros(1, 1, sum(lengths), 64, dtype=torch.bfloat16).as_subclass(OnGpu)
+    assert attention.packed_attention(row, row, row, lengths) == f"_{taken}"
+
+
 @pytest.mark.parametrize("refusing", [(), ("forward",), ("backward",)])
 def test_xformers_operators_are_asked_and_not_its_import(monkeypatch, refusing):
     fmha = pytest.importorskip("xformers.ops.fmha")

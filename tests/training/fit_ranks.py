@@ -161,7 +161,7 @@ def fsq(folder: Path, size: int) -> list[dict]:
 
 
 def bfloat16(folder: Path) -> dict:
-    codes = train(folder / "bf16", 2, deepspeed={"zero_optimization": {"stage": 1}, "bf16": {"enabled": True}})
+    codes = train(folder / "bf16", 2, deepspeed={"zero_optimization": {"stage": 2}, "bf16": {"enabled": True}})
     weights = load_file(last(folder / "bf16") / "model.safetensors")
     names = (CODEBOOK, "encoder.quantizer.counts", "encoder.norm.weight")
     return {"codes": codes, "dtypes": [str(weights[name].dtype) for name in names]}

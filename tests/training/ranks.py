@@ -119,6 +119,23 @@ def one_step(folder: Path, size: int, stage: int, shared: int = 1, **changes) ->
     return {"codes": launch(size, work), **json.loads(result.read_text())}
 
 
+def half(stage: int) -> dict:
+    return {"zero_optimization": {"stage": stage}, "bf16": {"enabled": True}}
+
+
+def equal_packs(folder: Path, stage: int, packs: int) -> dict:
+    """The gradient's norm in a step of `packs` times the same pack, of bfloat16 weights."""
+    options = {"loader": {"packs_per_step": packs}, "optimizer": {"gradient_clip": 100.0}, "deepspeed": half(stage)}
+    config, result = pretrain(folder, "equal-packs", stage, **options), folder / f"equal-packs-{stage}-{packs}.json"
+
+    def work(ranks) -> None:
+        engine = build_engine(build_backbone(config.backbone, VOCABULARY.size, seed=5), VOCABULARY, config, ranks)
+        done = train_step(engine, [pack(documents(range(3, 8)))] * packs, 1, config, ranks)
+        result.write_text(json.dumps(done.gradient_norm))
+
+    return {"codes": launch(1, work), "norm": json.loads(result.read_text())}
+
+
 def shared_gradients(folder: Path, size: int) -> dict:
     """Loss and every gradient of a pack that `size` ranks share, 4 heads on 2 key-value heads; its length is odd."""
     content = {**BACKBONE, "num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 2}
@@ -332,8 +349,9 @@ def new_rows(folder: Path, stage: int) -> dict:
 
 SCENARIOS = {
     **{f"resume-{stage}": partial(resume, stage=stage) for stage in (0, 1, 2, 3)},
-    "resume-bf16": partial(resume, stage=1, deepspeed={"zero_optimization": {"stage": 1}, "bf16": {"enabled": True}}),
-    "resume-bf16-3": partial(resume, stage=3, deepspeed={"zero_optimization": {"stage": 3}, "bf16": {"enabled": True}}),
+    "resume-bf16": partial(resume, stage=2, deepspeed=half(2)),
+    "resume-bf16-3": partial(resume, stage=3, deepspeed=half(3)),
+    **{f"half-{stage}-{packs}": partial(equal_packs, stage=stage, packs=packs) for stage in (2, 3) for packs in (1, 64)},
     "resume-muon": partial(resume, stage=0, optimizer={"kind": "muon", "learning_rate": 0.02}),
     "resume-adafactor": partial(resume, stage=0, optimizer={"kind": "adafactor", "learning_rate": 0.1}, run={"keep": 2}),
     **{

@@ -58,7 +58,8 @@ def test_documented_examples_are_valid_and_the_recipe_written_from_them_reads_ba
         ({"run": {"trackers": ["wanbd"]}}, "no tracker 'wanbd', did you mean wandb"),
         ({"run": {"tensorboard": True}}, "run.tensorboard: unknown key"),
         ({"loader": {"ramp": [{"until": 3, "packs": 2}, {"until": 3, "packs": 4}]}}, "expected steps that grow in until"),
-        ({"deepspeed": {"bf16": {"enabled": True}}}, "bf16 needs ZeRO stage 1"),
+        ({"deepspeed": {"bf16": {"enabled": True}}}, "bf16 needs ZeRO stage 2 or 3"),
+        ({"deepspeed": {"zero_optimization": {"stage": 1}, "bf16": {"enabled": True}}}, "bf16 needs ZeRO stage 2 or 3"),
         ({"deepspeed": {"fp16": {"enabled": True}}}, "fp16"),
         ({"deepspeed": {"zero_optimization": 2}}, "zero_optimization: expected a section such as {stage: 2}, found 2"),
         (
@@ -239,14 +240,30 @@ def test_parts_rest_or_learn_at_rates_of_their_own():
     groups = parameter_groups(model, AdamW(learning_rate=1, weight_decay=0.1, parts={"embeddings": 0.5}))
     found = {(group["factor"], group["weight_decay"]): len(group["params"]) for group in groups}
     assert found[0.5, 0.0] == 1 and set(found) == {(0.5, 0.0), (1.0, 0.0), (1.0, 0.1)}
-    freeze(model.named_parameters(), {"layers": 0.0})
+    freeze(model.named_parameters(), AdamW(learning_rate=1.0, parts={"layers": 0.0}))
     assert [name for name, parameter in model.named_parameters() if parameter.requires_grad] == ["model.embed_tokens.weight"]
     with pytest.raises(ConfigError, match="parts.layers: this run trains no parameters of that part .there are: embeddings"):
-        freeze(model.named_parameters(), {"layers": 0.5})
+        freeze(model.named_parameters(), AdamW(learning_rate=1.0, parts={"layers": 0.5}))
     with pytest.raises(ConfigError, match="nothing learns"):
-        freeze(model.named_parameters(), {"embeddings": 0.0})
+        freeze(model.named_parameters(), AdamW(learning_rate=1.0, parts={"embeddings": 0.0}))
     names = ["base_model.model.lm_head.new", "m.layers.0.q_proj.lora_A.default.weight", "lm_head.weight", "model.norm.weight"]
     assert [part_of(name) for name in names] == ["new_rows", "adapter", "embeddings", "layers"]
+
+
+def test_rates_fall_by_layer_and_the_lowest_stay_as_they_are():
+    content = {**ranks.BACKBONE, "num_hidden_layers": 4, "tie_word_embeddings": False}
+    model = build_backbone(BackboneConfig(config=content), 20, seed=0)
+    settings = AdamW(learning_rate=1.0, parts={"embeddings": 3.0}, layer_decay=0.5, frozen_layers=1)
+    freeze(model.named_parameters(), settings)
+    groups = parameter_groups(model, settings)
+    found = {id(parameter): group["factor"] for group in groups for parameter in group["params"]}
+    rates = {name: found.get(id(parameter), 0.0) for name, parameter in model.named_parameters()}
+    by_layer = {name: rate for name, rate in rates.items() if ".layers." in name}
+    assert by_layer == {name: (0, 0.25, 0.5, 1)[int(name.split(".")[2])] for name in by_layer}
+    others = {name: rate for name, rate in rates.items() if name not in by_layer}
+    assert others == {"model.embed_tokens.weight": 3 / 16, "lm_head.weight": 3, "model.norm.weight": 1}
+    with pytest.raises(ConfigError, match="frozen_layers is 5, the decoder has 4 layers"):
+        freeze(model.named_parameters(), AdamW(learning_rate=1.0, frozen_layers=5))
 
 
 @pytest.mark.parametrize("kind", ["LoraConfig", "IA3Config", "LoHaConfig", "VeraConfig", "OFTConfig", "LNTuningConfig"])
@@ -323,5 +340,5 @@ def test_a_tokenizer_has_defaults_of_its_own_where_its_optimizer_knows_them():
     assert (fit.run.save_every, fit.run.log_every, fit.run.keep) == (500, 20, 2)
     chosen = FitConfig(steps=1, batch_size=2, optimizer={"kind": "adafactor", "learning_rate": 1, "weight_decay": 0.3})
     assert chosen.optimizer.weight_decay == 0.3 and chosen.optimizer.kind == "adafactor"
-    with pytest.raises(ConfigError, match="optimizer: parts are those of a language model"):
+    with pytest.raises(ConfigError, match="optimizer: parts, layer_decay and frozen_layers are those of a language model"):
         parse_config({"steps": 1, "batch_size": 2, "optimizer": {"learning_rate": 1, "parts": {"layers": 0}}}, FitConfig, "fit")

@@ -59,7 +59,7 @@ def test_other_failures_stay_what_they_are(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "bytes_each"), [({}, 12), ({"deepspeed": {"zero_optimization": {"stage": 1}, "bf16": {"enabled": True}}}, 14)]
+    ("changes", "bytes_each"), [({}, 12), ({"deepspeed": {"zero_optimization": {"stage": 2}, "bf16": {"enabled": True}}}, 14)]
 )
 def test_room_for_a_checkpoint_is_asked_for_before_the_first_step(changes, bytes_each, tmp_path, monkeypatch):
     model = build_backbone(BackboneConfig(config=ranks.BACKBONE), 20, seed=0)

@@ -34,6 +34,11 @@ class Optimizer(Method):
     parts: dict[Part, Annotated[float, pydantic.Field(ge=0)]] = {}
     """Factors on the learning rate of parts of a language model (embeddings, new_rows, adapter, connectors, layers); 0:
     frozen."""
+    layer_decay: float = pydantic.Field(default=1.0, gt=0, le=1)
+    """Factor on the learning rate of each layer of a language model against the one above it, and of its input table against the
+    lowest: layer-wise decay (Clark et al. 2020, arXiv:2003.10555)."""
+    frozen_layers: int = pydantic.Field(default=0, ge=0)
+    """How many layers of a language model, from the lowest, do not learn (Telly, Shi et al. 2023, arXiv:2304.05216)."""
 
     @abstractmethod
     def build(self, groups: list[dict]) -> "torch.optim.Optimizer":
