@@ -96,12 +96,12 @@ def other_ranks(folder: Path) -> dict:
     return found
 
 
-def offloaded(folder: Path, stage: int) -> dict:
+def offloaded(folder: Path, stage: int, half: bool = False) -> dict:
     """The optimizer's state in main memory: beside it, and killed as it saves."""
     train, runs = recipe(), []
     for kind, more in (("beside", {}), ("away", AWAY), ("away-broken", AWAY)):
-        section = {"zero_optimization": {"stage": stage, **more}}
-        runs.append(pretrain(folder, f"offloaded-{kind}-{stage}", stage, deepspeed=section))
+        section = {"zero_optimization": {"stage": stage, **more}, "bf16": {"enabled": half}}
+        runs.append(pretrain(folder, f"offloaded-{kind}-{stage}-{half}", stage, deepspeed=section))
     codes = [launch(2, lambda ranks, run=run: train(run, ranks)) for run in runs[:2]]
     codes += [launch(2, killed_while_saving(4, train, runs[2])), launch(2, lambda ranks: train(runs[2], ranks))]
     last = [run.output / "checkpoints" / "step-00000006" for run in runs]
@@ -269,6 +269,7 @@ SCENARIOS = {
     "patience": patience,
     "recorded": recorded,
     **{f"offloaded-{stage}": partial(offloaded, stage=stage) for stage in (1, 2, 3)},
+    **{f"offloaded-bf16-{stage}": partial(offloaded, stage=stage, half=True) for stage in (2, 3)},
     "other-ranks": other_ranks,
     **{f"ramp-{stage}": partial(ramp, stage=stage) for stage in (0, 1, 2, 3)},
 }
