@@ -57,7 +57,6 @@ def train(config: TrainingConfig, ranks: "World") -> int:
     from mmpt.training.checkpoint import newest_checkpoint, restore_training, save_checkpoint, settle_best, write_recipe
     from mmpt.training.distributed import watched
     from mmpt.training.engine import build_engine
-    from mmpt.training.evaluating import Evaluation
     from mmpt.training.inputs import check_views, open_inputs, open_start
     from mmpt.training.metrics import language_model_line, metrics
     from mmpt.training.plan import model_lines, require_room
@@ -100,7 +99,11 @@ def train(config: TrainingConfig, ranks: "World") -> int:
         metrics(config.output, config, ranks, state["step"], vocabulary) as log,
         profiled(batches, first, config.run.profile, config.output, ranks, log) as batches,
     ):
-        evaluation = Evaluation(config, engine, ranks, chat, state.get("evaluation")) if config.evaluate else None
+        evaluation = None
+        if config.evaluate is not None:
+            from mmpt.training.evaluating import Evaluation
+
+            evaluation = Evaluation(config, engine, ranks, chat, state.get("evaluation"))
 
         def save(step: int) -> None:
             best = None if evaluation is None else evaluation.state_dict()

@@ -5,6 +5,7 @@ would train to its end, and end in a checkpoint that nobody can load.
 """
 
 from pathlib import Path
+from typing import Any
 
 from transformers import AutoConfig
 
@@ -27,7 +28,7 @@ def settled(config: TrainingConfig) -> TrainingConfig:
     """`config` with the newest checkpoint in place of each run folder it starts from, with the tokenizers of the checkpoint
     `from` where it names none, and with the files of published ones that it has by name. Raises `CheckpointError` where there
     are none."""
-    found = {} if config.features_from is None else {"features_from": find_checkpoint(config.features_from)}
+    found: dict[str, Any] = {} if config.features_from is None else {"features_from": find_checkpoint(config.features_from)}
     if config.base is not None:
         base = find_checkpoint(config.base)
         found |= {name: base / name for name in TOKENIZERS if name not in config.tokenizers and (base / name).is_dir()}

@@ -14,6 +14,7 @@ import PIL.Image
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(Path(__file__).parent), str(ROOT / "helpers"), str(ROOT / "inference")]
+import feature_ranks  # noqa: E402
 import tiny  # noqa: E402
 from launching import facts, import_once, killed_while_saving, launch, recipe, same_bits  # noqa: E402
 from scenarios import answer  # noqa: E402
@@ -95,12 +96,12 @@ def other_ranks(folder: Path) -> dict:
     return found
 
 
-def offloaded(folder: Path, stage: int) -> dict:
+def offloaded(folder: Path, stage: int, half: bool = False) -> dict:
     """The optimizer's state in main memory: beside it, and killed as it saves."""
     train, runs = recipe(), []
     for kind, more in (("beside", {}), ("away", AWAY), ("away-broken", AWAY)):
-        section = {"zero_optimization": {"stage": stage, **more}}
-        runs.append(pretrain(folder, f"offloaded-{kind}-{stage}", stage, deepspeed=section))
+        section = {"zero_optimization": {"stage": stage, **more}, "bf16": {"enabled": half}}
+        runs.append(pretrain(folder, f"offloaded-{kind}-{stage}-{half}", stage, deepspeed=section))
     codes = [launch(2, lambda ranks, run=run: train(run, ranks)) for run in runs[:2]]
     codes += [launch(2, killed_while_saving(4, train, runs[2])), launch(2, lambda ranks: train(runs[2], ranks))]
     last = [run.output / "checkpoints" / "step-00000006" for run in runs]
@@ -215,6 +216,23 @@ def live(folder: Path, size: int, stage: int, adapter: bool = False) -> dict:
     return {"codes": codes, "facts": [facts(run.output) for run in runs], "run": str(runs[1].output)}
 
 
+def media(folder: Path, stage: int) -> dict:
+    """Held-out pictures that enter as features, an odd number of them, on two ranks: with evaluations and without."""
+    train, runs = recipe(), []
+    for name, count in (("pictures", 24), ("pictures-test", 5)):
+        if not (folder / name).exists():
+            feature_ranks.write_pictures(folder / name, count)
+    options = {"data": [{"path": str(folder / "pictures")}], "features": {"image": feature_ranks.features(folder)["image"]}}
+    for name, more in (
+        ("plain", {}),
+        ("evaluated", {"evaluate": {"every": 3, "shards": {"test": str(folder / "pictures-test")}}}),
+    ):
+        content = settings(folder, f"media-{name}-{stage}", stage, loader={"pack_tokens": 20}, **options, **more)
+        runs.append(parse_config({**content, "backbone": {"config": BACKBONE}}, TrainingConfig, name))
+    codes = [launch(2, lambda ranks, run=run: train(run, ranks)) for run in runs]
+    return {"codes": codes, "facts": [facts(run.output) for run in runs], "evaluations": evaluations(runs[1].output)}
+
+
 def refused(folder: Path) -> dict:
     """Exit code and what is said of sections that cannot work, before the first step."""
     train, own, said = recipe(), tokenizers(folder), {}
@@ -244,12 +262,14 @@ SCENARIOS = {
     "live-2": partial(live, size=2, stage=1),
     "live-adapter": partial(live, size=2, stage=0, adapter=True),
     "refused": refused,
+    **{f"media-{stage}": partial(media, stage=stage) for stage in (0, 3)},
     **{f"stage-{stage}": partial(compared, stage=stage) for stage in (0, 1, 2, 3)},
     "alone": partial(compared, stage=0, size=1),
     "shared": partial(compared, stage=0, loader={"sequence_parallel": 2}, run={"keep": 2}),
     "patience": patience,
     "recorded": recorded,
     **{f"offloaded-{stage}": partial(offloaded, stage=stage) for stage in (1, 2, 3)},
+    **{f"offloaded-bf16-{stage}": partial(offloaded, stage=stage, half=True) for stage in (2, 3)},
     "other-ranks": other_ranks,
     **{f"ramp-{stage}": partial(ramp, stage=stage) for stage in (0, 1, 2, 3)},
 }

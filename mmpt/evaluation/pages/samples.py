@@ -1,6 +1,6 @@
 """What a run wrote, said and drew after its prompts, step by step."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmpt import html
@@ -26,7 +26,7 @@ def samples_section(run: Path) -> html.Html:
     return html.join([html.heading("Samples"), html.card(_table(steps))])
 
 
-def _table(steps: dict[int, Sequence[Document]]) -> html.Html:
+def _table(steps: Mapping[int, Sequence[Document]]) -> html.Html:
     """A row for each prompt, a column for each step; prompts are those of the last."""
     *_, last = steps.values()
     rows = []

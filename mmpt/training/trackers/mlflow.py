@@ -1,5 +1,6 @@
 """MLflow."""
 
+import importlib
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,11 +26,11 @@ class MLflow(Tracker):
     def start(self, run: Path, settings: Mapping[str, Any], resumed_step: int) -> Tracking:
         """See `Tracker.start`."""
         try:
-            from mlflow import MlflowClient
-            from mlflow.entities import Metric
+            mlflow: Any = importlib.import_module("mlflow")
+            entities: Any = importlib.import_module("mlflow.entities")
         except ImportError:
             raise ConfigError("run.trackers: mlflow needs the package mlflow (pip install mmpt[trackers])") from None
-        client = MlflowClient(self.uri)
+        client = mlflow.MlflowClient(self.uri)
 
         def create() -> str:
             known = client.get_experiment_by_name(self.experiment)
@@ -41,7 +42,7 @@ class MLflow(Tracker):
 
         own = remembered(run, self.kind, create)
         client.update_run(own, status="RUNNING")
-        return _Run(client, own, Metric)
+        return _Run(client, own, entities.Metric)
 
 
 class _Run:

@@ -1,5 +1,6 @@
 """Weights & Biases."""
 
+import importlib
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +25,7 @@ class Wandb(Tracker):
     def start(self, run: Path, settings: Mapping[str, Any], resumed_step: int) -> Tracking:
         """See `Tracker.start`."""
         try:
-            import wandb
+            wandb: Any = importlib.import_module("wandb")
         except ImportError:
             raise ConfigError("run.trackers: wandb needs the package wandb (pip install mmpt[trackers])") from None
         own = remembered(run, self.kind, lambda: secrets.token_hex(8))
