@@ -84,7 +84,7 @@ def _generate(arguments: argparse.Namespace) -> None:
         raise ConfigError("the prompt is empty: give --text, --image or --speech, or --messages")
     if arguments.prompt and arguments.messages:
         raise ConfigError("--messages: it goes without --text, --image and --speech, which would be of no turn")
-    from mmpt.inference.document_page import check_page, document_page
+    from mmpt.inference.document_page import check_page, document_page, keep
 
     settings = _settings(arguments)
     check_page(arguments.page)
@@ -108,7 +108,7 @@ def _generate(arguments: argparse.Namespace) -> None:
             print(event.text, end="", flush=True)
         elif isinstance(event, PartDone):
             part = event.content
-            file = None if isinstance(part, Text) else _keep(arguments.out, part.suffix, part.data)
+            file = None if isinstance(part, Text) else keep(arguments.out, part.suffix, part.data)
             answer.append((part, file))
             print(file or "", flush=True)
     if arguments.page:
@@ -117,7 +117,7 @@ def _generate(arguments: argparse.Namespace) -> None:
             if isinstance(part, Text):
                 asked.append((part, None))
             else:
-                asked.append((part, Path(given[1]) if given else _keep(arguments.out, part.suffix, part.data)))
+                asked.append((part, Path(given[1]) if given else keep(arguments.out, part.suffix, part.data)))
         write_bytes(arguments.page, document_page(arguments.page, asked, answer).encode())
         print(arguments.page)
 
@@ -153,19 +153,6 @@ def _yaml(name: str, text: str) -> object:
         return yaml.safe_load(text)
     except yaml.YAMLError as problem:
         raise ConfigError(f"{name}: not valid YAML ({' '.join(str(problem).split())})") from None
-
-
-def _keep(folder: Path, suffix: str, data: bytes) -> Path:
-    """Write `data` as answer-N.`suffix`, N the first number that is free; nothing is ever overwritten."""
-    number = 0
-    while True:
-        path = folder / f"answer-{number}.{suffix}"
-        try:
-            with open(path, "xb") as file:
-                file.write(data)
-            return path
-        except FileExistsError:  # opened to be made, so that two commands in one folder never take the same number
-            number += 1
 
 
 def _add_serve(commands) -> None:
@@ -255,26 +242,35 @@ def _add_soup(commands) -> None:
         "or '{kind: ties, density: 0.1}'",
     )
     parser.add_argument("--seed", type=int, default=0, help="of what a --method drops at random")
-    parser.add_argument("--greedy", nargs="+", type=Path, metavar="SHARDS", help="token shards on which a further one must help")
+    for name, does in (
+        ("greedy", "token shards on which a further one must help"),
+        ("subsets", "token shards on which the average of every subset is measured and told; the best is saved"),
+    ):
+        parser.add_argument(f"--{name}", nargs="+", type=Path, metavar="SHARDS", help=does)
     parser.set_defaults(action=_soup)
 
 
 def _soup(arguments: argparse.Namespace) -> None:
-    if arguments.greedy and (arguments.weights or arguments.base):
-        raise ConfigError(f"--greedy and {'--weights' if arguments.weights else '--base'}: give one of them")
+    given = [name for name in ("greedy", "subsets", "weights", "base") if getattr(arguments, name)]
+    if len(given) > 1 and given != ["weights", "base"]:
+        raise ConfigError(f"{' and '.join(f'--{name}' for name in given)}: give one of them")
     method = chosen_merge(arguments.method)
     if not arguments.base and method.kind not in ("average", "task_arithmetic"):
         raise ConfigError(f"--method {method.kind}: it goes with --base, the model that the others come from")
     chosen = [find_model(run) if arguments.base else find_checkpoint(run) for run in arguments.runs]
     require_different(arguments.runs, chosen)
     from mmpt.evaluation.metrics.loss import held_out_loss
-    from mmpt.model.soup import average, greedy, merged, save_soup
+    from mmpt.model.soup import average, greedy, merged, save_soup, subsets
 
     if arguments.base:
         made = merged(find_model(arguments.base), chosen, method, arguments.weights, arguments.seed)
         save_soup(*made, chosen, arguments.out)
         print("\n".join([str(arguments.out), f"  on {arguments.base}", *(f"  of {path}" for path in chosen)]))
         return
+    if arguments.subsets:
+        found = subsets(chosen, lambda model, vocabulary: held_out_loss(model, vocabulary, arguments.subsets))
+        print("\n".join(f"{loss:.4f}  {' '.join(map(str, some))}" for loss, some in found))
+        chosen = found[0][1]
     if arguments.greedy:
         chosen, loss = greedy(chosen, lambda model, vocabulary: held_out_loss(model, vocabulary, arguments.greedy))
         print(f"{len(chosen)} of {len(arguments.runs)} go in, loss {loss:.4f} on {', '.join(map(str, arguments.greedy))}")

@@ -9,6 +9,7 @@ after SIGTERM or Ctrl-C the same command goes on where it was. The newest checkp
 ranks the first one answers, and all learn.
 """
 
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -34,8 +35,12 @@ def main() -> None:
     # torch takes seconds: not before the file and all its rounds are known to be good.
     from mmpt.training.distributed import world
 
-    with world() as ranks:
-        sys.exit(improve(config, ranks))
+    try:
+        with world() as ranks:
+            sys.exit(improve(config, ranks))
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where it was", file=sys.stderr)
+        sys.exit(130)
 
 
 def improve(config: ImproveConfig, ranks: "World") -> int:
@@ -46,6 +51,9 @@ def improve(config: ImproveConfig, ranks: "World") -> int:
     checkpoint = find_checkpoint(start_of(training_of(config, 0, None)))
     measure(config, "before", checkpoint, ranks)
     for number in range(len(phases)):
+        # A training has taken them to end after its step; what is answered is not kept by halves, and may end at once.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         if not answer(config, number, checkpoint, ranks):
             continue  # the next round asks the same model
         training = training_of(config, number, before)

@@ -95,7 +95,7 @@ def _document(name: str, question: Question, prompt: Prompt, ids: list[int], end
     """The prompt and the ids of an answer, which alone have a weight, its end with them."""
     assert prompt.end is not None  # a conversation's
     answer = [*ids, prompt.end] if ended else ids
-    weights = np.repeat(np.float32([0, 1]), [len(prompt.ids), len(answer)])
+    weights = np.repeat(np.array([0, 1], np.float32), [len(prompt.ids), len(answer)])
     media = _media(question, prompt)
     return TokenDocument(name, "answers", np.array([*prompt.ids, *answer]), weights, media)
 

@@ -23,6 +23,19 @@ def check_page(page: Path | None) -> None:
         raise ConfigError(f"--page {page}: there is a file already, which is not overwritten")
 
 
+def keep(folder: Path, suffix: str, data: bytes) -> Path:
+    """Write `data` as answer-N.`suffix`, N the first number that is free; nothing is ever overwritten."""
+    number = 0
+    while True:
+        path = folder / f"answer-{number}.{suffix}"
+        try:
+            with open(path, "xb") as file:
+                file.write(data)
+            return path
+        except FileExistsError:  # opened to be made, so that two commands in one folder never take the same number
+            number += 1
+
+
 def document_page(path: Path, prompt: Sequence[Placed], answer: Sequence[Placed]) -> str:
     """The page to be written at `path`, by whose suffix it is HTML with all in one file, or Markdown that refers to the files."""
     return _markdown(path.parent, [*prompt, *answer]) if path.suffix == ".md" else _html(path.stem, prompt, answer)

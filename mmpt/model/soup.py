@@ -2,6 +2,7 @@
 the base that they come from made into one change of it (see `mmpt.model.merges`)."""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import cast
 
@@ -20,6 +21,8 @@ from mmpt.storage import check_folder, link_tree, published_folder
 from mmpt.tokenizers.quiet import no_progress_bars
 from mmpt.vocabulary import Vocabulary, check_same
 
+MOST = 8
+"""Checkpoints of which every subset is measured."""
 TOKENIZERS = ("text_tokenizer", "speech_tokenizer", "image_tokenizer", "features")
 
 
@@ -98,6 +101,16 @@ def greedy(checkpoints: Sequence[Path], loss: Callable[[PreTrainedModel, Vocabul
         if found <= best:
             chosen, best = [*chosen, checkpoints[number]], found
     return chosen, best
+
+
+def subsets(checkpoints: Sequence[Path], loss: Callable[[PreTrainedModel, Vocabulary], float]) -> list[tuple[float, list[Path]]]:
+    """(loss on data held out, members) of the average of every subset, the best first: with checkpoints that were trained on a
+    part of the data each, what a mixture of these parts would give (Na et al. 2024, arXiv:2410.15661). Raises `ConfigError` where
+    there are too many."""
+    if len(checkpoints) > MOST:
+        raise ConfigError(f"--subsets of {len(checkpoints)} checkpoints: expected {MOST} at most, {2**MOST - 1} averages")
+    some = [list(one) for count in range(1, len(checkpoints) + 1) for one in combinations(checkpoints, count)]
+    return sorted(((loss(*average(one)), one) for one in some), key=lambda found: found[0])
 
 
 def save_soup(model: PreTrainedModel, vocabulary: Vocabulary, of: Sequence[Path], out: Path) -> None:

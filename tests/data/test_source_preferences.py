@@ -15,7 +15,7 @@ from mmpt.data.loading.loader import Loader
 from mmpt.data.loading.packing import pack
 from mmpt.data.lost import Lost
 from mmpt.data.shards.read import TokenShards
-from mmpt.data.shards.tokens import sequences
+from mmpt.data.shards.tokens import Medium, TokenDocument, paired, sequences
 from mmpt.data.shards.write import TokenShardWriter
 from mmpt.data.sources.preferences import Preferences
 from mmpt.data.token_documents import token_documents
@@ -24,7 +24,7 @@ from mmpt.errors import DataError
 from mmpt.media import encode_png
 
 sys.path.insert(0, str(Path(__file__).parent))
-from test_to_tokens import chatting  # noqa: E402
+from test_to_tokens import VOCABULARY, chatting  # noqa: E402
 
 USER, GOOD, BAD = (
     {"role": role, "content": text} for role, text in (("user", "2 + 2?"), ("assistant", "4"), ("assistant", "five"))
@@ -134,3 +134,23 @@ def test_a_rejected_answer_without_another_is_refused(built):
         tokens([without])
     with pytest.raises(DataError, match="arrangements"):
         tokens([document], arrangements=[Arrangement(order=("text",))])
+
+
+def test_media_that_enter_as_features_stand_in_both_sequences():
+    start, slots = 2, 3
+    prompt = np.array([5, *VOCABULARY.encode_features("image", slots)])
+    sides = [
+        TokenDocument(
+            "p", "s", np.concatenate([prompt, np.arange(length)]), np.repeat(np.float32([0, 1]), [len(prompt), length]),
+            (Medium("image", "png", b"x", start, slots),),
+        )
+        for length in (2, 4)
+    ]  # fmt: skip
+    single = TokenDocument("single", "s", prompt, None, sides[0].media)
+    inputs = [[torch.full((1,), 1.0)], [torch.full((1,), 2.0), torch.full((1,), 3.0)]]
+    batch = pack([single, paired(*sides)], inputs)
+    edges = batch.cu_seqlens.tolist()
+    assert edges == [0, 6, 14, 24]
+    assert batch.features["image"].inputs.flatten().tolist() == [1.0, 2.0, 3.0]
+    assert batch.features["image"].places.tolist() == [edge + start + n for edge in edges[:3] for n in range(slots)]
+    assert (batch.input_ids[0, batch.features["image"].places] == VOCABULARY.special("<|feature|>")).all()

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmpt.cli import _keep, _read_part, main
+from mmpt.cli import _read_part, main
 from mmpt.errors import CheckpointError, ConfigError
+from mmpt.inference.document_page import keep
 from mmpt.media import encode_png, encode_wav
 from mmpt.model.checkpoints import find_checkpoint
 from mmpt.storage import is_missing_folder, published_folder
@@ -25,7 +26,7 @@ def run(monkeypatch, *words: object) -> int:
 
 def test_an_answer_takes_the_next_free_number(tmp_path):
     (tmp_path / "answer-1.png").write_bytes(b"mine")
-    names = [_keep(tmp_path, suffix, b"new").name for suffix in ("png", "wav", "png", "png")]
+    names = [keep(tmp_path, suffix, b"new").name for suffix in ("png", "wav", "png", "png")]
     assert names == ["answer-0.png", "answer-0.wav", "answer-2.png", "answer-3.png"]
     assert (tmp_path / "answer-1.png").read_bytes() == b"mine"
 

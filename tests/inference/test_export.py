@@ -25,7 +25,7 @@ from mmpt.model.checkpoints import find_checkpoint
 from mmpt.model.export import export_hf
 from mmpt.model.forward import packed_logits
 from mmpt.model.loading import FORMAT, load_model
-from mmpt.model.soup import average, greedy, save_soup
+from mmpt.model.soup import average, greedy, save_soup, subsets
 from mmpt.storage import check_folder, link_tree, published_folder
 
 from .tiny import write_checkpoint
@@ -157,6 +157,17 @@ def test_a_greedy_soup_takes_what_helps(run, tmp_path):
     aim = (average([paths[0]])[0].state_dict()[weight] + average([paths[2]])[0].state_dict()[weight]) / 2
     chosen, loss = greedy(paths, lambda model, _: float((model.state_dict()[weight] - aim).norm()))
     assert set(chosen) == {paths[0], paths[2]} and loss < 1e-5
+
+
+def test_every_subset_is_measured(run, tmp_path):
+    paths = [find_checkpoint(run), *(adapted(run, tmp_path / f"adapted-{seed}", seed) for seed in (1, 2))]
+    weight = "model.layers.0.mlp.up_proj.weight"
+    aim = sum(average([path])[0].state_dict()[weight] for path in paths[1:]) / 2
+    found = subsets(paths, lambda model, _: float((model.state_dict()[weight] - aim).norm()))
+    assert len(found) == 7 and found[0][1] == paths[1:] and found[0][0] < 1e-5
+    assert [loss for loss, _ in found] == sorted(loss for loss, _ in found)
+    with pytest.raises(ConfigError, match="expected 8 at most"):
+        subsets([tmp_path] * 9, lambda *_: 0.0)
 
 
 def test_models_of_other_shapes_make_no_soup(run, tmp_path):

@@ -9,13 +9,16 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 from launching import facts, import_once, killed_while_saving, launch, recipe, same_bits  # noqa: E402
+from ranks import text_model  # noqa: E402
 from scenarios import answer  # noqa: E402
 from test_dpo import preferences  # noqa: E402
-from tiny_runs import VOCABULARY, pretrain  # noqa: E402
+from tiny_runs import VOCABULARY, pretrain, settings  # noqa: E402
 
+from mmpt.config import parse_config  # noqa: E402
 from mmpt.data.loading.packing import pack  # noqa: E402
 from mmpt.data.shards.write import TokenShardWriter  # noqa: E402
 from mmpt.model.backbone import build_backbone  # noqa: E402
+from mmpt.training.config import TrainingConfig  # noqa: E402
 from mmpt.training.engine import build_engine  # noqa: E402
 from mmpt.training.language_model import Start  # noqa: E402
 from mmpt.training.state import weights  # noqa: E402
@@ -66,7 +69,21 @@ def resume(folder: Path, stage: int) -> dict:
     }  # fmt: skip
 
 
+def adapted(folder: Path) -> dict:
+    """Adapters and new rows learn, which the start does not have, from a text model; then more steps from that checkpoint."""
+    train, changes = recipe(), {"objectives": OBJECTIVES, "optimizer": {"learning_rate": 0.05}}
+    content = settings(folder, "adapted", 0, **changes)
+    first = {"backbone": {"path": str(text_model(folder))}, "new_rows": True, "adapter": {"rank": 2}}
+    last = str(folder / "adapted" / "checkpoints" / "step-00000006")
+    more = {"from": last, "new_rows": True, "output": str(folder / "more")}
+    configs = [parse_config({**content, **own}, TrainingConfig, "adapted") for own in (first, more)]
+    codes = [launch(1, lambda ranks, config=config: train(config, ranks)) for config in configs]
+    told = [[json.loads(line) for line in (one.output / "metrics.jsonl").read_text().splitlines()] for one in configs]
+    return {"codes": codes, "margins": [[line["dpo_margin"] for line in lines] for lines in told]}
+
+
 SCENARIOS = {f"one-{size}-{stage}": partial(one_step, size=size, stage=stage) for size in (1, 2) for stage in (0, 2, 3)}
+SCENARIOS["adapted"] = adapted
 SCENARIOS |= {f"resume-{stage}": partial(resume, stage=stage) for stage in (0, 3)}
 
 

@@ -33,3 +33,10 @@ def test_a_resumed_run_compares_with_the_model_as_it_began(results, name):
     assert run["codes"] == [[0, 0], [-9, -9], [0, 0]]
     assert run["resumed"] == run["straight"] and all(run["same_files"])
     assert run["margins"][0] == 0 and run["margins"][-1] > run["margins"][1]
+
+
+def test_what_learns_beside_frozen_weights_is_compared_with_what_it_was(results):
+    run = results["adapted"]
+    assert run["codes"] == [[0], [0]]
+    for margins in run["margins"]:  # each run begins where it is compared with
+        assert margins[0] == pytest.approx(0, abs=1e-5) and margins[-1] > 0.01
