@@ -1,13 +1,9 @@
 """Rules drop what they say and nothing else; scores are those that an independent computation gives."""
 
-import json
-import math
 from collections import Counter
 
 import numpy as np
-import open_clip
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as Picture
@@ -17,8 +13,7 @@ from mmpt.data.curate.steps.filter import Filter
 from mmpt.data.lost import Lost
 from mmpt.document import Document, Image, Speech, Text
 from mmpt.errors import ConfigError
-from mmpt.media import decode_image, encode_flac, encode_png
-from mmpt.tokenizers.text import train_text_tokenizer
+from mmpt.media import encode_flac, encode_png
 
 
 def rules(*entries: dict) -> Filter:

@@ -63,7 +63,10 @@ def test_a_dsir_draw_is_nearer_to_the_target_than_a_random_one(tmp_path):
     words = np.array([f"w{n}" for n in range(50)])
     near, far = random.dirichlet(np.ones(50)), random.dirichlet(np.ones(50))
     texts = [" ".join(random.choice(words, 30, p=near if n % 5 == 0 else far)) for n in range(500)]
-    pool, target = write(tmp_path / "pool", *texts), write(tmp_path / "target", *(" ".join(random.choice(words, 30, p=near)) for _ in range(100)))
+    pool, target = (
+        write(tmp_path / "pool", *texts),
+        write(tmp_path / "target", *(" ".join(random.choice(words, 30, p=near)) for _ in range(100))),
+    )
     dsir = scorer(kind="dsir", target=target)
     found = dsir.score(documents(*texts), dsir.fit(DocumentSet(pool)))
     settings = SelectionSettings(by="dsir", documents=80, gumbel=True)
@@ -72,7 +75,10 @@ def test_a_dsir_draw_is_nearer_to_the_target_than_a_random_one(tmp_path):
 
 
 def test_the_classifier_is_at_the_optimum_of_logistic_regression(tmp_path):
-    wanted, others = ["good plain prose", "prose of good words", "plain words"], ["buy now", "now cheap buy buy", "cheap words", "buy"]
+    wanted, others = (
+        ["good plain prose", "prose of good words", "plain words"],
+        ["buy now", "now cheap buy buy", "cheap words", "buy"],
+    )
     classifier = scorer(kind="classifier", target=write(tmp_path / "target", *wanted), buckets=64, ngrams=1, strength=2)
     fitted = classifier.fit(DocumentSet(write(tmp_path / "pool", *others)))
     features = shares(documents(*wanted, *others), 1, 64).toarray()
@@ -100,7 +106,9 @@ def bigram_model(folder: Path, table: np.ndarray) -> str:
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
     size = len(WORDS)
-    config = LlamaConfig(vocab_size=size, hidden_size=size, num_hidden_layers=0, num_attention_heads=1, intermediate_size=8, rms_norm_eps=1e-12)
+    config = LlamaConfig(
+        vocab_size=size, hidden_size=size, num_hidden_layers=0, num_attention_heads=1, intermediate_size=8, rms_norm_eps=1e-12
+    )
     model = LlamaForCausalLM(config)
     with torch.no_grad():
         model.model.embed_tokens.weight.copy_(torch.eye(size))  # RMS norm makes √size of the 1
@@ -121,7 +129,9 @@ def test_color_filter_and_perplexity_of_two_bigram_models(tmp_path):
 
     def mean_log(table: np.ndarray, text: str) -> float:
         ids = [WORDS.index(word) for word in text.split()]
-        return np.mean([math.log(table[one, other]) for one, other in zip(ids, ids[1:], strict=False)]) if len(ids) > 1 else math.nan
+        return (
+            np.mean([math.log(table[one, other]) for one, other in zip(ids, ids[1:], strict=False)]) if len(ids) > 1 else math.nan
+        )
 
     by_hand = [[mean_log(table, text) for text in texts] for table in (prior, conditional)]
     color = scorer(kind="color_filter", prior=paths[0], conditional=paths[1])
@@ -139,10 +149,14 @@ def test_color_filter_and_perplexity_of_two_bigram_models(tmp_path):
 def test_the_compression_distance_is_near_nothing_of_equals_symmetric_and_finds_what_is_planted(tmp_path):
     random = np.random.default_rng(0)
     code = [f"def f{n}(x, y):\n    return [x[{n}] for x in range(y) if x > {n}]\n" * 3 for n in range(20)]
-    prose = [" ".join(random.choice("the of sea ship captain wind morning old and a was to".split(), 60)) for _ in range(80)]
+    words = ["the", "of", "sea", "ship", "captain", "wind", "morning", "old", "and", "a", "was", "to"]
+    prose = [" ".join(random.choice(words, 60)) for _ in range(80)]
     one, other = prose[0].encode(), code[0].encode()
     assert distance(one, compressed(one), one, compressed(one)) < 0.1
-    there, back = distance(one, compressed(one), other, compressed(other)), distance(other, compressed(other), one, compressed(one))
+    there, back = (
+        distance(one, compressed(one), other, compressed(other)),
+        distance(other, compressed(other), one, compressed(one)),
+    )
     assert there == pytest.approx(back, abs=0.03) and there > 0.7
     zip_fit = scorer(kind="zip_fit", target=write(tmp_path / "target", *code[:5]))
     fitted = zip_fit.fit(DocumentSet(str(tmp_path / "target")))
@@ -174,7 +188,11 @@ def test_clip_similarity_is_the_cosine_of_the_model(tmp_path):
     batch = [several, Document("f", "t", (Text("no picture"),)), pair, Document("g", "t", (picture(8, 8),))]
     transform = open_clip.create_model_and_transforms("tiny-for-scores")[2]
     expected = []
-    for part, text in ((several.parts[0], "alt text"), (several.parts[1], "the text nearest to the second"), (pair.parts[0], "before")):
+    for part, text in (
+        (several.parts[0], "alt text"),
+        (several.parts[1], "the text nearest to the second"),
+        (pair.parts[0], "before"),
+    ):
         with torch.no_grad():
             image = model.encode_image(transform(decode_image(part.data))[None])[0]
             words = model.encode_text(open_clip.get_tokenizer("tiny-for-scores")([text]))[0]
@@ -226,3 +244,139 @@ def test_got_d_scores_texts_by_their_embeddings(tmp_path):
     own = embeddings(path, ["a a b", "c"], 8, "test")  # the mean over the tokens there are, not over the padding
     states = AutoModel.from_pretrained(path)(torch.tensor([[1, 1, 2]])).last_hidden_state[0].mean(dim=0)
     assert own[0] == pytest.approx((states / states.norm()).detach().numpy(), abs=1e-5)
+
+
+def test_less_is_the_cosine_of_gradients_by_hand(tmp_path):
+    random = np.random.default_rng(0)
+    tables = random.dirichlet(np.ones(8), (2, 8))
+    paths = [bigram_model(tmp_path / str(number), table) for number, table in enumerate(tables)]
+
+    def gradient(table: np.ndarray, text: str) -> np.ndarray:
+        """Of the mean loss by the head: (p − the word that comes) ⊗ the state, √8 times a unit vector."""
+        ids = [WORDS.index(word) for word in text.split()]
+        found = np.zeros((8, 8))
+        for before, word in zip(ids, ids[1:], strict=False):
+            found[:, before] += math.sqrt(8) * (table[before] - np.eye(8)[word]) / (len(ids) - 1)
+        return found.ravel()
+
+    def cosine(one: np.ndarray, other: np.ndarray) -> float:
+        return float(one @ other / np.linalg.norm(one) / np.linalg.norm(other))
+
+    wanted, texts = ["a b a b", "c d"], ["a b", "b a d", "g f e", "a"]
+    target = write(tmp_path / "target", *wanted)
+    # Among so many places no two of the 64 numbers meet, so the projection keeps every product.
+    settings = {"target": target, "models": paths, "rates": [0.003, 0.001], "parameters": "lm_head", "dim": 1 << 20}
+    for of in ("mean", "best"):
+        less = scorer(kind="less", of=of, **settings)
+        found = less.score(documents(*texts), less.fit(DocumentSet(target)))
+        expected = []
+        for text in texts[:3]:
+            each = [[cosine(gradient(table, text), gradient(table, one)) for one in wanted] for table in tables]
+            mean = [cosine(gradient(table, text), np.mean([gradient(table, one) for one in wanted], axis=0)) for table in tables]
+            expected.append(
+                0.75 * mean[0] + 0.25 * mean[1] if of == "mean" else max(0.75 * np.array(each[0]) + 0.25 * np.array(each[1]))
+            )
+        assert found == pytest.approx([*expected, math.nan], abs=1e-4, nan_ok=True)
+    with pytest.raises(ConfigError, match="one for each of the 2 models"):
+        scorer(kind="less", **{**settings, "rates": [1.0]})
+    with pytest.raises(ConfigError, match="no weight"):
+        scorer(kind="less", **{**settings, "parameters": "nothing"}).fit(DocumentSet(target))
+
+
+def test_less_finds_a_planted_source(tmp_path):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    bigram_model(tmp_path / "model", np.full((8, 8), 1 / 8))  # its tokenizer
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    LlamaForCausalLM(LlamaConfig(vocab_size=8, **sizes)).save_pretrained(tmp_path / "model")
+    random = np.random.default_rng(0)
+    near, far = random.dirichlet(np.full(7, 0.3), (2, 7))
+
+    def chain(table: np.ndarray) -> str:
+        words = [int(random.integers(7))]
+        while len(words) < 60:
+            words.append(int(random.choice(7, p=table[words[-1]])))
+        return " ".join(WORDS[1 + word] for word in words)
+
+    planted = random.permutation(100) < 20
+    texts = [chain(near if one else far) for one in planted]
+    less = scorer(
+        kind="less", target=write(tmp_path / "target", *(chain(near) for _ in range(16))), models=[str(tmp_path / "model")]
+    )
+    found = less.score(documents(*texts), less.fit(DocumentSet(less.target)))
+    assert planted[np.argsort(-found)[:20]].mean() >= 0.8
+
+
+def test_preselect_strength_is_the_share_of_pairs_in_order_and_a_classifier_learns_it(tmp_path):
+    from mmpt.data.curate.scorers.preselect import strengths
+
+    losses = np.array([[1, 3, 1], [2, 2, 2], [3, 1, 1.5]])  # the first model is the ablest
+    assert strengths(losses, [0.9, 0.5, 0.1]) == pytest.approx([1, 0, 2 / 3])
+    with pytest.raises(ConfigError, match="different abilities"):
+        strengths(losses, [0.5, 0.5, 0.5])
+    # The abler model knows that a and b follow each other, the other that c and d do.
+    tables = np.full((2, 8, 8), 0.05)
+    tables[0, 1, 2] = tables[0, 2, 1] = tables[1, 3, 4] = tables[1, 4, 3] = 0.65
+    models = [{"path": bigram_model(tmp_path / str(n), tables[n]), "ability": 1 - n} for n in range(2)]
+    random = np.random.default_rng(0)
+    texts = [" ".join(["a b", "c d"][n % 2].split() * 3 + list(random.choice(["e", "f", "g"], 3))) for n in range(40)]
+    chosen = scorer(kind="preselect", models=models)
+    found = chosen.score(documents("b a b a e", "d c d c e"), chosen.fit(DocumentSet(write(tmp_path / "pool", *texts))))
+    assert found[0] > 0 > found[1]
+
+
+def test_signals_by_hand():
+    text = "The plan: # of 3 ...\n- a list line\nto be ended."
+    found = {}
+    for of in (
+        "words",
+        "mean_word_length",
+        "symbols",
+        "alphabetic_words",
+        "stop_words",
+        "distinct_words",
+        "bullet_lines",
+        "ellipsis_lines",
+        "ended_lines",
+    ):
+        value, none = scorer(kind="signal", of=of).score(documents(text, " "), {})
+        assert math.isnan(none)
+        found[of] = value
+    # 13 words: The plan: # of 3 ... - a list line to be ended.
+    assert found == pytest.approx({
+        "words": 13,
+        "mean_word_length": (3 + 5 + 1 + 2 + 1 + 3 + 1 + 1 + 4 + 4 + 2 + 2 + 6) / 13,
+        "symbols": 2 / 13,
+        "alphabetic_words": 9 / 13,
+        "stop_words": 4,  # the, of, to, be
+        "distinct_words": 1,
+        "bullet_lines": 1 / 3,
+        "ellipsis_lines": 1 / 3,
+        "ended_lines": 2 / 3,  # "..." ends with a full stop, too
+    }, rel=1e-6)  # fmt: skip
+
+
+def test_asr_agreement_counts_word_errors_over_the_utterances_of_a_document(monkeypatch):
+    from mmpt.data.curate.scorers import _recogniser
+    from mmpt.document import Speech
+    from mmpt.media import encode_wav
+
+    heard = {1: "Hello, wide world!", 2: "yes", 3: "nothing at all here"}
+
+    def recognise(sounds, batch_size):
+        assert all(one["sampling_rate"] == 16_000 and one["raw"].dtype == np.float32 for one in sounds)
+        return [{"text": heard[round(len(one["raw"]) / 1600)]} for one in sounds]
+
+    monkeypatch.setattr(_recogniser, "_recogniser", lambda name: recognise)
+
+    def said(text: str, tenths: int) -> Speech:
+        return Speech(encode_wav(np.zeros(800 * tenths, np.float32), 8000), "wav", 8000, tenths / 10, text)
+
+    batch = [
+        Document("a", "t", (said("hello world", 1), Text("x"), said("Yes.", 2))),  # one word too many, of three
+        Document("b", "t", (said("one", 3),)),  # four errors of one word
+        Document("c", "t", (said("", 3), Text("x"))),
+    ]
+    found = scorer(kind="asr_agreement").score(batch, {})
+    assert found == pytest.approx([1 - 1 / 3, 1 - 4, math.nan], nan_ok=True)

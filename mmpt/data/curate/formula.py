@@ -1,8 +1,8 @@
 """Formulas over the scores and the meta of a document: `clip > 0.25 and license in ["CC0-1.0"]`, `-perplexity + 2 * dsir`.
 
-Python's syntax, of which names, numbers, strings, lists, comparisons, `and`, `or`, `not`, arithmetic and a few functions are read;
-nothing else can be said. A name is that of a score, `id`, `source`, or a field of the meta, with dots for fields in fields. A
-comparison with what is not there, or is of another type, is false; arithmetic with it gives NaN.
+Python's syntax, of which names, numbers, strings, lists, comparisons, `and`, `or`, `not`, arithmetic and a few functions are
+read; nothing else can be said. A name is that of a score, `id`, `source`, or a field of the meta, with dots for fields in fields.
+A comparison with what is not there, or is of another type, is false; arithmetic with it gives NaN.
 """
 
 import ast

@@ -91,7 +91,8 @@ def score(
         store.write(record_name(name), json.dumps(wanted, indent=1, ensure_ascii=False).encode())
     elif read_record(store, name) != wanted:
         raise ConfigError(
-            f"{store.location}: {FOLDER}/{name} holds scores by another scorer or of other shards; remove it, or choose another name"
+            f"{store.location}: {FOLDER}/{name} holds scores by another scorer or of other shards; remove it, or choose "
+            "another name"
         )
     work = _Work(sets, config, name, os.getcwd(), _fit(config.scorer, str(folder), store, name))
     left = [unit for unit in units if not store.exists(array_name(name, unit.what.shard.name))]
@@ -167,7 +168,8 @@ def _fitted(location: str, name: str) -> Fitted:
 
 
 def _content(place: str) -> Any:
-    """What tells whether a set or a model has changed: the hash of its manifest, else of its files; the name of what is elsewhere."""
+    """What tells whether a set or a model has changed: the hash of its manifest, else of its files, else its
+    name."""
     path = Path(place)
     if "://" in place or (path / MANIFEST).is_file():
         return hashlib.sha256(Store(place).read(MANIFEST)).hexdigest()

@@ -14,8 +14,8 @@ CONDITION, UNSCORED, MINIMUM, SHARE, QUOTA = "condition", "no score", "minimum",
 
 
 class SelectionSettings(Schema):
-    """What stays: a document that meets `where`, whose rank `by` is at least `min`, and which is among the best `share`, or number
-    of `documents`, or among as many that `gumbel` draws."""
+    """What stays: a document that meets `where`, whose rank `by` is at least `min`, and which is among the best `share`, or
+    number of `documents`, or among as many that `gumbel` draws."""
 
     where: Formula | None = None
     """A condition, such as `clip > 0.25 and language == "en"`; null: every document meets it."""
@@ -30,8 +30,8 @@ class SelectionSettings(Schema):
     within: Formula | None = None
     """A field, such as `source`, `subject` or `cluster`: share or number are taken of each of its values by itself."""
     gumbel: bool = False
-    """Drawn without replacement instead of the highest, with probabilities as e to the power of `by`: those of the highest `by` plus
-    Gumbel noise (Kool et al. 2019, arXiv:1903.06059), as DSIR does with its log weights."""
+    """Drawn without replacement instead of the highest, with probabilities as e to the power of `by`: those of the highest `by`
+    plus Gumbel noise (Kool et al. 2019, arXiv:1903.06059), as DSIR does with its log weights."""
     seed: int = 0
     """Of the draw; it depends on this and the documents' ids alone, not on how they lie in shards."""
 

@@ -17,11 +17,15 @@ def shares(documents: Sequence[Document], ngrams: int, buckets: int) -> Any:
     return need("sklearn.preprocessing").normalize(ngram_counts(documents, ngrams, buckets))
 
 
-def train(wanted: Sequence[Document], others: Sequence[Document], ngrams: int, buckets: int, strength: float) -> dict[str, np.ndarray]:
+def train(
+    wanted: Sequence[Document], others: Sequence[Document], ngrams: int, buckets: int, strength: float
+) -> dict[str, np.ndarray]:
     """Logistic regression that tells `wanted` from `others`, each side as heavy as the other: `weights` float64 [buckets], `bias`
     float64 [1]. Raises `ConfigError` where a side is empty."""
     if not wanted or not others:
-        raise ConfigError(f"a classifier needs documents of both kinds, found {len(wanted)} that are wanted and {len(others)} others")
+        raise ConfigError(
+            f"a classifier needs documents of both kinds, found {len(wanted)} that are wanted and {len(others)} others"
+        )
     linear = need("sklearn.linear_model")
     features = shares([*wanted, *others], ngrams, buckets)
     labels = np.repeat([1, 0], [len(wanted), len(others)])

@@ -12,8 +12,8 @@ WORDS = r"\w+|[^\w\s]+"
 
 
 def ngram_counts(documents: Sequence[Document], ngrams: int, buckets: int) -> Any:
-    """Sparse float64 [documents, buckets]: how often the n-grams of 1 to `ngrams` words of each text, in lower case, fall into each
-    bucket (MurmurHash3, scikit-learn)."""
+    """Sparse float64 [documents, buckets]: how often the n-grams of 1 to `ngrams` words of each text, in lower case, fall into
+    each bucket (MurmurHash3, scikit-learn)."""
     text = need("sklearn.feature_extraction.text")
     vectorizer = text.HashingVectorizer(
         n_features=buckets, ngram_range=(1, ngrams), token_pattern=WORDS, alternate_sign=False, norm=None

@@ -10,7 +10,9 @@ def costs(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.maximum(squares, 0)
 
 
-def potential_of_target(pool: np.ndarray, target: np.ndarray, epsilon: float, tolerance: float = 1e-6, most: int = 5000) -> np.ndarray:
+def potential_of_target(
+    pool: np.ndarray, target: np.ndarray, epsilon: float, tolerance: float = 1e-6, most: int = 5000
+) -> np.ndarray:
     """float64 [m]: Sinkhorn's potential g of each row of `target` where both clouds weigh 1, evenly, in logarithms."""
     from scipy.special import logsumexp
 
@@ -26,7 +28,8 @@ def potential_of_target(pool: np.ndarray, target: np.ndarray, epsilon: float, to
 
 
 def potential(points: np.ndarray, target: np.ndarray, g: np.ndarray, epsilon: float) -> np.ndarray:
-    """float64 [n]: the potential f at any points, which is the derivative of the regularised cost by the mass there, but for a constant."""
+    """float64 [n]: the potential f at any points, which is the derivative of the regularised cost by the mass there, but for a
+    constant."""
     from scipy.special import logsumexp
 
     return -epsilon * logsumexp((g[None] - costs(points, target)) / epsilon, axis=1, b=1 / len(target))

@@ -11,9 +11,9 @@ from mmpt.document import Document, Image, Text
 
 
 class ClipSimilarity(Scorer):
-    """Cosine of a picture and its alternative text, else the text nearest to it, under an open_clip model: Fang et al. 2023, "Data
-    Filtering Networks" (arXiv:2309.17425), which keeps the highest 15 to 20 % under a CLIP trained for it, and Schuhmann et al. 2022,
-    "LAION-5B" (arXiv:2210.08402), from 0.28 on under OpenAI's. A document without such a pair has no score."""
+    """Cosine of a picture and its alternative text, else the text nearest to it, under an open_clip model: Fang et al. 2023,
+    "Data Filtering Networks" (arXiv:2309.17425), which keeps the highest 15 to 20 % under a CLIP trained for it, and Schuhmann et
+    al. 2022, "LAION-5B" (arXiv:2210.08402), from 0.28 on under OpenAI's. A document without such a pair has no score."""
 
     carries: ClassVar[tuple[str, ...]] = ("Data Filtering Networks (DFN)",)
 

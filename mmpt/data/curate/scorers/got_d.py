@@ -13,15 +13,16 @@ from mmpt.errors import ConfigError
 
 
 class GotD(TargetScorer):
-    """Minus the gradient of the optimal transport distance from pool to target by a document's mass: Kang et al. 2024, "Get more for
-    less" (arXiv:2405.02774), section 3.2. Points are embeddings of texts; Sinkhorn's potential is found on samples and holds for
-    any document, so that a pool of any size is scored."""
+    """Minus the gradient of the optimal transport distance from pool to target by a document's mass: Kang et al. 2024, "Get more
+    for less" (arXiv:2405.02774), section 3.2. Points are embeddings of texts; Sinkhorn's potential is found on samples and holds
+    for any document, so that a pool of any size is scored."""
 
     carries: ClassVar[tuple[str, ...]] = ("Get more for less (GOT-D)",)
 
     holds_model: ClassVar = True
     model: str
-    """Folder or Hugging Face name of an encoder of transformers; a text's embedding is the mean of its last states, of length 1."""
+    """Folder or Hugging Face name of an encoder of transformers; a text's embedding is the mean of its last states, of length
+    1."""
     max_tokens: int = pydantic.Field(default=256, ge=1)
     """Tokens of a text that are looked at."""
     documents: pydantic.PositiveInt = 4096

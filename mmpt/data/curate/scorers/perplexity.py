@@ -11,8 +11,8 @@ from mmpt.document import Document
 
 
 class Perplexity(Scorer):
-    """Minus the logarithm of a text's perplexity under a causal LM of transformers: Liu et al. 2024, "POINTS" (arXiv:2409.04828), which
-    keeps the 20 % of the lowest perplexity: `{by: perplexity, share: 0.2}` in `select`."""
+    """Minus the logarithm of a text's perplexity under a causal LM of transformers: Liu et al. 2024, "POINTS" (arXiv:2409.04828),
+    which keeps the 20 % of the lowest perplexity: `{by: perplexity, share: 0.2}` in `select`."""
 
     carries: ClassVar[tuple[str, ...]] = ("POINTS (affordable VLM strategies)",)
 

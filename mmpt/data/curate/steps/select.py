@@ -31,9 +31,9 @@ OWN = ("id", "source")
 
 
 class Select(Step, SelectionSettings):
-    """Documents kept by expressions over stored scores and meta, as RedPajama 2 (Weber et al. 2024, arXiv:2411.12372) keeps signals
-    apart from what is done with them; by the highest share as DCLM (Li et al. 2024, arXiv:2406.11794), or drawn as DSIR (Xie et al.
-    2023, arXiv:2302.03169). Nothing but what is kept is copied.
+    """Documents kept by expressions over stored scores and meta, as RedPajama 2 (Weber et al. 2024, arXiv:2411.12372) keeps
+    signals apart from what is done with them; by the highest share as DCLM (Li et al. 2024, arXiv:2406.11794), or drawn as DSIR
+    (Xie et al. 2023, arXiv:2302.03169). Nothing but what is kept is copied.
     """
 
     carries: ClassVar[tuple[str, ...]] = (
