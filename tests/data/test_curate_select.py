@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import subprocess
 from collections import Counter
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from mmpt.errors import ConfigError
 from mmpt.media import encode_png
 from mmpt.storage import MANIFEST
 
+ROOT = Path(__file__).resolve().parents[2]
 WORDS = ["red", "green", "blue", "stone", "water", "field", "night", "song"]
 
 
@@ -229,3 +232,19 @@ def test_a_picture_stays_with_its_document(tmp_path):
     kept, lost = select(tmp_path / "set", tmp_path / "out", where="keep")
     assert kept == ["a"] and lost == {"condition": 1}
     assert DocumentShards(tmp_path / "out")[0].parts[0].data == data
+
+
+def test_the_two_commands(pool, config, tmp_path):
+    (tmp_path / "score.yaml").write_text(f"scorer: {{kind: dsir, target: {tmp_path / 'target'}}}\n")
+    (tmp_path / "select.yaml").write_text("{kind: select, by: dsir, share: 0.5}\n")
+
+    def run(script: str, *arguments: str) -> subprocess.CompletedProcess:
+        command = [os.environ["WARM_PYTHON"], str(ROOT / "datasets" / script), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+
+    found = run("score.py", "score.yaml", "pool", "--processes", "1")
+    assert found.returncode == 0 and "dsir: 40 documents, 0 without a score" in found.stdout, found.stderr
+    found = run("select_documents.py", "select.yaml", "pool", "out", "share=0.25", "--processes", "1")
+    assert found.returncode == 0 and "10 documents" in found.stdout and "30 by share" in found.stdout, found.stderr
+    found = run("select_documents.py", "select.yaml", "pool", "other", "by=nothing", "--processes", "1")
+    assert found.returncode == 2 and "nothing: neither scores" in found.stderr

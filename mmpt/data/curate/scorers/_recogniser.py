@@ -27,6 +27,12 @@ def transcripts(name: str, utterances: Sequence[Speech]) -> list[str]:
 def _recogniser(name: str) -> Any:
     """Loaded once in each process."""
     try:
-        return pipeline("automatic-speech-recognition", name, device=0 if torch.cuda.is_available() else -1, chunk_length_s=30)
+        return pipeline(
+            "automatic-speech-recognition",
+            name,
+            device=0 if torch.cuda.is_available() else -1,
+            chunk_length_s=30,
+            ignore_warning=True,
+        )
     except (OSError, ValueError) as problem:
         raise ConfigError(f"asr_agreement: {name} cannot be loaded ({problem})") from None
