@@ -7,6 +7,7 @@ import subprocess
 from collections import Counter
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 
@@ -248,3 +249,15 @@ def test_the_two_commands(pool, config, tmp_path):
     assert found.returncode == 0 and "10 documents" in found.stdout and "30 by share" in found.stdout, found.stderr
     found = run("select_documents.py", "select.yaml", "pool", "other", "by=nothing", "--processes", "1")
     assert found.returncode == 2 and "nothing: neither scores" in found.stderr
+
+
+def test_a_set_elsewhere_is_scored_and_selected_from_there(pool, config, tmp_path):
+    files = fsspec.filesystem("memory")
+    for path in pool.iterdir():
+        files.pipe_file(f"/selected/pool/{path.name}", path.read_bytes())
+    near = score(config, pool).scores
+    assert score(config, "memory://selected/pool").scores.tobytes() == near.tobytes()
+    assert score(config, "memory://selected/pool").kept == len(read_manifest(pool).shards)
+    settings = {"by": "dsir", "share": 0.3, "gumbel": True}
+    curate(parse_config(settings, Select, "select.yaml"), ["memory://selected/pool"], tmp_path / "far")
+    assert [one.id for one in DocumentShards(tmp_path / "far")] == select(pool, tmp_path / "near", **settings)[0]
