@@ -33,6 +33,8 @@ FILES = {
     "tokenizers/import.py": "mmpt.tokenizers.published_folder:ImportSpec",
     "datasets/build.py": "mmpt.data.build:BuildConfig",
     "datasets/filter.py": "mmpt.data.curate.steps.filter:Filter",
+    "datasets/score.py": "mmpt.data.curate.scoring:ScoreConfig",
+    "datasets/select_documents.py": "mmpt.data.curate.steps.select:Select",
     "datasets/interleave.py": "mmpt.data.curate.steps.interleave:Interleave",
     "datasets/to_tokens.py": "mmpt.data.curate.steps.to_tokens:ToTokens",
     "recipes/evaluate.py": "mmpt.evaluation.suite:SuiteConfig",

@@ -9,6 +9,7 @@ import yaml
 
 from mmpt.config import load_config
 from mmpt.data.build import BuildConfig
+from mmpt.data.curate.scoring import ScoreConfig
 from mmpt.data.curate.steps import Step
 from mmpt.evaluation.suite import load_suite
 from mmpt.improvement.config import ImproveConfig
@@ -33,6 +34,8 @@ def read(path: Path) -> object:
     """Raises `ConfigError` as the command would."""
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     if path.is_relative_to(ROOT / "datasets"):
+        if "scorer" in content:
+            return load_config(path, ScoreConfig)
         return load_config(path, BuildConfig if "sources" in content else Step.member(content["kind"]))
     if path.is_relative_to(ROOT / "tokenizers" / "published"):
         return load_config(path, ImportSpec)

@@ -1,13 +1,9 @@
 """Rules drop what they say and nothing else; scores are those that an independent computation gives."""
 
-import json
-import math
 from collections import Counter
 
 import numpy as np
-import open_clip
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as Picture
@@ -17,8 +13,7 @@ from mmpt.data.curate.steps.filter import Filter
 from mmpt.data.lost import Lost
 from mmpt.document import Document, Image, Speech, Text
 from mmpt.errors import ConfigError
-from mmpt.media import decode_image, encode_flac, encode_png
-from mmpt.tokenizers.text import train_text_tokenizer
+from mmpt.media import encode_flac, encode_png
 
 
 def rules(*entries: dict) -> Filter:
@@ -78,59 +73,6 @@ def test_rules_of_whole_documents():
     assert [one.id for one in kept] == ["en"] and lost[0].document == "de" and "language de" in lost[0].reason
     assert run(rules({"kind": "image_count", "min": 1}), german, english)[0] == [german]
     assert run(rules({"kind": "license", "keep": ["CC0"]}), german, english)[0] == [english]
-
-
-def test_clip_similarity_is_the_cosine_of_the_model(tmp_path):
-    config = {
-        "embed_dim": 16,
-        "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16},
-        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 1, "layers": 1},
-    }
-    (tmp_path / "tiny-for-a-test.json").write_text(json.dumps(config))
-    open_clip.add_model_config(tmp_path / "tiny-for-a-test.json")
-    torch.manual_seed(0)
-    model = open_clip.create_model("tiny-for-a-test").eval()
-    torch.save(model.state_dict(), tmp_path / "tiny.pt")
-    document = Document("d", "t", (picture(20, 20, "alt text"), picture(24, 20), Text("the text nearest to the second")))
-    rule = {"kind": "clip_similarity", "model": "tiny-for-a-test", "pretrained": str(tmp_path / "tiny.pt"), "min": -1}
-    (kept,), _ = run(rules(rule), document)
-    transform = open_clip.create_model_and_transforms("tiny-for-a-test")[2]
-    expected = []
-    for part, text in zip(document.parts, ("alt text", "the text nearest to the second"), strict=False):
-        with torch.no_grad():
-            image = model.encode_image(transform(decode_image(part.data))[None])[0]
-            words = model.encode_text(open_clip.get_tokenizer("tiny-for-a-test")([text]))[0]
-        expected.append(float(torch.nn.functional.cosine_similarity(image, words, dim=0)))
-    assert kept.meta["scores"]["clip"] == pytest.approx(expected, abs=1e-4) and expected[0] != pytest.approx(
-        expected[1], abs=1e-3
-    )
-    between = sum(expected) / 2
-    (kept,), (lost,) = run(rules({**rule, "min": between}), document)
-    assert len(kept.parts) == 2 and lost.item == f"d, part {expected.index(min(expected))}"
-    with pytest.raises(ConfigError, match="cannot be loaded"):
-        run(rules({**rule, "pretrained": str(tmp_path / "none.pt")}), document)
-
-
-def test_perplexity_is_that_of_the_language_model(tmp_path):
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    tokenizer = train_text_tokenizer(["a small set of words", "more words in a set"], 300)
-    tokenizer.save_pretrained(tmp_path)
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes)).eval()
-    model.save_pretrained(tmp_path)
-    text = "a set of words more small"
-    ids = torch.tensor([tokenizer(text)["input_ids"]])
-    with torch.no_grad():
-        logs = model(ids).logits.log_softmax(-1)[0, :-1].gather(1, ids[0, 1:, None])
-    expected = math.exp(-logs.mean())
-    document = Document("d", "t", (Text(text), Text("a")))
-    rule = {"kind": "caption_perplexity", "model": str(tmp_path), "max": expected + 1}
-    (kept,), lost = run(rules(rule), document)
-    assert kept.meta["scores"]["perplexity"][0] == pytest.approx(expected, rel=1e-3) and not lost
-    (kept,), (lost,) = run(rules({**rule, "max": expected - 1}), document)
-    assert kept.parts == (Text("a"),) and lost.rule == "caption_perplexity"
 
 
 def test_speech_activity_tells_speech_from_silence():

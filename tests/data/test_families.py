@@ -10,6 +10,8 @@ import pytest
 from mmpt.config import load_config, parse_config
 from mmpt.data.build import BuildConfig, documents
 from mmpt.data.curate.rules import DocumentRule, PartRule, Rule
+from mmpt.data.curate.scorers import Scorer
+from mmpt.data.curate.scoring import ScoreConfig
 from mmpt.data.curate.steps import Step
 from mmpt.data.curate.steps.filter import Filter
 from mmpt.data.curate.voices import Voice
@@ -37,10 +39,12 @@ def test_every_method_is_named_in_a_specification_and_says_where_it_comes_from(f
 @pytest.mark.parametrize("name", sorted(SPECS))
 def test_the_specifications_are_read(name):
     path = ROOT / "datasets" / "specs" / name
-    schema = BuildConfig if "sources:" in SPECS[name] else Step
+    schema = BuildConfig if "sources:" in SPECS[name] else ScoreConfig if "scorer:" in SPECS[name] else Step
     found = load_config(path, schema)
     if name == "sources.yaml":
         assert {source.kind for source in found.sources} == set(Source.names())
+    elif isinstance(found, ScoreConfig):
+        assert all(f"kind: {scorer}" in SPECS[name] for scorer in Scorer.names())
     elif isinstance(found, Step):
         assert f"kind: {found.kind}\n" in SPECS[name]
 

@@ -14,6 +14,8 @@ import yaml
 
 from mmpt.config import load_config
 from mmpt.data.build import BuildConfig
+from mmpt.data.curate.scoring import ScoreConfig
+from mmpt.data.curate.steps.select import Select
 from mmpt.data.curate.steps.to_tokens import ToTokens
 from mmpt.data.shards.read import TokenShards
 from mmpt.data.shards.tokens import TokenDocument
@@ -37,6 +39,8 @@ import study  # noqa: E402
 
 SCHEMAS = {
     "datasets/build.py": BuildConfig,
+    "datasets/score.py": ScoreConfig,
+    "datasets/select_documents.py": Select,
     "datasets/to_tokens.py": ToTokens,
     "tokenizers/train.py": TokenizerSpec,
     "recipes/train.py": TrainingConfig,

@@ -8,7 +8,10 @@ import numpy as np
 from mmpt.data.shards.index import Index, id_hash
 from mmpt.data.shards.manifest import Manifest, ShardEntry, TokenManifest, check_size, open_index, read_manifest
 from mmpt.data.shards.sample import decode_json, sample_key
+from mmpt.data.shards.scores import FOLDER as SCORES
+from mmpt.data.shards.scores import score_problems
 from mmpt.data.shards.tokens import check_counts, from_members
+from mmpt.data.store import Store
 from mmpt.document import Document, Image, Speech, Text, from_record
 from mmpt.errors import DataError, VocabularyError
 from mmpt.media import decode_image, decode_speech
@@ -64,9 +67,9 @@ def _check_files(folder: Path, manifest: Manifest) -> list[Problem]:
             problems.append(Problem(name, "", f"differs from the hash in {MANIFEST}"))
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
-        if path.is_file() and name != MANIFEST and name not in hashes:
+        if path.is_file() and name != MANIFEST and name not in hashes and not name.startswith(f"{SCORES}/"):
             problems.append(Problem(name, "", f"not in {MANIFEST}"))
-    return problems
+    return [*problems, *(Problem(name, "", reason) for name, reason in score_problems(Store(folder), manifest.shards))]
 
 
 def _check_shard(
