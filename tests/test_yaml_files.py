@@ -11,6 +11,7 @@ from mmpt.config import load_config
 from mmpt.data.build import BuildConfig
 from mmpt.data.curate.steps import Step
 from mmpt.evaluation.suite import load_suite
+from mmpt.inference.rewriting import Rewriting
 from mmpt.tokenizers.published_folder import ImportSpec
 from mmpt.training.config import TrainingConfig
 from mmpt.training.specs import TokenizerSpec
@@ -31,6 +32,8 @@ def quickstart():
 def read(path: Path) -> object:
     """Raises `ConfigError` as the command would."""
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if path.is_relative_to(ROOT / "datasets") and "writer" in content:
+        return load_config(path, Rewriting)
     if path.is_relative_to(ROOT / "datasets"):
         return load_config(path, BuildConfig if "sources" in content else Step.member(content["kind"]))
     if path.is_relative_to(ROOT / "tokenizers" / "published"):
