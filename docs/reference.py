@@ -34,6 +34,7 @@ FILES = {
     "datasets/build.py": "mmpt.data.build:BuildConfig",
     "datasets/filter.py": "mmpt.data.curate.steps.filter:Filter",
     "datasets/interleave.py": "mmpt.data.curate.steps.interleave:Interleave",
+    "datasets/compose.py": "mmpt.data.curate.steps.compose:Compose",
     "datasets/rewrite.py": "mmpt.inference.rewriting:Rewriting",
     "datasets/to_tokens.py": "mmpt.data.curate.steps.to_tokens:ToTokens",
     "recipes/evaluate.py": "mmpt.evaluation.suite:SuiteConfig",

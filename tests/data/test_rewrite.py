@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmpt.data.lost import Lost
-from mmpt.data.rewrite.checks import Checks, copied, repeated
+from mmpt.data.passages import in_place, passages
+from mmpt.data.rewrite.checks import Checks, copied, repeated, shared
 from mmpt.data.rewrite.operations import Operation
 from mmpt.data.rewrite.operations.question_answers import QuestionAnswers
 from mmpt.data.rewrite.operations.recaption import Recaption
@@ -16,7 +17,6 @@ from mmpt.data.rewrite.operations.refine import Refine
 from mmpt.data.rewrite.operations.rephrase import Rephrase
 from mmpt.data.rewrite.operations.tasks import Tasks
 from mmpt.data.rewrite.operations.think import Think
-from mmpt.data.rewrite.passages import in_place, passages
 from mmpt.data.rewrite.programs import Call, parse, run
 from mmpt.data.rewrite.prompt import Answer, Prompt
 from mmpt.document import Document, Image, Text
@@ -58,6 +58,8 @@ def test_what_an_answer_is_held_against():
     # By hand: of 2 x 6 words there are 7 runs of six, of which the last is the first again; 12 words have 5 runs of eight.
     assert repeated(WORDS.split()[:6] * 2) == pytest.approx(1 / 7)
     assert copied(WORDS.split(), WORDS.split()[:10]) == pytest.approx(3 / 5)
+    assert shared("The planets circle a bright star: planets, stars!", "Planets around a star") == 1.0, "four long words"
+    assert shared("Planets circle bright stars and other suns", "planets around bright suns, stars") == pytest.approx(3 / 5)
     prompt = Prompt(f"Say again: {WORDS}", WORDS)
     for checks, answer, rule in (
         (Checks(), Answer("fine"), ""),
@@ -72,6 +74,8 @@ def test_what_an_answer_is_held_against():
         (Checks(), Answer("la " * 40), "answer_repetition"),
         (Checks(most_copied=0.5), Answer(WORDS), "answer_copy"),
         (Checks(), Answer(WORDS), ""),
+        (Checks(least_shared=0.5), Answer("this short lesson neatly counts upwards"), "answer_off_topic"),
+        (Checks(least_shared=0.5), Answer("seven eight eleven three twelve"), ""),
         (Checks(languages=("en",)), Answer("Das ist ein ganz gewöhnlicher deutscher Satz."), "answer_language"),
         (Checks(languages=("de",)), Answer("Das ist ein ganz gewöhnlicher deutscher Satz."), ""),
     ):

@@ -1,5 +1,6 @@
 """What every answer of a writer is held against before anything is made of it."""
 
+import re
 from dataclasses import replace
 
 import pydantic
@@ -14,10 +15,13 @@ LOOP = 6
 COPY = 8
 """Words of a run that, found in the prompt, is copied."""
 
+_LONG = re.compile(r"[^\W\d_]{5,}")
+_ENOUGH = 5
+
 
 class Checks(Schema):
     """What an answer must be like. One that is not is not used, and listed by the rule: answer_refused, answer_unfinished,
-    answer_length, answer_repetition, answer_copy, answer_language."""
+    answer_length, answer_repetition, answer_copy, answer_off_topic, answer_language."""
 
     finished: bool = True
     """Whether an answer that was cut off at its longest goes."""
@@ -33,6 +37,9 @@ class Checks(Schema):
     """Share of an answer's runs of six words that came before in it; null: not looked at."""
     most_copied: float | None = pydantic.Field(default=None, ge=0, le=1)
     """Share of an answer's runs of eight words that are in the prompt; null: not looked at."""
+    least_shared: float | None = pydantic.Field(default=None, ge=0, le=1)
+    """Share of an answer's different words of five letters and more that what it is about has, too: what a model says about a text
+    instead of saying it again has few. Answers of fewer than five such words pass; null: not looked at."""
     languages: tuple[str, ...] = ()
     """Codes (ISO 639-1) of the languages that answers may be in; empty: any."""
 
@@ -58,6 +65,8 @@ class Checks(Schema):
             return "answer_repetition", f"{share:.0%} of it came before in it"
         if self.most_copied is not None and (share := copied(words, prompt.text.split())) > self.most_copied:
             return "answer_copy", f"{share:.0%} of it is in the prompt"
+        if self.least_shared is not None and (share := shared(answer.text, prompt.about)) < self.least_shared:
+            return "answer_off_topic", f"{share:.0%} of its long words are in the text"
         if self.languages:
             found = Language(keep=self.languages, min_confidence=0).judge(Document("", "", (Text(answer.text),)))
             if found.reason:
@@ -75,6 +84,12 @@ def copied(words: list[str], prompt: list[str]) -> float:
     """Share of the runs of `COPY` words that are in `prompt`."""
     runs, known = _runs(words, COPY), set(_runs(prompt, COPY))
     return sum(run in known for run in runs) / len(runs) if runs else 0.0
+
+
+def shared(answer: str, about: str) -> float:
+    """Share of the different long words of `answer` that `about` has; 1 where there are fewer than five of them."""
+    words = set(_LONG.findall(answer.casefold()))
+    return len(words & set(_LONG.findall(about.casefold()))) / len(words) if len(words) >= _ENOUGH else 1.0
 
 
 def _runs(words: list[str], length: int) -> list[tuple[str, ...]]:

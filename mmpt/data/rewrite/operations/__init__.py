@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 from mmpt.data.lost import Documents, Lost
+from mmpt.data.passages import passages
 from mmpt.data.rewrite.checks import Checks
-from mmpt.data.rewrite.passages import passages
 from mmpt.data.rewrite.prompt import Answer, Prompt
 from mmpt.document import Document, Text
 from mmpt.methods import Method

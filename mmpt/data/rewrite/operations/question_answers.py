@@ -8,9 +8,9 @@ from typing import ClassVar, Literal
 import pydantic
 
 from mmpt.data.lost import Documents, Lost
+from mmpt.data.passages import in_place
 from mmpt.data.rewrite.checks import Checks
 from mmpt.data.rewrite.operations import Operation, origin, texts, unused
-from mmpt.data.rewrite.passages import in_place
 from mmpt.data.rewrite.prompt import Answer, Prompt
 from mmpt.document import Document, Text
 

@@ -7,9 +7,9 @@ from typing import ClassVar
 import pydantic
 
 from mmpt.data.lost import Documents, Lost
+from mmpt.data.passages import in_place
 from mmpt.data.rewrite.checks import Checks
 from mmpt.data.rewrite.operations import Operation, origin, texts, unused
-from mmpt.data.rewrite.passages import in_place
 from mmpt.data.rewrite.prompt import Answer, Prompt
 from mmpt.document import Document
 
@@ -42,7 +42,7 @@ class Rephrase(Operation):
     """Words of a passage at most; WRAP takes 300 tokens."""
     least_words: int = pydantic.Field(default=20, ge=1)
     """A shorter passage stays as it is."""
-    checks: Checks = Checks(least_share=0.3, most_share=3.0, most_copied=0.7)
+    checks: Checks = Checks(least_share=0.3, most_share=3.0, most_copied=0.7, least_shared=0.25)
     """What a paraphrase must be like."""
 
     @pydantic.model_validator(mode="after")

@@ -7,9 +7,9 @@ from typing import ClassVar
 import pydantic
 
 from mmpt.data.lost import Documents
+from mmpt.data.passages import passages
 from mmpt.data.rewrite.checks import Checks
 from mmpt.data.rewrite.operations import Operation, origin, unused
-from mmpt.data.rewrite.passages import passages
 from mmpt.data.rewrite.prompt import Answer, Prompt
 from mmpt.document import Document, Text
 
