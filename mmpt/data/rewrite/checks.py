@@ -38,7 +38,7 @@ class Checks(Schema):
     most_copied: float | None = pydantic.Field(default=None, ge=0, le=1)
     """Share of an answer's runs of eight words that are in the prompt; null: not looked at."""
     least_shared: float | None = pydantic.Field(default=None, ge=0, le=1)
-    """Share of an answer's different words of five letters and more that what it is about has, too: what a model says about a text
+    """Share of an answer's different words of five letters and more that what it is about has, too: what a model says of a text
     instead of saying it again has few. Answers of fewer than five such words pass; null: not looked at."""
     languages: tuple[str, ...] = ()
     """Codes (ISO 639-1) of the languages that answers may be in; empty: any."""
