@@ -2,6 +2,7 @@
 
 import io
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -85,10 +86,11 @@ def test_which_picture_a_text_belongs_to_is_asked_of_each():
 
 
 def test_several_pictures_are_marked_by_number():
-    several = Document("s", "test", (Text("see "), image(7), image(8), Text(" there")))
+    several = Document("s", "test", (Text("see "), image(7), image(8), Text(" there")), {"boxes": [], "n": 1})
     documents = [pair(0), several, talk(1)]
     found = list(SeveralPictures(pictures=3).compose(documents))
     assert flat(found[0]) == "[None 0] see (image 1: <7>)(image 2: <8>) there"
+    assert found[0].meta == {"n": 1}, "boxes are named by parts, which have moved"
     assert flat(found[1]) == (
         "[user 0] (image 1: <0>)(image 2: <1>)\nWhat does image 1 show?[assistant 1] a thing 0"
         "[user 2] Of image 2: what?[assistant 3] it is 1"
@@ -241,6 +243,14 @@ def test_noise_of_a_folder_and_what_cannot_be_mixed(tmp_path):
     for folder in (tmp_path / "nothing", tmp_path / "empty"):
         with pytest.raises(ConfigError, match="noise"):
             list(Mixture(noise=str(folder)).compose(documents))
+
+
+def test_speakers_of_a_mixture_differ_where_they_can():
+    clips = [replace(clip(number, 0.3), meta={"voice": voice}) for number, voice in enumerate("aaabba")]
+    found = list(Mixture().compose(clips))
+    assert [one.meta["mixed"]["of"] for one in found] == [["c0", "c3"], ["c1", "c4"], ["c2", "c5"]]
+    found = list(Mixture(window=2).compose(clips))
+    assert [one.meta["mixed"]["of"] for one in found] == [["c0", "c1"], ["c2", "c3"], ["c4", "c5"]]
 
 
 @pytest.mark.parametrize("voice", ["en-us", "flite:slt"])

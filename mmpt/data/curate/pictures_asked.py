@@ -60,8 +60,13 @@ def grouped(documents: Iterable[Document | Lost], size: int) -> Iterator[list[As
 def composed(group: Sequence[Asked], parts: Iterable[Part]) -> Document:
     """Under the first one's id and source; `meta` names each. Texts of one turn and weight are one part."""
     first = group[0].document
-    meta = {**first.meta, "composed": [one.document.id for one in group]}
+    meta = {**without_boxes(first.meta), "composed": [one.document.id for one in group]}
     return Document(first.id, first.source, tuple(joined(parts)), meta)
+
+
+def without_boxes(meta: dict) -> dict:
+    """The meta of a document whose parts have moved: where objects are is said by the numbers of parts."""
+    return {key: value for key, value in meta.items() if key != "boxes"}
 
 
 def joined(parts: Iterable[Part]) -> Iterator[Part]:

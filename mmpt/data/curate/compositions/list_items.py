@@ -11,6 +11,7 @@ from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
 from mmpt.data.curate.compositions import Composition
+from mmpt.data.curate.pictures_asked import without_boxes
 from mmpt.data.lost import Documents, Lost
 from mmpt.document import Document, Image, Text
 from mmpt.errors import DataError
@@ -80,7 +81,7 @@ class ListItems(Composition):
             said = "\n".join(f"{number}. {item.text}" for number, item in enumerate(items, start=1))
             shown = replace(image, data=encode_png(picture), suffix="png", weight=0.0, role="user", turn=0)
             parts = (shown, Text(self.question, 0.0, "user"), Text(said, 1.0, "assistant", 1))
-            meta = {key: value for key, value in document.meta.items() if key != "boxes"}
+            meta = without_boxes(document.meta)
             written += 1
             yield Document(name, document.source, parts, {**meta, "marks": [list(item.box) for item in items]})
         if not written and not self.original:

@@ -18,19 +18,23 @@ from mmpt.modality import SAMPLE_RATE
 
 RULE = "mixture"
 _LOUDEST = 0.98
+_Clip = tuple[Document, Speech, np.ndarray]
 
 
 class Mixture(Composition):
     """Utterances of several speakers that overlap, in noise of a given ratio (LibriMix, Cosentino et al. 2020, arXiv:2005.11262;
     overlap by share as in LibriCSS, Chen et al. 2020, arXiv:2001.11482).
 
-    Neighbours of a shard that are one utterance each, and at most what it says as a text, become one of 16 kHz; its transcript is
-    what they say, in the order in which they begin (serialized output training, Kanda et al. 2020, arXiv:2003.12687). All others
-    stay as they are. meta["mixed"] holds ids, starts, gains and the ratio, so that each can be had again.
+    Documents of a shard that are one utterance each, and at most what it says as a text, become one of 16 kHz: neighbours, or those
+    of another meta["voice"]. Its transcript is what they say, in the order in which they begin (serialized output training, Kanda
+    et al. 2020, arXiv:2003.12687). All others stay as they are. meta["mixed"] holds ids, starts, gains and the ratio, so that each
+    can be had again.
     """
 
     speakers: int = pydantic.Field(default=2, ge=1)
     """Utterances of a mixture; fewer at the end of a shard."""
+    window: int = pydantic.Field(default=64, ge=1)
+    """Utterances among which one of another voice is looked for."""
     overlap: tuple[float, float] = (0.0, 0.4)
     """Share of the shorter of two neighbours in which both speak, at least and at most; drawn for each."""
     levels: tuple[float, float] = (-3.0, 3.0)
@@ -56,25 +60,33 @@ class Mixture(Composition):
 
     def compose(self, documents: Iterable[Document | Lost]) -> Documents:
         noise = Noise(self.noise)
-        group: list[tuple[Document, Speech, np.ndarray]] = []
+        waiting: list[_Clip] = []
         for one in documents:
             spoken = None if isinstance(one, Lost) else lone_utterance(one)
             if isinstance(one, Lost) or spoken is None:
                 yield one
                 continue
             try:
-                samples = decode_speech(spoken.data, SAMPLE_RATE)
+                waiting.append((one, spoken, decode_speech(spoken.data, SAMPLE_RATE)))
             except DataError as problem:
                 yield Lost(one.id, str(problem), one.id, True, RULE)
                 continue
-            group.append((one, spoken, samples))
-            if len(group) == self.speakers:
-                yield self._mixed(group, noise)
-                group = []
-        if group:
+            if len(waiting) >= max(self.window, self.speakers):
+                yield self._mixed(self._group(waiting), noise)
+        while waiting:
+            group = self._group(waiting)
             yield self._mixed(group, noise) if self.noise or len(group) > 1 else group[0][0]
 
-    def _mixed(self, group: list[tuple[Document, Speech, np.ndarray]], noise: Noise) -> Document:
+    def _group(self, waiting: list[_Clip]) -> list[_Clip]:
+        """The first of those that wait, and others, each of another voice than those before where there is one."""
+        group = [waiting.pop(0)]
+        while waiting and len(group) < self.speakers:
+            voices = {document.meta.get("voice") for document, *_ in group} - {None}
+            other = (place for place, (document, *_) in enumerate(waiting) if document.meta.get("voice") not in voices)
+            group.append(waiting.pop(next(other, 0)))
+        return group
+
+    def _mixed(self, group: list[_Clip], noise: Noise) -> Document:
         first = group[0][0]
         draw = random.Random(f"{self.seed} {first.id}")
         starts, gains = [0], [1.0]
@@ -102,7 +114,7 @@ class Mixture(Composition):
         parts = tuple(replace(part, text=spoken.text) if isinstance(part, Text) else spoken for part in first.parts)
         return Document(first.id, first.source, parts, {**first.meta, "mixed": told})
 
-    def _speech(self, group: list[tuple[Document, Speech, np.ndarray]], starts: list[int], samples: np.ndarray) -> Speech:
+    def _speech(self, group: list[_Clip], starts: list[int], samples: np.ndarray) -> Speech:
         clips = [clip for _, clip, _ in group]
         timed = all(clip.words or not clip.text.strip() for clip in clips)
         words = sorted(

@@ -7,7 +7,18 @@ from typing import ClassVar
 import pydantic
 
 from mmpt.data.curate.compositions import Composition
-from mmpt.data.curate.pictures_asked import About, Asked, Mark, Question, composed, grouped, joined, marked, question_of
+from mmpt.data.curate.pictures_asked import (
+    About,
+    Asked,
+    Mark,
+    Question,
+    composed,
+    grouped,
+    joined,
+    marked,
+    question_of,
+    without_boxes,
+)
 from mmpt.data.lost import Documents, Lost
 from mmpt.document import Document, Image, Part, Text
 
@@ -38,7 +49,7 @@ class SeveralPictures(Composition):
             if isinstance(one, list):
                 yield composed(one, self._together(one))
             elif isinstance(one, Document) and sum(isinstance(part, Image) for part in one.parts) > 1:
-                yield replace(one, parts=tuple(joined(self._in_place(one))))
+                yield replace(one, parts=tuple(joined(self._in_place(one))), meta=without_boxes(one.meta))
             else:
                 yield one
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
+from mmpt.data.curate.pictures_asked import without_boxes
 from mmpt.data.lost import Documents
 from mmpt.data.rewrite.checks import Checks
 from mmpt.data.rewrite.operations import Operation, origin, unused
@@ -55,4 +56,6 @@ class Recaption(Operation):
             else:
                 parts.append(Text(said, part.weight, part.role, part.turn))
         meta = origin(document, self, alt=before) if before else document.meta
+        if self.to == "text":
+            meta = without_boxes(meta)
         yield replace(document, parts=tuple(parts), meta=meta)
