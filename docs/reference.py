@@ -36,6 +36,8 @@ FILES = {
     "datasets/score.py": "mmpt.data.curate.scoring:ScoreConfig",
     "datasets/select_documents.py": "mmpt.data.curate.steps.select:Select",
     "datasets/interleave.py": "mmpt.data.curate.steps.interleave:Interleave",
+    "datasets/compose.py": "mmpt.data.curate.steps.compose:Compose",
+    "datasets/rewrite.py": "mmpt.inference.rewriting:Rewriting",
     "datasets/to_tokens.py": "mmpt.data.curate.steps.to_tokens:ToTokens",
     "recipes/evaluate.py": "mmpt.evaluation.suite:SuiteConfig",
     "recipes/improve.py": "mmpt.improvement.config:ImproveConfig",

@@ -13,6 +13,7 @@ from mmpt.data.curate.scoring import ScoreConfig
 from mmpt.data.curate.steps import Step
 from mmpt.evaluation.suite import load_suite
 from mmpt.improvement.config import ImproveConfig
+from mmpt.inference.rewriting import Rewriting
 from mmpt.tokenizers.published_folder import ImportSpec
 from mmpt.training.config import TrainingConfig
 from mmpt.training.specs import TokenizerSpec
@@ -33,6 +34,8 @@ def quickstart():
 def read(path: Path) -> object:
     """Raises `ConfigError` as the command would."""
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if path.is_relative_to(ROOT / "datasets") and "writer" in content:
+        return load_config(path, Rewriting)
     if path.is_relative_to(ROOT / "datasets"):
         if "scorer" in content:
             return load_config(path, ScoreConfig)

@@ -1,8 +1,11 @@
 """Lectures: frames stand before the words that are spoken while they are seen; captions say each word once."""
 
+import shutil
+import sys
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import fsspec
 import numpy as np
@@ -10,12 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
+from PIL import ImageDraw, ImageFont
 
 from mmpt.data.formats import video
+from mmpt.data.formats.ocr import Ocr
 from mmpt.data.formats.subtitles import read_subtitles
 from mmpt.data.lost import Lost
 from mmpt.data.sources import lectures
 from mmpt.data.sources.lectures import Lectures
+from mmpt.data.synthetic.espeak import Speaker
+from mmpt.data.synthetic.read_aloud import read_aloud
 from mmpt.document import Document, Image, Speech, Text
 from mmpt.errors import ConfigError, DataError
 from mmpt.media import decode_image, decode_speech, encode_png, encode_wav
@@ -205,6 +212,99 @@ def test_lectures_from_another_store(tmp_path):
     finally:
         files.rm("/talks", recursive=True)
     assert [type(part) for part in document.parts] == [Image, Image, Speech, Text]  # the sound ends before the second cue
+
+
+def spoken_sound() -> np.ndarray:
+    """Two sentences of espeak-ng, 1 s of silence before, between and behind them, at 16 kHz."""
+    pytest.importorskip("silero_vad")
+    pytest.importorskip("espeakng_loader")
+    with Speaker() as speaker:
+        said = [read_aloud(speaker, text, "en-us") for text in ("The sun is a star, and it is hot.", "Planets go around it.")]
+    quiet = np.zeros(16_000, dtype=np.float32)
+    pieces = [decode_speech(part.data, 16_000) for part in said]
+    return np.concatenate([quiet, pieces[0], quiet, pieces[1], quiet])
+
+
+def test_what_has_no_subtitles_is_heard(tmp_path, monkeypatch):
+    sound = spoken_sound()
+    clip(tmp_path / "a.mp4", list(range(8)), sound=False)
+    (tmp_path / "a.wav").write_bytes(encode_wav(sound, 16_000))
+    clip(tmp_path / "b.mp4", [0])
+    heard: list[np.ndarray] = []
+
+    def recognise(config, sounds):
+        assert config.model == "a/listener"
+        heard.extend(sounds)
+        return [f"words of {number}" for number in range(len(sounds))]
+
+    monkeypatch.setattr(lectures, "recognise", recognise)
+    (document,), lost = read(tmp_path, recogniser={"model": "a/listener"}, language="en")
+    assert document.id == f"{tmp_path.name}/a" and document.meta == {"language": "en"}
+    # Heard are the two sentences, about; what is seen while one is said stands before it, and no frame is missing.
+    lengths = [len(piece) / 16_000 for piece in heard]
+    assert len(heard) == 2 and sum(lengths) == pytest.approx(len(sound) / 16_000 - 3, abs=1.0)
+    shown = [number(part) if isinstance(part, Image) else part.text for part in document.parts]
+    assert [one for one in shown if isinstance(one, int)] == list(range(8))
+    assert [one for one in shown if isinstance(one, str)] == ["words of 0", "words of 1"]
+    assert 2 <= shown.index("words of 0") < shown.index("words of 1") - 1
+    assert [(one.whole, one.reason) for one in lost] == [(True, "no subtitles beside it, and nothing is heard in it")]
+    (document,), _ = read(tmp_path, recogniser={"model": "a/listener"}, speech=True)
+    spoken = [part for part in document.parts if isinstance(part, Speech)]
+    assert [part.text for part in spoken] == ["words of 0", "words of 1"]
+    for part, piece in zip(spoken, heard[2:], strict=False):
+        assert np.abs(decode_speech(part.data, 16_000) - piece).max() < 1e-3
+
+
+def test_the_text_in_a_frame_stands_behind_it_once(tmp_path, monkeypatch):
+    clip(tmp_path / "a.mp4", [0, 1, 2, 3], sound=False)
+    (tmp_path / "a.srt").write_text(SRT)
+    read_ = iter(["Title", "Title", "", DataError("too long")])
+
+    def text(self, picture):
+        found = next(read_)
+        if isinstance(found, DataError):
+            raise found
+        return found
+
+    monkeypatch.setattr(Ocr, "check", lambda self: None)
+    monkeypatch.setattr(Ocr, "read", text)
+    (document,), lost = read(tmp_path, ocr={"form": "[{text}]"})
+    shown = [number(part) if isinstance(part, Image) else part.text for part in document.parts]
+    assert shown == [0, "[Title]", 1, "Look at this,", 2, "a {1, 2}", 3, "and that."]
+    assert [(one.reason, one.whole, one.part) for one in lost] == [("too long", False, "")]
+
+
+def test_text_is_read_in_a_picture():
+    pytest.importorskip("pytesseract", reason="the extra `ocr` is not installed")
+    if not shutil.which("tesseract"):
+        pytest.skip("no tesseract")
+    picture = Pillow.new("RGB", (640, 200), "white")
+    brush = ImageDraw.Draw(picture)
+    brush.text((30, 30), "The nature of astronomy", fill="black", font=ImageFont.load_default(40))
+    brush.text((30, 110), "Planets and 17 stars", fill="black", font=ImageFont.load_default(40))
+    ocr = Ocr()
+    ocr.check()
+    assert ocr.read(picture) == "The nature of astronomy\nPlanets and 17 stars"
+    assert ocr.read(Pillow.fromarray(slide(3)).resize((640, 200))) == ""
+    with pytest.raises(ConfigError, match="klingon"):
+        Ocr(languages=("klingon",)).check()
+
+
+def test_without_tesseract_it_is_said_what_to_install(tmp_path, monkeypatch):
+    clip(tmp_path / "a.mp4", [0], sound=False)
+    monkeypatch.setitem(sys.modules, "pytesseract", None)
+    with pytest.raises(ConfigError, match=r"mmpt\[ocr\]"):
+        Lectures(folder=str(tmp_path), ocr={}).units()
+
+    class Missing(Exception):
+        pass
+
+    def languages():
+        raise Missing
+
+    monkeypatch.setitem(sys.modules, "pytesseract", SimpleNamespace(TesseractNotFoundError=Missing, get_languages=languages))
+    with pytest.raises(ConfigError, match="apt install tesseract-ocr"):
+        Lectures(folder=str(tmp_path), ocr={}).units()
 
 
 def said(text: str, suffix: str) -> list[str]:

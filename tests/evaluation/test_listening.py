@@ -21,10 +21,11 @@ from transformers import (
     WhisperTokenizer,
 )
 
+from mmpt.data.hearing import recogniser
+from mmpt.data.hearing.recogniser import ListenerConfig, recognise, spelled
 from mmpt.document import Speech, Text
 from mmpt.errors import ConfigError
-from mmpt.evaluation.metrics import listening
-from mmpt.evaluation.metrics.listening import ListenerConfig, heard, recognise, spelled
+from mmpt.evaluation.metrics.listening import heard
 from mmpt.media import encode_wav
 
 from .scripted import Scripted, run, sound, write_rows
@@ -102,7 +103,7 @@ def test_a_ctc_model_reads_what_its_likeliest_letters_say(ctc):
 
 @pytest.mark.slow
 def test_whisper_reads_in_batches_what_it_reads_alone_and_takes_a_language(whisper, monkeypatch):
-    monkeypatch.setattr(listening, "BATCH", 2)
+    monkeypatch.setattr(recogniser, "BATCH", 2)
     sounds = [noise(length, seed) for seed, length in enumerate((8000, 16_000, 24_000))]
     found = {}
     for language in ("english", "german"):
@@ -197,6 +198,6 @@ def test_numbers_of_a_listener_are_spelled(read, said):
 
 
 def test_numbers_are_spelled_whoever_reads(monkeypatch):
-    monkeypatch.setattr(listening, "_recognise", lambda listener, sounds: ["it is 8"] * len(sounds))
+    monkeypatch.setattr(recogniser, "_recognise", lambda listener, sounds: ["it is 8"] * len(sounds))
     assert recognise(ListenerConfig(model="any", spell_numbers=True), [noise(8000, 0)]) == ["it is eight"]
     assert recognise(ListenerConfig(model="any"), [noise(8000, 0)]) == ["it is 8"]

@@ -16,12 +16,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from mmpt.data.hearing.recogniser import ListenerConfig, recognise
 from mmpt.data.lost import Lost
 from mmpt.data.sources.librispeech import LibriSpeech
 from mmpt.document import Speech
 from mmpt.evaluation.metrics.intervals import Measure, mean_measure, measure
 from mmpt.evaluation.metrics.judges import dnsmos, voices
-from mmpt.evaluation.metrics.listening import ListenerConfig, recognise
 from mmpt.evaluation.metrics.recognition import errors
 from mmpt.evaluation.metrics.speech_tokenizer import mean_stoi
 from mmpt.evaluation.pages.plots import spectrogram_plot

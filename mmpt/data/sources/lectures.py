@@ -1,4 +1,4 @@
-"""Lectures: frames of a video in the order of time with what is said, from subtitles.
+"""Lectures: frames of a video in the order of time with what is said, from subtitles or as a recogniser hears it.
 
     sources: [{kind: lectures, folder: my/lectures}]
 
@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import ClassVar
@@ -22,13 +23,16 @@ from PIL import Image as Pillow
 
 from mmpt.data.extra import need
 from mmpt.data.formats import subtitles, video
+from mmpt.data.formats.ocr import Ocr
 from mmpt.data.formats.subtitles import Cue, read_subtitles
+from mmpt.data.hearing.recogniser import ListenerConfig, recognise
+from mmpt.data.hearing.stretches import spoken_stretches
 from mmpt.data.lost import Documents, Lost
 from mmpt.data.parts import MAX_BYTES, image_part
 from mmpt.data.sources import NamedSource
 from mmpt.data.store import Store
 from mmpt.data.unit import Unit
-from mmpt.document import IMAGE_SUFFIXES, SPEECH_SUFFIXES, Document, Image, Part, Speech, Text
+from mmpt.document import IMAGE_SUFFIXES, SPEECH_SUFFIXES, Document, Part, Speech, Text
 from mmpt.errors import ConfigError, DataError
 from mmpt.media import decode_image, decode_speech, encode_flac
 from mmpt.modality import SAMPLE_RATE
@@ -43,7 +47,8 @@ _LANGUAGE = re.compile(r"(?P<stem>.+)\.(?P<language>[a-z]{2,3}(-[A-Za-z0-9]+)*)"
 
 @dataclass(frozen=True)
 class Lecture:
-    """The files of a lecture, by their names in the folder. Without `subtitles` it cannot be read; `name` says what there is."""
+    """The files of a lecture, by their names in the folder. Without `subtitles` it is heard, or, where nobody listens, cannot be
+    read; `name` says what there is."""
 
     name: str
     subtitles: str | None = None
@@ -58,7 +63,8 @@ class Lectures(NamedSource):
     for Vision-Language Pretraining" (arXiv:2501.00958): each frame stands before the words that are spoken while it is seen.
 
     Read is every NAME.srt or NAME.vtt (also NAME.en.vtt) below `folder`, with the frames in the folder NAME/, or without one the
-    video NAME.mp4, .mkv, .webm or .mov.
+    video NAME.mp4, .mkv, .webm or .mov; with a `recogniser` also what has no subtitles. Who wants the words mended lets a model
+    do so: datasets/rewrite.py.
     """
 
     carries: ClassVar[tuple[str, ...]] = ("2.5 Years in Class (multimodal textbook)",)
@@ -75,6 +81,12 @@ class Lectures(NamedSource):
     below 12 mostly, one more line on a slide does not."""
     speech: bool = False
     """Whether each cue becomes an utterance with its transcript, cut from NAME.wav, .flac, .ogg or .mp3, else from the video."""
+    recogniser: ListenerConfig | None = None
+    """What listens where there are no subtitles, such as `{model: openai/whisper-large-v3}`; null: such lectures are listed."""
+    stretch: float = pydantic.Field(default=15.0, gt=0, le=30)
+    """Seconds of speech that it hears at once, cut at pauses where it can be: each is a cue of its own."""
+    ocr: Ocr | None = None
+    """What reads the text in frames, which then stands behind each: `{}` is Tesseract for English; null: nothing does."""
     language: str = ""
     """Code of the language of the documents, for their meta; a name such as NAME.en.vtt comes first."""
     license: str = ""
@@ -104,6 +116,8 @@ class Lectures(NamedSource):
         sounds = _by_stem(files, SPEECH_SUFFIXES)
         frames = _frame_folders(self, files)
         need("imagehash")
+        if self.ocr:
+            self.ocr.check()
         if videos:
             need("av")
         found, left = [], {*videos, *frames}
@@ -123,7 +137,15 @@ class Lectures(NamedSource):
             )
             size = sum(files[frame] for frame in lecture.frames) or files.get(lecture.video or "", 0)
             found.append(Unit(lecture, size + files.get(lecture.sound or "", 0) + files[name]))
-        found += [Unit(Lecture(videos.get(stem, f"{stem}/")), 0) for stem in sorted(left)]
+        for stem in sorted(left):
+            lecture = Lecture(videos.get(stem, f"{stem}/"))
+            size = 0
+            if self.recogniser and (stem in videos or stem in sounds):
+                need("silero_vad")
+                shown, video_, sound = tuple(frames.get(stem, ())), videos.get(stem), sounds.get(stem)
+                lecture = Lecture(stem, language=self.language, frames=shown, video=video_, sound=sound)
+                size = sum(files[name] for name in {*shown, video_, sound} if name)
+            found.append(Unit(lecture, size))
         if not found:
             raise ConfigError(f"{self.folder}: no subtitles (*.srt, *.vtt), video or frames in it")
         return found
@@ -135,27 +157,31 @@ class Lectures(NamedSource):
         where = store.path(lecture.subtitles or lecture.name)
         lost: list[Lost] = []
         try:
-            if lecture.subtitles is None:
+            listens = lecture.subtitles is None and bool(lecture.video or lecture.sound)
+            sound = _sound(store, lecture) if listens or self.speech and lecture.subtitles else None
+            if lecture.subtitles:
+                suffix = lecture.subtitles.rpartition(".")[2].lower()
+                cues, unread = read_subtitles(store.read(lecture.subtitles), suffix, where)
+                lost += [Lost(one.item, one.reason, document_id, whole=False) for one in unread]
+            elif sound is not None and self.recogniser:
+                cues = _heard(self.recogniser, sound, self.stretch)
+            else:
                 raise DataError("no subtitles beside it")
-            suffix = lecture.subtitles.rpartition(".")[2].lower()
-            cues, unread = read_subtitles(store.read(lecture.subtitles), suffix, where)
-            lost += [Lost(one.item, one.reason, document_id, whole=False) for one in unread]
             frames = deque(_distinct(self, store, lecture, document_id, lost))
-            sound = _sound(store, lecture) if self.speech else None
         except DataError as problem:
             yield Lost(where, str(problem).removeprefix(f"{where}: "), document_id)
             return
-        parts: list[Part] = []
+        parts: list[Part | str] = []
         for cue in cues:
             while frames and frames[0][0] < cue.end:  # seen before the words are over, so it stands before them
-                parts.append(frames.popleft()[1])
+                parts += frames.popleft()[1]
             try:
-                parts.append(Text(cue.text) if sound is None else _spoken(sound, cue))
+                parts.append(cue.text if sound is None or not self.speech else _spoken(sound, cue))
             except DataError as problem:
                 item = f"{where}, cue at {cue.start:.2f} s"
                 lost.append(Lost(item, f"{problem}: kept as text", document_id, whole=False, part="speech"))
-                parts.append(Text(cue.text))
-        parts += [frame for _, frame in frames]
+                parts.append(cue.text)
+        parts += [part for _, shown in frames for part in shown]
         meta = {"language": lecture.language, "license": self.license}
         yield from lost
         yield Document(document_id, source, tuple(_joined(parts)), {key: value for key, value in meta.items() if value})
@@ -182,10 +208,11 @@ def _base(stem: str, known: set[str]) -> tuple[str, str]:
 
 def _distinct(
     config: Lectures, store: Store, lecture: Lecture, document_id: str, lost: list[Lost]
-) -> Iterator[tuple[float, Image]]:
-    """(time, picture) of the frames that are kept; the others are added to `lost`."""
+) -> Iterator[tuple[float, list[Part]]]:
+    """(time, picture and the text in it) of the frames that are kept; the others are added to `lost`. A text that is the one
+    before is not said again."""
     imagehash = need("imagehash")
-    last = None
+    last, read = None, ""
     for found in _frames(config, store, lecture):
         if isinstance(found, Lost):
             lost.append(Lost(found.item, found.reason, document_id, whole=False, part="image"))
@@ -196,7 +223,17 @@ def _distinct(
             lost.append(Lost(where, f"{fingerprint - last} bits from the frame kept before", document_id, False, RULE))
             continue
         last = fingerprint
-        yield time, image_part(data or _jpeg(picture))
+        shown: list[Part] = [image_part(data or _jpeg(picture))]
+        if config.ocr:
+            try:
+                text = config.ocr.read(picture)
+            except DataError as problem:
+                lost.append(Lost(where, str(problem), document_id, whole=False))
+                text = ""
+            if text and text != read:
+                shown.append(Text(config.ocr.form.replace("{text}", text)))
+            read = text or read
+        yield time, shown
 
 
 def _frames(config: Lectures, store: Store, lecture: Lecture) -> Iterator[tuple[str, float, Pillow.Image, bytes] | Lost]:
@@ -268,15 +305,23 @@ def _spoken(sound: np.ndarray, cue: Cue) -> Speech:
     return Speech(data, "flac", SAMPLE_RATE, len(piece) / SAMPLE_RATE, cue.text)
 
 
-def _joined(parts: list[Part]) -> Iterator[Part]:
-    """The parts with texts that follow each other as one."""
-    texts: list[str] = []
-    for part in [*parts, None]:
-        if isinstance(part, Text):
-            texts.append(part.text)
-            continue
-        if texts:
-            yield Text(" ".join(texts))
-            texts = []
-        if part is not None:
-            yield part
+def _heard(recogniser: ListenerConfig, sound: np.ndarray, longest: float) -> list[Cue]:
+    """What is said in mono int16 [samples], stretch by stretch. Raises `DataError` where nothing is."""
+    samples = sound.astype(np.float32) / 32768
+    stretches = spoken_stretches(samples, longest)
+    texts = recognise(recogniser, [samples[start:end] for start, end in stretches]) if stretches else []
+    found = [
+        Cue(start / SAMPLE_RATE, end / SAMPLE_RATE, (text,)) for (start, end), text in zip(stretches, texts, strict=True) if text
+    ]
+    if not found:
+        raise DataError("no subtitles beside it, and nothing is heard in it")
+    return found
+
+
+def _joined(parts: list[Part | str]) -> Iterator[Part]:
+    """The parts, what is said one after the other as one text."""
+    for said, group in groupby(parts, key=lambda part: isinstance(part, str)):
+        if said:
+            yield Text(" ".join(part for part in group if isinstance(part, str)))
+        else:
+            yield from (part for part in group if not isinstance(part, str))

@@ -3,7 +3,7 @@
 sources: [{kind: spoken_scenes, split: train, count: 1000}]
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pydantic
@@ -39,6 +39,8 @@ class SpokenScenes(NamedSource):
     """espeak-ng's names of the voices."""
     words_per_minute: int = 200
     """How fast they speak."""
+    boxes: bool = False
+    """Whether meta["boxes"] says where each shape is."""
     seed: int = 0
     """What the split and the pictures are drawn with."""
 
@@ -65,6 +67,8 @@ def _document(config: SpokenScenes, index: int, scene: scenes.Scene, speaker: Sp
         read_aloud(speaker, caption, voice, config.words_per_minute),
         Text(caption),
     )
-    meta = {"language": "en", "voice": voice, "license": "CC0-1.0"}
+    meta: dict[str, Any] = {"language": "en", "voice": voice, "license": "CC0-1.0"}
+    if config.boxes:
+        meta["boxes"] = [{"part": 0, "box": list(box), "text": text} for text, box in scenes.boxes(scene, seed)]
     source = config.name or "drawn scenes"
     return Document(f"{source}/{config.split}-{index:06d}", source, parts, meta)

@@ -65,14 +65,11 @@ def split_scenes(held_out: float, seed: int) -> tuple[list[Scene], list[Scene]]:
 
 def draw(scene: Scene, seed: int) -> Image.Image:
     """The scene as an RGB picture of `SIDE` × `SIDE` pixels; `seed` moves each shape by up to 1 pixel."""
-    random = np.random.default_rng(seed)
     scale = 4
     picture = Image.new("RGB", (SIDE * scale, SIDE * scale), BACKGROUNDS[scene.background])
     brush = ImageDraw.Draw(picture)
-    along = np.array(RELATIONS[scene.relation])
-    for item, side in ((scene.first, -1), (scene.second, 1)):
-        jitter = random.uniform(-1, 1, 2)
-        x, y = (SIDE / 2 + side * along * _GAP + jitter) * scale
+    for item, center in _centers(scene, seed):
+        x, y = center * scale
         r = SIZES[item.size] * scale
         color = COLORS[item.color]
         if item.shape == "circle":
@@ -82,6 +79,24 @@ def draw(scene: Scene, seed: int) -> Image.Image:
         else:
             brush.polygon([(x, y - r), (x - r, y + r), (x + r, y + r)], fill=color)
     return picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+
+
+def boxes(scene: Scene, seed: int) -> list[tuple[str, tuple[float, float, float, float]]]:
+    """(what it is, (left, top, right, bottom) in pixels) of each shape as `draw` draws it."""
+    found = []
+    for item, (x, y) in _centers(scene, seed):
+        r = SIZES[item.size]
+        corners = (float(x) - r, float(y) - r, float(x) + r, float(y) + r)
+        found.append((f"a {item.size} {item.color} {item.shape}", corners))
+    return found
+
+
+def _centers(scene: Scene, seed: int) -> list[tuple[Item, np.ndarray]]:
+    """Each shape with its place (x, y) in pixels, of `SIDE`."""
+    random = np.random.default_rng(seed)
+    along = np.array(RELATIONS[scene.relation])
+    sides = ((scene.first, -1), (scene.second, 1))
+    return [(item, SIDE / 2 + side * along * _GAP + random.uniform(-1, 1, 2)) for item, side in sides]
 
 
 def read_caption(text: str) -> Scene | None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmpt.data.hearing.recogniser import ListenerConfig
 from mmpt.document import Text
 from mmpt.errors import DataError
 from mmpt.evaluation.benchmarks import Result
@@ -11,7 +12,7 @@ from mmpt.evaluation.benchmarks._asking import AskingBenchmark, text_of
 from mmpt.evaluation.benchmarks._items import first, items_of, speech_file
 from mmpt.evaluation.benchmarks._questions import Question, contains, outcomes_of
 from mmpt.evaluation.metrics.intervals import mean_measure
-from mmpt.evaluation.metrics.listening import ListenerConfig, heard, reader
+from mmpt.evaluation.metrics.listening import heard, reader
 
 if TYPE_CHECKING:
     from mmpt.inference.load import MultimodalModel

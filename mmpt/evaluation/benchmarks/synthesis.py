@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
+from mmpt.data.hearing.recogniser import ListenerConfig
 from mmpt.document import Part, Text
 from mmpt.evaluation.benchmarks import Result
 from mmpt.evaluation.benchmarks._sources import Utterance
 from mmpt.evaluation.benchmarks._speech import SpeechBenchmark
-from mmpt.evaluation.metrics.listening import ListenerConfig, heard, reader
+from mmpt.evaluation.metrics.listening import heard, reader
 from mmpt.modality import MODALITIES
 
 if TYPE_CHECKING:

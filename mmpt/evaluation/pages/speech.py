@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from mmpt import html
+from mmpt.data.hearing.recogniser import ListenerConfig, recognise
 from mmpt.data.shards.read import DocumentShards
 from mmpt.document import Speech
 from mmpt.errors import DataError
 from mmpt.evaluation.metrics.judges import JUDGES
-from mmpt.evaluation.metrics.listening import ListenerConfig, recognise
 from mmpt.evaluation.metrics.speech_tokenizer import SpeechEvaluation, evaluate_speech_tokenizer
 from mmpt.evaluation.pages.plots import codebook_plot, spectrogram_plot, training_plot
 from mmpt.media import decode_speech, encode_wav

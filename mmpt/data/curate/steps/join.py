@@ -9,6 +9,7 @@ import numpy as np
 import pydantic
 
 from mmpt.data.curate.steps import Step
+from mmpt.data.curate.utterances import lone_utterance
 from mmpt.data.lost import Lost
 from mmpt.document import Document, Speech, Text
 from mmpt.errors import DataError
@@ -44,7 +45,7 @@ class Join(Step):
         """The joined documents of a shard."""
         open_: _Joined | None = None
         for document in documents:
-            clip = None if isinstance(document, Lost) else _utterance(document)
+            clip = None if isinstance(document, Lost) else lone_utterance(document)
             if isinstance(document, Lost) or clip is None:
                 yield document
                 continue
@@ -108,13 +109,3 @@ class _Joined:
 def _form(document: Document) -> list[tuple[type, float]]:
     """What `document` consists of; only documents that are alike in this are joined."""
     return [(type(part), part.weight) for part in document.parts]
-
-
-def _utterance(document: Document) -> Speech | None:
-    """The utterance of a document that holds nothing but it and what it says."""
-    parts = document.parts
-    spoken = [part for part in parts if isinstance(part, Speech) and part.role is None]
-    said = [part for part in parts if isinstance(part, Text) and part.role is None]
-    if len(spoken) != 1 or len(said) > 1 or len(spoken) + len(said) != len(parts):
-        return None
-    return spoken[0] if all(part.text.strip() == spoken[0].text.strip() for part in said) else None

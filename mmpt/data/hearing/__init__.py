@@ -1,0 +1,1 @@
+"""What is said in sound: where somebody speaks, and what a recogniser hears."""
