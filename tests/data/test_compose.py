@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
+from mmpt.data.curate.compositions.figure_choices import FigureChoices
 from mmpt.data.curate.compositions.in_context import InContext
 from mmpt.data.curate.compositions.list_items import Item, ListItems, draw_marks
 from mmpt.data.curate.compositions.mixture import Mixture
@@ -67,6 +68,33 @@ def test_examples_stand_before_the_question_each_picture_declared():
     )
     assert found[1].meta == {"n": 0, "composed": ["p0", "t1", "p2"]}
     assert [part.weight for part in found[1].parts] == [0.0] * 7 + [1.0], "only what is asked for is learned"
+
+
+def test_figures_are_asked_about_with_captions_of_others():
+    def article(name: str, *captions: str) -> Document:
+        figures = [replace(image(number), alt=caption) for number, caption in enumerate(captions)]
+        parts = [part for figure in figures for part in (figure, Text("in between"))]
+        return Document(name, "test", tuple(parts), {"license": "CC-BY"})
+
+    second = article("two", "a dog", "", "a  cow", "a dog")
+    given_ = [article("one", "a cat"), second, other(1), article("three", "a pig", "a hen")]
+    found = list(FigureChoices(choices=3).compose(given_))
+    assert [one for one in found if "/" not in one.id] == given_  # articles stay as they are
+    wanted = {"two/figure-0": "a dog", "two/figure-4": "a cow", "two/figure-6": "a dog", "three/figure-0": "a pig",
+              "three/figure-2": "a hen"}  # fmt: skip
+    asked = [one for one in found if "/" in one.id]
+    assert [one.id for one in asked] == list(wanted)
+    for one in asked:
+        picture, question, answer = one.parts
+        choices = dict(line.split(" ", 1) for line in question.text.splitlines()[1:])
+        assert list(choices) == ["(A)", "(B)", "(C)"] and len(set(choices.values())) == 3
+        assert choices[answer.text] == wanted[one.id] and one.meta == {"license": "CC-BY"}
+        assert (picture.role, picture.weight, question.weight, answer.weight, answer.turn) == ("user", 0.0, 0.0, 1.0, 1)
+        assert picture.alt == ""  # else the answer would stand beside the question
+    assert all(choice in asked[0].parts[1].text for choice in ("a cow", "a cat", "a dog"))
+    several = [one for seed in range(20) for one in FigureChoices(choices=2, seed=seed).compose(given_)]
+    right = [one.parts[2].text for one in several if "/" in one.id]
+    assert 0.3 < right.count("(A)") / len(right) < 0.7
 
 
 def test_which_picture_a_text_belongs_to_is_asked_of_each():
