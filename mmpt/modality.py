@@ -21,6 +21,11 @@ def modality_of(part: Part) -> Modality:
     return _NAMES[type(part)]
 
 
+def medium_of(part: Image | Speech) -> Medium:
+    """What a picture or an utterance is."""
+    return "image" if isinstance(part, Image) else "speech"
+
+
 def tokenizer_folder(modality: Modality) -> str:
     """The subfolder of a checkpoint, and the key of a recipe, that holds the tokenizer of a modality."""
     return f"{modality}_tokenizer"

@@ -11,8 +11,7 @@ from mmpt.data.shards.tokens import Medium
 from mmpt.data.tiles import Tiles
 from mmpt.document import Image, Speech
 from mmpt.media import decode_image, decode_speech
-from mmpt.modality import SAMPLE_RATE, modality_of
-from mmpt.modality import Medium as MediumKind
+from mmpt.modality import SAMPLE_RATE, medium_of
 from mmpt.vocabulary import Vocabulary
 
 
@@ -86,7 +85,7 @@ def feature_block(
     part: Image | Speech, views: Sequence[TaggedView], start: int, vocabulary: Vocabulary
 ) -> tuple[Medium, list[int]]:
     """(The medium, the ids of its block) of a part whose block begins at position `start` of a document."""
-    kind: MediumKind = modality_of(part)  # pyright: ignore[reportAssignmentType]  # text is no medium
+    kind = medium_of(part)
     runs, at = [], 0
     for tag, rows in views:
         runs.append((at + len(tag), rows))

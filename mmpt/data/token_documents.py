@@ -14,7 +14,7 @@ from mmpt.data.feature_rows import MediumRows, TaggedView, feature_block
 from mmpt.data.shards.tokens import MediumKind, TokenDocument, paired
 from mmpt.document import Document, Part, Speech, Text
 from mmpt.errors import ConfigError, DataError
-from mmpt.modality import modality_of
+from mmpt.modality import medium_of
 from mmpt.tokenizers.text import encode_text
 from mmpt.vocabulary import Vocabulary
 
@@ -168,8 +168,8 @@ def _viewed(
     known: dict[int, list[TaggedView]],
 ) -> Piece:
     """The piece with its views, where it enters as features; `known`: those of parts by identity."""
-    part, kind = piece.part, modality_of(piece.part)
-    if piece.ids or isinstance(part, Text) or kind not in features:
+    part = piece.part
+    if piece.ids or isinstance(part, Text) or (kind := medium_of(part)) not in features:
         return piece
     if piece.weight != 0 and getattr(tokenizer, kind) is not None:
         return piece

@@ -10,7 +10,6 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from mmpt import modality
 from mmpt.chat import ChatMarker, Said, Stretch
 from mmpt.config import parse_config
 from mmpt.data.feature_rows import TaggedView, feature_block
@@ -19,6 +18,7 @@ from mmpt.document import Part, Text
 from mmpt.inference.engine import Engine, Prompt, write_all
 from mmpt.inference.events import Assembler, Event
 from mmpt.inference.settings import Settings
+from mmpt.modality import medium_of
 from mmpt.model.adaptation import merge_adapter
 from mmpt.model.checkpoints import find_checkpoint
 from mmpt.model.feature_inputs import FOLDER, FeatureInputs
@@ -70,8 +70,7 @@ class MultimodalModel:
 
     def _views(self, part: Part) -> list[TaggedView]:
         """The views in which a part enters as features; none where it enters as ids."""
-        kind = modality.modality_of(part)
-        if isinstance(part, Text) or self.inputs is None or kind not in self.inputs.counted:
+        if isinstance(part, Text) or self.inputs is None or (kind := medium_of(part)) not in self.inputs.counted:
             return []
         return tagged(self.inputs.counted[kind], part.data, self.tokenizer.text)
 

@@ -146,7 +146,7 @@ def named_colours(folder: Path) -> dict:
 
 
 def tiled(folder: Path) -> dict:
-    """Pictures of one, two and three tiles, from documents to a checkpoint, on two ranks, straight and resumed."""
+    """Pictures of one, two and three tiles, from documents to a checkpoint, on two ranks."""
     train, text = recipe(), text_tokenizer()
     vocabulary = Vocabulary(len(text), "letters", image_codes=0, codes_per_image=0, speech_codes=0, speech_rate=25.0)
     rows = PictureRows(rows=4, side=32, tiles=Tiles(max=3, tags="places"))
@@ -164,14 +164,10 @@ def tiled(folder: Path) -> dict:
             writer.write(one)
     tower = {"kind": "timm", "model": "test_vit.r160_in1k", "pretrained": False, "patches_only": True}
     image = {"encoder": {"side": 32, "tower": tower}, "tiles": {"max": 3, "tags": "places"}}
-    runs = []
-    for name in ("tiles", "tiles-broken"):
-        content = settings(folder, name, 1, data=[{"path": str(folder / "tiled")}], features={"image": image})
-        content = merged(content, {"backbone": {"config": BACKBONE}, "loader": {"pack_tokens": 400}})
-        runs.append(parse_config(content, TrainingConfig, name))
-    codes = [launch(2, lambda ranks: train(runs[0], ranks)), launch(2, killed_while_saving(4, train, runs[1]))]
-    codes.append(launch(2, lambda ranks: train(runs[1], ranks)))
-    return {"codes": codes, "facts": [facts(run.output) for run in runs]}
+    content = settings(folder, "tiles", 1, data=[{"path": str(folder / "tiled")}], features={"image": image})
+    content = merged(content, {"backbone": {"config": BACKBONE}, "loader": {"pack_tokens": 400}})
+    config = parse_config(content, TrainingConfig, "tiles")
+    return {"codes": launch(2, lambda ranks: train(config, ranks)), "facts": facts(config.output)}
 
 
 def more_rows(folder: Path) -> dict:
