@@ -31,11 +31,9 @@ def potential_of_target(pool: np.ndarray, target: np.ndarray, epsilon: float, to
 
 def _round(cost: np.ndarray, g: np.ndarray) -> np.ndarray:
     """g after some of Sinkhorn's steps; `cost` and `g` are in units of the regularisation."""
-    from scipy.special import logsumexp
-
     n, m = cost.shape
-    f = -logsumexp(g[None] - cost, axis=1, b=1 / m)
-    g = -logsumexp(f[:, None] - cost, axis=0, b=1 / n)
+    f = -_log_mean(g[None] - cost, axis=1)
+    g = -_log_mean(f[:, None] - cost, axis=0)
     plan = np.exp(f[:, None] + g[None] - cost) / (n * m)
     v = np.ones(m)
     for _ in range(STEPS):
@@ -50,6 +48,11 @@ def _round(cost: np.ndarray, g: np.ndarray) -> np.ndarray:
 def potential(points: np.ndarray, target: np.ndarray, g: np.ndarray, epsilon: float) -> np.ndarray:
     """float64 [n]: the potential f at any points, which is the derivative of the regularised cost by the mass there, but for a
     constant."""
+    return -epsilon * _log_mean((g[None] - costs(points, target)) / epsilon, axis=1)
+
+
+def _log_mean(exponents: np.ndarray, axis: int) -> np.ndarray:
+    """The logarithm of the mean of e to the power of them along an axis."""
     from scipy.special import logsumexp
 
-    return -epsilon * logsumexp((g[None] - costs(points, target)) / epsilon, axis=1, b=1 / len(target))
+    return np.asarray(logsumexp(exponents, axis=axis)) - np.log(exponents.shape[axis])
