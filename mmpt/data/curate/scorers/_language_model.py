@@ -16,7 +16,7 @@ from mmpt.errors import ConfigError
 def language_model(name: str, tokenizer: str | None, what: str) -> tuple[Any, Any]:
     """(model, tokenizer), loaded once in each process, on a GPU where there is one; `what` needs it. Raises `ConfigError`."""
     try:
-        model = AutoModelForCausalLM.from_pretrained(name).eval()
+        model: Any = AutoModelForCausalLM.from_pretrained(name).eval()
         tokens = AutoTokenizer.from_pretrained(tokenizer or name)
     except (OSError, ValueError) as problem:
         raise ConfigError(f"{what}: {name} cannot be loaded ({problem})") from None

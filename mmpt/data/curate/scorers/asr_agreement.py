@@ -12,7 +12,7 @@ from mmpt.document import Document, Speech
 
 class AsrAgreement(Scorer):
     """1 less the word error rate between the transcripts of a document's utterances and what a recogniser of transformers hears,
-    as Whisper (Radford et al. 2022, arXiv:2212.04356, section 2.1) was used to find sets whose transcripts are wrong. Without a
+    as Whisper (Radford et al. 2022, arXiv:2212.04356) was used to find sets whose transcripts are wrong. Without a
     transcript there is no score."""
 
     holds_model: ClassVar = True

@@ -13,7 +13,7 @@ from mmpt.document import Document
 
 class Classifier(TargetScorer):
     """Log odds that a text is of the target and not of the pool, by a linear classifier on hashed n-grams, as fastText is: Li et
-    al. 2024, "DataComp-LM" (arXiv:2406.11794), section 4.4, which keeps the highest 10 %. Logistic regression of scikit-learn
+    al. 2024, "DataComp-LM" (arXiv:2406.11794), which keeps the highest 10 %. Logistic regression of scikit-learn
     learns it to the optimum, always the same."""
 
     carries: ClassVar[tuple[str, ...]] = ("DataComp-LM (DCLM)", "Arctic-SnowCoder")

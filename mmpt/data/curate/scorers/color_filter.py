@@ -12,7 +12,7 @@ from mmpt.document import Document
 
 class ColorFilter(Scorer):
     """ln p of a text a token under a model that was trained further on the target, less that under the same model before:
-    Brandfonbrener et al. 2024, "CoLoR-Filter" (arXiv:2406.10670), equation 5. Any two models of transformers with one
+    Brandfonbrener et al. 2024, "CoLoR-Filter" (arXiv:2406.10670). Any two models of transformers with one
     tokenizer."""
 
     carries: ClassVar[tuple[str, ...]] = ("CoLoR-Filter",)

@@ -19,7 +19,7 @@ LEAST = 1e-8
 
 class Dsir(TargetScorer):
     """Log weight of importance resampling, ln p̂(text) − ln q̂(text) under bags of hashed n-grams of the target and of the pool:
-    Xie et al. 2023, "Data Selection for Language Models via Importance Resampling" (arXiv:2302.03169), section 4. To resample,
+    Xie et al. 2023, "Data Selection for Language Models via Importance Resampling" (arXiv:2302.03169). To resample,
     draw by it: `{by: dsir, share: 0.2, gumbel: true}` in `select`."""
 
     carries: ClassVar[tuple[str, ...]] = ("DSIR (importance resampling)",)

@@ -14,7 +14,7 @@ from mmpt.errors import ConfigError
 
 class GotD(TargetScorer):
     """Minus the gradient of the optimal transport distance from pool to target by a document's mass: Kang et al. 2024, "Get more
-    for less" (arXiv:2405.02774), section 3.2. Points are embeddings of texts; Sinkhorn's potential is found on samples and holds
+    for less" (arXiv:2405.02774). Points are embeddings of texts; Sinkhorn's potential is found on samples and holds
     for any document, so that a pool of any size is scored."""
 
     carries: ClassVar[tuple[str, ...]] = ("Get more for less (GOT-D)",)
@@ -25,7 +25,7 @@ class GotD(TargetScorer):
     1."""
     max_tokens: int = pydantic.Field(default=256, ge=1)
     """Tokens of a text that are looked at."""
-    documents: pydantic.PositiveInt = 4096
+    documents: pydantic.PositiveInt = 2048
     """Documents at most of the pool, and of the target, between which the transport is found, evenly from the whole."""
     regularisation: float = pydantic.Field(default=0.01, gt=0)
     """Of the transport, as a share of the mean cost."""

@@ -14,7 +14,7 @@ from mmpt.errors import ConfigError
 
 class Less(TargetScorer):
     """Similarity of a text's gradient to those of the target, over checkpoints of a causal LM: Xia et al. 2024, "LESS"
-    (arXiv:2402.04333), equation 4, with gradients as SGD takes them on both sides (the paper's Adam moments are left out), in a
+    (arXiv:2402.04333), with gradients as SGD takes them on both sides (the paper's Adam moments are left out), in a
     random projection."""
 
     carries: ClassVar[tuple[str, ...]] = ("LESS",)

@@ -14,7 +14,7 @@ from mmpt.errors import ConfigError
 
 class ZipFit(TargetScorer):
     """Alignment with the target: 1 less the normalised compression distance, mean over examples of the target (Obbad et al. 2024,
-    "ZIP-FIT", arXiv:2410.18194, section 3), by zlib. No model."""
+    "ZIP-FIT", arXiv:2410.18194), by zlib. No model."""
 
     carries: ClassVar[tuple[str, ...]] = ("ZIP-FIT",)
 
