@@ -25,10 +25,10 @@ class Mixture(Composition):
     """Utterances of several speakers that overlap, in noise of a given ratio (LibriMix, Cosentino et al. 2020, arXiv:2005.11262;
     overlap by share as in LibriCSS, Chen et al. 2020, arXiv:2001.11482).
 
-    Documents of a shard that are one utterance each, and at most what it says as a text, become one of 16 kHz: neighbours, or those
-    of another meta["voice"]. Its transcript is what they say, in the order in which they begin (serialized output training, Kanda
-    et al. 2020, arXiv:2003.12687). All others stay as they are. meta["mixed"] holds ids, starts, gains and the ratio, so that each
-    can be had again.
+    Documents of a shard that are one utterance each, and at most what it says as a text, become one of 16 kHz: neighbours, or
+    those of another meta["voice"]. Its transcript is what they say, in the order in which they begin (serialized output training,
+    Kanda et al. 2020, arXiv:2003.12687). All others stay as they are. meta["mixed"] holds ids, starts, gains and the ratio:
+    each can be had again.
     """
 
     speakers: int = pydantic.Field(default=2, ge=1)
