@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from mmpt.data.curate.compositions.figure_choices import FigureChoices
+from mmpt.data.curate.compositions.generator_samples import GeneratorSamples
 from mmpt.data.curate.compositions.in_context import InContext
 from mmpt.data.curate.compositions.list_items import Item, ListItems, draw_marks
 from mmpt.data.curate.compositions.mixture import Mixture
@@ -20,6 +21,8 @@ from mmpt.data.curate.job import curate
 from mmpt.data.curate.steps.compose import Compose
 from mmpt.data.engine.run import RunConfig
 from mmpt.data.lost import Lost
+from mmpt.data.rewrite.operations.tasks import Tasks
+from mmpt.data.rewrite.prompt import Answer
 from mmpt.data.shards.write import ShardWriter
 from mmpt.data.sources.spoken_scenes import SpokenScenes
 from mmpt.data.synthetic import scenes
@@ -204,6 +207,21 @@ def test_boxes_that_are_none_are_listed():
     document = Document("d", "test", (Image(b"none", "png", 4, 4),), {"boxes": [{"part": 0, "box": [1, 1, 3, 3], "text": "yes"}]})
     part, whole = ListItems(original=False).compose([document])
     assert (part.bad_part, whole.whole, whole.rule) == (True, True, "list_items")
+
+
+def test_samples_for_a_generator_are_what_it_is_asked_and_what_is_read_of_it():
+    """There and back: what a sample teaches to write, the operation `tasks` reads as the conversation that it was made of."""
+    text = "The sun is a star.\n\nIt is hot."
+    talk_ = Document(
+        "d", "test", (Text(f"{text}\n\nWhat is it?", 0.0, "user"), Text("A star.", 1.0, "assistant", 1)), {"task": "qa"}
+    )
+    sample, other_ = GeneratorSamples().compose([talk_, other(0)])
+    assert other_ == other(0) and sample.id == "d" and [part.weight for part in sample.parts] == [0.0, 1.0]
+    step = Tasks(tasks=("qa",), form="bonito", least_words=1)
+    (prompt,) = step.ask(Document("d", "test", (Text(text),)))
+    assert sample.parts[0].text == prompt.text
+    (found,) = step.take(Document("d", "test", (Text(text),)), [Answer(sample.parts[1].text)])
+    assert found.parts == talk_.parts
 
 
 def clip(number: int, seconds: float, rate: int = RATE, text: bool = True) -> Document:

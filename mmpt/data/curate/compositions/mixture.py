@@ -27,8 +27,8 @@ class Mixture(Composition):
 
     Documents of a shard that are one utterance each, and at most what it says as a text, become one of 16 kHz: neighbours, or
     those of another meta["voice"]. Its transcript is what they say, in the order in which they begin (serialized output training,
-    Kanda et al. 2020, arXiv:2003.12687). All others stay as they are. meta["mixed"] holds ids, starts, gains and the ratio, so
-    that each can be had again.
+    Kanda et al. 2020, arXiv:2003.12687). All others stay as they are. meta["mixed"] holds ids, starts, gains and the ratio:
+    each can be had again.
     """
 
     speakers: int = pydantic.Field(default=2, ge=1)

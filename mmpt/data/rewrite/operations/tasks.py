@@ -50,7 +50,7 @@ class Tasks(Operation):
 
     def _prompt(self, text: str, task: str) -> Prompt:
         if self.form == "bonito":
-            return Prompt(f"<|tasktype|>\n{task}\n<|context|>\n{text.strip()}\n<|task|>\n", text, plain=True)
+            return Prompt(asked_of_generator(task, text), text, plain=True)
         return Prompt(
             f"Write one task of the kind '{task}' about the text below, and its solution, in this form and nothing else:\n"
             f"Instruction: …\nResponse: …\n\nText:\n{text.strip()}",
@@ -83,3 +83,8 @@ class Tasks(Operation):
         if not found or "Instruction:" in found["said"]:
             return None
         return f"{text}\n\n{found['asked']}", found["said"]
+
+
+def asked_of_generator(task: str, text: str) -> str:
+    """What the released generator continues."""
+    return f"<|tasktype|>\n{task}\n<|context|>\n{text.strip()}\n<|task|>\n"
