@@ -95,7 +95,7 @@ def _item(document: Document, entry: object) -> tuple[int, Item]:
     part = document.parts[place] if type(place) is int and 0 <= place < len(document.parts) else None
     numbers = isinstance(box, list | tuple) and len(box) == 4 and all(type(one) in (int, float) for one in box)
     if place is None or box is None or not (isinstance(part, Image) and numbers and isinstance(text, str) and text.strip()):
-        raise DataError(f"expected part (a picture), box [left, top, right, bottom] and text, not {str(said)[:120]}")
+        raise DataError(f"expected part (a picture), box [left, top, right, bottom] and text, not {str(entry)[:120]}")
     left, top, right, bottom = box
     if not (0 <= left < right <= part.width and 0 <= top < bottom <= part.height):
         raise DataError(f"box {list(box)} does not lie in a picture of {part.width} x {part.height} pixels")
