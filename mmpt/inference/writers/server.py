@@ -57,6 +57,7 @@ class Server(Writer):
 
     def _answered(self, client: httpx.Client, prompt: Prompt) -> Answer:
         where, body = self._request(prompt)
+        said = ""
         for attempt in range(self.attempts):
             try:
                 reply = client.post(where, json=body)

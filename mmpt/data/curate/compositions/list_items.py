@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pydantic
@@ -90,11 +90,11 @@ class ListItems(Composition):
 
 def _item(document: Document, entry: object) -> tuple[int, Item]:
     """Raises `DataError` where `entry` is no box in a picture of the document."""
-    entry = entry if isinstance(entry, dict) else {}
-    place, box, text = entry.get("part"), entry.get("box"), entry.get("text")
+    said: dict[str, Any] = entry if isinstance(entry, dict) else {}
+    place, box, text = (said.get(name) for name in ("part", "box", "text"))
     part = document.parts[place] if type(place) is int and 0 <= place < len(document.parts) else None
     numbers = isinstance(box, list | tuple) and len(box) == 4 and all(type(one) in (int, float) for one in box)
-    if not isinstance(part, Image) or not numbers or not isinstance(text, str) or not text.strip():
+    if place is None or box is None or not (isinstance(part, Image) and numbers and isinstance(text, str) and text.strip()):
         raise DataError(f"expected part (a picture), box [left, top, right, bottom] and text, not {str(entry)[:120]}")
     left, top, right, bottom = box
     if not (0 <= left < right <= part.width and 0 <= top < bottom <= part.height):
