@@ -14,6 +14,7 @@ from mmpt.improvement.rewards import Reward, text_of
 from mmpt.inference.engine import Prompt
 from mmpt.inference.load import MultimodalModel
 from mmpt.inference.settings import Settings
+from mmpt.vocabulary import Vocabulary
 
 AT_ONCE = 512
 """Answers that wait in the engine at most: their prompts are in memory."""
@@ -78,7 +79,9 @@ def rollouts(
                 worth = reward.of(question.asked, parts, question.expected)
                 told = {"id": question.id, "asked": _shown(question.asked), "answered": _shown(parts)}
                 told |= {"expected": _shown(question.expected), "reward": worth, "ended": ended}
-                document = _document(f"{number}/{question.id}/{place}", question, prompt, one.ids, ended)
+                document = _document(
+                    f"{number}/{question.id}/{place}", question, prompt, one.ids, ended, model.tokenizer.vocabulary
+                )
                 group.append(Rollout(told, Scored(document, worth)))
             yield group
 
@@ -91,23 +94,28 @@ def _question(document: Document) -> Question:
     return Question(document.id, asked, tuple(part for part in document.parts if part.turn == last.turn))
 
 
-def _document(name: str, question: Question, prompt: Prompt, ids: list[int], ended: bool) -> TokenDocument:
+def _document(
+    name: str, question: Question, prompt: Prompt, ids: list[int], ended: bool, vocabulary: Vocabulary
+) -> TokenDocument:
     """The prompt and the ids of an answer, which alone have a weight, its end with them."""
     assert prompt.end is not None  # a conversation's
     answer = [*ids, prompt.end] if ended else ids
     weights = np.repeat(np.array([0, 1], np.float32), [len(prompt.ids), len(answer)])
-    media = _media(question, prompt)
+    media = media_of(question, prompt, vocabulary)
     return TokenDocument(name, "answers", np.array([*prompt.ids, *answer]), weights, media)
 
 
-def _media(question: Question, prompt: Prompt) -> tuple[Medium, ...]:
-    """What enters as features, with its bytes; the slots are the run of one id from its start on."""
+def media_of(question: Question, prompt: Prompt, vocabulary: Vocabulary) -> tuple[Medium, ...]:
+    """What of the question enters as features, with its bytes and its slots in the prompt."""
     kinds = {kind for kind, *_ in prompt.media}
     given = iter(part for part in question.asked if not isinstance(part, Text) and type(part).__name__.lower() in kinds)
     found = []
-    for (kind, start, _), part in zip(prompt.media, given, strict=True):
-        slots = next((n for n, token in enumerate(prompt.ids[start:]) if token != prompt.ids[start]), 0)
-        found.append(Medium(kind, part.suffix, part.data, start, slots))
+    for (kind, places, _), part in zip(prompt.media, given, strict=True):
+        mark = vocabulary.special(f"<|{kind}|>")  # behind it stand the slots, and tags before those of tiles
+        start = max(place for place, token in enumerate(prompt.ids[: places[0]]) if token == mark) + 1
+        stretches = np.split(places, np.flatnonzero(np.diff(places) > 1) + 1)
+        runs = tuple((int(one[0]) - start, len(one)) for one in stretches)
+        found.append(Medium(kind, part.suffix, part.data, start, len(places), () if runs == ((0, len(places)),) else runs))
     return tuple(found)
 
 

@@ -32,7 +32,7 @@ def as_llava(
         image_token_index=vocabulary.special(SLOT),
         image_seq_length=inputs.rows["image"],
         projector_hidden_act="gelu" if inputs.configs["image"].connector.kind == "mlp" else "linear",
-        vision_feature_layer=chosen.layer,
+        vision_feature_layer=cast(int, chosen.layer),
         vision_feature_select_strategy=strategy,
         tie_word_embeddings=model.config.tie_word_embeddings,
     )

@@ -12,12 +12,16 @@ import yaml
 
 from mmpt.chat import ChatConfig
 from mmpt.config import parse_config
+from mmpt.data.feature_rows import TaggedView, feature_block
 from mmpt.data.shards.read import TokenShards
+from mmpt.document import Image, Text
 from mmpt.errors import ConfigError
 from mmpt.improvement.config import ImproveConfig, training_of
-from mmpt.improvement.rollouts import drawn, questions, rollouts
+from mmpt.improvement.rollouts import Question, drawn, media_of, questions, rollouts
+from mmpt.inference.engine import Prompt
 from mmpt.inference.load import load
 from mmpt.model.checkpoints import find_checkpoint
+from mmpt.vocabulary import Vocabulary
 
 from ..inference.tiny import write_checkpoint
 
@@ -137,3 +141,19 @@ def test_mistakes_are_told_before_the_first_round(folder):
     config = parse_config(settings(folder), ImproveConfig, "x")
     first = training_of(config, 0, None)
     assert training_of(config, 1, first).backbone.path == str(first.output / "checkpoints" / "step-00000003" / "backbone")
+
+
+@pytest.mark.parametrize(
+    "views", [[TaggedView([], 4)], [TaggedView([7, 8], 3), TaggedView([9], 3)], [TaggedView([], 2), TaggedView([5], 2)]]
+)
+def test_pictures_of_a_question_keep_their_slots_in_its_answers(views):
+    vocabulary = Vocabulary(20, "letters", image_codes=8, codes_per_image=2, speech_codes=0, speech_rate=12.5)
+    pictures = [Image(bytes([n]), "png", 4, 4) for n in range(2)]
+    ids, wanted = [3, 4], []
+    for picture in pictures:
+        medium, block = feature_block(picture, views, len(ids), vocabulary)
+        wanted.append(medium)
+        ids += [*block, 6]
+    prompt = Prompt(ids, tuple(("image", one.places(), None) for one in wanted))
+    question = Question("one", (Text("what? "), pictures[0], Text(" and "), pictures[1]), (Text("this"),))
+    assert list(media_of(question, prompt, vocabulary)) == wanted

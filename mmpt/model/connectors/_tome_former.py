@@ -1,6 +1,8 @@
+from typing import cast
+
 from torch import Tensor, nn
 
-from mmpt.layers.attention import blocks
+from mmpt.layers.attention import Block, blocks
 from mmpt.model.connectors.tome_former import TomeFormer
 from mmpt.model.reducers._merge import merge_round
 
@@ -22,6 +24,7 @@ class Merging(nn.Module):
         """([B, rows, inner], how many features each stands for, [B, rows])."""
         sizes = x.new_ones(x.shape[:2])
         for block, count in zip(self.blocks, self.settings.merges(x.shape[1]), strict=True):
+            block = cast(Block, block)
             attention, normed = block.attention, block.norm(x)
             keys = attention.key_value(normed).chunk(2, dim=-1)[0].unflatten(2, (attention.heads, -1)).mean(dim=2)
             x = x + attention(normed, normed, sizes.log()[:, None, None, :])

@@ -1,4 +1,4 @@
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self, cast
 
 import pydantic
 
@@ -35,9 +35,10 @@ class Layers(Entry):
         return self
 
     def features(self, encoder: "nn.Module", inputs: "Tensor") -> "Tensor":
+        from mmpt.layers.resting import Resting
         from mmpt.model.features import layer_states
 
-        return layer_states(encoder, inputs, self.encoder)
+        return layer_states(cast(Resting, encoder), inputs, self.encoder)
 
     def slots(self, connector: Connector, features: int) -> int:
         if connector.count(features) != features:

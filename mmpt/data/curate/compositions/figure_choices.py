@@ -8,7 +8,7 @@ import pydantic
 
 from mmpt.data.curate.compositions import Composition
 from mmpt.data.lost import Documents, Lost
-from mmpt.document import Document, Image, Text
+from mmpt.document import Document, Image, Part, Text
 
 LETTERS = "ABCDEFGHIJ"
 
@@ -42,7 +42,7 @@ class FigureChoices(Composition):
         own = list(dict.fromkeys(_captions(document)))
         for number, part in enumerate(document.parts):
             caption = _caption(part)
-            if not caption:
+            if not isinstance(part, Image) or not caption:
                 continue
             draw = random.Random(f"{self.seed} {number} {document.id}")
             near = [text for text in own if text != caption]
@@ -58,7 +58,7 @@ class FigureChoices(Composition):
             yield Document(f"{document.id}/figure-{number}", document.source, (picture, asked, answer), document.meta)
 
 
-def _caption(part: object) -> str:
+def _caption(part: Part) -> str:
     return " ".join(part.alt.split()) if isinstance(part, Image) and part.alt else ""
 
 

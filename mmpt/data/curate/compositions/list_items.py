@@ -1,9 +1,9 @@
 """Numbers drawn on what is in a picture, and the list of it."""
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 import pydantic
@@ -94,11 +94,11 @@ def _item(document: Document, entry: object) -> tuple[int, Item]:
     place, box, text = (said.get(name) for name in ("part", "box", "text"))
     part = document.parts[place] if type(place) is int and 0 <= place < len(document.parts) else None
     numbers = isinstance(box, list | tuple) and len(box) == 4 and all(type(one) in (int, float) for one in box)
-    if place is None or box is None or not (isinstance(part, Image) and numbers and isinstance(text, str) and text.strip()):
+    if not (isinstance(place, int) and isinstance(part, Image) and numbers and isinstance(text, str) and text.strip()):
         raise DataError(f"expected part (a picture), box [left, top, right, bottom] and text, not {str(entry)[:120]}")
-    left, top, right, bottom = box
+    left, top, right, bottom = cast(Sequence[int], box)
     if not (0 <= left < right <= part.width and 0 <= top < bottom <= part.height):
-        raise DataError(f"box {list(box)} does not lie in a picture of {part.width} x {part.height} pixels")
+        raise DataError(f"box {[left, top, right, bottom]} does not lie in a picture of {part.width} x {part.height} pixels")
     return place, Item((left, top, right, bottom), text.strip())
 
 

@@ -41,7 +41,8 @@ class FeatureRows(Schema):
         """Those of each kind that enters as features."""
         image = PictureRows(rows=self.image) if isinstance(self.image, int) else self.image
         speech = SpeechRows(rows=self.speech) if isinstance(self.speech, int) else self.speech
-        return {kind: rows for kind, rows in (("image", image), ("speech", speech)) if rows is not None}
+        found: dict[MediumKind, MediumRows | None] = {"image": image, "speech": speech}
+        return {kind: rows for kind, rows in found.items() if rows is not None}
 
 
 class Told(NamedTuple):
