@@ -18,6 +18,7 @@ from mmpt.data.curate.voices import Voice
 from mmpt.data.sources import Source
 from mmpt.document import Image, Speech, Text
 from mmpt.errors import ConfigError
+from mmpt.inference.rewriting import Rewriting
 
 ROOT = Path(__file__).resolve().parents[2]
 SPECS = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "datasets" / "specs").glob("*.yaml")}
@@ -39,7 +40,8 @@ def test_every_method_is_named_in_a_specification_and_says_where_it_comes_from(f
 @pytest.mark.parametrize("name", sorted(SPECS))
 def test_the_specifications_are_read(name):
     path = ROOT / "datasets" / "specs" / name
-    schema = BuildConfig if "sources:" in SPECS[name] else ScoreConfig if "scorer:" in SPECS[name] else Step
+    schemas = {"\nwriter:": Rewriting, "sources:": BuildConfig, "scorer:": ScoreConfig}
+    schema = next((schema for key, schema in schemas.items() if key in SPECS[name]), Step)
     found = load_config(path, schema)
     if name == "sources.yaml":
         assert {source.kind for source in found.sources} == set(Source.names())
