@@ -70,7 +70,7 @@ def train(config: TrainingConfig, ranks: "World") -> int:
     sources, vocabulary = open_sources(config)
     chat = chat_format(config, sources)
     check_parts(config, vocabulary)
-    checkpoint = newest_checkpoint(config.output, ranks)
+    checkpoint = newest_checkpoint(config.output, ranks, copies=config.run.copy_to)
     model = open_model(config, sources, checkpoint, ranks)
     check_head(model)
     inputs = open_inputs(config, checkpoint, model, ranks)

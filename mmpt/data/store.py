@@ -1,6 +1,7 @@
 """One folder of files, on this machine or anywhere fsspec reaches (`s3://…`, `gs://…`): read, written, listed, with retries."""
 
 import errno
+import json
 import os
 import shutil
 import stat
@@ -137,6 +138,35 @@ class Store:
         else:
             self._try(self.path(name), lambda: self._files.put_file(str(source), full))
             source.unlink()
+
+    def copy(self, name: str, source: Path) -> None:
+        """Copy the file `source` of this machine to `name`, whole or not at all."""
+        full = self._own(name)
+        if self.is_local:
+            temporary = Path(f"{full}.{os.getpid()}.tmp")
+            temporary.parent.mkdir(parents=True, exist_ok=True)
+            self._try(self.path(name), lambda: shutil.copyfile(source, temporary))
+            self._try(self.path(name), lambda: os.replace(temporary, full))
+        else:
+            self._try(self.path(name), lambda: self._files.put_file(str(source), full))
+
+    def duplicate(self, name: str, to: str) -> None:
+        """Copy a file to another name of the same store, which does it by itself where it can."""
+        full, target = self._full(name), self._own(to)
+        if self.is_local:
+            self.copy(to, Path(full))
+        else:
+            self._try(self.path(to), lambda: self._files.cp_file(full, target))
+
+    def json(self, name: str) -> dict:
+        """The object in a file of JSON."""
+        try:
+            found = json.loads(self.read(name))
+        except ValueError as problem:
+            raise DataError(f"{self.path(name)}: no JSON ({problem})") from None
+        if not isinstance(found, dict):
+            raise DataError(f"{self.path(name)}: expected an object")
+        return found
 
     def remove(self, name: str) -> None:
         """Remove a file or a folder, where there is one."""

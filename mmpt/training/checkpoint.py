@@ -30,7 +30,7 @@ from transformers import PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 
 from mmpt.chat import ChatFormat
-from mmpt.errors import CheckpointError
+from mmpt.errors import CheckpointError, MmptError
 from mmpt.modality import tokenizer_folder
 from mmpt.model.adaptation import save_adapter
 from mmpt.model.factors import has_factors, split_weights
@@ -44,6 +44,7 @@ from mmpt.tokenizers.text import copy_text_tokenizer
 from mmpt.training.background import Background
 from mmpt.training.base import frozen_folder
 from mmpt.training.config import TrainerConfig, TrainingConfig
+from mmpt.training.copies import copy_out, fetch
 from mmpt.training.distributed import World
 from mmpt.training.inputs import encoder_files
 from mmpt.training.language_model import LanguageModel
@@ -53,7 +54,7 @@ from mmpt.training.trainer import Engine
 
 PACKAGES = ("mmpt", "torch", "transformers", "deepspeed", "peft", "safetensors")
 OPTIMIZER, BEST = "optimizer", "best"
-NONE, ALL_DAMAGED = -1, -2
+NONE, ALL_DAMAGED, NO_COPY = -1, -2, -3
 
 
 def save_checkpoint(
@@ -165,6 +166,8 @@ def publish(
             point_to_best(run, final)
         # Only once the new one is whole under its name: a run never has fewer than `keep` to go on from.
         _prune(_folder(run), config.run.keep)
+        if config.run.copy_to is not None:
+            copy_out(final, config.run.copy_to, config.run.keep)
 
     saving.submit(hand_over if world.rank else put_together)
     return final
@@ -196,15 +199,27 @@ def write_recipe(config: TrainerConfig, folder: Path) -> None:
     write_bytes(folder / "recipe.yaml", recipe.encode())
 
 
-def newest_checkpoint(run: Path, world: World, form: str = FORMAT) -> Path | None:
-    """The newest whole checkpoint of `run`, None where there is none at all; every rank calls it and gets the same.
+def newest_checkpoint(run: Path, world: World, form: str = FORMAT, copies: str | None = None) -> Path | None:
+    """The newest whole checkpoint of `run`, None where there is none at all; every rank calls it and gets the same. Where it has
+    none, the newest of its `copies` is brought first.
 
     Damaged ones are skipped, each with its reason on stderr. Raises `CheckpointError` where all are damaged: a fresh start would
     silently throw the run away.
     """
     # One rank looks and all follow: a folder on a network may not look the same to everyone at the same moment.
-    found = torch.tensor([_newest_step(_folder(run), form) if world.rank == 0 else 0], device=world.device)
+    problem: MmptError | None = None
+    step = 0
+    if world.rank == 0:
+        try:
+            if copies is not None and not _existing(_folder(run)):
+                fetch(run, copies, form)
+            step = _newest_step(_folder(run), form)
+        except MmptError as raised:  # told once all ranks know of it
+            problem, step = raised, NO_COPY
+    found = torch.tensor([step], device=world.device)
     dist.broadcast(found, src=0)
+    if found.item() == NO_COPY:
+        raise problem or CheckpointError(f"{copies}: the copy of the run cannot be had")
     if found.item() == ALL_DAMAGED:
         raise CheckpointError(f"{_folder(run)}: every checkpoint is damaged; to start over, remove this folder")
     return None if found.item() == NONE else _folder(run) / f"step-{found.item():08d}"

@@ -46,7 +46,7 @@ def fit(model: Trainable, batches: Batches, config: FitConfig, run: Path, world:
     if config.batch_size % world.size:
         raise ConfigError(f"batch_size is {config.batch_size}, expected a multiple of the {world.size} ranks")
     stop = StopRequest()
-    checkpoint = newest_checkpoint(run, world, FORMAT)
+    checkpoint = newest_checkpoint(run, world, FORMAT, config.run.copy_to)
     if checkpoint:
         _load(model, checkpoint / "model.safetensors")
     model.to(world.device).train()

@@ -26,6 +26,9 @@ class RunConfig(Schema):
     """Steps between two checkpoints; the last step gives one too."""
     keep: int = pydantic.Field(default=2, ge=1)
     """The newest checkpoints that are kept."""
+    copy_to: str | None = None
+    """A folder or fsspec URL (s3://bucket/run) to which each checkpoint is copied, as many as are kept here. A run that finds
+    none of its own begins with the newest there."""
     log_every: int = pydantic.Field(default=10, ge=1)
     """Steps between two lines of metrics.jsonl."""
     trackers: list[Tracker] = []

@@ -25,6 +25,8 @@ def _parsed(config: TrainingConfig) -> list[TrainingConfig]:
         # Both say how long a run is: those of the stage stand in place of those of the recipe.
         content = {key: value for key, value in base.items() if not (key == "steps" and "tokens" in stage.changes)}
         content = {**merged(content, stage.changes), "output": str(config.output / stage.name)}
+        if copy_to := (content.get("run") or {}).get("copy_to"):  # a folder for each, as `output` has
+            content["run"] = {**content["run"], "copy_to": f"{copy_to.rstrip('/')}/{stage.name}"}
         if before is not None:
             content |= going_on(content, before, "features" in stage.changes)
         try:

@@ -5,6 +5,7 @@ Runs under tests/training/scenarios.py.
 
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -52,6 +53,24 @@ def resume(folder: Path, stage: int, **changes) -> dict:
         "kept": sorted(path.name for path in (broken.output / "checkpoints").iterdir()),
         "same_files": same_bits(*last, "backbone/model*.safetensors", "training/optimizer*.safetensors", "training/state.json"),
         "files": [path.name for path in sorted(last[0].rglob("*-of-*.safetensors"))],
+    }  # fmt: skip
+
+
+def copied(folder: Path) -> dict:
+    """A run killed while it writes the checkpoint of step 4, whose disk is then lost: it goes on from the copy of step 2."""
+    train, copies = recipe(), folder / "copies"
+    straight, broken = (
+        pretrain(folder, f"copied-{kind}", 1, run={"copy_to": str(copies / kind)}) for kind in ("straight", "broken")
+    )
+    codes = [launch(2, lambda ranks: train(straight, ranks)), launch(2, killed_while_saving(4, train, broken))]
+    there = sorted(path.name for path in (copies / "broken" / "checkpoints").iterdir())
+    shutil.rmtree(broken.output)
+    codes.append(launch(2, lambda ranks: train(broken, ranks)))
+    last = [config.output / "checkpoints" / "step-00000006" for config in (straight, broken)]
+    return {
+        "codes": codes, "there": there, "straight": facts(straight.output), "resumed": facts(broken.output),
+        "kept": sorted(path.name for path in (copies / "straight" / "checkpoints").iterdir()),
+        "same_files": same_bits(*last, "backbone/model*.safetensors", "training/optimizer*.safetensors", "training/state.json"),
     }  # fmt: skip
 
 
@@ -361,6 +380,7 @@ SCENARIOS = {
         for size in (1, 2)
     },
     "elastic": elastic,
+    "copied": copied,
     **{f"2-1-2-{stage}": partial(elastic, changes=((2, stage, 4), (1, stage, 8), (2, stage, 12))) for stage in (1, 3)},
     "finetune": finetune,
     **{f"new-rows-{stage}": partial(new_rows, stage=stage) for stage in (1, 3)},
