@@ -60,8 +60,9 @@ def _matrices(module: nn.Module, settings: PreTrainedConfig) -> list[tuple[nn.Pa
         return []
     own = list(module.parameters(recurse=False))
     stacked = [weight for weight in own if weight.ndim == 3]
-    if stacked:  # beside them only biases
-        return [(weight, settings.num_experts_per_tok / len(weight)) for weight in stacked]
+    if stacked:  # beside them only biases; blocks of an adapter are stacked too, and each token passes all of them
+        chosen = getattr(settings, "num_experts_per_tok", None)
+        return [(weight, min(1.0, chosen / len(weight)) if chosen else 1.0) for weight in stacked]
     return [(weight, 1.0) for weight in own if weight.ndim == 2]
 
 

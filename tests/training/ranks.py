@@ -5,7 +5,6 @@ Runs under tests/training/scenarios.py.
 
 import json
 import os
-import shutil
 import signal
 import sys
 import time
@@ -53,24 +52,6 @@ def resume(folder: Path, stage: int, **changes) -> dict:
         "kept": sorted(path.name for path in (broken.output / "checkpoints").iterdir()),
         "same_files": same_bits(*last, "backbone/model*.safetensors", "training/optimizer*.safetensors", "training/state.json"),
         "files": [path.name for path in sorted(last[0].rglob("*-of-*.safetensors"))],
-    }  # fmt: skip
-
-
-def copied(folder: Path) -> dict:
-    """A run killed while it writes the checkpoint of step 4, whose disk is then lost: it goes on from the copy of step 2."""
-    train, copies = recipe(), folder / "copies"
-    straight, broken = (
-        pretrain(folder, f"copied-{kind}", 1, run={"copy_to": str(copies / kind)}) for kind in ("straight", "broken")
-    )
-    codes = [launch(2, lambda ranks: train(straight, ranks)), launch(2, killed_while_saving(4, train, broken))]
-    there = sorted(path.name for path in (copies / "broken" / "checkpoints").iterdir())
-    shutil.rmtree(broken.output)
-    codes.append(launch(2, lambda ranks: train(broken, ranks)))
-    last = [config.output / "checkpoints" / "step-00000006" for config in (straight, broken)]
-    return {
-        "codes": codes, "there": there, "straight": facts(straight.output), "resumed": facts(broken.output),
-        "kept": sorted(path.name for path in (copies / "straight" / "checkpoints").iterdir()),
-        "same_files": same_bits(*last, "backbone/model*.safetensors", "training/optimizer*.safetensors", "training/state.json"),
     }  # fmt: skip
 
 
@@ -140,19 +121,6 @@ def one_step(folder: Path, size: int, stage: int, shared: int = 1, **changes) ->
 
 def half(stage: int) -> dict:
     return {"zero_optimization": {"stage": stage}, "bf16": {"enabled": True}}
-
-
-def equal_packs(folder: Path, stage: int, packs: int) -> dict:
-    """The gradient's norm in a step of `packs` times the same pack, of bfloat16 weights."""
-    options = {"loader": {"packs_per_step": packs}, "optimizer": {"gradient_clip": 100.0}, "deepspeed": half(stage)}
-    config, result = pretrain(folder, "equal-packs", stage, **options), folder / f"equal-packs-{stage}-{packs}.json"
-
-    def work(ranks) -> None:
-        engine = build_engine(build_backbone(config.backbone, VOCABULARY.size, seed=5), VOCABULARY, config, ranks)
-        done = train_step(engine, [pack(documents(range(3, 8)))] * packs, 1, config, ranks)
-        result.write_text(json.dumps(done.gradient_norm))
-
-    return {"codes": launch(1, work), "norm": json.loads(result.read_text())}
 
 
 def shared_gradients(folder: Path, size: int) -> dict:
@@ -370,7 +338,6 @@ SCENARIOS = {
     **{f"resume-{stage}": partial(resume, stage=stage) for stage in (0, 1, 2, 3)},
     "resume-bf16": partial(resume, stage=2, deepspeed=half(2)),
     "resume-bf16-3": partial(resume, stage=3, deepspeed=half(3)),
-    **{f"half-{stage}-{packs}": partial(equal_packs, stage=stage, packs=packs) for stage in (2, 3) for packs in (1, 64)},
     "resume-muon": partial(resume, stage=0, optimizer={"kind": "muon", "learning_rate": 0.02}),
     "resume-adafactor": partial(resume, stage=0, optimizer={"kind": "adafactor", "learning_rate": 0.1}, run={"keep": 2}),
     **{
@@ -380,7 +347,6 @@ SCENARIOS = {
         for size in (1, 2)
     },
     "elastic": elastic,
-    "copied": copied,
     **{f"2-1-2-{stage}": partial(elastic, changes=((2, stage, 4), (1, stage, 8), (2, stage, 12))) for stage in (1, 3)},
     "finetune": finetune,
     **{f"new-rows-{stage}": partial(new_rows, stage=stage) for stage in (1, 3)},

@@ -356,6 +356,11 @@ def test_a_stage_changes_of_a_section_what_it_names_alone_and_of_another_kind_al
     assert three.optimizer.kind == "adafactor" and not three.optimizer.parts and three.schedule.kind == "wsd"
 
 
+def test_each_stage_has_copies_of_its_own():
+    one, two = stages(config(run={"copy_to": "s3://bucket/run/"}, stages=[{"name": "one"}, {"name": "two"}]))
+    assert (one.run.copy_to, two.run.copy_to) == ("s3://bucket/run/one", "s3://bucket/run/two")
+
+
 def test_a_stage_after_one_on_frozen_weights_takes_what_it_learned_along():
     content = {"backbone": {"path": "x"}, "new_rows": True, "stages": [{"name": "a"}, {"name": "b", "adapter": {"rank": 2}}]}
     first, second = stages(config(**content))

@@ -9,8 +9,11 @@ import torch
 from losses import weighted_loss
 from torch.utils.flop_counter import FlopCounterMode
 
+from mmpt.config import Schema, parse_config
 from mmpt.data.loading.packing import pack
 from mmpt.data.shards.tokens import TokenDocument
+from mmpt.model.adaptation import add_adapter
+from mmpt.model.adapters import Adapter
 from mmpt.model.backbone import BackboneConfig, build_backbone
 from mmpt.model.forward import head_tables
 from mmpt.model.new_rows import split_rows
@@ -81,3 +84,23 @@ def test_the_experts_that_ran_and_layers_of_any_class_are_counted(kind):
 
 def test_devices_without_a_known_peak_have_none():
     assert peak_flops(torch.device("cpu")) is None
+
+
+class Adapted(Schema):
+    adapter: Adapter
+
+
+SIZES = {"gralora": {"kind": "gralora", "rank": 4, "blocks": 2}, "c3a": {"kind": "c3a", "block_size": 32},
+         "boft": {"kind": "boft", "block_size": 4, "factors": 1}, "waveft": {"kind": "waveft", "coefficients": 64},
+         "oft": {"kind": "oft", "block_size": 8}, "miss": {"kind": "miss", "rank": 8}}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", Adapter.names())
+def test_every_adapter_of_a_decoder_without_experts_is_counted(kind):
+    """Blocks of some are stacked into one weight, as those of experts are."""
+    content = {**SMALL, "model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4}
+    model = build_backbone(BackboneConfig(config={**content, "num_key_value_heads": 4}), 40, seed=0)
+    plain = step_cost(model).token
+    adapted = parse_config({"adapter": SIZES.get(kind, {"kind": kind})}, Adapted, "test").adapter
+    cost = step_cost(add_adapter(model, adapted, seed=0)).token
+    assert 2 / 3 * plain <= cost  # frozen weights take two products of the three
