@@ -3,8 +3,10 @@
 import torch
 from torch import Tensor, nn
 
+from mmpt.training.optimizers._apart import AdamWBeside
 
-class GaLoreAdamW(torch.optim.AdamW):
+
+class GaLoreAdamW(AdamWBeside):
     """Groups whose `apart` is true learn by GaLore, the others by AdamW. A GaLore parameter's state is `step`, the moments
     `exp_avg` and `exp_avg_sq` along `basis` [shorter side, rank], whose columns are orthonormal."""
 
@@ -15,13 +17,7 @@ class GaLoreAdamW(torch.optim.AdamW):
     @torch.no_grad()
     def step(self, closure=None):
         """One update of every parameter; all ranks take part."""
-        groups = self.param_groups
-        self.param_groups = [group for group in groups if not group["apart"]]
-        try:
-            loss = super().step(closure)
-        finally:
-            self.param_groups = groups
-        # AdamW must not see GaLore's groups, which is why they were taken away above for its step.
+        loss, groups = self.rest(closure), self.param_groups
         for group in groups:
             for parameter in group["params"] if group["apart"] else ():
                 self._update(parameter, group)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mmpt.kernels.device import multiplies_bfloat16
+from mmpt.training.optimizers._apart import AdamWBeside
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 STEPS = 5
@@ -24,7 +25,7 @@ RMS = 0.2
 """Root mean square of an update of AdamW, about, in units of the learning rate."""
 
 
-class MuonAdamW(torch.optim.AdamW):
+class MuonAdamW(AdamWBeside):
     """Groups whose `apart` is true learn by Muon, the others by AdamW. A Muon parameter's state is `step` and `exp_avg`.
 
     Ranks that hold the same gradients (ZeRO stage 0) share the matrices out among themselves.
@@ -33,13 +34,7 @@ class MuonAdamW(torch.optim.AdamW):
     @torch.no_grad()
     def step(self, closure=None):
         """One update of every parameter; all ranks take part."""
-        groups = self.param_groups
-        self.param_groups = [group for group in groups if not group["apart"]]
-        try:
-            loss = super().step(closure)
-        finally:
-            self.param_groups = groups
-        # AdamW must not see Muon's groups, which is why they were taken away above for its step.
+        loss, groups = self.rest(closure), self.param_groups
         chosen = [(group, parameter) for group in groups if group["apart"] for parameter in group["params"]]
         directions = [self._momentum(parameter) for _, parameter in chosen]
         for (group, parameter), update in zip(chosen, _shared(directions), strict=True):
