@@ -26,6 +26,7 @@ class Watch:
         self._over = threading.Event()
 
     def mark(self, doing: str) -> None:
+        """`doing`: "done" for the last one, behind which the thread ends as soon as all ranks have come that far."""
         self._marks += 1
         self._doing = doing
 
@@ -34,12 +35,15 @@ class Watch:
         marks, moved = {}, time.monotonic()
         while not self._over.wait(BEAT):
             beat += 1
+            own = self._doing
             try:
-                store.set(f"watch/{rank}", f"{beat}|{self._marks}|{self._doing}")
+                store.set(f"watch/{rank}", f"{beat}|{self._marks}|{own}")
                 found = {other: store.get(f"watch/{other}").decode() if _has(store, other) else "" for other in range(size)}
             except (RuntimeError, dist.DistError):
-                if not self._over.is_set():
+                if not self._over.is_set() and self._doing != "done":
                     self._end("rank 0 is gone: the store of the process group does not answer")
+                return
+            if own == "done" and all(value.endswith("|done") for value in found.values()):
                 return
             now = time.monotonic()
             for other, value in found.items():
@@ -78,7 +82,7 @@ def watching(stall: float | None) -> Iterator[Watch | None]:
     try:
         yield found
         found.mark("done")
-        time.sleep(1.5 * BEAT)  # the others read that before this rank's beats end
+        thread.join()  # rank 0 holds the store: it may not leave while another, late with its files, still asks for it
     finally:
         found._over.set()
         thread.join()

@@ -23,6 +23,7 @@ from mmpt.model.backbone import BackboneConfig, build_backbone
 from mmpt.model.sequence import cut
 from mmpt.training import signals, trainer, watch
 from mmpt.training.config import TrainingConfig
+from mmpt.training.distributed import watched
 from mmpt.training.engine import build_engine
 from mmpt.training.language_model import by_modality
 from mmpt.training.plan import rehearse
@@ -192,6 +193,17 @@ def watched_run(folder: Path, how: str) -> dict:
     start = time.monotonic()
     codes = launch(2, work)
     return {"codes": codes, "said": log.read_text(), "seconds": time.monotonic() - start}
+
+
+def late_end(folder: Path) -> dict:
+    """Rank 1 is busy for seconds behind its last step, so busy that its watch does not beat meanwhile: exit codes."""
+
+    def work(ranks) -> None:
+        watch.BEAT = 4.0 if ranks.rank else 0.2
+        with watched(ranks, 60.0):
+            time.sleep(3.0 * ranks.rank)
+
+    return {"codes": launch(2, work)}
 
 
 def rehearsal(folder: Path, path: Path) -> dict:
@@ -367,6 +379,7 @@ SCENARIOS = {
     **{f"rehearsal-{path.stem}": partial(rehearsal, path=path) for path in sorted((ROOT / "recipes").glob("h100*.yaml"))},
     "staged-finetuning": staged_finetuning,
     **{how: partial(watched_run, how=how) for how in ("dies", "stalls")},
+    "late": late_end,
     "stages": staged,
     **{f"shared-{size}": partial(shared_gradients, size=size) for size in (1, 2, 4)},
     **{

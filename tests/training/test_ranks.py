@@ -178,6 +178,10 @@ def test_a_rank_that_dies_or_stalls_ends_the_run_with_its_name(results, how, mes
     assert f"error: the run is ended: {message}" in run["said"]
 
 
+def test_a_rank_that_is_late_with_its_files_finds_the_others_there(results):
+    assert results["late"]["codes"] == [0, 0]
+
+
 @pytest.mark.parametrize(
     "name", ["h100_connector", "h100_x8", *thorough("h100", "h100_lora", "h100_nodes", "h100_speech_smollm2")]
 )
