@@ -86,9 +86,9 @@ def work(model: str, folder: Path, stage: int) -> None:
 
     torch.set_num_threads(1)
     content = {
-        "output": str(folder / "run"),
-        "data": [{"path": str(folder / "tokens")}], "backbone": {"path": model}, "new_rows": True,
-        "adapter": {"rank": 8}, "text_tokenizer": model, "steps": 10, "schedule": "constant", "precision": "float32", "optimizer": {"learning_rate": 1e-4},
+        "output": str(folder / "run"), "data": [{"path": str(folder / "tokens")}], "text_tokenizer": model,
+        "backbone": {"path": model}, "new_rows": True, "adapter": {"rank": 8}, "precision": "float32",
+        "steps": 10, "optimizer": {"learning_rate": 1e-4}, "schedule": "constant",
         "loader": {"pack_tokens": 64, "packs_per_step": 2, "workers": 0},
         "deepspeed": {"zero_optimization": {"stage": stage}},
     }  # fmt: skip
