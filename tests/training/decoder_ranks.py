@@ -149,6 +149,10 @@ SCENARIOS = {
     "ia3-0": partial(adapted, adapter={"kind": "ia3"}, stage=0),
     **{f"vera-{stage}": partial(adapted, adapter={"kind": "vera", "rank": 8}, stage=stage) for stage in (1, 3)},
     "loha-3": partial(adapted, adapter={"kind": "loha", "rank": 2, "alpha": 2}, stage=3),
+    **{
+        f"nf4-{stage}": partial(adapted, adapter={"kind": "lora", "rank": 2, "alpha": 4, "base": "nf4"}, stage=stage)
+        for stage in (0, 2)
+    },
     "kernels": kernels,
     **{f"{kind}-{stage}": partial(entries, kind=kind, stage=stage) for kind in ENTERS for stage in (0, 3)},
 }

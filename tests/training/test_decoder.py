@@ -37,7 +37,7 @@ def test_sparse_layers_go_on_in_the_next_stage_and_are_plain_for_finetuning(resu
     assert "adapter" in run["files"] and "linear.safetensors" not in run["files"]
 
 
-@pytest.mark.parametrize("name", ["ia3-0", "vera-3", *thorough("vera-1", "loha-3")])
+@pytest.mark.parametrize("name", ["ia3-0", "vera-3", "nf4-2", *thorough("nf4-0", "vera-1", "loha-3")])
 def test_other_adapters_than_lora_resume_with_the_same_bits(results, name):
     run = results[name]
     resumed(run)
