@@ -25,8 +25,8 @@ LIVE = 10**9
 
 
 class Counts(NamedTuple):
-    """Parameters by part, those of them in four bits, those that learn, the numbers that the optimizer keeps of each part, those
-    of the largest weight."""
+    """Parameters by part, those of them in four bits, those that learn, what the optimizer keeps of each part (in numbers of
+    float32), those of the largest weight."""
 
     total: Counter[Part]
     packed: Counter[Part]
@@ -74,7 +74,8 @@ def counts(model: PreTrainedModel | PeftModel, config: TrainingConfig, inputs: F
         largest = max(largest, parameter.numel())
         if parameter.requires_grad and rates[name] > 0:
             trained[part] += parameter.numel()
-            kept[part] += sum(map(math.prod, optimizer.state(parameter.shape, id(parameter) in apart).values()))
+            state = optimizer.state(parameter.shape, id(parameter) in apart)
+            kept[part] += sum(math.prod(shape) / (FLOAT if key in optimizer.eight_bits else 1) for key, shape in state.items())
     for module in model.modules():
         if isinstance(module, FourBitLinear):
             packed["layers"] += module.numbers

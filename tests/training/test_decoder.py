@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from safetensors import safe_open
 from thorough import thorough
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -42,6 +43,13 @@ def test_other_adapters_than_lora_resume_with_the_same_bits(results, name):
     run = results[name]
     resumed(run)
     assert "adapter/adapter_model.safetensors" in run["same"] and run["moved"] > 1e-4
+
+
+def test_moments_of_eight_bits_resume_with_the_same_bits(results):
+    run = results["adamw8bit"]
+    resumed(run)
+    with safe_open(Path(run["checkpoint"]) / "training" / "optimizer-00001-of-00002.safetensors", framework="pt") as file:
+        assert {file.get_slice(name).get_dtype() for name in file.keys() if "_codes/" in name} == {"U8"}  # noqa: SIM118
 
 
 def test_named_kernels_train_alike_and_those_that_cannot_run_end_the_run(results):
