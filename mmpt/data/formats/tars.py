@@ -51,7 +51,7 @@ def read_samples(store: Store, name: str) -> Iterator[Sample | Lost]:
     if not data:
         yield Lost(path, "0 bytes, no tar")
     members = []
-    for member in _members(data):
+    for member in tar_members(data):
         if member[0] and not _key(member[0]).rpartition("/")[2]:
             yield Lost(f"{path}: {member[0]}", "no key before the first dot of its name", whole=False)
         else:
@@ -90,7 +90,7 @@ def _key(name: str) -> str:
     return folder + slash + base.partition(".")[0]
 
 
-def _members(data: bytes) -> Iterator[tuple[str, tuple[int, int] | None, str]]:
+def tar_members(data: bytes) -> Iterator[tuple[str, tuple[int, int] | None, str]]:
     """(name, (start, end), "") of each regular file; (name, None, problem) of what is none; ("", None, problem) of damage.
 
     Names in extended headers count, pax's `path` and GNU's long ones: without them two names may look like one.
