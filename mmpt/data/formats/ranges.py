@@ -6,10 +6,11 @@ from mmpt.data.store import Store
 
 
 class Ranges(io.RawIOBase):
-    """The file `name` of `store`. Raises `DataError` where there is none, or where it cannot be read."""
+    """The file `name` of `store`, from byte `start` on. Raises `DataError` where there is none, or where it cannot be read."""
 
-    def __init__(self, store: Store, name: str) -> None:
-        self._store, self._name, self._size, self._at = store, name, store.size(name), 0
+    def __init__(self, store: Store, name: str, start: int = 0) -> None:
+        self._store, self._name, self._start = store, name, start
+        self._size, self._at = store.size(name) - start, 0
 
     def readable(self) -> bool:
         return True
@@ -25,7 +26,7 @@ class Ranges(io.RawIOBase):
         return self._at
 
     def readinto(self, buffer) -> int:
-        data = self._store.read_range(self._name, self._at, min(self._at + len(buffer), self._size))
+        data = self._store.read_range(self._name, self._start + self._at, self._start + min(self._at + len(buffer), self._size))
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)
