@@ -152,7 +152,13 @@ def test_sprites_hold_out_every_fifth_tile(tmp_path):
     both = {}
     for split in ("train", "test"):
         settings = Sprites(
-            kind="sprites", file=str(tmp_path / "sheet.png"), classes=("cat", "dog"), split=split, tile=10, margin=1, rows_per_class=2
+            kind="sprites",
+            file=str(tmp_path / "sheet.png"),
+            classes=("cat", "dog"),
+            split=split,
+            tile=10,
+            margin=1,
+            rows_per_class=2,
         )
         both[split] = list(sprites(settings))
     assert (len(both["train"]), len(both["test"])) == (16, 4)
