@@ -9,7 +9,6 @@ and histograms of all that has a distribution go into one self-contained HTML pa
 import io
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 from rich.console import Console
@@ -18,17 +17,17 @@ from rich.table import Table
 from mmpt import html
 from mmpt.data.shards.manifest import read_manifest
 from mmpt.data.shards.read import DocumentShards, TokenShards
+from mmpt.data.store import write_file
 from mmpt.document import Image, Speech, Text
 from mmpt.scripts import main_guard, script_parser
-from mmpt.storage import write_bytes
 from mmpt.vocabulary import MODALITIES
 
 
 @main_guard
 def main() -> None:
     parser = script_parser(__doc__)
-    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="a set of document or token shards")
-    parser.add_argument("--page", type=Path, help="write tables and plots to this HTML file")
+    parser.add_argument("folders", nargs="+", metavar="FOLDER", help="a set of document or token shards, a folder or a URL")
+    parser.add_argument("--page", help="write tables and plots to this HTML file")
     arguments = parser.parse_args()
     sections = []
     for folder in arguments.folders:
@@ -41,13 +40,13 @@ def main() -> None:
             *rows,
             *((f"lost: {rule}", f"{count:,}") for rule, count in manifest.lost.items()),
         ]
-        table = Table(title=str(folder), show_header=False)
+        table = Table(title=folder, show_header=False)
         for name, value in rows:
             table.add_row(name, value)
         Console().print(table)
-        sections.append(section(str(folder), rows, values))
+        sections.append(section(folder, rows, values))
     if arguments.page:
-        write_bytes(arguments.page, html.page("Statistics of shards", sections).encode())
+        write_file(arguments.page, html.page("Statistics of shards", sections).encode())
         print(arguments.page)
 
 
@@ -74,7 +73,7 @@ def histogram(name: str, values: list[float]) -> bytes:
     return buffer.getvalue()
 
 
-def document_rows(folder: Path) -> tuple[list[tuple[str, str]], dict[str, list[float]]]:
+def document_rows(folder: str) -> tuple[list[tuple[str, str]], dict[str, list[float]]]:
     """(rows of the table, values with a distribution) of a document set; sides in pixels, text in characters."""
     counts = {"source": Counter(), "language": Counter(), "license": Counter()}
     texts, widths, heights, image_bytes, durations, speech_bytes, count = [], [], [], 0, [], 0, 0
@@ -115,7 +114,7 @@ def document_rows(folder: Path) -> tuple[list[tuple[str, str]], dict[str, list[f
     return rows, values
 
 
-def token_rows(folder: Path) -> tuple[list[tuple[str, str]], dict[str, list[float]]]:
+def token_rows(folder: str) -> tuple[list[tuple[str, str]], dict[str, list[float]]]:
     """(rows of the table, values with a distribution) of a token set, in tokens."""
     shards = TokenShards(folder)
     total = max(1, int(shards.lengths.sum()))

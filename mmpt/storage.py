@@ -70,9 +70,15 @@ def write_json(path: Path, value: object) -> None:
 def read_json(path: Path, error: type[Exception] = DataError) -> dict:
     """Read a JSON object. Raises `error`, naming the file, where it is missing or is not a JSON object."""
     try:
-        value = json.loads(Path(path).read_bytes())
+        return parse_json(Path(path).read_bytes(), path, error)
     except FileNotFoundError:
         raise error(f"{path}: no such file") from None
+
+
+def parse_json(data: bytes, path: Path | str, error: type[Exception] = DataError) -> dict:
+    """The JSON object in the bytes of the file `path`. Raises `error` as `read_json` does."""
+    try:
+        value = json.loads(data)
     except ValueError as problem:
         raise error(f"{path}: not valid JSON ({problem})") from None
     if not isinstance(value, dict):

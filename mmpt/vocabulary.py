@@ -17,7 +17,7 @@ import numpy as np
 
 from mmpt.codebooks import Layout, by_frame, in_order
 from mmpt.errors import VocabularyError
-from mmpt.storage import read_json, write_json
+from mmpt.storage import parse_json, write_json
 
 FORMAT = "mmpt-vocabulary/1"
 FILE = "vocabulary.json"
@@ -210,7 +210,15 @@ class Vocabulary:
     def load(cls, folder: Path) -> "Vocabulary":
         """Read `vocabulary.json` from `folder`. Raises `VocabularyError` where it is missing, incomplete or edited."""
         path = Path(folder) / FILE
-        content = read_json(path, VocabularyError)
+        try:
+            return cls.parse(path.read_bytes(), str(path))
+        except FileNotFoundError:
+            raise VocabularyError(f"{path}: no such file") from None
+
+    @classmethod
+    def parse(cls, data: bytes, path: str) -> "Vocabulary":
+        """The same from the bytes of the file `path`."""
+        content = parse_json(data, path, VocabularyError)
         if content.get("format") != FORMAT:
             raise VocabularyError(f"{path}: format is {content.get('format')!r}, expected {FORMAT!r}")
         fields = cls.__dataclass_fields__

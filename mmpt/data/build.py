@@ -63,4 +63,5 @@ def build(
         run=run,
         progress=progress,
         title=title,
+        sets=[folder for source in config.sources for folder in source.sets],
     )

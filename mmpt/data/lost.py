@@ -1,10 +1,12 @@
 """What did not get through a step of the data's way: listed one by one, never dropped silently."""
 
 import json
+from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
+from mmpt.data.store import Store
 from mmpt.document import Document
 from mmpt.errors import DataError
 
@@ -58,10 +60,41 @@ def _plain(one: Lost) -> dict:
 
 def from_lines(data: bytes) -> list[Lost]:
     """The inverse of `to_lines`. Raises `DataError`."""
+    return list(each(data.splitlines()))
+
+
+def each(lines: Iterable[bytes]) -> Iterator[Lost]:
+    """What each of the lines says. Raises `DataError`."""
     try:
-        return [Lost(**json.loads(line)) for line in data.splitlines()]
+        for line in lines:
+            yield Lost(**json.loads(line))
     except (TypeError, ValueError) as problem:
         raise DataError(f"no list of what was lost ({problem})") from None
+
+
+class LostSum:
+    """What a list says, however long it is: `counts` and the first few `examples` by rule (`BAD_DATA`: by none)."""
+
+    def __init__(self, lost: Iterable[Lost], most: int) -> None:
+        self.counts: Counter[str] = Counter()
+        self.examples: dict[str, list[Lost]] = {}
+        for one in lost:
+            rule = one.rule or BAD_DATA
+            self.counts[rule] += 1
+            examples = self.examples.setdefault(rule, [])
+            if len(examples) < most:
+                examples.append(one)
+
+
+def read_lost(store: Store) -> Iterator[Lost]:
+    """What is listed beside a set, read piece by piece; nothing where there is no list. Raises `DataError`."""
+    if not store.exists(LOST_FILE):
+        return
+    rest = b""
+    for data in store.chunks(LOST_FILE):
+        *lines, rest = (rest + data).split(b"\n")
+        yield from each(lines)
+    yield from each([rest] if rest else [])
 
 
 def kept(found: Iterable[T | Lost]) -> Generator[Lost, None, list[T]]:

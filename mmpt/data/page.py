@@ -1,12 +1,10 @@
 """One self-contained HTML page of a set of document shards: documents as a reader sees them, and what each rule dropped."""
 
 import io
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
 
 from mmpt import html
-from mmpt.data.lost import BAD_DATA, Lost
+from mmpt.data.lost import Lost, LostSum
 from mmpt.document import Document, Image, Part, Speech, Text
 from mmpt.errors import DataError
 from mmpt.media import decode_image, encode_png
@@ -23,25 +21,26 @@ def render(
     title: str,
     total: int,
     documents: Iterable[Document],
-    lost: Iterable[Lost],
+    lost: Iterable[Lost] | LostSum,
     sources: Mapping[str, Document] | None = None,
+    start: int | None = None,
 ) -> str:
-    """The page. `total` is the number of documents in the set, of which `documents` are shown.
+    """The page. `total` is the number of documents in the set, of which `documents` are shown, from number `start` on.
 
     `sources` maps ids to documents as they were before, so that a dropped part can be shown and not only named. Everything
     that comes from the data is escaped, and a content security policy lets nothing be loaded or run.
     """
     shown = list(documents)
-    by_rule: dict[str, list[Lost]] = defaultdict(list)
-    for one in lost:
-        by_rule[one.rule or BAD_DATA].append(one)
-    rules = sorted(by_rule.items())
-    rows = [(html.tag("a", rule, href=f"#rule-{number}"), len(found)) for number, (rule, found) in enumerate(rules)]
+    summed = lost if isinstance(lost, LostSum) else LostSum(lost, EXAMPLES)
+    rules = sorted(summed.examples.items())
+    rows = [(html.tag("a", rule, href=f"#rule-{number}"), summed.counts[rule]) for number, (rule, _) in enumerate(rules)]
     body = [html.card(html.table(rows, ("lost or dropped by", "things")) if rows else "Nothing was lost.")]
     body += [_document(document) for document in shown]
     for number, (rule, found) in enumerate(rules):
-        body += [html.heading(f"{rule}: {len(found):,}", f"rule-{number}"), _dropped(found, sources or {})]
-    lead = f"{total:,} documents, {len(shown):,} of them on this page. Pictures larger than {WIDEST} pixels are shown smaller."
+        count = summed.counts[rule]
+        body += [html.heading(f"{rule}: {count:,}", f"rule-{number}"), _dropped(found, count, sources or {})]
+    numbers = f"number {start:,} to {start + len(shown) - 1:,}" if start is not None and shown else f"{len(shown):,} of them"
+    lead = f"{total:,} documents, {numbers} on this page. Pictures larger than {WIDEST} pixels are shown smaller."
     return html.page(title, body, lead)
 
 
@@ -89,9 +88,9 @@ def _picture(part: Image) -> html.Html:
     return html.image(data, suffix, part.alt)
 
 
-def _dropped(found: Sequence[Lost], sources: Mapping[str, Document]) -> html.Html:
+def _dropped(found: Sequence[Lost], count: int, sources: Mapping[str, Document]) -> html.Html:
     items = []
-    for one in islice(found, EXAMPLES):
+    for one in found:
         what: list[object] = [f"{one.item}: {one.reason}"]
         document = sources.get(one.document)
         # The place of a lost part stands at the end of its name: "shard, key, part 3".
@@ -101,5 +100,5 @@ def _dropped(found: Sequence[Lost], sources: Mapping[str, Document]) -> html.Htm
         elif document and one.whole:
             what.append(html.details("the document", *map(_part, document.parts)))
         items.append(html.join(what))
-    more = html.quiet(f"and {len(found) - EXAMPLES:,} more in lost.jsonl") if len(found) > EXAMPLES else html.Html("")
+    more = html.quiet(f"and {count - len(found):,} more in lost.jsonl") if count > len(found) else html.Html("")
     return html.join([html.bullets(items), more])

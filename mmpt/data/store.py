@@ -1,6 +1,7 @@
 """One folder of files, on this machine or anywhere fsspec reaches (`s3://…`, `gs://…`): read, written, listed, with retries."""
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -21,6 +22,8 @@ ATTEMPTS = 16
 """Times that an operation on a remote store is tried: where half of all requests fail, one operation in 65,536 does."""
 LONGEST_WAIT = 2.0
 """Seconds at most between two attempts; the first wait is a fortieth of it, and doubles."""
+CHUNK = 8 << 20
+"""Bytes that are read at once of a file that is read to its end."""
 _FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 _FINAL_NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 T = TypeVar("T")
@@ -43,7 +46,9 @@ class Store:
         except (ImportError, ValueError) as problem:
             raise DataError(f"{location}: cannot be opened ({problem})") from None
         self.is_local = isinstance(self._files, LocalFileSystem)
-        self.location = str(location).rstrip("/") or "/"
+        # a path, also where it was given as file://…, so that whoever opens files here may join names to it
+        given = root if self.is_local and "://" in str(location) else str(location)
+        self.location = given.rstrip("/") or "/"
         self._root = root.rstrip("/")
 
     def __repr__(self) -> str:
@@ -114,6 +119,18 @@ class Store:
         """The bytes from `start` up to `end` of a file; fewer where it is shorter."""
         full = self._full(name)
         return self._try(self.path(name), lambda: self._files.cat_file(full, start, end))
+
+    def chunks(self, name: str) -> Iterator[bytes]:
+        """The whole content of a file, piece by piece, so that a large one does not have to fit into memory."""
+        size = self.size(name)
+        return (self.read_range(name, start, min(size, start + CHUNK)) for start in range(0, size, CHUNK))
+
+    def sha256(self, name: str) -> str:
+        """SHA-256 of a file's content, in hexadecimal digits."""
+        found = hashlib.sha256()
+        for data in self.chunks(name):
+            found.update(data)
+        return found.hexdigest()
 
     def download(self, name: str, target: Path) -> None:
         """Copy a file to `target` on this machine."""
@@ -206,6 +223,18 @@ class Store:
                     raise DataError(f"{what}: {_reason(problem)}{after}") from None
             time.sleep(min(LONGEST_WAIT, LONGEST_WAIT / 40 * 2 ** (attempt - 1)))
         raise AssertionError("unreachable")
+
+
+def write_file(location: str | Path, data: bytes) -> None:
+    """Write one file, at a path or a URL that fsspec knows, whole or not at all."""
+    store, name = at(location)
+    store.write(name, data)
+
+
+def at(location: str | Path) -> tuple[Store, str]:
+    """The folder of the file at a path or a URL, and its name in there."""
+    folder, slash, name = str(location).rpartition("/")
+    return Store(folder or slash or "."), name
 
 
 def _reason(problem: OSError) -> str:

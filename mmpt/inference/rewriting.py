@@ -123,4 +123,5 @@ def rewrite(
         run=run,
         progress=progress,
         title="rewriting",
+        sets=[folder],
     )

@@ -22,8 +22,6 @@ from PIL import Image as Picture
 from mmpt.data import build
 from mmpt.data import store as stores
 from mmpt.data.build import BuildConfig
-from mmpt.data.curate.job import curate
-from mmpt.data.curate.steps.dedup import Dedup
 from mmpt.data.engine import run as engine
 from mmpt.data.engine.run import RunConfig, Summary, plan_tasks, write_set
 from mmpt.data.lost import from_lines
@@ -324,27 +322,3 @@ def test_pictures_that_are_missing_stop_a_run_as_documents_do(tmp_path):
         build.build(config("few.jsonl", [missing] * 30), tmp_path / "few")
     assert build.build(config("rest.jsonl", [missing] * 30), tmp_path / "rest", RunConfig(max_lost=1)).documents == 30
     assert build.build(config("some.jsonl", [there] * 114 + [missing] * 6), tmp_path / "some").lost == {"bad data": 6}
-
-
-def test_a_ray_cluster_gives_the_same_bytes(source, tmp_path, monkeypatch):
-    """Its workers were started in another folder than the command, whose paths are relative."""
-    pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.chdir(tmp_path / "elsewhere")
-    quiet = {"include_dashboard": False, "object_store_memory": 80 << 20}
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **quiet})
-    try:
-        for _ in range(2):
-            cluster.add_node(num_cpus=1, object_store_memory=80 << 20)
-        cluster.wait_for_nodes()
-        monkeypatch.chdir(source.parent)
-        for name, address in (("local", None), ("cluster", cluster.address)):
-            curate(Dedup(), [source.name, source.name], str(tmp_path / name), RunConfig(ray=address))
-    finally:
-        cluster.shutdown()
-    assert content(tmp_path / "cluster") == content(tmp_path / "local")
-    assert list(DocumentShards(tmp_path / "cluster")) == documents(120)
-    with pytest.raises(ConfigError, match="no cluster at"):
-        copy(source, tmp_path / "nowhere", ray="127.0.0.1:1")

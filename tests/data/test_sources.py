@@ -78,7 +78,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def config(folder: Path, **changes) -> Recordings:
-    values = {"kind": "recordings", "folder": folder, "count": 12, "indices": (1, 3), "words": {"0": "zero", "1": "one"}}
+    values = {"kind": "recordings", "folder": str(folder), "count": 12, "indices": (1, 3), "words": {"0": "zero", "1": "one"}}
     return Recordings(**{**values, **changes})
 
 
@@ -152,7 +152,13 @@ def test_sprites_hold_out_every_fifth_tile(tmp_path):
     both = {}
     for split in ("train", "test"):
         settings = Sprites(
-            kind="sprites", file=tmp_path / "sheet.png", classes=("cat", "dog"), split=split, tile=10, margin=1, rows_per_class=2
+            kind="sprites",
+            file=str(tmp_path / "sheet.png"),
+            classes=("cat", "dog"),
+            split=split,
+            tile=10,
+            margin=1,
+            rows_per_class=2,
         )
         both[split] = list(sprites(settings))
     assert (len(both["train"]), len(both["test"])) == (16, 4)

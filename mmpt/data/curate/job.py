@@ -50,4 +50,5 @@ def curate(
         progress=progress,
         title=title,
         vocabulary=step.vocabulary(),
+        sets=job.folders,
     )

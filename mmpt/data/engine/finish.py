@@ -64,8 +64,14 @@ def repeated_ids(store: Store, records: dict[int, TaskRecord]) -> dict[int, froz
     return {number: frozenset(ids) for number, ids in found.items()}
 
 
-def finish(store: Store, plan: Plan, records: dict[int, TaskRecord], vocabulary: Vocabulary | None) -> None:
-    """Write `lost.jsonl` and, last, the manifest over the shards of all records."""
+def finish(
+    store: Store,
+    plan: Plan,
+    records: dict[int, TaskRecord],
+    vocabulary: Vocabulary | None,
+    history: Sequence[dict[str, Any]] = (),
+) -> None:
+    """Write `lost.jsonl` and, last, the manifest over the shards of all records; `history` is told of the sets they come from."""
     numbers = sorted(records)
     lost = b"".join(store.read(lost_name(number)) for number in numbers)
     files = {LOST_FILE: FileEntry(sha256=hashlib.sha256(lost).hexdigest(), bytes=len(lost))}
@@ -80,6 +86,7 @@ def finish(store: Store, plan: Plan, records: dict[int, TaskRecord], vocabulary:
         "lost": dict(sorted(Counter(one.rule or BAD_DATA for one in from_lines(lost)).items())),
         "built": plan.built,
         "plan": plan.fingerprint,
+        **({"history": list(history)} if history else {}),
         "shards": [shard.model_dump(mode="json") for shard in shards],
         "files": {name: entry.model_dump(mode="json") for name, entry in sorted(files.items())},
     }

@@ -20,7 +20,7 @@ from mmpt.data.engine.finish import Plan, finish, repeated_ids
 from mmpt.data.engine.task import RECORDS, WORK, Job, Task, TaskRecord, Written, record_name, run_task
 from mmpt.data.engine.workers import run_all
 from mmpt.data.lost import BAD_DATA
-from mmpt.data.shards.manifest import parse_manifest
+from mmpt.data.shards.manifest import origin, parse_manifest
 from mmpt.data.shards.write import MAX_BYTES
 from mmpt.data.store import Store
 from mmpt.data.unit import Unit, plain
@@ -78,13 +78,15 @@ def write_set(
     progress: Progress | None = None,
     title: str = "",
     vocabulary: Vocabulary | None = None,
+    sets: Iterable[str | Path] = (),
 ) -> Summary:
     """Write the documents that `read(config, unit)` yields for each of `units`, in order, as the shard set `out`.
 
     `out` is a path or an fsspec URL. Killed at any moment and run again with the same arguments, it goes on after the tasks
     that were done and ends with the same bytes. `read` must be a function of a module and `config` hold all it depends on.
-    `built` (JSON values) goes to the manifest. With a `vocabulary`, `read` yields `TokenDocument`s and a token set is written.
-    What was lost is listed in `lost.jsonl`. Of two documents with one id the first is kept.
+    `built` (JSON values) goes to the manifest, and what `sets`, those that this one is made of, say of themselves. With a
+    `vocabulary`, `read` yields `TokenDocument`s and a token set is written. What was lost is listed in `lost.jsonl`. Of two
+    documents with one id the first is kept.
 
     Raises `ConfigError` where `out` holds something else, `DataError` where too much is lost or nothing can be written.
     """
@@ -101,7 +103,7 @@ def write_set(
         units=_fingerprint(tasks),
         vocabulary=vocabulary.fingerprint if vocabulary else None,
     )
-    place = str(Path(out).absolute()) if store.is_local else store.location
+    place = str(Path(store.location).absolute()) if store.is_local else store.location
     job = Job(place, os.getcwd(), read, config, run.max_bytes, vocabulary)
     if not _begin(store, plan):
         records = _run(job, tasks, run, store, progress, title)
@@ -113,7 +115,7 @@ def write_set(
                 for name in records[task.number].files:
                     store.remove(name)
             records |= {task.number: record for task, record in run_all(partial(run_task, job), again, run.processes, run.ray)}
-        finish(store, plan, records, vocabulary)
+        finish(store, plan, records, vocabulary, [origin(one) for one in sets])
     _clean(store)
     manifest = parse_manifest(store.read(MANIFEST), store.path(MANIFEST))
     return Summary(manifest.documents, manifest.bytes, manifest.lost, max(time.monotonic() - began, 1e-9))

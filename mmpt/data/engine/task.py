@@ -3,8 +3,8 @@
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -133,10 +133,18 @@ def run_task(job: Job, task: Task) -> TaskRecord:
 
 
 def enter(folder: str) -> None:
-    """A worker of a cluster that was started elsewhere gets the folder in which the command was given, if its machine has it."""
+    """A worker of a cluster that was started elsewhere gets the folder in which the command was given. Where its machine has none
+    of that name it gets an empty one, so that a relative path is no file there, and not another one of the same name."""
     if os.getcwd() != folder:
-        with suppress(OSError):
+        try:
             os.chdir(folder)
+        except OSError:
+            os.chdir(_empty_folder().name)
+
+
+@lru_cache(maxsize=1)
+def _empty_folder() -> tempfile.TemporaryDirectory:
+    return tempfile.TemporaryDirectory(prefix="mmpt-no-folder-")
 
 
 def _writer(job: Job, task: Task, folder: Path) -> ShardWriter | TokenShardWriter:

@@ -5,13 +5,6 @@ from pathlib import Path
 from mmpt.errors import ConfigError
 
 
-def existing_folder(path: Path) -> Path:
-    """`path` itself. Raises `ConfigError` where it is no folder."""
-    if not path.is_dir():
-        raise ConfigError(f"{path}: no such folder")
-    return path
-
-
 def existing_file(path: Path) -> Path:
     """`path` itself. Raises `ConfigError` where it is no file."""
     if not path.is_file():

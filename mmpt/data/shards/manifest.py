@@ -13,6 +13,7 @@ import pydantic
 from mmpt.config import Schema, parse_config
 from mmpt.data.shards.index import Index, decode_index
 from mmpt.data.shards.sample import decode_json
+from mmpt.data.store import Store
 from mmpt.errors import ConfigError, DataError
 from mmpt.modality import Modality
 from mmpt.storage import MANIFEST
@@ -80,6 +81,25 @@ class TokenShard(ShardEntry):
     """Tokens by modality."""
 
 
+class Origin(_Record):
+    """What a set keeps of one that it was made of, so that it can be told when that one is gone."""
+
+    place: str
+    """Path or URL, as it was given."""
+    fingerprint: _Sha256
+    """That of its shards."""
+    documents: _Count
+    """Documents in it."""
+    counts: dict[str, _Count]
+    """What they hold."""
+    lost: dict[str, int]
+    """What had been lost in making it, by rule."""
+    built: dict[str, Any]
+    """How it was made, without the hashes of shards."""
+    history: Sequence["Origin"] = ()
+    """What it was made of itself."""
+
+
 class Manifest(_Record):
     """The manifest of a set of either kind."""
 
@@ -96,6 +116,13 @@ class Manifest(_Record):
     """How many things are not in the set, by the rule that dropped them (`mmpt.data.lost.BAD_DATA`: by none)."""
     plan: str = ""
     """Hash of the plan of the run that made the set; empty where a single writer did."""
+    history: Sequence[Origin] = ()
+    """The sets that this one was made of, in order."""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the hashes of all shards in order: equal for sets of the same bytes, wherever and however they were made."""
+        return hashlib.sha256("".join(shard.sha256 for shard in self.shards).encode()).hexdigest()
 
     @property
     def bytes(self) -> int:
@@ -129,18 +156,25 @@ class TokenManifest(Manifest):
 M = TypeVar("M", bound=Manifest)
 
 
-def read_manifest(folder: Path, schema: type[M] = Manifest) -> M:
-    """The manifest of a set of shards, checked. `schema` is that of the kind expected, `Manifest` for either.
+def read_manifest(folder: str | Path, schema: type[M] = Manifest) -> M:
+    """The manifest of a set of shards, at a path or a URL, checked. `schema` is that of the kind expected, `Manifest` for either.
 
     Raises `DataError`, naming the folder or each field, where it is missing, of another format or kind, or incomplete.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
+    store = Store(folder)
+    if store.is_local and not Path(store.location).is_dir():
         raise DataError(f"{folder}: no such folder")
-    path = folder / MANIFEST
-    if not path.is_file():
+    if not store.exists(MANIFEST):
         raise DataError(f"{folder}: {MANIFEST} is missing, so this is no finished set of shards")
-    return parse_manifest(path.read_bytes(), str(path), schema)
+    return parse_manifest(store.read(MANIFEST), store.path(MANIFEST), schema)
+
+
+def origin(folder: str | Path) -> dict[str, Any]:
+    """What a set made of the one in `folder` keeps of it: an `Origin`, as JSON has it. Raises `DataError`."""
+    found = read_manifest(folder)
+    built = {name: value for name, value in found.built.items() if name != "shards"}
+    kept = {name: getattr(found, name) for name in ("fingerprint", "documents", "counts", "lost", "history")}
+    return Origin(place=str(folder), built=built, **kept).model_dump(mode="json")
 
 
 def parse_manifest(data: bytes, name: str, schema: type[M] = Manifest) -> M:
@@ -184,20 +218,8 @@ def check_index(data: bytes, files: Mapping[str, FileEntry], shard: ShardEntry, 
     return index
 
 
-def open_index(folder: Path, manifest: Manifest, shard: ShardEntry) -> Index:
-    """Index of one shard of the set in `folder`. Raises `DataError` naming the file that is missing or differs."""
-    path = Path(folder) / index_name(shard.name)
-    try:
-        return check_index(path.read_bytes(), manifest.files, shard, str(path))
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-
-
-def check_size(folder: Path, shard: ShardEntry) -> None:
+def check_size(store: Store, shard: ShardEntry) -> None:
     """Raise `DataError`, naming the shard and both sizes, unless its tar is as long as the manifest says."""
-    path = Path(folder) / shard.name
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
-    found = path.stat().st_size
+    path, found = store.path(shard.name), store.size(shard.name)
     if found != shard.bytes:
         raise DataError(f"{path}: {found} bytes, expected {shard.bytes}{': cut short' if found < shard.bytes else ''}")

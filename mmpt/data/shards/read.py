@@ -17,15 +17,13 @@ from mmpt.data.shards.manifest import (
     check_index,
     check_size,
     index_name,
-    parse_manifest,
     read_manifest,
 )
 from mmpt.data.shards.sample import decode_json, find_member, sample_key
 from mmpt.data.shards.tokens import TokenDocument, from_members
-from mmpt.data.store import Store
+from mmpt.data.store import CHUNK, Store
 from mmpt.document import Document, Part, from_record
 from mmpt.errors import DataError, VocabularyError
-from mmpt.storage import MANIFEST
 from mmpt.vocabulary import FILE as VOCABULARY_FILE
 from mmpt.vocabulary import MODALITIES, Vocabulary, check_same
 
@@ -52,19 +50,14 @@ class _OpenTar:
 class _Shards(Generic[M]):
     """What both readers share: the manifest, the indices, and the members of sample i by one positioned read.
 
-    Opening reads the manifest alone; an index is read when its shard is first needed. A set that lies elsewhere (an fsspec URL)
-    is read through `cache`, file by file as they are needed.
+    Opening reads the manifest alone; an index is read when its shard is first needed. Of a set that lies elsewhere (an fsspec
+    URL) just the samples are read that are asked for, or, with a `cache`, whole files as they are needed.
     """
 
     def __init__(self, folder: Path | str, schema: type[M], cache: Cache | None = None) -> None:
         self.store, self._cache = Store(folder), cache
-        if self.store.is_local:
-            self.manifest: M = read_manifest(Path(folder), schema)
-        else:
-            if cache is None:
-                raise DataError(f"{folder}: a set elsewhere is read through a cache on this machine, and none was given")
-            self.manifest = parse_manifest(self.store.read(MANIFEST), self.store.path(MANIFEST), schema)
-        self.folder = Path(folder) if self.store.is_local else self.store.location
+        self.manifest: M = read_manifest(folder, schema)
+        self.folder = Path(self.store.location) if self.store.is_local else self.store.location
         self.shard_documents = np.array([shard.documents for shard in self.manifest.shards], dtype=np.int64)
         """int64 [shards]: documents in each."""
         self._starts = np.cumsum([0, *self.shard_documents])
@@ -72,13 +65,14 @@ class _Shards(Generic[M]):
 
     def _begin(self) -> None:
         self._tars: dict[int, _OpenTar] = {}
+        self._ahead = ("", 0, b"")  # the shard, the place in it and the bytes that were last read of a set elsewhere
         self.index = lru_cache(maxsize=MAX_INDICES)(self._read_index)
 
     def __len__(self) -> int:
         return int(self._starts[-1])
 
     def __getstate__(self) -> dict:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_tars", "index")}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_tars", "_ahead", "index")}
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
@@ -94,13 +88,27 @@ class _Shards(Generic[M]):
             return Path(self.folder) / name
         return self._cache.fetch(self.store, name, self.manifest.files[name].sha256)
 
+    def _read(self, name: str) -> bytes:
+        return self.store.read(name) if self._cache is None else self._local(name).read_bytes()
+
+    def _span(self, shard: int, start: int, end: int) -> bytes:
+        """The bytes from `start` up to `end` of a tar. Where one of a set elsewhere follows another, more is read."""
+        if self.store.is_local or self._cache is not None:
+            tar = self._tar(shard)  # held until it is read: another thread may put its own in its place
+            return os.pread(tar.descriptor, end - start, start)
+        name = self.manifest.shards[shard].name
+        last, begin, data = self._ahead
+        known = range(begin, begin + len(data) + 1) if last == name else range(0)
+        if start not in known or end not in known:
+            more = start + CHUNK if start in known and start > begin else end
+            begin, data = start, self.store.read_range(name, start, max(more, end))
+            self._ahead = (name, begin, data)
+        return data[start - begin : end - begin]
+
     def _read_index(self, shard: int) -> Index:
         entry = self.manifest.shards[shard]
         name = index_name(entry.name)
-        try:
-            return check_index(self._local(name).read_bytes(), self.manifest.files, entry, self.store.path(name))
-        except FileNotFoundError:
-            raise DataError(f"{self.store.path(name)}: no such file") from None
+        return check_index(self._read(name), self.manifest.files, entry, self.store.path(name))
 
     def _place(self, number: int) -> tuple[int, int]:
         """(shard, number in the shard) of sample `number`. Raises IndexError."""
@@ -113,9 +121,7 @@ class _Shards(Generic[M]):
         try:
             index = self.index(shard)
             start, end = index.offsets[number : number + 2].tolist()
-            tar = self._tar(shard)  # held until it is read: another thread may put its own in its place
-            data = os.pread(tar.descriptor, end - start, start)
-            return index.decode(self.manifest.shards[shard].name, number, data)
+            return index.decode(self.manifest.shards[shard].name, number, self._span(shard, start, end))
         except (OSError, DataError) as problem:
             raise DataError(f"{self._where(shard, number)}: {problem}") from None
 
@@ -127,7 +133,7 @@ class _Shards(Generic[M]):
         if tar is None:
             entry = self.manifest.shards[shard]
             path = self._local(entry.name)
-            check_size(path.parent, entry)
+            check_size(Store(path.parent), entry)
             while len(self._tars) >= MAX_OPEN:
                 self._tars.pop(next(iter(self._tars)), None)
             tar = self._tars[shard] = _OpenTar(path)
@@ -174,10 +180,9 @@ class DocumentShards(_Shards[DocumentManifest]):
             return document.id, document.parts[place]
         key = sample_key(self.manifest.shards[shard].name, number)
         try:
-            tar = self._tar(shard)  # held, as in `_members`
 
             def read(offset: int, size: int) -> bytes:
-                return os.pread(tar.descriptor, size, start + offset)
+                return self._span(shard, start + offset, start + offset + size)
 
             record = decode_json(find_member(read, end - start, key, "json"))
             entry = record["parts"][place]
@@ -187,6 +192,20 @@ class DocumentShards(_Shards[DocumentManifest]):
             return document.id, document.parts[0]
         except (OSError, KeyError, TypeError, AttributeError, DataError) as problem:
             raise DataError(f"{self._where(shard, number)}: {problem}") from None
+
+    def records(self) -> Iterator[dict]:
+        """The JSON of every document, in order, without its pictures and recordings; checksums are not compared."""
+        for shard, entry in enumerate(self.manifest.shards):
+            for number in range(entry.documents):
+                start, end = self.index(shard).offsets[number : number + 2].tolist()
+
+                def read(offset: int, size: int, shard: int = shard, start: int = start) -> bytes:
+                    return self._span(shard, start + offset, start + offset + size)
+
+                try:
+                    yield decode_json(find_member(read, end - start, sample_key(entry.name, number), "json"))
+                except (OSError, DataError) as problem:
+                    raise DataError(f"{self._where(shard, number)}: {problem}") from None
 
     def __iter__(self) -> Iterator[Document]:
         return (self[number] for number in range(len(self)))
@@ -200,7 +219,11 @@ class TokenShards(_Shards[TokenManifest]):
 
     def __init__(self, folder: Path | str, vocabulary: Vocabulary | None = None, cache: Cache | None = None) -> None:
         super().__init__(folder, TokenManifest, cache)
-        self.vocabulary = Vocabulary.load(self._local(VOCABULARY_FILE).parent)
+        try:
+            content = self._read(VOCABULARY_FILE)
+        except DataError as problem:
+            raise VocabularyError(str(problem)) from None
+        self.vocabulary = Vocabulary.parse(content, self.store.path(VOCABULARY_FILE))
         if self.vocabulary.fingerprint != self.manifest.vocabulary:
             raise VocabularyError(f"{self.folder}: vocabulary.json is not the vocabulary that the manifest names")
         if vocabulary is not None:

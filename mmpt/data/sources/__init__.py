@@ -24,6 +24,11 @@ class Source(Method):
 
     key: ClassVar[str] = "source"
 
+    @property
+    def sets(self) -> Sequence[str]:
+        """Folders or URLs of the shard sets that the documents come from: what is built of them tells their history, too."""
+        return ()
+
     @abstractmethod
     def units(self) -> Sequence[Unit[Any]]:
         """The work in order: lists and stats files, reads tables, no media.

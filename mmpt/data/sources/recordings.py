@@ -5,15 +5,15 @@ sources: [{kind: recordings, folder: spoken_digits/recordings, indices: [5, 49],
 
 import re
 from collections import defaultdict
-from pathlib import Path
+from collections.abc import Iterable
 
 import numpy as np
 import pydantic
 
-from mmpt.data.formats.paths import existing_folder
 from mmpt.data.lost import Documents, Lost
 from mmpt.data.parts import speech_part
 from mmpt.data.sources import NamedSource
+from mmpt.data.store import Store
 from mmpt.data.unit import Unit, grouped
 from mmpt.document import Document, Speech, Text
 from mmpt.errors import ConfigError, DataError
@@ -29,8 +29,8 @@ class Recordings(NamedSource):
     """Short recordings whose names say what is spoken, joined to longer strings, as those of the Free Spoken Digit Dataset
     (github.com/Jakobovski/free-spoken-digit-dataset) are; own."""
 
-    folder: Path
-    """Folder of the recordings."""
+    folder: str
+    """Folder of the recordings, a path or a URL."""
     count: int | None = pydantic.Field(default=None, ge=1)
     """How many strings are made; None: every recording comes once, as it is."""
     indices: tuple[int, int]
@@ -65,11 +65,11 @@ class Recordings(NamedSource):
 
         Raises `ConfigError` where there is no such folder or file, or the pattern is none.
         """
-        found = _recordings_by_speaker(self)
+        sizes = _files(self)
+        found = _recordings_by_speaker(self, sizes)
         if self.count is None:
-            paths = sorted(path for recordings in found.values() for _, path in recordings)
-            return grouped((path.name, path.stat().st_size) for path in paths)
-        size = sum(path.stat().st_size for recordings in found.values() for _, path in recordings)
+            return grouped((name, sizes[name]) for name in sorted(name for own in found.values() for _, name in own))
+        size = sum(sizes[name] for recordings in found.values() for _, name in recordings)
         each = 2 * size * self.longest // sum(map(len, found.values()))
         edges = [*range(0, self.count, UNIT), self.count]
         return [Unit((first, last), (last - first) * each) for first, last in zip(edges, edges[1:], strict=False)]
@@ -84,17 +84,19 @@ class Recordings(NamedSource):
 
 def _single(config: Recordings, names: list[str]) -> Documents:
     labels = {
-        path.name: (config.words.get(label, label), speaker)
-        for speaker, recordings in _recordings_by_speaker(config).items()
-        for label, path in recordings
+        file: (config.words.get(label, label), speaker)
+        for speaker, recordings in _recordings_by_speaker(config, names).items()
+        for label, file in recordings
     }
-    source = config.source_name(str(config.folder))
+    store, source = Store(config.folder), config.source_name(config.folder)
     for name in names:
         text, speaker = labels[name]
         try:
-            speech = speech_part((config.folder / name).read_bytes(), text)
+            speech = speech_part(store.read(name), text)
         except DataError as problem:
-            yield Lost(str(config.folder / name), str(problem), f"{source}/{name.rpartition('.')[0]}")
+            yield Lost(
+                store.path(name), str(problem).removeprefix(f"{store.path(name)}: "), f"{source}/{name.rpartition('.')[0]}"
+            )
             continue
         meta = {"language": config.language, "voice": speaker, "license": config.license}
         yield Document(f"{source}/{name.rpartition('.')[0]}", source, (speech, Text(text)), meta)
@@ -102,12 +104,12 @@ def _single(config: Recordings, names: list[str]) -> Documents:
 
 def _strings(config: Recordings, first: int, last: int) -> Documents:
     """Within a run, each recording is used about equally often."""
-    by_speaker = _recordings_by_speaker(config)
+    by_speaker = _recordings_by_speaker(config, _files(config))
     speakers = sorted(by_speaker)
-    source = config.source_name(str(config.folder))
+    store, source = Store(config.folder), config.source_name(config.folder)
     random = np.random.default_rng((config.seed, first))
-    decoded: dict[Path, np.ndarray | str] = {}
-    queues: dict[str, list[tuple[str, Path]]] = {speaker: [] for speaker in speakers}
+    decoded: dict[str, np.ndarray | str] = {}
+    queues: dict[str, list[tuple[str, str]]] = {speaker: [] for speaker in speakers}
     for number in range(first, last):
         name = f"{source}/{config.indices[0]}-{config.indices[1]}-{number:06d}"
         speaker = speakers[number % len(speakers)]
@@ -115,13 +117,13 @@ def _strings(config: Recordings, first: int, last: int) -> Documents:
         for place in range(int(random.integers(config.shortest, config.longest + 1))):
             if not queues[speaker]:  # all were used: once more, in another order
                 queues[speaker] = [by_speaker[speaker][i] for i in random.permutation(len(by_speaker[speaker]))]
-            label, path = queues[speaker].pop()
-            if path not in decoded:
-                decoded[path] = _decode(path)
+            label, file = queues[speaker].pop()
+            if file not in decoded:
+                decoded[file] = _decode(store, file)
             silence = int(random.uniform(*config.silence) * SAMPLE_RATE) if place else 0
-            samples = decoded[path]
+            samples = decoded[file]
             if isinstance(samples, str):
-                bad = bad or Lost(str(path), samples, name)
+                bad = bad or Lost(store.path(file), samples, name)
                 continue
             pieces.append(np.zeros(silence, dtype=np.float32))
             position += silence
@@ -139,19 +141,26 @@ def _strings(config: Recordings, first: int, last: int) -> Documents:
         yield Document(name, source, (speech, Text(text)), meta)
 
 
-def _recordings_by_speaker(config: Recordings) -> dict[str, list[tuple[str, Path]]]:
+def _files(config: Recordings) -> dict[str, int]:
+    try:
+        return Store(config.folder).files()
+    except DataError as problem:
+        raise ConfigError(str(problem)) from None
+
+
+def _recordings_by_speaker(config: Recordings, files: Iterable[str]) -> dict[str, list[tuple[str, str]]]:
     unknown = set(re.findall(r"\{(\w*)\}", config.pattern)) ^ set(_FIELDS)
     if unknown:
         raise ConfigError(f"pattern {config.pattern!r}: expected exactly {{label}}, {{speaker}} and {{index}}")
     pieces = re.split(r"\{(\w+)\}", config.pattern)
     expression = re.compile("".join(_FIELDS[piece] if i % 2 else re.escape(piece) for i, piece in enumerate(pieces)))
     found = defaultdict(list)
-    for path in sorted(existing_folder(config.folder).iterdir()):
-        match = expression.fullmatch(path.name)
+    for name in sorted(files):
+        match = expression.fullmatch(name)
         if not match or (config.speakers and match["speaker"] not in config.speakers):
             continue
         if config.indices[0] <= int(match["index"]) <= config.indices[1]:
-            found[match["speaker"]].append((match["label"], path))
+            found[match["speaker"]].append((match["label"], name))
     missing = [speaker for speaker in config.speakers if speaker not in found]
     if not found or missing:
         of = f" of {', '.join(missing)}" if missing else ""
@@ -159,9 +168,9 @@ def _recordings_by_speaker(config: Recordings) -> dict[str, list[tuple[str, Path
     return found
 
 
-def _decode(path: Path) -> np.ndarray | str:
+def _decode(store: Store, name: str) -> np.ndarray | str:
     """Samples at `SAMPLE_RATE`, or why there are none."""
     try:
-        return decode_speech(path.read_bytes(), SAMPLE_RATE)
+        return decode_speech(store.read(name), SAMPLE_RATE)
     except DataError as problem:
-        return str(problem)
+        return str(problem).removeprefix(f"{store.path(name)}: ")

@@ -6,13 +6,12 @@ sources: [{kind: shards, folder: shards/train}]
 from pathlib import Path
 
 from mmpt.data.lost import Documents
-from mmpt.data.shards.manifest import DocumentManifest, ShardEntry, parse_manifest
+from mmpt.data.shards.manifest import DocumentManifest, ShardEntry, read_manifest
 from mmpt.data.shards.salvage import read_shard
 from mmpt.data.sources import Source
 from mmpt.data.store import Store
 from mmpt.data.unit import Unit
 from mmpt.errors import ConfigError, DataError
-from mmpt.storage import MANIFEST
 
 
 class Shards(Source):
@@ -20,6 +19,11 @@ class Shards(Source):
 
     folder: str
     """Path or URL of the set."""
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """This set."""
+        return (self.folder,)
 
     def units(self) -> list[Unit[ShardEntry]]:
         """One for each shard."""
@@ -36,8 +40,7 @@ def hashes(folder: str | Path) -> list[str]:
 
 
 def _manifest(folder: str | Path) -> DocumentManifest:
-    store = Store(folder)
     try:
-        return parse_manifest(store.read(MANIFEST), store.path(MANIFEST), DocumentManifest)
+        return read_manifest(folder, DocumentManifest)
     except DataError as problem:
         raise ConfigError(str(problem)) from None

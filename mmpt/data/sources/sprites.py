@@ -3,19 +3,18 @@
 sources: [{kind: sprites, file: sheet.png, classes: [cat, dog], split: train, tile: 28}]
 """
 
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pydantic
 from PIL import Image as Pillow
 
-from mmpt.data.formats.paths import existing_file
 from mmpt.data.lost import Documents
 from mmpt.data.sources import NamedSource
+from mmpt.data.store import at
 from mmpt.data.unit import Unit
 from mmpt.document import Document, Image, Text
-from mmpt.errors import DataError
+from mmpt.errors import ConfigError, DataError
 from mmpt.media import decode_image, encode_png
 
 
@@ -26,8 +25,8 @@ class Sprites(NamedSource):
     From the top, `rows_per_class` rows of tiles belong to each of `classes`.
     """
 
-    file: Path
-    """The sheet."""
+    file: str
+    """The sheet, a path or a URL."""
     classes: tuple[str, ...] = pydantic.Field(min_length=1)
     """Names of the classes from the top."""
     split: Literal["train", "test"]
@@ -57,17 +56,22 @@ class Sprites(NamedSource):
 
     def units(self) -> list[Unit[str]]:
         """The whole sheet. Raises `ConfigError` where there is no such file."""
-        return [Unit(str(self.file), existing_file(self.file).stat().st_size * self.variants)]
+        store, name = at(self.file)
+        try:
+            return [Unit(self.file, store.size(name) * self.variants)]
+        except DataError as problem:
+            raise ConfigError(str(problem)) from None
 
     def read(self, unit: Unit[str]) -> Documents:
         """The documents of each tile of the split, row by row: (image, its class as text).
 
         Raises `DataError` where the file is no picture or not of whole tiles of every class.
         """
-        path = Path(unit.what)
-        source = self.name or path.stem
+        path = unit.what
+        store, name = at(path)
+        source = self.name or name.rpartition(".")[0]
         try:
-            sheet = decode_image(path.read_bytes())
+            sheet = decode_image(store.read(name))
         except DataError as problem:
             raise DataError(f"{path}: {problem}") from None
         if sheet.width % self.tile or sheet.height % self.tile:

@@ -25,8 +25,8 @@ class Join(Step):
     text after so many.
 
     Documents of one utterance, and before or after it at most what it says as a text, as corpora of clips give them, are joined
-    with those that follow of the same form, 16 kHz, a space between their texts; all others stay as they are. The first's id and
-    source stand for all, `meta` names each.
+    with those that follow of the same form, source, language and license, 16 kHz, a space between their texts; all others stay as
+    they are. The first's id stands for all, `meta` names each.
     """
 
     least: float = pydantic.Field(default=4.0, gt=0)
@@ -106,6 +106,7 @@ class _Joined:
         return Document(self.first.id, self.first.source, parts, {**self.first.meta, "joined": self.ids})
 
 
-def _form(document: Document) -> list[tuple[type, float]]:
-    """What `document` consists of; only documents that are alike in this are joined."""
-    return [(type(part), part.weight) for part in document.parts]
+def _form(document: Document) -> tuple[object, ...]:
+    """What `document` consists of and what is said of all of it; only documents that are alike in this are joined."""
+    said = (document.meta.get(name) for name in ("language", "license"))
+    return (document.source, *said, *((type(part), part.weight) for part in document.parts))
