@@ -51,7 +51,7 @@ def test_without_pooling_and_quantiser_it_is_whisper(tmp_path, changes):
     lengths = torch.full((2,), POSITIONS)
     with torch.inference_mode():
         model.encoder.code_positions.weight.zero_()
-        _, context = model.encoder.read(model.encoder.states(mel, lengths), lengths)
+        _, context, _ = model.encoder.read(model.encoder.states(mel, lengths), lengths)
         features = whispers_features(mel)
         torch.testing.assert_close(context, reference.model.encoder(features).last_hidden_state, atol=1e-5, rtol=1e-4)
         logits = reference(input_features=features, decoder_input_ids=ids).logits

@@ -11,7 +11,8 @@ from transformers import GenerationConfig, WhisperFeatureExtractor, WhisperForCo
 from mmpt.errors import DataError
 from mmpt.tokenizers.speech import tokenizer as speech_tokenizer
 from mmpt.tokenizers.speech.batches import SpeechExample, utterance, utterance_batches
-from mmpt.tokenizers.speech.encoders._whisper import apart, circle, explained_by_position
+from mmpt.tokenizers.speech.encoders._whisper import apart, circle
+from mmpt.tokenizers.speech.encoders._whisper_rows import explained_by_position
 from mmpt.tokenizers.speech.encoders.whisper import Whisper
 from mmpt.tokenizers.speech.lessons import Lesson, misread
 from mmpt.training.config import FitConfig

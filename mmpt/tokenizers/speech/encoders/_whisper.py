@@ -7,7 +7,7 @@ depend on what else is in a batch.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from inspect import signature
 from typing import Any
 
@@ -23,6 +23,7 @@ from mmpt.layers.masks import length_mask, local_mask
 from mmpt.tokenizers.speech.config import SpeechConfig
 from mmpt.tokenizers.speech.constants import HOP, STRIDE
 from mmpt.tokenizers.speech.encoders._restorer import Restorer
+from mmpt.tokenizers.speech.encoders._whisper_rows import before_silence, explained_by_position, filled, principal_components
 from mmpt.tokenizers.speech.encoders.whisper import Whisper
 from mmpt.tokenizers.speech.features import SILENCE, WINDOW
 from mmpt.tokenizers.speech.lessons import Lesson
@@ -63,6 +64,9 @@ class WhisperSpeechEncoder(EncoderModule):
         heads = whisper.config.encoder_attention_heads
         self.restorer = Restorer(dim, heads, shape.restore) if shape.restore else None
         self.code_positions = nn.Embedding(math.ceil(whisper.config.max_source_positions / config.pool), dim)
+        self.silence: torch.Tensor | None = None  # at each place of a window, positions and all
+        if self.shape.silence_read:
+            self.register_buffer("silence", torch.zeros(config.window, dim))
 
     @property
     def context(self) -> Context:
@@ -74,7 +78,7 @@ class WhisperSpeechEncoder(EncoderModule):
         return Context(overlap, max(0, WINDOW // 2 - STRIDE * HOP), block, self.config.window - overlap)
 
     def hear(self, mel: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        hidden, _ = self._hear(mel, lengths)
+        hidden, _ = self._hear(mel, lengths, self.shape)
         return hidden[:, : mel.shape[1] // self.config.frames_per_code]
 
     def hear_whole(self, mel: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -91,20 +95,22 @@ class WhisperSpeechEncoder(EncoderModule):
         return self.to_code(left)
 
     def states_beyond(self, mel: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        hidden, heard = self._hear(mel, lengths)
+        hidden, heard = self._hear(mel, lengths, self.shape)
         return self.before_code(hidden, heard), heard
 
-    def read(self, states: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def read(self, states: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         alone = self.from_code(states.to(self.code_positions.weight.dtype))  # a codebook stays float32
         if self.restorer is not None:
             alone = self.restorer(alone, lengths)
         x = alone + self.code_positions.weight[: states.shape[1]].to(alone.dtype)
+        if self.silence is not None:
+            x, lengths = before_silence(x, lengths, self.silence.to(x.dtype)), torch.full_like(lengths, len(self.silence))
         if self.shape.whole:
-            return alone, x
+            return alone, x, lengths
         seen = self._seen(length_mask(lengths, x.shape[1]), self.shape.block)
         for layer in self.whisper.layers[self.shape.layer :]:
             x = _hidden(layer(x, attention_mask=seen))
-        return alone, self.whisper.layer_norm(x)
+        return alone, self.whisper.layer_norm(x), lengths
 
     def distances(
         self, hidden: torch.Tensor, alone: torch.Tensor, context: torch.Tensor, lengths: torch.Tensor
@@ -113,7 +119,7 @@ class WhisperSpeechEncoder(EncoderModule):
         if not wanted.shape[-1]:
             return {}
         valid = length_mask(lengths, wanted.shape[1])
-        terms = {"distance": distance(context[valid], wanted[valid])}
+        terms = {"distance": distance(context[:, : wanted.shape[1]][valid], wanted[valid])}
         if self.restorer is not None:
             found, before = alone[valid], self._before_quantiser(hidden)[valid]
             terms["restored"] = distance(self.restorer.scaled(found), self.restorer.scaled(before))
@@ -145,6 +151,23 @@ class WhisperSpeechEncoder(EncoderModule):
                 self.restorer.begin(left)
             self.quantizer.begin(self.to_code(left))
 
+    def hear_silence(self, mels: Iterable[torch.Tensor]) -> None:
+        if self.silence is None:
+            return
+        total, count = torch.zeros_like(self.silence), self.silence.new_zeros(len(self.silence), 1)
+        whole = self.shape.model_copy(update={"silence": None})
+        with torch.no_grad():
+            for mel in mels:
+                codes = len(mel) // self.config.frames_per_code
+                lengths = torch.tensor([codes], device=total.device)
+                hidden, _ = self._hear(mel[None].to(total.device), lengths, whole)
+                # The first state behind a clip may still hold some of its last frames' context.
+                total[codes + 1 :] += hidden[0, codes + 1 : len(total)]
+                count[codes + 1 :] += 1
+        if not count.any():
+            raise DataError(f"silence_read: no clip is shorter than the window of {self.config.window} codes, so none is heard")
+        self.silence.copy_(filled(total / count.clamp_min(1), count[:, 0] > 0))
+
     def _at_cut(self, hidden: torch.Tensor) -> torch.Tensor:
         return hidden[..., : self.whisper.config.d_model].to(self.code_positions.weight.dtype)
 
@@ -161,9 +184,9 @@ class WhisperSpeechEncoder(EncoderModule):
         table, size = self.whisper.embed_positions.weight, len(self.code_positions.weight) * self.config.pool
         return F.pad(table, (0, 0, 0, size - len(table))).unflatten(0, (-1, self.config.pool)).mean(dim=1)
 
-    def _hear(self, mel: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _hear(self, mel: torch.Tensor, lengths: torch.Tensor, shape: Whisper) -> tuple[torch.Tensor, torch.Tensor]:
         """Pooled states [B, C or more, dim], and how many of each are heard, the silence behind a clip with them."""
-        x, heard = self._layers(mel, lengths, self.shape, self.shape.layer)
+        x, heard = self._layers(mel, lengths, shape, shape.layer)
         hidden = self._pooled(x)
         if self.shape.whole:
             # The norm before the pooling would weigh all frames alike: it doubles the word error rate at 12.5 Hz.
@@ -360,24 +383,6 @@ def _architecture(shape: Whisper) -> HuggingFaceConfig:
     known = HuggingFaceConfig(**shape.architecture)
     known._attn_implementation = "sdpa"  # takes masks of true and false
     return known
-
-
-def principal_components(rows: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(mean [D], axes [D, count]) of `rows` [n, D], the axis of the largest variance first."""
-    mean = rows.mean(dim=0)
-    centred = rows - mean
-    return mean, torch.linalg.eigh(centred.t() @ centred).eigenvectors.flip(1)[:, :count]
-
-
-def explained_by_position(rows: list[torch.Tensor], positions: torch.Tensor) -> torch.Tensor:
-    """What `positions` [P, D] explain of `rows` [up to P, D] that stand at the first of them, by least squares: [P, D] of mean
-    zero over the rows."""
-    there = torch.cat([positions[: len(row)] for row in rows])
-    mean, all_rows = there.mean(dim=0), torch.cat(rows)
-    given = there - mean
-    ridge = 1e-6 * len(given) * torch.eye(positions.shape[1], device=given.device)
-    weights = torch.linalg.solve(given.t() @ given + ridge, given.t() @ (all_rows - all_rows.mean(dim=0)))
-    return (positions - mean) @ weights
 
 
 def _hidden(out: torch.Tensor | tuple) -> torch.Tensor:

@@ -46,6 +46,10 @@ class Whisper(Encoder):
     silence: float | None = pydantic.Field(default=None, ge=0)
     """Seconds of silence that are heard behind a clip, as far as the window has room; null: to the window's end, which is how
     Whisper has learned to hear (30 s) and what it reads text by untrained. With `block` there is none."""
+    silence_read: bool = False
+    """Whether layers and text decoder behind the quantiser are given silence behind the codes of a clip, to the window's end: at
+    each place what a `fixed` one heard there behind other clips, on average. Whisper has learned that a text ends there; without,
+    what learns behind the codes must learn it."""
     overlap: int = pydantic.Field(default=25, ge=0)
     """Codes by which windows overlap on each side that is seen."""
     prompt: tuple[int | str, ...] = ()
@@ -62,6 +66,8 @@ class Whisper(Encoder):
     def _restored_where_heard_whole(self) -> "Whisper":
         if self.restore and (self.block is not None or not self.fixed):
             raise ValueError("restore: codes are restored from those around, expected fixed: true and no block")
+        if self.silence_read and (self.block is not None or not self.fixed):
+            raise ValueError("silence_read: silence as it was heard once, expected fixed: true and no block")
         if self.noise and not self.fixed:
             raise ValueError("noise: the sound is varied where it is heard anew each time, expected fixed: true")
         return self
