@@ -54,8 +54,8 @@ class SpeechCoder(nn.Module):
     def encode(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Codes of each waveform (float32 [samples], 16 kHz): int64 [ceil(samples ÷ samples_per_code) · depth], at least one.
 
-        Codes of a residual quantiser come in the order of `config.layout`. Audio of any length is taken in windows that overlap by
-        all that a code depends on. Raises `DataError` naming a waveform that is no sound, and where there is no quantiser.
+        Codes of a residual quantiser come in the order of `config.layout`. Audio of any length is taken in windows that overlap
+        by all that a code depends on. Raises `DataError` naming a waveform that is no sound, and where there is no quantiser.
         """
         if not self.codes:
             raise DataError("this tokenizer was trained without a quantiser: it has no codes")

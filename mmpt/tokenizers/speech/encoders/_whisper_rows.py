@@ -34,3 +34,7 @@ def explained_by_position(rows: list[torch.Tensor], positions: torch.Tensor) -> 
     ridge = 1e-6 * len(given) * torch.eye(positions.shape[1], device=given.device)
     weights = torch.linalg.solve(given.t() @ given + ridge, given.t() @ (all_rows - all_rows.mean(dim=0)))
     return (positions - mean) @ weights
+
+
+def first_of(out: torch.Tensor | tuple) -> torch.Tensor:
+    return out[0] if isinstance(out, tuple) else out
