@@ -25,8 +25,8 @@ LIVE = 10**9
 
 
 class Counts(NamedTuple):
-    """Parameters by part, those of them in four bits, those that learn, what the optimizer keeps of each part (in numbers of
-    float32), those of the largest weight."""
+    """Parameters by part, those of them in four bits, those that learn, the bytes that the optimizer keeps of each part, the
+    numbers of the largest weight."""
 
     total: Counter[Part]
     packed: Counter[Part]
@@ -75,7 +75,7 @@ def counts(model: PreTrainedModel | PeftModel, config: TrainingConfig, inputs: F
         if parameter.requires_grad and rates[name] > 0:
             trained[part] += parameter.numel()
             state = optimizer.state(parameter.shape, id(parameter) in apart)
-            kept[part] += sum(math.prod(shape) / (FLOAT if key in optimizer.eight_bits else 1) for key, shape in state.items())
+            kept[part] += sum(math.prod(shape) * (1 if key in optimizer.eight_bits else FLOAT) for key, shape in state.items())
     for module in model.modules():
         if isinstance(module, FourBitLinear):
             packed["layers"] += module.numbers
@@ -95,13 +95,13 @@ def memory(model: PreTrainedModel | PeftModel, config: TrainingConfig, ranks: in
     # Those of bfloat16 weights are added up in float32.
     gradients: dict[Part, float] = {part: number * FLOAT * share[2] for part, number in found.trained.items()}
     state: dict[Part, float] = {
-        part: (FLOAT * found.kept[part] + number * master) * share[1] for part, number in found.trained.items()
+        part: (found.kept[part] + number * master) * share[1] for part, number in found.trained.items()
     }
     everything, learns = sum(found.total.values()), sum(found.trained.values())
     live = config.deepspeed.get("zero_optimization", {}).get("stage3_max_live_parameters", LIVE)
     gathered = max(min(everything, live), found.largest) * weight if stage == 3 else 0
     saved = learns if config.frozen else everything
-    saving = saved * weight + FLOAT * sum(found.kept.values()) + learns * master
+    saving = saved * weight + sum(found.kept.values()) + learns * master
     away = offloads(config.deepspeed)
     return Memory(weights, gradients, state, gathered, _activations(model, config), _loading(found, stage), saving, away)
 
