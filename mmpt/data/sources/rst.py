@@ -44,6 +44,6 @@ class Rst(FileSource):
         if not parts:
             yield Lost(store.path(name), "nothing in it", document_id, rule="empty page")
             return
-        title = page.first("h1")
+        title = page.first("h1, h2")
         meta = self.meta(name, title=" ".join(title.text().split()) if title else "")
         yield Document(document_id, self.source_name(self.folder), tuple(parts), meta)
