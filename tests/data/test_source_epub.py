@@ -72,6 +72,12 @@ def test_the_pages_of_the_spine_with_their_pictures(tmp_path):
     assert two.meta == {**about, "language": "en", "license": "CC0-1.0"}
 
 
+def test_formulas_are_tex(tmp_path):
+    formula = b'<math xmlns="http://www.w3.org/1998/Math/MathML"><mfrac><mn>1</mn><mi>x</mi></mfrac></math>'
+    repacked(write(tmp_path / "a.epub"), one_xhtml=b"<html><body><p>It is " + formula + b", so</p></body></html>")
+    assert shape(read(tmp_path)[-1]) == [r"It is $\frac{1}{x}$, so"]
+
+
 def test_a_picture_may_be_a_page(tmp_path):
     path = write(tmp_path / "book.epub")
     with zipfile.ZipFile(path) as book:

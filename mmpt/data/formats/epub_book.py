@@ -9,6 +9,7 @@ from mmpt.data.extra import need
 from mmpt.data.formats.archive import Archive
 from mmpt.data.formats.html_text import decoded
 from mmpt.data.formats.html_tree import Page
+from mmpt.data.formats.mathml import tex
 from mmpt.data.formats.references import target_name
 from mmpt.data.formats.xml_tree import local_name, words_of, xml_root
 from mmpt.errors import DataError
@@ -74,6 +75,8 @@ def page_of(archive: Archive, name: str) -> Page:
         return Page(text)
     for drawing in [one for one in root.iter("{*}svg")]:
         _as_picture(drawing)
+    for formula in [one for one in root.iter("{*}math")]:
+        _as_text(formula)
     for node in root.iter("{*}*"):
         node.tag = local_name(node)  # HTML knows no prefixes
     return Page(need("lxml.etree").tostring(root, method="html", encoding="unicode"))
@@ -88,6 +91,15 @@ def _character(entity: re.Match) -> str:
     """A named character of HTML; the five of XML stay."""
     found = html5.get(entity[1], "")
     return found if found and entity[1] not in ("lt;", "gt;", "amp;", "quot;", "apos;") else entity[0]
+
+
+def _as_text(formula) -> None:
+    """A formula as TeX."""
+    found, tail = tex(formula), formula.tail
+    if formula.get("display") == "block" and found:
+        found = f"${found}$"
+    formula.clear()
+    formula.tag, formula.text, formula.tail = "span", found, tail
 
 
 def _as_picture(drawing) -> None:
