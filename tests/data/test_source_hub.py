@@ -105,6 +105,19 @@ def test_lists_of_pictures_and_lists_side_by_side(tmp_path):
     assert isinstance(lost, Lost) and "images 2" in lost.item and lost.document == found.id and lost.bad_part
 
 
+def test_other_sources_of_rows_take_pictures_inside_too(tmp_path):
+    media = [{"bytes": png(1), "path": None}, None, {"bytes": b"x", "path": "x.png"}]
+    path = write_rows(
+        tmp_path / "x.parquet",
+        {"images": [media], "texts": [[None, "a", None]], "image": [{"bytes": png(2), "path": "b.png"}], "text": ["c"]},
+        images=datasets.List(IMAGE), texts=datasets.List(STRING), image=IMAGE, text=STRING,
+    )  # fmt: skip
+    lost, found = read(kind="aligned_lists", rows=str(path), images=str(tmp_path))
+    assert shape(found) == [png(1), "a"] and lost.item.endswith("place 2: x.png")
+    (found,) = read(kind="image_text_table", table=str(path), images=str(tmp_path))
+    assert shape(found) == [png(2), "c"]
+
+
 def test_a_row_without_its_medium_is_no_document(tmp_path):
     path = write_rows(
         tmp_path / "x.parquet",
