@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from mmpt.cli_import import add_import
 from mmpt.cli_push import add_push
 from mmpt.config import parse_config
 from mmpt.document import Part, Text
@@ -36,6 +37,7 @@ def main() -> None:
         _add_generate,
         _add_serve,
         _add_export,
+        add_import,
         add_push,
         _add_soup,
         _add_inspect,

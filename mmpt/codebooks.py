@@ -14,6 +14,8 @@ from typing import Literal
 import numpy as np
 
 Layout = Literal["flatten", "delay"]
+NOTHING = np.int64(-1)
+"""In place of a code before the first frame and behind the last."""
 
 
 class Turns:
@@ -86,3 +88,56 @@ def by_frame(sequence: np.ndarray, codebooks: int, size: int, layout: Layout) ->
     frames = np.zeros((turns.frames, codebooks), dtype=np.int64)
     frames[places, sequence // size] = sequence % size
     return frames
+
+
+class FrameReader:
+    """Frames out of a sequence of codes that is still coming in. `count`: frames that are whole and not taken yet."""
+
+    def __init__(self, codebooks: int, size: int, layout: Layout) -> None:
+        self._codebooks, self._size = codebooks, size
+        self._turns = Turns(codebooks, layout)
+        self._begun = np.zeros((0, codebooks), dtype=np.int64)  # frames that were not taken
+        self._taken = 0
+
+    @property
+    def count(self) -> int:
+        return self._turns.done - self._taken
+
+    def push(self, codes: np.ndarray) -> None:
+        """More codes, int [any number]. Raises `ValueError` on one that cannot come next."""
+        for code in np.asarray(codes).tolist():
+            if not 0 <= code < self._codebooks * self._size:
+                raise ValueError(f"code {code}, expected 0 … {self._codebooks * self._size - 1}")
+            frame = self._turns.advance(code // self._size) - self._taken
+            if frame == len(self._begun):
+                self._begun = np.concatenate([self._begun, np.zeros((1, self._codebooks), dtype=np.int64)])
+            self._begun[frame, code // self._size] = code % self._size
+
+    def take(self, count: int) -> np.ndarray:
+        """The next `count` whole frames, int64 [count, K], each code 0 … size − 1."""
+        frames, self._begun = self._begun[:count], self._begun[count:]
+        self._taken += count
+        return frames
+
+
+class FrameWriter:
+    """A sequence of codes out of frames that are still coming in: together what `in_order` makes of all of them."""
+
+    def __init__(self, codebooks: int, size: int, layout: Layout) -> None:
+        numbers = np.arange(codebooks)
+        self._shift, self._first = numbers * (layout == "delay"), numbers * size
+        self._recent = np.full((int(self._shift[-1]), codebooks), NOTHING)
+
+    def push(self, frames: np.ndarray) -> np.ndarray:
+        """Codes int64 [n] that can be written with `frames` [T, K] more, each code 0 … size − 1."""
+        late = len(self._recent)
+        rows = np.concatenate([self._recent, frames])
+        self._recent = rows[len(rows) - late :]
+        # A code of codebook k comes in the step of the frame k later.
+        places = np.arange(late, len(rows))[:, None] - self._shift
+        codes = rows[places, np.arange(rows.shape[1])]
+        return (codes + self._first)[codes != NOTHING]
+
+    def finish(self) -> np.ndarray:
+        """Those that were still open, int64 [n]."""
+        return self.push(np.full_like(self._recent, NOTHING))

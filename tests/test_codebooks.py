@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmpt.codebooks import Turns, by_frame, in_order
+from mmpt.codebooks import FrameReader, FrameWriter, Turns, by_frame, in_order
 from mmpt.vocabulary import Vocabulary
 
 
@@ -27,6 +27,29 @@ def test_frames_come_back_and_are_whole_no_sooner_than_their_codes(count, codebo
         seen[turns.advance(code // 7), code // 7] = True
         assert turns.done == (seen.all(axis=1).argmin() if not seen.all() else count)
         assert turns.missing == seen.any(axis=1).sum() * codebooks - number - 1
+
+
+@given(st.integers(0, 9), st.integers(1, 5), st.sampled_from(["flatten", "delay"]), st.integers(0, 10**6))
+@settings(deadline=None)
+def test_pieces_of_frames_are_written_and_read_as_the_whole_is(count, codebooks, layout, seed):
+    """Each code as soon as its order allows: of the flattened one nothing waits, of the delayed one K − 1 frames do."""
+    draw = np.random.default_rng(seed)
+    frames = draw.integers(0, 7, (count, codebooks))
+    cuts = sorted(draw.integers(0, count + 1, 3).tolist())
+    writer, reader = FrameWriter(codebooks, 7, layout), FrameReader(codebooks, 7, layout)
+    given = [writer.push(piece) for piece in np.split(frames, cuts)]
+    assert sum(map(len, given)) == (frames[:, 0].size * codebooks if layout == "flatten" else
+                                    sum(min(codebooks, count - frame) for frame in range(count)))  # fmt: skip
+    given.append(writer.finish())
+    sequence = np.concatenate(given)
+    assert np.array_equal(sequence, in_order(frames, 7, layout))
+    found = []
+    for piece in np.array_split(sequence, 4):
+        reader.push(piece)
+        found.append(reader.take(reader.count))
+    assert np.array_equal(np.concatenate(found), frames)
+    with pytest.raises(ValueError, match=f"code {7 * codebooks}, expected 0 … {7 * codebooks - 1}"):
+        reader.push(np.array([7 * codebooks]))
 
 
 @given(st.integers(1, 5), st.sampled_from(["flatten", "delay"]), st.integers(0, 10**6))

@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "layers": {"kernels"},
     "tokenizers": BASE | {"kernels", "layers"},
     "data": BASE | {"tokenizers", "progress"},
-    "model": BASE | {"kernels", "layers", "data", "tokenizers"},
+    "model": BASE | {"kernels", "layers", "data", "tokenizers", "chat_template"},
     "training": BASE | {"kernels", "data", "tokenizers", "model", "inference", "evaluation", "progress", "catalogue"},
     "inference": BASE | {"kernels", "data", "tokenizers", "model"},
     "improvement": BASE | {"data", "tokenizers", "model", "training", "inference"},
@@ -39,7 +39,10 @@ MAY_IMPORT = {
     "doctor": {"kernels"},
     "catalogue": {"errors", "methods"},
     "cli_push": {"scripts", "model", "evaluation"},
-    "cli": {"cli_push"} | BASE | {"scripts", "doctor", "catalogue", "tokenizers", "model", "inference", "evaluation", "training"},
+    "cli_import": {"scripts", "model"},
+    "cli": {"cli_import", "cli_push"}
+    | BASE
+    | {"scripts", "doctor", "catalogue", "tokenizers", "model", "inference", "evaluation", "training"},
 }
 KERNELS_MAY_USE = {"torch", "triton", "xformers"}
 

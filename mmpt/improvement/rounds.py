@@ -38,17 +38,19 @@ def answer(config: ImproveConfig, number: int, checkpoint: Path, world: World) -
 
 
 def measure(config: ImproveConfig, when: str, checkpoint: Path, world: World) -> None:
-    """The mean reward of greedy answers to what is held out, as results that recipes/reproduce reads, unless that is there."""
+    """The mean reward of answers to what is held out, greedy ones (`reward`) and ones that are drawn as in the rounds (`sampled
+    reward`), as results that recipes/reproduce reads, unless they are there."""
     path = config.output / when / "results.json"
     if config.held_out and world.rank == 0 and not path.is_file():
-        model, settings = load(checkpoint, world.device), config.sampling.model_copy(update={"text": Greedy()})
-        groups = rollouts(model, questions(config.held_out), config.reward, settings, 1, config.sampling.seed)
-        rewards = [one.scored.reward for group in groups for one in group]
-        mean = sum(rewards) / len(rewards)
+        model, asked = load(checkpoint, world.device), questions(config.held_out)
+        greedy, measures = config.sampling.model_copy(update={"text": Greedy()}), []
+        for name, settings in (("reward", greedy), ("sampled reward", config.sampling)):
+            groups = rollouts(model, asked, config.reward, settings, 1, config.sampling.seed)
+            rewards = [one.scored.reward for group in groups for one in group]
+            measures.append({"name": name, "value": sum(rewards) / len(rewards), "count": len(rewards)})
+            print(f"{when}: {name} {measures[-1]['value']:.4f} of {len(rewards)} held-out questions", flush=True)
         path.parent.mkdir(parents=True, exist_ok=True)
-        measures = [{"name": "reward", "value": mean, "count": len(rewards)}]
         write_json(path, {"model": str(checkpoint), "results": [{"name": "held out", "measures": measures}]})
-        print(f"{when}: reward {mean:.4f} of {len(rewards)} held-out questions", flush=True)
     dist.barrier()
 
 

@@ -1,7 +1,7 @@
 """The model of a run: all of its weights learn, or a frozen backbone and what learns on it."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -13,6 +13,8 @@ from mmpt.errors import CheckpointError, ConfigError
 from mmpt.model.adaptation import add_adapter
 from mmpt.model.backbone import backbone_folder, build_backbone, grow, load_backbone
 from mmpt.model.changing import changed
+from mmpt.model.four_bits import hold_in_four_bits
+from mmpt.model.hollow import fill
 from mmpt.model.loading import FORMAT, load_parts
 from mmpt.model.new_rows import new_tables, split_rows
 from mmpt.storage import MANIFEST, check_folder, link_tree, published_folder, read_json
@@ -33,7 +35,12 @@ def open_model(
     Under ZeRO 3 its weights stay in their files (see `mmpt.model.hollow`) until the engine cuts them up, one by one. Raises
     `CheckpointError` where a file is damaged, and `VocabularyError` where the data have another vocabulary."""
     if config.frozen:
-        return _open_frozen(config, sources, checkpoint, world)
+        packed = config.adapter is not None and config.adapter.base == "nf4"
+        model = _open_frozen(config, sources, checkpoint, world, hollow=packed or config.zero_stage == 3)
+        if packed:
+            hold_in_four_bits(cast(PeftModel, model), world.device)
+            fill(model)
+        return model
     vocabulary, hollow = sources[0].vocabulary, config.zero_stage == 3
     if checkpoint is not None:
         model, known = load_parts(checkpoint, factors=True, hollow=hollow)
@@ -49,14 +56,14 @@ def open_model(
 
 
 def _open_frozen(
-    config: TrainingConfig, sources: list[TokenShards], checkpoint: Path | None, world: World
+    config: TrainingConfig, sources: list[TokenShards], checkpoint: Path | None, world: World, hollow: bool
 ) -> PreTrainedModel | PeftModel:
     """The model, of which only what is to learn asks for a gradient: as `checkpoint` has it, or new on the backbone.
 
     The frozen files stand in RUN/frozen from the first start on. Raises `CheckpointError` where they or the base are damaged, or
     not those that the run began with.
     """
-    vocabulary, hollow = sources[0].vocabulary, config.zero_stage == 3
+    vocabulary = sources[0].vocabulary
     frozen = _frozen(config, world, sources)
     if checkpoint is not None:
         if _backbone(read_json(checkpoint / MANIFEST, CheckpointError)) != _backbone(

@@ -313,6 +313,12 @@ class TrainingConfig(TrainerConfig):
             raise ValueError("backbone.linear: a frozen backbone has no use for it")
         return self
 
+    @pydantic.model_validator(mode="after")
+    def _four_bits_whole(self) -> "TrainingConfig":
+        if self.adapter is not None and self.adapter.base == "nf4" and self.zero_stage == 3:
+            raise ValueError("adapter.base: nf4 goes with ZeRO stages 0 to 2, on each rank whole")
+        return self
+
     @property
     def compares(self) -> bool:
         """Whether an objective compares with the model as the run began."""

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from mmpt.model.feature_inputs import FeatureInputs, named_weights
 from mmpt.model.forward import causal_lm
+from mmpt.model.four_bits import BYTES, FourBitLinear
 from mmpt.training.config import TrainingConfig
 from mmpt.training.deepspeed_section import offloads
 from mmpt.training.parts import Part, factors, part_of
@@ -24,9 +25,11 @@ LIVE = 10**9
 
 
 class Counts(NamedTuple):
-    """Parameters by part, those that learn, the numbers that the optimizer keeps of each part, those of the largest weight."""
+    """Parameters by part, those of them in four bits, those that learn, the bytes that the optimizer keeps of each part, the
+    numbers of the largest weight."""
 
     total: Counter[Part]
+    packed: Counter[Part]
     trained: Counter[Part]
     kept: Counter[Part]
     largest: int
@@ -61,7 +64,7 @@ class Memory(NamedTuple):
 
 def counts(model: PreTrainedModel | PeftModel, config: TrainingConfig, inputs: FeatureInputs | None = None) -> Counts:
     """Of a model that no engine has cut up yet, hollow or not."""
-    total, trained, kept, largest = Counter(), Counter(), Counter(), 0
+    total, packed, trained, kept, largest = Counter(), Counter(), Counter(), Counter(), 0
     optimizer, apart = config.optimizer, config.optimizer.apart(causal_lm(model))
     weights = dict(named_weights(model, inputs))
     rates = factors(weights, optimizer)
@@ -71,8 +74,13 @@ def counts(model: PreTrainedModel | PeftModel, config: TrainingConfig, inputs: F
         largest = max(largest, parameter.numel())
         if parameter.requires_grad and rates[name] > 0:
             trained[part] += parameter.numel()
-            kept[part] += sum(map(math.prod, optimizer.state(parameter.shape, id(parameter) in apart).values()))
-    return Counts(total, trained, kept, largest)
+            state = optimizer.state(parameter.shape, id(parameter) in apart)
+            kept[part] += sum(math.prod(shape) * (1 if key in optimizer.eight_bits else FLOAT) for key, shape in state.items())
+    for module in model.modules():
+        if isinstance(module, FourBitLinear):
+            packed["layers"] += module.numbers
+            largest = max(largest, module.numbers)
+    return Counts(total + packed, packed, trained, kept, largest)
 
 
 def memory(model: PreTrainedModel | PeftModel, config: TrainingConfig, ranks: int, inputs: FeatureInputs | None = None) -> Memory:
@@ -80,17 +88,20 @@ def memory(model: PreTrainedModel | PeftModel, config: TrainingConfig, ranks: in
     found, stage = counts(model, config, inputs), config.zero_stage
     weight, master = (2, FLOAT) if config.half_weights else (FLOAT, 0)
     share = {least: 1 / ranks if stage >= least else 1.0 for least in (1, 2, 3)}
-    weights: dict[Part, float] = {part: number * weight * share[3] for part, number in found.total.items()}
+    weights: dict[Part, float] = {
+        part: (number - found.packed[part]) * weight * share[3] + found.packed[part] * BYTES
+        for part, number in found.total.items()
+    }
     # Those of bfloat16 weights are added up in float32.
     gradients: dict[Part, float] = {part: number * FLOAT * share[2] for part, number in found.trained.items()}
     state: dict[Part, float] = {
-        part: (FLOAT * found.kept[part] + number * master) * share[1] for part, number in found.trained.items()
+        part: (found.kept[part] + number * master) * share[1] for part, number in found.trained.items()
     }
     everything, learns = sum(found.total.values()), sum(found.trained.values())
     live = config.deepspeed.get("zero_optimization", {}).get("stage3_max_live_parameters", LIVE)
     gathered = max(min(everything, live), found.largest) * weight if stage == 3 else 0
     saved = learns if config.frozen else everything
-    saving = saved * weight + FLOAT * sum(found.kept.values()) + learns * master
+    saving = saved * weight + sum(found.kept.values()) + learns * master
     away = offloads(config.deepspeed)
     return Memory(weights, gradients, state, gathered, _activations(model, config), _loading(found, stage), saving, away)
 

@@ -9,6 +9,7 @@ from mmpt.errors import ConfigError
 from mmpt.model.backbone import backbone_settings
 from mmpt.model.changing import changed_settings
 from mmpt.model.config import BackboneConfig
+from mmpt.model.four_bits import hold_in_four_bits
 from mmpt.model.hollow import hollow_model, resize
 from mmpt.model.loading import NEW_ROWS
 from mmpt.model.new_rows import new_tables, split_rows
@@ -41,6 +42,8 @@ def outline(config: TrainingConfig) -> PreTrainedModel | PeftModel:
     for table in tables:
         table.requires_grad_(True)
     assert not split or new_tables(adapted)
+    if config.adapter is not None and config.adapter.base == "nf4":
+        hold_in_four_bits(cast(PeftModel, adapted))
     freeze(adapted.named_parameters(), config.optimizer)
     return adapted
 

@@ -57,7 +57,7 @@ def require_room(
     found = counts(model, config, inputs)
     learns = sum(found.trained.values())
     weights = learns if config.frozen else sum(found.total.values())  # the frozen rest is a link
-    needed = weights * (2 if config.half_weights else 4) + 4 * sum(found.kept.values())
+    needed = weights * (2 if config.half_weights else 4) + sum(found.kept.values())
     needed += learns * (4 if config.half_weights else 0)
     folder = next(path for path in (config.output, *config.output.absolute().parents) if path.is_dir())
     free = shutil.disk_usage(folder).free

@@ -79,7 +79,8 @@ def restore_optimizer(engine: Engine, tensors: TensorFiles, source: str) -> None
     # An optimizer makes its state in its first step; what is copied into must be there before.
     for parameter in _held(engine, inner):
         kept = settings.state(parameter.shape, id(parameter) in apart)
-        empty = {key: torch.zeros(shape, device=parameter.device) for key, shape in kept.items()}
+        dtypes = {key: torch.uint8 if key in settings.eight_bits else torch.float32 for key in kept}
+        empty = {key: torch.zeros(shape, dtype=dtypes[key], device=parameter.device) for key, shape in kept.items()}
         inner.state[parameter] = {"step": tensors["step"].clone().squeeze().to(_step_device(inner, parameter)), **empty}
     _link(engine)
     expected = _kept(engine)

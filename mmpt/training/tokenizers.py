@@ -40,6 +40,8 @@ from mmpt.training.specs import ImageSpec, SpeakingSpec, SpeechSpec, TextSpec, T
 
 BEGIN_FROM = 2000
 """Utterances, the first, from which a codebook behind a fixed encoder begins."""
+SILENCE_FROM = 100
+"""Utterances, the first, behind which silence is heard."""
 MEASURED = 500
 """Utterances, the first, by which the loudness of codes is measured."""
 E = TypeVar("E")
@@ -102,6 +104,7 @@ def _train_speech(spec: SpeechSpec, folder: Path, world: World) -> int:
     samples = examples.sizes
     if hear and (hidden := [one.hidden for one in islice(examples, BEGIN_FROM) if one.hidden is not None]):
         model.encoder.begin([one.float().to(world.device) for one in hidden])
+        model.encoder.hear_silence(one.mel for one in islice(examples, SILENCE_FROM))
     longest = code_count(int(samples.max()), config)
     model.config = config.model_copy(update={"longest": longest})  # what the text decoder has learned to read
     with ahead(utterance_batches(examples, samples, spec.tokenizer, spec.fit)) as batches:

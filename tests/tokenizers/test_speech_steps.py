@@ -105,7 +105,7 @@ def test_other_quantisers_in_the_same_place(quantizer):
     assert all(np.array_equal(row.reshape(-1, 3) // 8, np.tile([0, 1, 2], (len(row) // 3, 1))) for row in codes)
     assert model.transcribe(codes) == texts
     assert [len(sound) for sound in model.decode(codes)] == [len(row) // 3 * 1280 for row in codes]
-    for wrong, said in ((codes[0][:-1], "multiple of the 3 stages"), (codes[0][::-1], "do not come in turn")):
+    for wrong, said in ((codes[0][:-1], "short of whole frames of 3"), (codes[0][::-1], "is of codebook 2, expected 0")):
         with pytest.raises(DataError, match=said):
             model.decode([wrong])
 

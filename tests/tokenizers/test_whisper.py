@@ -19,7 +19,7 @@ from mmpt.errors import ConfigError, DataError
 from mmpt.tokenizers.speech.batches import SpeechExample
 from mmpt.tokenizers.speech.coder import SpeechCoder
 from mmpt.tokenizers.speech.config import SpeechConfig
-from mmpt.tokenizers.speech.encoders import _whisper
+from mmpt.tokenizers.speech.encoders import _whisper_reader
 from mmpt.tokenizers.speech.encoders._whisper import whisper_model
 from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
 from mmpt.tokenizers.text import train_text_tokenizer
@@ -51,7 +51,7 @@ def test_without_pooling_and_quantiser_it_is_whisper(tmp_path, changes):
     lengths = torch.full((2,), POSITIONS)
     with torch.inference_mode():
         model.encoder.code_positions.weight.zero_()
-        _, context = model.encoder.read(model.encoder.states(mel, lengths), lengths)
+        _, context, _ = model.encoder.read(model.encoder.states(mel, lengths), lengths)
         features = whispers_features(mel)
         torch.testing.assert_close(context, reference.model.encoder(features).last_hidden_state, atol=1e-5, rtol=1e-4)
         logits = reference(input_features=features, decoder_input_ids=ids).logits
@@ -61,7 +61,7 @@ def test_without_pooling_and_quantiser_it_is_whisper(tmp_path, changes):
 @pytest.mark.parametrize("prompt", [(), (270, 272, "a")])
 def test_reading_takes_the_most_probable_token_of_whisper_at_each_step(checkpoint, prompt, monkeypatch):
     """In a batch, with a cache, against transformers' own model on one utterance at a time, without padding and cache."""
-    monkeypatch.setattr(_whisper, "circle", lambda tokens: 0)  # random weights say little else
+    monkeypatch.setattr(_whisper_reader, "circle", lambda tokens: 0)  # random weights say little else
     model = build(checkpoint, encoder={"prompt": prompt})
     reference = WhisperForConditionalGeneration.from_pretrained(checkpoint).eval()
     with torch.inference_mode():

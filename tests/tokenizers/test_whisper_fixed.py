@@ -11,7 +11,8 @@ from transformers import GenerationConfig, WhisperFeatureExtractor, WhisperForCo
 from mmpt.errors import DataError
 from mmpt.tokenizers.speech import tokenizer as speech_tokenizer
 from mmpt.tokenizers.speech.batches import SpeechExample, utterance, utterance_batches
-from mmpt.tokenizers.speech.encoders._whisper import apart, circle, explained_by_position
+from mmpt.tokenizers.speech.encoders._whisper_reader import apart, circle
+from mmpt.tokenizers.speech.encoders._whisper_rows import explained_by_position
 from mmpt.tokenizers.speech.encoders.whisper import Whisper
 from mmpt.tokenizers.speech.lessons import Lesson, misread
 from mmpt.training.config import FitConfig
@@ -190,6 +191,54 @@ def test_what_a_code_stands_for_is_restored_from_those_around_it(checkpoint, mon
     torch.testing.assert_close(terms["restored"].total, error, rtol=1e-4, atol=0)
     assert float(terms["distance"].total) < 1e-6
     assert float(terms["restored"].count) == float(terms["distance"].count) == 6
+
+
+def test_books_behind_a_fixed_whisper_are_read_from_those_around_with_silence_behind(checkpoint):
+    """Whisper's layers get, of each clip, the least squares of its codes, and to the window's end the mean of what was heard
+    there behind other clips; no more of the batch than that."""
+    quantizer = {"kind": "residual", "stages": 3, "stage": {"codes": 32, "dim": 8, "decay": 1}}
+    model = build(checkpoint, quantizer=quantizer, encoder={"fixed": True, "silence_read": True, "around": 2}, mel_weight=0)
+    encoder, window = model.encoder, POSITIONS // 2
+    draw = torch.Generator().manual_seed(0)
+    mels = [torch.randn(4 * codes, MELS, generator=draw) for codes in (12, 25, 9, 18)]
+    with torch.no_grad():
+        heard = [encoder.hear(mel[None], torch.tensor([len(mel) // 4]))[0] for mel in mels]
+        encoder.begin(heard)
+        encoder.hear_silence(mels)
+        whole = [encoder._layers(*encoder._stem(mel[None], torch.tensor([len(mel) // 4]), encoder.shape), encoder.whisper.layers[:2])
+                 for mel in mels]  # fmt: skip
+        pooled = [states[0].unflatten(0, (-1, 2)).mean(dim=1) for states in whole]
+    # At place 20 three clips have ended for longer than a code, at place 27 all four, at place 5 none: place 10 is the nearest.
+    known = {20: (0, 2, 3), 27: (0, 1, 2, 3), 10: (2,), 5: (2,)}
+    for place, ended in known.items():
+        mean = torch.stack([pooled[clip][max(place, 10)] for clip in ended]).mean(dim=0)
+        torch.testing.assert_close(encoder.silence[place], mean, atol=1e-5, rtol=1e-4)
+    with torch.no_grad():
+        vectors = [encoder.quantizer(encoder.to_code(row - encoder.code_positions.weight[: len(row)])).states for row in heard]
+        seen = [F.pad(F.pad(row, (0, 0, 2, 2)).unfold(0, 5, 1).flatten(1), (0, 1), value=1.0).double() for row in vectors]
+        wanted = [(row - encoder.code_positions.weight[: len(row)]).double() for row in heard]
+        a, b = torch.cat(seen), torch.cat(wanted)
+        ridge = torch.sqrt(1e-3 * a.square().sum(dim=0).mean()) * torch.eye(a.shape[1])
+        a = torch.cat([a, ridge])  # rows more, of a problem without a ridge
+        best = torch.linalg.lstsq(a, F.pad(b, (0, 0, 0, a.shape[0] - len(b)))).solution
+        batch = torch.nn.utils.rnn.pad_sequence(vectors[:2], batch_first=True)
+        alone, context, sizes = encoder.read(batch, torch.tensor([12, 25]))
+        assert context.shape == (2, window, DIM) and sizes.tolist() == [window, window]
+        for clip, length in ((0, 12), (1, 25)):
+            torch.testing.assert_close(alone[clip, :length].double(), seen[clip] @ best, atol=2e-3, rtol=1e-2)
+            full = torch.cat([alone[clip, :length] + encoder.code_positions.weight[:length], encoder.silence[length:]])[None]
+            full = encoder.whisper.layers[2](full, attention_mask=None)
+            full = encoder.whisper.layer_norm(full[0] if isinstance(full, tuple) else full)[0]
+            torch.testing.assert_close(context[clip], full, atol=1e-5, rtol=1e-4)
+    with pytest.raises(DataError, match="silence_read: no clip is shorter than the window of 30 codes"):
+        encoder.hear_silence([torch.randn(4 * window, MELS)])
+
+
+@pytest.mark.parametrize("wrong", [{"fixed": False}, {"block": 5, "overlap": 10}])
+@pytest.mark.parametrize("key", ["around", "silence_read"])
+def test_what_a_fixed_whisper_alone_can_know_is_refused_of_others(key, wrong):
+    with pytest.raises(ValueError, match=f"{key}: .* expected fixed: true and no block"):
+        Whisper(**{"checkpoint": "any", "layer": 2, "fixed": True, key: 1, **wrong})
 
 
 @pytest.mark.parametrize("wrong", [{"fixed": False}, {"block": 5, "overlap": 10}])

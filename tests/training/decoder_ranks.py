@@ -107,6 +107,13 @@ def adapted(folder: Path, adapter: dict, stage: int) -> dict:
     return found
 
 
+def eight_bits(folder: Path) -> dict:
+    """Moments of eight bits, of a decoder whose matrices are large enough for them: straight, broken."""
+    backbone = {"config": {**BACKBONE, "hidden_size": 64, "intermediate_size": 96}}
+    content = settings(folder, "x", 0, optimizer={"kind": "adamw8bit", "learning_rate": 0.02}, backbone=backbone)
+    return straight_and_broken(folder, "adamw8bit", content)
+
+
 def kernels(folder: Path) -> dict:
     """The same run with transformers' own modules and with mmpt's functions in their place."""
     train, runs = recipe(), []
@@ -149,6 +156,11 @@ SCENARIOS = {
     "ia3-0": partial(adapted, adapter={"kind": "ia3"}, stage=0),
     **{f"vera-{stage}": partial(adapted, adapter={"kind": "vera", "rank": 8}, stage=stage) for stage in (1, 3)},
     "loha-3": partial(adapted, adapter={"kind": "loha", "rank": 2, "alpha": 2}, stage=3),
+    **{
+        f"nf4-{stage}": partial(adapted, adapter={"kind": "lora", "rank": 2, "alpha": 4, "base": "nf4"}, stage=stage)
+        for stage in (0, 2)
+    },
+    "adamw8bit": eight_bits,
     "kernels": kernels,
     **{f"{kind}-{stage}": partial(entries, kind=kind, stage=stage) for kind in ENTERS for stage in (0, 3)},
 }

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from safetensors import safe_open
 from thorough import thorough
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -37,11 +38,18 @@ def test_sparse_layers_go_on_in_the_next_stage_and_are_plain_for_finetuning(resu
     assert "adapter" in run["files"] and "linear.safetensors" not in run["files"]
 
 
-@pytest.mark.parametrize("name", ["ia3-0", "vera-3", *thorough("vera-1", "loha-3")])
+@pytest.mark.parametrize("name", ["ia3-0", "vera-3", "nf4-2", *thorough("nf4-0", "vera-1", "loha-3")])
 def test_other_adapters_than_lora_resume_with_the_same_bits(results, name):
     run = results[name]
     resumed(run)
     assert "adapter/adapter_model.safetensors" in run["same"] and run["moved"] > 1e-4
+
+
+def test_moments_of_eight_bits_resume_with_the_same_bits(results):
+    run = results["adamw8bit"]
+    resumed(run)
+    with safe_open(Path(run["checkpoint"]) / "training" / "optimizer-00001-of-00002.safetensors", framework="pt") as file:
+        assert {file.get_slice(name).get_dtype() for name in file.keys() if "_codes/" in name} == {"U8"}  # noqa: SIM118
 
 
 def test_named_kernels_train_alike_and_those_that_cannot_run_end_the_run(results):

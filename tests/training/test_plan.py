@@ -39,17 +39,28 @@ LLAMA_70B = {
 CODES = {"image_codes": 8192, "codes_per_image": 32, "speech_codes": 4096, "speech_rate": 25.0}
 
 
+QWEN3_8B = {
+    "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_size": 4096, "intermediate_size": 12288,
+    "num_hidden_layers": 36, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936,
+    "tie_word_embeddings": False, "dtype": "bfloat16",
+}  # fmt: skip
+
+
 @pytest.fixture
 def big(tmp_path):
     """The recipe for eight H100, on a configuration without weights and a shard of three ids."""
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "config.json").write_text(json.dumps(LLAMA_70B))
-    vocabulary = Vocabulary(128256, "letters", **CODES)
-    with TokenShardWriter(tmp_path / "data", vocabulary=vocabulary, built={}) as writer:
+    return planned(tmp_path, "h100_70b", LLAMA_70B, 128256)
+
+
+def planned(folder: Path, recipe: str, settings: dict, ids: int) -> dict:
+    (folder / "model").mkdir()
+    (folder / "model" / "config.json").write_text(json.dumps(settings))
+    vocabulary = Vocabulary(ids, "letters", **CODES)
+    with TokenShardWriter(folder / "data", vocabulary=vocabulary, built={}) as writer:
         writer.write(TokenDocument("one", "test", np.array([1, 2, 3], dtype=np.uint32)))
-    content = read_yaml(ROOT / "recipes" / "h100_70b.yaml")
+    content = read_yaml(ROOT / "recipes" / f"{recipe}.yaml")
     content |= dict.fromkeys(("text_tokenizer", "speech_tokenizer", "image_tokenizer"))
-    content["backbone"]["path"], content["data"] = str(tmp_path / "model"), [{"path": str(tmp_path / "data")}]
+    content["backbone"]["path"], content["data"] = str(folder / "model"), [{"path": str(folder / "data")}]
     return content
 
 
@@ -74,6 +85,17 @@ def test_70_b_on_eight_ranks_take_40_gb_of_main_memory_each_at_most(big):
     assert all(
         name in said for name in ("weights", "gradients", "optimizer", "activations", "while they load", "for a checkpoint")
     )
+
+
+def test_eight_b_in_four_bits_fit_into_24_gb(tmp_path):
+    content = planned(tmp_path, "qlora", QWEN3_8B, 151669)
+    said = "\n".join(foretell(parse_config(content, TrainingConfig, "test"), 1))
+    matrices = 36 * (2 * 4096 * 4096 + 2 * 4096 * 1024 + 3 * 4096 * 12288)
+    assert f"layers: {(matrices + 36 * (2 * 4096 + 2 * 128) + 4096) / 1e6:.2f} M parameters, 0.00 M learn" in said
+    held = float(re.search(r"weights [\d.]+ \(.*?layers ([\d.]+)", said)[1]) * 2**30
+    assert held == pytest.approx(matrices * (0.5 + 1 / 64 + 4 / (64 * 256)), rel=1e-3)
+    kept, activations = (float(re.search(pattern, said)[1]) for pattern in (r"([\d.]+) GiB on each", r"([\d.]+) of activations"))
+    assert kept + activations < 24e9 / 2**30
 
 
 def test_every_weight_in_float32_is_more_than_one_machine_has(big):

@@ -7,9 +7,9 @@
 CHECKPOINT: a folder of Whisper base; LIBRISPEECH: a folder in that corpus' layout, such as test-clean; TOKENIZER: what
 tokenizers/speech_whisper_base.yaml trains. `parity`: the tokenizer's path without pooling and quantiser against plain greedy
 `generate` of transformers (of N utterances, spread over all; by default of each). `codes`: word error rate through the codes
-against the same Whisper's, the codes in use, and what they say of phones (TextGrids of FOLDER). `long`: utterances one after the
-other in recordings of at least 67 and 517 s, read whole through the codes, or without TOKENIZER by Whisper itself, against the
-same utterances one by one. Word error rates are of texts normalised as Whisper's authors do, intervals by the bootstrap over
+against the same Whisper's, the codes in use of each book, and what the first says of phones (TextGrids of FOLDER). `long`:
+utterances one after the other in recordings of at least 67 and 517 s, read whole through the codes, or without TOKENIZER by
+Whisper itself, against the same utterances one by one. Word error rates are of texts normalised as Whisper's authors do, intervals by the bootstrap over
 utterances. Writes tokenizers/results/whisper_*.json.
 """
 
@@ -77,7 +77,7 @@ def main() -> None:
     else:
         given = arguments.tokenizer
         tokenizer = SpeechTokenizer.load(given) if given else unquantised(arguments.checkpoint)
-        name = f"{arguments.part}_{tokenizer.rate:g}hz" if given else arguments.part
+        name = f"{arguments.part}_{called(tokenizer)}" if given else arguments.part
         measure = codes if arguments.part == "codes" else long
         figures = measure(arguments, spoken, own, tokenizer)
     sys.exit(0 if report(figures, RESULTS / f"whisper_{name}.json") else 1)
@@ -161,27 +161,46 @@ def codes(arguments: argparse.Namespace, spoken: list[Spoken], own: list[str], t
     errors, without = word_errors(spoken, read), word_errors(spoken, own)
     ratio = bootstrap(len(errors), lambda drawn: rate(errors[drawn]) / rate(without[drawn]))
     wer = bootstrap(len(errors), lambda drawn: rate(errors[drawn]))
-    use = codebook_use(torch.from_numpy(np.concatenate(found)), tokenizer.codes)
+    books = tokenizer.config.quantizer.depth
+    frames = [tokenizer.vectors(row, number).reshape(-1, books) for number, row in enumerate(found)]
+    uses = use_of_books(np.concatenate(frames), tokenizer.codes // books)
+    second = tokenizer.config.vector_rate
     figures = [
         Figure("utterances", len(spoken)),
+        Figure("vectors a second", second),
+        Figure("codebooks", books),
         Figure("codes a second", tokenizer.rate),
-        Figure("codebook", tokenizer.codes),
-        Figure("bits/s", tokenizer.rate * float(np.log2(tokenizer.codes))),
-        Figure("bits/s by the codes' frequencies", tokenizer.rate * float(np.log2(use["perplexity"]))),
-        Figure("share of codes used", use["used"], 0.6),
+        Figure("codes of a book", tokenizer.codes // books),
+        Figure("bits/s", tokenizer.figures.bits),
+        Figure("bits/s by the codes' frequencies", second * sum(float(np.log2(use["perplexity"])) for use in uses)),
+        Figure("share of codes used", float(np.mean([use["used"] for use in uses])), 0.6),
+        *(Figure(f"share of codes used, book {book}", use["used"]) for book, use in enumerate(uses, 1) if books > 1),
         Figure("WER without codes", rate(without)),
         Figure("WER through codes", rate(errors)),
         Figure("WER through codes, low", wer[0]),
         Figure("WER through codes, high", wer[1]),
-        Figure("WER through codes / without", rate(errors) / rate(without), RATIOS.get(tokenizer.rate), at_most=True),
+        Figure("WER through codes / without", rate(errors) / rate(without), RATIOS.get(second), at_most=True),
         Figure("the same, low", ratio[0]),
         Figure("the same, high", ratio[1]),
     ]
     if arguments.aligned:
         aligned = read_aligned(arguments.aligned)
-        said = of_codes(tokenizer.encode([one.samples for one in aligned]), aligned, tokenizer.rate)
-        figures += [Figure(f"aligned: {name}", value) for name, value in said.items()]
+        heard = tokenizer.encode([one.samples for one in aligned])
+        first = [tokenizer.vectors(row, number).reshape(-1, books)[:, 0] for number, row in enumerate(heard)]
+        of = "aligned, first book" if books > 1 else "aligned"
+        figures += [Figure(f"{of}: {name}", value) for name, value in of_codes(first, aligned, second).items()]
     return figures
+
+
+def called(tokenizer: SpeechTokenizer) -> str:
+    """Of the name of a result: how many vectors a second, and how many books."""
+    books = tokenizer.config.quantizer.depth
+    return f"{tokenizer.config.vector_rate:g}hz" + (f"_{books}_books" if books > 1 else "")
+
+
+def use_of_books(frames: np.ndarray, size: int) -> list[dict[str, float]]:
+    """The health of each codebook over `frames` [n, books] of codes."""
+    return [codebook_use(torch.from_numpy(column % size), size) for column in frames.T]
 
 
 def long(arguments: argparse.Namespace, spoken: list[Spoken], own: list[str], tokenizer: SpeechTokenizer) -> list[Figure]:

@@ -18,11 +18,13 @@ class StepJob(ShardSets):
 
     step: Step
     """What is done with them."""
+    out: str
+    """Where the result goes."""
 
 
 def read(job: StepJob, unit: Unit[Portion]) -> Written:
     """What becomes of the documents of a shard."""
-    return job.step.run(job.documents(unit), unit.what.told)
+    return job.step.run(job.documents(unit), job.step.recall(unit.what.told, job.out))
 
 
 def curate(
@@ -34,7 +36,7 @@ def curate(
     title: str = "",
 ) -> Summary:
     """Write what `step` makes of the document sets `folders`, in order, as the set `out`; see `write_set` for the promises."""
-    job = StepJob(folders=tuple(map(str, folders)), step=step)
+    job = StepJob(folders=tuple(map(str, folders)), step=step, out=str(out).rstrip("/"))
     built = {step.kind: step.model_dump(mode="json"), "shards": [one for folder in job.folders for one in hashes(folder)]}
     if chat := step.chat_format():
         built["chat"] = chat.model_dump(mode="json")
@@ -44,7 +46,7 @@ def curate(
         out,
         read=read,
         config=job,
-        units=step.prepare(job, run, progress),
+        units=step.prepare(job, run, progress, job.out),
         built=built,
         run=run,
         progress=progress,

@@ -1,5 +1,6 @@
 """Rows of JSON lines, JSON arrays, Parquet, CSV and TSV files: cut into units, each row whole or listed with its reason."""
 
+import re
 import sys
 from collections.abc import Iterator
 from typing import Protocol
@@ -46,8 +47,9 @@ PIECES = 64
 LEAST_BYTES = 1 << 20
 
 
-def row_units(location: str, media: int = 0) -> list[Unit[RowRange]]:
-    """Units of the file at `location`, or of every file with rows in that folder, in order.
+def row_units(location: str, media: int = 0, files: str = "") -> list[Unit[RowRange]]:
+    """Units of the file at `location`, or of every file with rows in that folder, in order; with `files`, a regular expression,
+    of those of its files whose path matches it.
 
     A unit brings at most about `UNIT_BYTES`, the pictures and the sound that its rows name counted with `media` bytes a row, so
     a small table of many recordings is many units.
@@ -55,9 +57,12 @@ def row_units(location: str, media: int = 0) -> list[Unit[RowRange]]:
     """
     try:
         store, names = open_rows(location)
+        if files and not location.endswith(SUFFIXES):
+            names = {name: size for name, size in names.items() if re.fullmatch(files, name, re.DOTALL)}
         names = {name: size or _size(store, name) for name, size in names.items()}
         if not names:
-            raise ConfigError(f"{location}: no file with rows ({', '.join(SUFFIXES)})")
+            matching = f" whose path matches {files!r}" if files else ""
+            raise ConfigError(f"{location}: no file with rows{matching} ({', '.join(SUFFIXES)})")
         names = {name: size for name, size in names.items() if size}
         shapes = _shapes(store, names)
         # In about `PIECES` pieces where that is worth it, but never above the bytes of a unit.

@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterator
 
 from mmpt.data.extra import need
+from mmpt.data.formats.ranges import Ranges
 from mmpt.data.formats.row_range import RowRange, Shape
 from mmpt.data.lost import Lost
 from mmpt.data.store import Store
@@ -14,14 +15,14 @@ from mmpt.errors import DataError
 
 def sample(store: Store, name: str, size: int) -> Shape:
     """How large the rows are, as the end of the file says."""
-    found = _parquet(store, name).metadata
+    found = parquet_file(store, name).metadata
     total = sum(found.row_group(number).total_byte_size for number in range(found.num_row_groups))
     return Shape(max(1, found.num_rows) / size, max(1.0, total / max(1, found.num_rows)))
 
 
 def cut(store: Store, name: str, size: int, rows: int, shape: Shape) -> Iterator[tuple[RowRange, float]]:
     """(row group and rows in it, how many) of each piece."""
-    found = _parquet(store, name).metadata
+    found = parquet_file(store, name).metadata
     for group in range(found.num_row_groups):
         count = found.row_group(group).num_rows
         for start in range(0, count, rows):
@@ -33,7 +34,7 @@ def read(store: Store, what: RowRange) -> Iterator[tuple[str, dict] | Lost]:
     """(where it lies, row) of each row; a `Lost` for a range whose group is damaged."""
     path, group, start, end = store.path(what.file), what.group, what.start, what.end or what.start
     try:
-        rows = _parquet(store, what.file).read_row_group(group).slice(start, end - start).to_pylist()
+        rows = parquet_file(store, what.file).read_row_group(group).slice(start, end - start).to_pylist()
     except (OSError, ValueError, NotImplementedError) as problem:
         yield Lost(f"{path}, row group {group}, rows {start} to {end - 1}", f"damaged ({problem})")
         return
@@ -41,38 +42,13 @@ def read(store: Store, what: RowRange) -> Iterator[tuple[str, dict] | Lost]:
         yield f"{path}, row group {group}, row {number}", {column: _plain(value) for column, value in row.items()}
 
 
-def _parquet(store: Store, name: str):
+def parquet_file(store: Store, name: str):
+    """The file as pyarrow opens it, read by ranges. Raises `DataError` where it is none."""
     parquet = need("pyarrow.parquet")
     try:
-        return parquet.ParquetFile(io.BufferedReader(_Ranges(store, name), 1 << 20))
+        return parquet.ParquetFile(io.BufferedReader(Ranges(store, name), 1 << 20))
     except (OSError, ValueError) as problem:
         raise DataError(f"{store.path(name)}: no Parquet file ({problem})") from None
-
-
-class _Ranges(io.RawIOBase):
-    """A file of a store of which only the ranges that are asked for are read."""
-
-    def __init__(self, store: Store, name: str) -> None:
-        self._store, self._name, self._size, self._at = store, name, store.size(name), 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readinto(self, buffer) -> int:
-        data = self._store.read_range(self._name, self._at, min(self._at + len(buffer), self._size))
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)
 
 
 def _plain(value: object) -> object:

@@ -4,6 +4,7 @@ Headers and the zeros that pad each member are checked, so that damage is notice
 sound header. A tar has no checksum of contents: blocks cut out so exactly that a sound tar is left cannot be noticed.
 """
 
+import re
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -28,15 +29,15 @@ class Sample:
     problem: str = ""
 
 
-def tar_units(folder: str) -> list[Unit[str]]:
-    """One for each .tar in the folder. Raises `ConfigError` where there is none."""
+def tar_units(folder: str, files: str = ".*") -> list[Unit[str]]:
+    """One for each .tar in the folder whose path matches `files`. Raises `ConfigError` where there is none."""
     try:
-        files = Store(folder).files()
+        listed = Store(folder).files()
     except DataError as problem:
         raise ConfigError(str(problem)) from None
-    found = [Unit(name, size) for name, size in files.items() if name.endswith(".tar")]
+    found = [Unit(name, size) for name, size in listed.items() if name.endswith(".tar") and re.fullmatch(files, name, re.DOTALL)]
     if not found:
-        raise ConfigError(f"{folder}: no .tar in it")
+        raise ConfigError(f"{folder}: no .tar in it" + (f" whose path matches {files!r}" if files != ".*" else ""))
     return found
 
 
@@ -51,7 +52,7 @@ def read_samples(store: Store, name: str, key: Callable[[str], str] | None = Non
     if not data:
         yield Lost(path, "0 bytes, no tar")
     members = []
-    for member in _members(data):
+    for member in tar_members(data):
         if member[0] and not key(member[0]).rpartition("/")[2]:
             yield Lost(f"{path}: {member[0]}", "no key before the first dot of its name", whole=False)
         else:
@@ -90,7 +91,7 @@ def _key(name: str) -> str:
     return folder + slash + base.partition(".")[0]
 
 
-def _members(data: bytes) -> Iterator[tuple[str, tuple[int, int] | None, str]]:
+def tar_members(data: bytes) -> Iterator[tuple[str, tuple[int, int] | None, str]]:
     """(name, (start, end), "") of each regular file; (name, None, problem) of what is none; ("", None, problem) of damage.
 
     Names in extended headers count, pax's `path` and GNU's long ones: without them two names may look like one.

@@ -1,6 +1,7 @@
 """Documents as two aligned lists of pictures and texts, one of them None at each place.
 
     sources: [{kind: aligned_lists, rows: obelics/, images: pictures/, naming: sha256}]
+    sources: [{kind: aligned_lists, rows: obelics/, downloads: img2dataset/}]
 
 OBELICS and SEED (`images`, `texts`, `metadata`), OmniCorpus (`general_metadata` beside them), InfiMM-WebMath (`image_list`,
 `text_list`), the multimodal textbook (`text_ocr_list` beside them), and Energon's interleaved samples
@@ -12,7 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, NamedTuple
 
-from mmpt.data.formats.pictures import Naming, find_picture
+from mmpt.data.formats.downloads import check_downloads, finder
+from mmpt.data.formats.pictures import Naming
 from mmpt.data.formats.row_range import RowRange
 from mmpt.data.formats.rows import MEDIA_BYTES, read_rows, row_id, row_units
 from mmpt.data.formats.tars import Sample, read_samples, tar_units
@@ -62,7 +64,9 @@ class AlignedLists(NamedSource):
     rows: str
     """JSON lines, JSON or Parquet, a file or a folder; or a folder of tars."""
     images: str = ""
-    """Folder of the pictures; empty: they are in the tars."""
+    """Folder of the pictures; empty: they are in the tars, or in `downloads`."""
+    downloads: str = ""
+    """Folder that img2dataset filled (tars, folders or Parquet, with its table of addresses): pictures are found by their URL."""
     naming: Naming = "path"
     """How a reference names a file: as a path, by its last step, or by the SHA-256 of the reference."""
     ocr: bool = False
@@ -73,8 +77,9 @@ class AlignedLists(NamedSource):
     """License of the documents, for their meta."""
 
     def units(self) -> list[Unit[RowRange]] | list[Unit[str]]:
-        """Ranges of rows, or tars. Raises `ConfigError` where there are none."""
-        return row_units(self.rows, MEDIA_BYTES) if self.images else tar_units(self.rows)
+        """Ranges of rows, or tars. Raises `ConfigError` where there are none, or no download."""
+        check_downloads(self.downloads)
+        return row_units(self.rows, MEDIA_BYTES) if self.images or self.downloads else tar_units(self.rows)
 
     def read(self, unit: Unit[RowRange] | Unit[str]) -> Documents:
         """One document for each row, in the order of the lists. A picture that cannot be had is listed, and the rest stays."""
@@ -86,8 +91,7 @@ class AlignedLists(NamedSource):
 
 
 def _rows(config: AlignedLists, what: RowRange) -> Iterator[_Row | Lost]:
-    store, name = Store(config.images), config.source_name(config.rows)
-    find = partial(find_picture, store, naming=config.naming)
+    name, find = config.source_name(config.rows), finder(config.images, config.naming, config.downloads)
     for one in read_rows(config.rows, what):
         yield one if isinstance(one, Lost) else _Row(one[0], row_id(name, config.rows, one[0]), one[1], find)
 

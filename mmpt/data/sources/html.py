@@ -6,12 +6,11 @@ A page is the tree that a browser makes of it. Its pictures are those of its ele
 seen.
 """
 
-import codecs
 from pathlib import PurePosixPath
 from typing import ClassVar
 
-from mmpt.data.extra import need
 from mmpt.data.formats.html_blocks import html_blocks
+from mmpt.data.formats.html_text import decoded
 from mmpt.data.formats.html_tree import Page, mistake_in
 from mmpt.data.formats.references import page_parts
 from mmpt.data.lost import Documents, Lost, kept
@@ -23,8 +22,6 @@ from mmpt.errors import ConfigError, DataError
 
 SUFFIXES = (".html", ".htm", ".xhtml")
 MAX_BYTES = 32 << 20
-_WEB = {"iso8859-1": "cp1252", "ascii": "cp1252", "gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932", "euc_kr": "cp949"}
-"""Encodings that the web means otherwise than their names say (encoding.spec.whatwg.org), as Python names them."""
 
 
 class Html(NamedSource):
@@ -97,19 +94,4 @@ def _parsed(store: Store, name: str) -> Page:
     """Raises `DataError`."""
     if (size := store.size(name)) > MAX_BYTES:
         raise DataError(f"of {size} bytes, at most {MAX_BYTES} are read")
-    return Page(_decoded(store.read(name)))
-
-
-def _decoded(data: bytes) -> str:
-    """The text by its byte order mark, else by the encoding that the page declares, else UTF-8: nothing is guessed."""
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        encoding = "utf-16"
-    elif data.startswith(codecs.BOM_UTF8):
-        encoding = "utf-8-sig"
-    else:
-        encoding = need("bs4.dammit").EncodingDetector.find_declared_encoding(data, is_html=True) or "utf-8"
-    try:
-        python = codecs.lookup(encoding).name
-        return data.decode(_WEB.get(python, python))
-    except (LookupError, ValueError) as problem:
-        raise DataError(f"no text in {encoding} ({problem})") from None
+    return Page(decoded(store.read(name)))

@@ -7,13 +7,13 @@ matrix gives it, at most one to a sentence.
 """
 
 import numpy as np
+import pydantic
 
-from mmpt.data.formats.pictures import find_picture
+from mmpt.data.formats.downloads import check_downloads, finder
 from mmpt.data.formats.row_range import RowRange
 from mmpt.data.formats.rows import MEDIA_BYTES, read_rows, row_id, row_units
 from mmpt.data.lost import Documents, Lost
 from mmpt.data.sources import NamedSource
-from mmpt.data.store import Store
 from mmpt.data.unit import Unit
 from mmpt.document import Document, Text
 from mmpt.errors import DataError
@@ -27,8 +27,10 @@ class Mmc4(NamedSource):
 
     rows: str
     """JSON lines, also gzipped, a file or a folder."""
-    images: str
+    images: str = ""
     """Folder with each `image_name`."""
+    downloads: str = ""
+    """Folder that img2dataset filled, instead: pictures are found by their `raw_url`."""
     min_similarity: float = -1.0
     """Pictures whose similarity to their sentence is less are dropped, each listed (0.24 in OpenFlamingo, arXiv:2308.01390)."""
     language: str = "en"
@@ -36,13 +38,20 @@ class Mmc4(NamedSource):
     license: str = ""
     """License of the documents, for their meta."""
 
+    @pydantic.model_validator(mode="after")
+    def _one_place(self) -> "Mmc4":
+        if bool(self.images) == bool(self.downloads):
+            raise ValueError("expected either images or downloads: where the pictures are")
+        return self
+
     def units(self) -> list[Unit[RowRange]]:
-        """Ranges of rows. Raises `ConfigError` where there are none."""
+        """Ranges of rows. Raises `ConfigError` where there are none, or no download."""
+        check_downloads(self.downloads)
         return row_units(self.rows, MEDIA_BYTES)
 
     def read(self, unit: Unit[RowRange]) -> Documents:
         """One document for each row: sentences in order, each picture before its own."""
-        store, name = Store(self.images), self.source_name(self.rows)
+        find, name = finder(self.images, "path", self.downloads), self.source_name(self.rows)
         for one in read_rows(self.rows, unit.what):
             if isinstance(one, Lost):
                 yield one
@@ -50,7 +59,7 @@ class Mmc4(NamedSource):
             where, row = one
             document_id = row_id(name, self.rows, where)
             try:
-                sentences, names, similarity = _lists(row)
+                sentences, names, similarity = _lists(row, "raw_url" if self.downloads else "image_name")
             except DataError as problem:
                 yield Lost(where, str(problem), document_id)
                 continue
@@ -64,7 +73,7 @@ class Mmc4(NamedSource):
                     yield Lost(item, f"similarity {score:.3f}, at least {self.min_similarity}", document_id, False, "similarity")
                 else:
                     try:
-                        before[placed[number]] = find_picture(store, reference, "path", sentences[placed[number]])
+                        before[placed[number]] = find(reference, sentences[placed[number]])
                         scores.setdefault(reference, round(score, 4))  # a picture that comes twice: its first place's
                     except DataError as problem:
                         yield Lost(item, str(problem), document_id, whole=False, part="image")
@@ -88,7 +97,7 @@ def assign(similarity: np.ndarray) -> dict[int, int]:
     return dict(zip(rows.tolist(), columns.tolist(), strict=True))
 
 
-def _lists(row: dict) -> tuple[list[str], list[str], np.ndarray]:
+def _lists(row: dict, name: str) -> tuple[list[str], list[str], np.ndarray]:
     sentences, infos = row.get("text_list"), row.get("image_info")
     if not isinstance(sentences, list) or not isinstance(infos, list) or not sentences:
         raise DataError("text_list and image_info must be lists, the first not empty")
@@ -100,4 +109,4 @@ def _lists(row: dict) -> tuple[list[str], list[str], np.ndarray]:
         raise DataError("similarity_matrix is no matrix of numbers") from None
     if similarity.shape != (len(infos), len(sentences)) or not np.isfinite(similarity).all():
         raise DataError(f"similarity_matrix of {similarity.shape}, expected {(len(infos), len(sentences))} finite numbers")
-    return sentences, [str(info.get("image_name", "")) for info in infos], similarity
+    return sentences, [str(info.get(name, "")) for info in infos], similarity

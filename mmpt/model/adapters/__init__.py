@@ -7,7 +7,7 @@ prefixes (they stand in front of a model of peft, inside which mmpt calls the de
 """
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from mmpt.methods import Method
 
@@ -24,6 +24,10 @@ class Adapter(Method):
 
     targets: str | list[str] = "all-linear"
     """The layers: the ends of their names (`[q_proj, v_proj]`), or `all-linear`: every linear one but the head."""
+
+    base: Literal["whole", "nf4"] = "whole"
+    """How the matrices of the decoder's layers are held while the adapters learn. nf4: in four bits each (QLoRA, Dettmers et al.
+    2023, arXiv:2305.14314; by bitsandbytes); checkpoints have them as they were before."""
 
     @abstractmethod
     def options(self, seed: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mmpt.codebooks import Turns, by_frame, in_order
+from mmpt.codebooks import FrameReader, by_frame, in_order
 from mmpt.errors import DataError
 from mmpt.tokenizers.figures import SpeechFigures
 from mmpt.tokenizers.speech.coder import joined
@@ -155,39 +155,25 @@ class CodecStream:
 
     def __init__(self, figures: SpeechFigures, sound: Callable[[np.ndarray, bool], np.ndarray], block: int) -> None:
         """`sound`: see `SpeechCodec.going_on`; it is given `block` frames, or several times as many, at once."""
-        self._size, self._sound, self._block = figures.codes // figures.codebooks, sound, block
-        self._codebooks, self._codes = figures.codebooks, figures.codes
-        self._turns = Turns(figures.codebooks, figures.layout)
-        self._begun = np.zeros((0, figures.codebooks), dtype=np.int64)  # frames of which no sound was asked yet
-        self._given = 0  # frames before them
+        self._sound, self._block = sound, block
+        self._frames = FrameReader(figures.codebooks, figures.codes // figures.codebooks, figures.layout)
         self._finished = False
 
     def push(self, codes: np.ndarray) -> np.ndarray:
         """Samples that have become final with `codes` (int [any number]). Raises `DataError` on a code that cannot come next."""
         if self._finished:
             raise DataError("the stream is finished")
-        for code in np.asarray(codes).tolist():
-            if not 0 <= code < self._codes:
-                raise DataError(f"code {code}, expected 0 … {self._codes - 1}")
-            try:
-                frame = self._turns.advance(code // self._size) - self._given
-            except ValueError as problem:
-                raise DataError(str(problem)) from None
-            if frame == len(self._begun):
-                self._begun = np.concatenate([self._begun, np.zeros((1, self._codebooks), dtype=np.int64)])
-            self._begun[frame, code // self._size] = code % self._size
-        ready = (self._turns.done - self._given) // self._block * self._block
-        return self._take(ready, last=False) if ready else np.zeros(0, dtype=np.float32)
+        try:
+            self._frames.push(codes)
+        except ValueError as problem:
+            raise DataError(str(problem)) from None
+        ready = self._frames.count // self._block * self._block
+        return self._sound(self._frames.take(ready), False) if ready else np.zeros(0, dtype=np.float32)
 
     def finish(self) -> np.ndarray:
         """The samples that were still open. A frame that is not whole has none."""
         self._finished = True
-        return self._take(self._turns.done - self._given, last=True)
-
-    def _take(self, count: int, last: bool) -> np.ndarray:
-        frames, self._begun = self._begun[:count], self._begun[count:]
-        self._given += count
-        return self._sound(frames, last)
+        return self._sound(self._frames.take(self._frames.count), True)
 
 
 class SoundInWindows:

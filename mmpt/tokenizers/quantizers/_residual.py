@@ -5,6 +5,7 @@ from typing import cast
 import torch
 from torch import nn
 
+from mmpt.kernels.nearest_code import nearest_code
 from mmpt.tokenizers.quantized import Quantized, QuantizerModule
 from mmpt.tokenizers.quantizers._ema import EmaQuantizer
 from mmpt.tokenizers.quantizers.residual import Residual
@@ -20,6 +21,12 @@ class ResidualQuantizer(QuantizerModule):
 
     def _stages(self) -> list[EmaQuantizer]:
         return cast(list[EmaQuantizer], list(self.stages))  # a ModuleList is of nn.Module to the type checker
+
+    def begin(self, rows: torch.Tensor) -> None:
+        residual = rows.float()
+        for stage in self._stages():
+            stage.begin(residual)
+            residual = residual - stage.decode(nearest_code(stage.bounded(residual), stage.codebook))
 
     def restart_count(self) -> int:
         return sum(stage.restart_count() for stage in self._stages())

@@ -32,6 +32,10 @@ class Residual(Quantizer):
     def depth(self) -> int:
         return self.stages
 
+    @property
+    def settled(self) -> bool:
+        return self.stage.settled
+
     def build(self) -> "ResidualQuantizer":
         from mmpt.tokenizers.quantizers._residual import ResidualQuantizer
 

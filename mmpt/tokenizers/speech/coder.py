@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from mmpt.codebooks import FrameWriter
 from mmpt.config import parse_config
 from mmpt.errors import CheckpointError, DataError
 from mmpt.storage import check_folder, read_json
@@ -53,18 +54,33 @@ class SpeechCoder(nn.Module):
     def encode(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Codes of each waveform (float32 [samples], 16 kHz): int64 [ceil(samples ÷ samples_per_code) · depth], at least one.
 
-        Codes of a residual quantiser come stage by stage for each vector. Audio of any length is taken in windows that overlap by
-        all that a code depends on. Raises `DataError` naming a waveform that is no sound, and where there is no quantiser.
+        Codes of a residual quantiser come in the order of `config.layout`. Audio of any length is taken in windows that overlap
+        by all that a code depends on. Raises `DataError` naming a waveform that is no sound, and where there is no quantiser.
         """
         if not self.codes:
             raise DataError("this tokenizer was trained without a quantiser: it has no codes")
-        return [codes.reshape(-1) for codes in self._quantized(waveforms, lambda found: found.codes)]
+        writers = (self._writer() for _ in waveforms)
+        found = self._quantized(waveforms, lambda found: found.codes)
+        return [np.concatenate([one.push(self._frames(codes)), one.finish()]) for one, codes in zip(writers, found, strict=True)]
+
+    def _writer(self) -> FrameWriter:
+        depth = self.config.quantizer.depth
+        return FrameWriter(depth, self.codes // depth, self.config.layout)
+
+    def _frames(self, codes: np.ndarray) -> np.ndarray:
+        """Codes [C] or [C, depth] of the quantiser as frames [C, depth], those of each stage numbered from 0."""
+        depth = self.config.quantizer.depth
+        return codes.reshape(-1, depth) % (self.codes // depth)
 
     @contextmanager
     def streaming(self) -> Iterator[SpeechStream]:
         """A stream of audio to codes: `push(samples)` and at the end `finish()` give the codes of `encode`, as soon as they are
         final: where the encoder is causal, at the end of their own span."""
-        yield SpeechStream(self.config.samples_per_code, self.encoder.context, lambda piece: self._codes_of([piece])[0])
+
+        def frames(piece: np.ndarray) -> np.ndarray:
+            return self._frames(self._codes_of([piece])[0])
+
+        yield SpeechStream(self.config.samples_per_code, self.encoder.context, frames, self._writer())
 
     @classmethod
     def load(cls, folder: Path) -> "SpeechCoder":

@@ -2,6 +2,7 @@
 
 import pydantic
 
+from mmpt.codebooks import Layout
 from mmpt.config import Schema
 from mmpt.modality import SAMPLE_RATE as SAMPLE_RATE
 from mmpt.tokenizers.figures import SpeechFigures
@@ -106,6 +107,9 @@ class SpeechConfig(Schema):
     at most that many (without it, of `window`)."""
     encoder: Encoder = Small()
     """What hears, and reads text from the codes."""
+    layout: Layout = "flatten"
+    """In which order the codes of a residual quantiser's stages come: vector by vector, or each stage a vector behind the one
+    before it (MusicGen, Copet et al. 2023, arXiv:2306.05284, section 2.2)."""
     decoder: MelDecoderConfig = MelDecoderConfig()
     """What speaks."""
     ctc_weight: float = pydantic.Field(default=0.5, ge=0)
@@ -136,10 +140,15 @@ class SpeechConfig(Schema):
         return HOP * self.frames_per_code
 
     @property
+    def vector_rate(self) -> float:
+        """Vectors a second, of one code or, of a residual quantiser, several."""
+        return SAMPLE_RATE / self.samples_per_code
+
+    @property
     def figures(self) -> SpeechFigures:
         """How many codes, and how often; a residual quantiser's stages are codebooks."""
         depth = self.quantizer.depth
-        return SpeechFigures(self.quantizer.codes, SAMPLE_RATE / self.samples_per_code * depth, SAMPLE_RATE, depth)
+        return SpeechFigures(self.quantizer.codes, self.vector_rate * depth, SAMPLE_RATE, depth, self.layout)
 
 
 class AdversariesConfig(Schema):

@@ -1,7 +1,7 @@
 """What every speech encoder and every text decoder gives."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -50,6 +50,10 @@ class EncoderModule(nn.Module):
     def begin(self, heard: list[torch.Tensor]) -> None:
         """Begin from what a fixed encoder hears of utterances, each [C, any], before the first step."""
 
+    def hear_silence(self, mels: Iterable[torch.Tensor]) -> None:
+        """Learn of a few utterances, each a log-mel [T, mels], what is heard behind them, where the text decoder is given that.
+        Raises `DataError` where there is none."""
+
     def distances(
         self, hidden: torch.Tensor, alone: torch.Tensor, context: torch.Tensor, lengths: torch.Tensor
     ) -> dict[str, Term]:
@@ -61,9 +65,9 @@ class EncoderModule(nn.Module):
         return self.quantizer(states, length_mask(lengths, states.shape[1]))
 
     @abstractmethod
-    def read(self, states: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def read(self, states: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Quantised vectors [B, C, quantizer.dim] → what stands for each [B, C, dim], by itself or, where the encoder restores
-        it, by those around it too; and all in context for the text decoder."""
+        it, by those around it too; all in context for the text decoder, [B, C or more, dim]; and how many these are, [B]."""
 
 
 class TextDecoder(nn.Module):

@@ -8,6 +8,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from mmpt.codebooks import FrameReader, FrameWriter
 from mmpt.errors import DataError
 from mmpt.tokenizers.speech.vocoder import VocoderModule
 from mmpt.tokenizers.speech.windows import Context, Window, window_for
@@ -22,9 +23,11 @@ class SpeechStream:
     `context.left` codes more for each call. So push in steps of a block or more.
     """
 
-    def __init__(self, samples_per_code: int, context: Context, codes: Callable[[np.ndarray], np.ndarray]) -> None:
-        """`codes` gives the codes [n] or [n, depth] of samples from the beginning of a code on."""
-        self._per_code, self._context, self._codes = samples_per_code, context, codes
+    def __init__(
+        self, samples_per_code: int, context: Context, frames: Callable[[np.ndarray], np.ndarray], writer: FrameWriter
+    ) -> None:
+        """`frames` gives the frames [n, depth] of samples from the beginning of one on, `writer` their codes in order."""
+        self._per_code, self._context, self._frames, self._writer = samples_per_code, context, frames, writer
         self._kept = np.zeros(0, dtype=np.float32)
         self._dropped = 0  # samples before those that are kept
         self._made = 0  # codes given so far
@@ -53,15 +56,15 @@ class SpeechStream:
         """The codes that were still open, int64 [n]. Of a stream without a sample, none."""
         self._finished = True
         total = self._dropped + len(self._kept)
-        return self._make(math.ceil(total / self._per_code), total)
+        return np.concatenate([self._make(math.ceil(total / self._per_code), total), self._writer.finish()])
 
     def _make(self, last: int, total: int) -> np.ndarray:
         found = [np.zeros(0, dtype=np.int64)]
         while self._made < last:
             end = self._context.run(self._made, last)
             window = window_for(self._made, end, total, self._per_code, self._context)
-            codes = self._codes(self._kept[window.start - self._dropped : window.end - self._dropped])
-            found.append(wanted(codes, window).reshape(-1))
+            frames = self._frames(self._kept[window.start - self._dropped : window.end - self._dropped])
+            found.append(self._writer.push(wanted(frames, window)))
             self._made = end
             # Only what the next code looks back at is kept.
             needed = self._context.start(end) * self._per_code
@@ -79,18 +82,16 @@ class WaveStream:
     def __init__(
         self,
         frames_per_code: int,
-        depth: int,
+        codes: FrameReader,
         reach: tuple[int, int],
         block: int,
-        check: Callable[[np.ndarray, int], np.ndarray],
         mel: Callable[[np.ndarray, int], torch.Tensor],
         vocoder: VocoderModule,
     ) -> None:
-        """`mel` gives the log-mel of codes, the first of which has the position it is told; `check` refuses what are no codes."""
+        """`mel` gives the log-mel of frames of codes, the first of which has the position it is told."""
         self._vocoder_reach = vocoder.reach
-        self._per_code, self._depth, self._reach, self._block = frames_per_code, depth, reach, block
-        self._check, self._mel, self._vocoder = check, mel, vocoder
-        self._part = np.zeros(0, dtype=np.int64)  # codes of a vector that is not whole yet
+        self._per_code, self._read, self._reach, self._block = frames_per_code, codes, reach, block
+        self._mel, self._vocoder = mel, vocoder
         self._codes: list[np.ndarray] = []  # those that are kept, in one array each push
         self._dropped = 0  # codes before them
         self._made = 0  # codes whose frames are final
@@ -103,11 +104,12 @@ class WaveStream:
         """Samples float32 [n] (n may be 0) that have become final with `codes` (int [any number])."""
         if self._finished:
             raise DataError("the stream is finished")
-        codes = np.concatenate([self._part, np.asarray(codes)]) if len(self._part) else np.asarray(codes)
-        whole = len(codes) // self._depth * self._depth
-        self._part = codes[whole:]
-        if whole:
-            self._codes.append(self._check(codes[:whole], 0))
+        try:
+            self._read.push(codes)
+        except ValueError as problem:
+            raise DataError(str(problem)) from None
+        if self._read.count:
+            self._codes.append(self._read.take(self._read.count))
         final = max(0, self._total() - self._reach[1]) // self._block * self._block
         self._extend(final)
         # Samples of the last frames still change: the vocoder looks at frames that are yet to come.

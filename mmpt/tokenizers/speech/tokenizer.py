@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from mmpt.codebooks import FrameReader, by_frame
 from mmpt.errors import CheckpointError, ConfigError, DataError
 from mmpt.layers.masks import length_mask
 from mmpt.storage import published_folder, read_json, write_json
@@ -93,11 +94,14 @@ class SpeechTokenizer(SpeechCoder, Trainable):
         `griffin_lim`)."""
         vector, block = self._voice_or_default(voice), self.config.decoder.block or 1
 
-        def mel(codes: np.ndarray, start: int) -> torch.Tensor:
+        depth, per_code = self.config.quantizer.depth, self.config.frames_per_code
+
+        def mel(frames: np.ndarray, start: int) -> torch.Tensor:
+            codes = self._numbered(frames)
             return self._batched([codes], [len(codes)], lambda batch, sizes: self._spoken(batch, sizes, vector, [start]))[0]
 
-        depth, per_code = self.config.quantizer.depth, self.config.frames_per_code
-        yield WaveStream(per_code, depth, self.speaker.reach, block, self.vectors, mel, self.speaker.vocoder)
+        read = FrameReader(depth, self.codes // depth, self.config.layout)
+        yield WaveStream(per_code, read, self.speaker.reach, block, mel, self.speaker.vocoder)
 
     def transcribe(self, codes: Sequence[np.ndarray]) -> list[str]:
         """The text of each code sequence, of any length, as the tokenizer's own text decoder reads it."""
@@ -117,7 +121,7 @@ class SpeechTokenizer(SpeechCoder, Trainable):
         frames = code_count(len(samples), self.config) * self.config.frames_per_code
         mel = log_mel(torch.from_numpy(samples), self.config.mels, frames)
         loud = _loudness(mel, self.config.frames_per_code).numpy()
-        found, size = pieces(len(loud), self._longest, loud, self.rate), self.config.samples_per_code
+        found, size = pieces(len(loud), self._longest, loud, self.config.vector_rate), self.config.samples_per_code
         overlap = any(one.end > other.start for one, other in zip(found, found[1:], strict=False))
         return [samples] if overlap else [samples[one.start * size : one.end * size] for one in found]
 
@@ -209,8 +213,8 @@ class SpeechTokenizer(SpeechCoder, Trainable):
         else:
             states = self.encoder.quantizer.bounded(states)  # so that rounding is all that will change
         texts = [encode_text(self.text, text) for text in batch.texts]
-        alone, context = self.encoder.read(states, batch.lengths)
-        reading, ctc = self.reader.losses(texts, context, alone, batch.lengths, batch.lessons)
+        alone, context, sizes = self.encoder.read(states, batch.lengths)
+        reading, ctc = self.reader.losses(texts, context, alone, sizes, batch.lessons)
         terms |= {"reading": reading, "ctc": ctc._replace(weight=self.config.ctc_weight)}
         if weight := self.config.distance_weight:
             apart = self.encoder.distances(hidden, alone, context, batch.lengths)
@@ -335,11 +339,11 @@ class SpeechTokenizer(SpeechCoder, Trainable):
         """The text of each of `rows`, which `states_of` makes vectors of, read in pieces no longer than those of training.
         `loudness`: of each vector of each."""
         loud = loudness or [None] * len(rows)
-        cuts = [pieces(len(row), self._longest, one, self.rate) for row, one in zip(rows, loud, strict=True)]
+        cuts = [pieces(len(row), self._longest, one, self.config.vector_rate) for row, one in zip(rows, loud, strict=True)]
 
         def read(batch: list[np.ndarray], lengths: torch.Tensor) -> list[list[int]]:
-            alone, context = self.encoder.read(states_of(batch), lengths)
-            return self.reader.read(context, alone, lengths)
+            alone, context, sizes = self.encoder.read(states_of(batch), lengths)
+            return self.reader.read(context, alone, sizes)
 
         cut = [row[one.start : one.end] for row, found in zip(rows, cuts, strict=True) for one in found]
         ids = iter(self._batched(cut, [len(piece) for piece in cut], read))
@@ -360,14 +364,15 @@ class SpeechTokenizer(SpeechCoder, Trainable):
             raise DataError(f"sequence {number}: expected integer codes in one dimension, at least one")
         if sequence.min() < 0 or sequence.max() >= self.codes:
             raise DataError(f"sequence {number}: codes {sequence.min()} … {sequence.max()}, expected 0 … {self.codes - 1}")
-        if depth == 1:
-            return sequence.astype(np.int64)
-        if len(sequence) % depth:
-            raise DataError(f"sequence {number}: {len(sequence)} codes, expected a multiple of the {depth} stages")
-        rows = sequence.astype(np.int64).reshape(-1, depth)
-        if (rows // (self.codes // depth) != np.arange(depth)).any():
-            raise DataError(f"sequence {number}: the codes of the {depth} stages do not come in turn")
-        return rows
+        try:
+            return self._numbered(by_frame(sequence, depth, self.codes // depth, self.config.layout))
+        except ValueError as problem:
+            raise DataError(f"sequence {number}: {problem} (layout {self.config.layout})") from None
+
+    def _numbered(self, frames: np.ndarray) -> np.ndarray:
+        """Frames [C, depth] as the quantiser numbers their codes: [C], or [C, depth] of a residual one."""
+        depth = self.config.quantizer.depth
+        return frames[:, 0] if depth == 1 else frames + self.codes // depth * np.arange(depth)
 
     def _voice_or_default(self, voice: np.ndarray | None) -> torch.Tensor:
         if voice is None:

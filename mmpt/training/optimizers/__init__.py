@@ -24,6 +24,9 @@ class Optimizer(Method):
     whole_matrices: ClassVar[bool] = False
     """Whether an update needs a matrix as it is: ZeRO stages above 0 give the optimizer flat pieces of it."""
 
+    eight_bits: ClassVar[frozenset[str]] = frozenset()
+    """Names of what is kept as bytes, not as float32."""
+
     learning_rate: float = pydantic.Field(gt=0)
     """The full rate, which the schedule reaches behind its warm-up."""
     weight_decay: float = pydantic.Field(default=0.1, ge=0)
@@ -50,8 +53,8 @@ class Optimizer(Method):
         return set()
 
     def state(self, shape: Shape, apart: bool) -> dict[str, tuple[int, ...]]:
-        """The tensors (name → shape, float32) that are kept of a parameter of `shape`, the number of updates aside: what a
-        checkpoint holds of it."""
+        """The tensors (name → shape; float32, but for those of `eight_bits`) that are kept of a parameter of `shape`, the number
+        of updates aside: what a checkpoint holds of it."""
         return {"exp_avg": tuple(shape), "exp_avg_sq": tuple(shape)}
 
 

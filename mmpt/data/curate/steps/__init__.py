@@ -35,9 +35,16 @@ class Step(Method):
     def run(self, documents: Iterable[Document | Lost], told: Any = None) -> Written:
         """What becomes of the documents of one shard, in order, and between them what was lost."""
 
-    def prepare(self, sets: ShardSets, run: RunConfig, progress: Progress | None) -> list[Unit[Portion]]:
-        """The shards to work on, each with what `run` is told of it. For a step that must see more than one shard at once."""
+    def prepare(self, sets: ShardSets, run: RunConfig, progress: Progress | None, out: str) -> list[Unit[Portion]]:
+        """The shards to work on, each with what `run` is told of it. For a step that must see more than one shard at once.
+
+        What it keeps on disk lies beside `out`, the place of the result, in a folder whose name begins with that.
+        """
         return sets.units()
+
+    def recall(self, told: Any, out: str) -> Any:
+        """What `run` is told of a shard, where the plan only names what `prepare` keeps on disk."""
+        return told
 
     def vocabulary(self) -> Vocabulary | None:
         """Of the token documents that `run` gives; None: it gives documents."""

@@ -1,19 +1,15 @@
-"""Documents and pictures without their duplicates: exact, alike in text, alike to the eye. The first one stays."""
+"""Documents and pictures without their duplicates: exact, alike in text, alike to the eye or ear. The first one stays."""
 
-import os
 from collections.abc import Iterable, Iterator
-from functools import partial
 from typing import ClassVar
 
 from rich.progress import Progress
 
-from mmpt.data.curate.duplicates import Decision, DuplicateSettings, apply, decide
+from mmpt.data.curate.copies.decisions import Decision, DuplicateSettings, apply
+from mmpt.data.curate.copies.find import find_copies, read_decisions
 from mmpt.data.curate.portions import Portion, ShardSets
-from mmpt.data.curate.signatures import Signature, signature
 from mmpt.data.curate.steps import Step
 from mmpt.data.engine.run import RunConfig
-from mmpt.data.engine.task import enter
-from mmpt.data.engine.workers import run_all
 from mmpt.data.lost import Lost
 from mmpt.data.unit import Unit
 from mmpt.document import Document
@@ -27,36 +23,34 @@ class Dedup(Step, DuplicateSettings):
     mmc4 (Zhu et al. 2023, arXiv:2304.06939, section 3).
 
     A sentence that another speaker says, or a caption of another picture, is no duplicate: documents with media are compared only
-    where these are alike too, picture by picture and byte by byte of the speech.
+    where these are alike too, picture by picture and sound by sound. Signatures lie on disk, in OUT.signatures, and memory does not
+    grow with their number; `against` compares with those of earlier runs.
     """
 
     carries: ClassVar[tuple[str, ...]] = ("SlimPajama-DC",)
 
     keeps_documents: ClassVar = True
 
-    def prepare(self, sets: ShardSets, run: RunConfig, progress: Progress | None) -> list[Unit[Portion]]:
-        """Each shard with what was decided on its documents, so that a worker on any machine has it."""
-        units = sets.units()
-        work = partial(_signatures, sets, os.getcwd(), self.ngram, self.min_words)
-        task = progress.add_task("comparing", total=len(units)) if progress else None
-        found: dict[int, list[Signature]] = {}
-        for (number, _), signatures in run_all(work, list(enumerate(units)), run.processes, run.ray):
-            found[number] = signatures
-            if progress and task is not None:
-                progress.advance(task)
-        decisions = decide(self, [one for number in range(len(units)) for one in found[number]])
-        told, first = [], 0
-        for number, unit in enumerate(units):
-            gone = {one.id: decisions[at] for at, one in enumerate(found[number], start=first) if at in decisions}
-            told.append(Unit(Portion(unit.what.folder, unit.what.shard, gone), unit.size))
-            first += len(found[number])
-        return told
+    against: tuple[str, ...] = ()
+    """Folders of signatures that earlier runs have kept (OUT.signatures): what is in those sets goes from this one."""
+
+    def prepare(self, sets: ShardSets, run: RunConfig, progress: Progress | None, out: str) -> list[Unit[Portion]]:
+        """Each shard with the name of the file that says what was decided on its documents."""
+        files = find_copies(self, sets, _place(out), self.against, run, progress)
+        return [
+            Unit(Portion(unit.what.folder, unit.what.shard, name), unit.size)
+            for unit, name in zip(sets.units(), files, strict=True)
+        ]
+
+    def recall(self, told: str, out: str) -> Told:
+        """The decisions in a file."""
+        return read_decisions(_place(out), told)
 
     def run(self, documents: Iterable[Document | Lost], told: Told | None = None) -> Iterator[Document | Lost]:
         """The documents of a shard but for what was decided to go."""
         return apply(told or {}, documents)
 
 
-def _signatures(sets: ShardSets, folder: str, ngram: int, min_words: int, numbered: tuple[int, Unit[Portion]]) -> list[Signature]:
-    enter(folder)
-    return [signature(one, ngram, min_words) for one in sets.documents(numbered[1]) if isinstance(one, Document)]
+def _place(out: str) -> str:
+    """Where the signatures lie."""
+    return f"{out}.signatures"

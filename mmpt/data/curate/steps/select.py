@@ -47,7 +47,7 @@ class Select(Step, SelectionSettings):
 
     keeps_documents: ClassVar = True
 
-    def prepare(self, sets: ShardSets, run: RunConfig, progress: Progress | None) -> list[Unit[Portion]]:
+    def prepare(self, sets: ShardSets, run: RunConfig, progress: Progress | None, out: str) -> list[Unit[Portion]]:
         """Each shard with what goes of it. Raises `ConfigError` where a name is neither that of a score nor of a field."""
         units = sets.units()
         names = sorted({name for formula in self.formulas for name in names_in(formula)})

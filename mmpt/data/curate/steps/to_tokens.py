@@ -74,7 +74,7 @@ class ToTokens(Step):
     documents: int | None = None
     """How many documents are taken, from the first on; null: all."""
 
-    def prepare(self, sets: ShardSets, run: RunConfig, progress: Progress | None) -> list[Unit[Portion]]:
+    def prepare(self, sets: ShardSets, run: RunConfig, progress: Progress | None, out: str) -> list[Unit[Portion]]:
         """The shards that are needed, each with how many of its documents."""
         left, found = self.documents, []
         for unit in sets.units():

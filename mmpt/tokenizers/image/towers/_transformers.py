@@ -28,7 +28,7 @@ class TransformersTower(FrozenTower):
                 model: Any = AutoModel.from_pretrained(source, config=vision, use_safetensors=True)
             else:
                 model = AutoModel.from_config(vision)
-            patch = model.config.patch_size
+            patch, own = _side(model.config.patch_size), _side(model.config.image_size)
             if side % patch:
                 raise ValueError(f"its patches have {patch} pixels, which do not divide that side")
             super().__init__(model, *_statistics(source))
@@ -36,7 +36,7 @@ class TransformersTower(FrozenTower):
             self._layer, self._patches_only, self._patches = config.layer, config.patches_only, (side // patch) ** 2
             # Those that do not ask for it interpolate whenever it is needed.
             asks = "interpolate_pos_encoding" in inspect.signature(model.forward).parameters
-            self._options = {"interpolate_pos_encoding": True} if asks and side != model.config.image_size else {}
+            self._options = {"interpolate_pos_encoding": True} if asks and side != own else {}
             with torch.no_grad():
                 every = self.model(torch.zeros(1, 3, side, side), **self._options).last_hidden_state
             self.prefix = every.shape[1] - self._patches
@@ -59,6 +59,14 @@ class TransformersTower(FrozenTower):
     def _states(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Before the first layer and after each."""
         return self.model(self.normalized(pixels), output_hidden_states=True, **self._options).hidden_states
+
+
+def _side(size: int | Sequence[int]) -> int:
+    """Of a square, which some models give as two numbers."""
+    sides = {size} if isinstance(size, int) else set(size)
+    if len(sides) > 1:
+        raise ValueError(f"{size}: it takes no squares")
+    return sides.pop()
 
 
 def _statistics(source: Path | str) -> tuple[Sequence[float], Sequence[float]]:

@@ -1,5 +1,7 @@
 """What a code of a Whisper stands for, by those around it."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -8,8 +10,40 @@ from mmpt.layers.convolution import KERNEL
 from mmpt.layers.masks import length_mask
 
 DROPOUT = 0.1
+RIDGE = 1e-3
+"""Of the mean square of the inputs of least squares."""
 MASKED = 0.05
 """Share of the codes that are hidden in training, so that what stands around them is learned from."""
+
+
+class FromAround(nn.Module):
+    """Vectors of codes [B, C, inner] → what stood before the quantiser [B, C, dim], of each code and `reach` to either side a
+    linear map: the best there is by least squares, a Wiener filter over codes."""
+
+    def __init__(self, inner: int, dim: int, reach: int):
+        super().__init__()
+        self.inner, self.reach = inner, reach
+        self.map = nn.Linear((2 * reach + 1) * inner, dim)
+
+    def forward(self, states: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        return self.map(self._around(states * length_mask(lengths, states.shape[1])[..., None]))
+
+    def begin(self, rows: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        """Learn from utterances, of each its vectors [C, inner] and what they are to stand for [C, dim]."""
+        size = self.map.in_features + 1
+        gram, wanted = self.map.weight.new_zeros(size, size), self.map.weight.new_zeros(size, self.map.out_features)
+        with torch.no_grad():
+            for states, before in rows:
+                seen = F.pad(self._around(states[None])[0], (0, 1), value=1.0)
+                gram += seen.t() @ seen
+                wanted += seen.t() @ before
+            ridge = RIDGE * gram.diagonal().mean() * torch.eye(size, device=gram.device)
+            found = torch.linalg.solve(gram + ridge, wanted)
+            self.map.weight.copy_(found[:-1].t())
+            self.map.bias.copy_(found[-1])
+
+    def _around(self, states: torch.Tensor) -> torch.Tensor:
+        return F.pad(states, (0, 0, self.reach, self.reach)).unfold(1, 2 * self.reach + 1, 1).flatten(2)
 
 
 class Restorer(nn.Module):

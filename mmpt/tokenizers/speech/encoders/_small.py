@@ -81,13 +81,13 @@ class SmallEncoder(EncoderModule):
         x = x.unflatten(1, (-1, pool)).mean(dim=2)
         return self.to_code(self._attend(x, mask[:, ::pool], self.pooled, shape.attention, shape.block))
 
-    def read(self, states: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def read(self, states: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         alone = self.from_code(states.to(self.norm.weight.dtype))  # a codebook stays float32
         x = alone + self.code_positions[: states.shape[1]].to(alone.dtype)
         mask = length_mask(lengths, x.shape[1])[:, None, None]
         for layer in self.after:
             x = layer(x, mask)
-        return alone, self.norm(x)
+        return alone, self.norm(x), lengths
 
     def _attend(self, x: torch.Tensor, mask: torch.Tensor, layers: nn.ModuleList, reach: int, block: int | None) -> torch.Tensor:
         angles = rotations(torch.arange(x.shape[1], device=x.device), self.shape.dim // self.shape.heads)

@@ -9,7 +9,8 @@ from transformers import WhisperConfig as HuggingFaceConfig
 
 from mmpt.errors import ConfigError
 from mmpt.tokenizers.speech.config import SpeechConfig
-from mmpt.tokenizers.speech.encoders._whisper import WhisperReader, WhisperSpeechEncoder
+from mmpt.tokenizers.speech.encoders._whisper import WhisperSpeechEncoder
+from mmpt.tokenizers.speech.encoders._whisper_reader import WhisperReader
 from mmpt.tokenizers.speech.encoders.whisper import Whisper
 from mmpt.tokenizers.speech.recognizer import EncoderModule, TextDecoder
 

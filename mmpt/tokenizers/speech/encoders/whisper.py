@@ -36,6 +36,9 @@ class Whisper(Encoder):
     restore: int = pydantic.Field(default=0, ge=0)
     """Layers between the codes and those of the checkpoint that learn to restore, from a code and those around it, what stood
     before the quantiser; with them the text decoder stays as it is. For a `fixed` one that sees its window whole."""
+    around: int = pydantic.Field(default=0, ge=0)
+    """Codes to either side from which, by least squares, a `fixed` one begins to tell what stood before the quantiser; 0: from
+    the code alone, as the quantiser's vectors say it. What is restored goes on from there."""
     noise: float = pydantic.Field(default=0.0, ge=0)
     """Deviations of noise on what is quantised, in the training of a `fixed` one."""
     pooling: Literal["avg", "max"] = "avg"
@@ -46,6 +49,10 @@ class Whisper(Encoder):
     silence: float | None = pydantic.Field(default=None, ge=0)
     """Seconds of silence that are heard behind a clip, as far as the window has room; null: to the window's end, which is how
     Whisper has learned to hear (30 s) and what it reads text by untrained. With `block` there is none."""
+    silence_read: bool = False
+    """Whether layers and text decoder behind the quantiser are given silence behind the codes of a clip, to the window's end: at
+    each place what a `fixed` one heard there behind other clips, on average. Whisper has learned that a text ends there; without,
+    what learns behind the codes must learn it."""
     overlap: int = pydantic.Field(default=25, ge=0)
     """Codes by which windows overlap on each side that is seen."""
     prompt: tuple[int | str, ...] = ()
@@ -60,8 +67,11 @@ class Whisper(Encoder):
 
     @pydantic.model_validator(mode="after")
     def _restored_where_heard_whole(self) -> "Whisper":
-        if self.restore and (self.block is not None or not self.fixed):
-            raise ValueError("restore: codes are restored from those around, expected fixed: true and no block")
+        for key in ("restore", "around"):
+            if getattr(self, key) and (self.block is not None or not self.fixed):
+                raise ValueError(f"{key}: codes are restored from those around, expected fixed: true and no block")
+        if self.silence_read and (self.block is not None or not self.fixed):
+            raise ValueError("silence_read: silence as it was heard once, expected fixed: true and no block")
         if self.noise and not self.fixed:
             raise ValueError("noise: the sound is varied where it is heard anew each time, expected fixed: true")
         return self
@@ -97,7 +107,8 @@ class Whisper(Encoder):
 
     def build_recognizer(self, config: "SpeechConfig", text_size: int) -> "Recognizer":
         """The text decoder's vocabulary is the checkpoint's, which `settled` has checked against the text tokenizer."""
-        from mmpt.tokenizers.speech.encoders._whisper import WhisperReader, WhisperSpeechEncoder, whisper_model
+        from mmpt.tokenizers.speech.encoders._whisper import WhisperSpeechEncoder, whisper_model
+        from mmpt.tokenizers.speech.encoders._whisper_reader import WhisperReader
         from mmpt.tokenizers.speech.recognizer import Recognizer
 
         model = whisper_model(self)
