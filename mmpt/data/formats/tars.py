@@ -58,7 +58,7 @@ def read_samples(store: Store, name: str, key: Callable[[str], str] | None = Non
         else:
             members.append(member)
     # Runs of members, not members: a key whose run is broken and goes on later comes twice.
-    times = Counter(key for key, _ in groupby(key(member) for member, _, _ in members if member))
+    times = Counter(run for run, _ in groupby(key(member) for member, _, _ in members if member))
     seen: set[str] = set()
     sample: Sample | None = None
     for member, place, problem in members:
