@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from mmpt.data.curate.rights import AND
 from mmpt.data.lost import BAD_DATA, LostSum, read_lost
 from mmpt.data.shards.manifest import Manifest, Origin, TokenManifest, read_manifest
 from mmpt.data.shards.read import DocumentShards
@@ -116,10 +117,11 @@ def header(title: str, manifest: Manifest, found: Contents | None) -> str:
     from huggingface_hub import DatasetCardData
 
     licences = [UNSAID] if found is None else list(found.by(lambda key: key[1]))
-    names = list(dict.fromkeys("unknown" if one == UNSAID else _license(one) for one in licences))
+    single = list(dict.fromkeys(part for one in licences for part in one.split(AND)))
+    names = list(dict.fromkeys("unknown" if one == UNSAID else _license(one) for one in single))
     said = [] if found is None else found.by(lambda key: key[2])
     languages = sorted({one.lower().replace("_", "-").partition("-")[0] for one in said if one != UNSAID})
-    others = [one for one in licences if one != UNSAID and _license(one) == "other"]
+    others = [one for one in single if one != UNSAID and _license(one) == "other"]
     data = DatasetCardData(
         pretty_name=title,
         language=[one for one in languages if re.fullmatch("[a-z]{2,3}", one)] or None,

@@ -6,7 +6,7 @@ import numpy as np
 
 from mmpt.document import Image, Speech
 from mmpt.errors import DataError
-from mmpt.media import MAX_PIXELS, MAX_SECONDS, encode_flac, open_image, open_sound, to_png, upright
+from mmpt.media import MAX_PIXELS, MAX_SECONDS, Sound, encode_flac, open_image, open_sound, to_png, upright
 
 MAX_BYTES = 512 << 20
 """Largest file that is opened as one picture or recording."""
@@ -45,16 +45,28 @@ def speech_part(
     FLAC at its own rate. `sample_rate` (Hz), where given, is what the file must have. Raises `DataError` where the bytes are
     empty, no whole audio, of another rate, too long, or do not reach to the end of the piece.
     """
+    sound = opened(data, sample_rate, max_seconds)
+    if start != 0.0 or duration is not None:
+        return piece_of(sound, start, duration, text, words)
+    rate, length, suffix = sound.sample_rate, len(sound.samples), sound.suffix or "flac"
+    return Speech(data if sound.suffix else encode_flac(sound.samples, rate), suffix, rate, length / rate, text, words)
+
+
+def opened(data: bytes, sample_rate: int | None = None, max_seconds: float = MAX_SECONDS) -> Sound:
+    """A recording decoded, of which pieces are cut. Raises `DataError` as `speech_part` does."""
     _check_size(data, "recording")
     sound = open_sound(data, max_seconds)
-    rate, length = sound.sample_rate, len(sound.samples)
-    if sample_rate is not None and rate != sample_rate:
-        raise DataError(f"audio of {rate} Hz, expected {sample_rate} Hz")
-    if start == 0.0 and duration is None:
-        suffix = sound.suffix or "flac"
-        return Speech(data if sound.suffix else encode_flac(sound.samples, rate), suffix, rate, length / rate, text, words)
-    piece = _cut(sound.samples, rate, start, duration)
-    return Speech(encode_flac(piece, rate), "flac", rate, len(piece) / rate, text, words)
+    if sample_rate is not None and sound.sample_rate != sample_rate:
+        raise DataError(f"audio of {sound.sample_rate} Hz, expected {sample_rate} Hz")
+    return sound
+
+
+def piece_of(
+    sound: Sound, start: float, duration: float | None, text: str = "", words: tuple[tuple[str, float, float], ...] = ()
+) -> Speech:
+    """The piece of `duration` seconds from `start`, as FLAC. Raises `DataError` where the sound does not reach so far."""
+    piece = _cut(sound.samples, sound.sample_rate, start, duration)
+    return Speech(encode_flac(piece, sound.sample_rate), "flac", sound.sample_rate, len(piece) / sound.sample_rate, text, words)
 
 
 def _cut(samples: np.ndarray, rate: int, start: float, duration: float | None) -> np.ndarray:

@@ -17,6 +17,7 @@ from mmpt.data.build import BuildConfig, build
 from mmpt.data.card import card
 from mmpt.data.curate.job import curate
 from mmpt.data.curate.scoring import ScoreConfig, score
+from mmpt.data.curate.steps.compose import Compose
 from mmpt.data.curate.steps.dedup import Dedup
 from mmpt.data.curate.steps.degrade import Degrade
 from mmpt.data.curate.steps.filter import Filter
@@ -130,6 +131,16 @@ def test_nothing_of_one_licence_is_joined_to_another(tmp_path):
     curate(Join(), [tmp_path / "in"], tmp_path / "out")
     found = [(one.meta["license"], one.meta.get("joined")) for one in DocumentShards(tmp_path / "out")]
     assert found == [("CC0-1.0", ["said/0", "said/1"]), ("CC-BY-4.0", ["said/2", "said/3"])]
+
+
+def test_what_is_put_together_has_all_licences_or_none(tmp_path):
+    with ShardWriter(tmp_path / "in", built={}) as writer:
+        for number, name in enumerate(("CC0-1.0", "CC-BY-4.0", "MIT", None)):
+            writer.write(spoken(f"said/{number}", "one", voice=str(number), **({"license": name} if name else {})))
+    curate(Compose.model_validate({"composition": {"kind": "mixture"}}), [tmp_path / "in"], tmp_path / "out")
+    found = [one.meta.get("license") for one in DocumentShards(tmp_path / "out")]
+    assert found == ["CC-BY-4.0 AND CC0-1.0", None]
+    assert DatasetCard(card(str(tmp_path / "out"))).data.license == ["cc-by-4.0", "cc0-1.0", "unknown"]
 
 
 def test_what_nobody_said_is_not_made_up_and_what_strangers_wrote_stays_text(tmp_path):

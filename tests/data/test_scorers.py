@@ -18,7 +18,7 @@ from mmpt.data.curate.scorers.got_d import fit_points, score_points
 from mmpt.data.curate.scorers.zip_fit import compressed, distance
 from mmpt.data.curate.scoring import ScoreConfig
 from mmpt.data.shards.write import ShardWriter
-from mmpt.document import Document, Image, Text
+from mmpt.document import Document, Image, Speech, Text
 from mmpt.errors import ConfigError
 from mmpt.media import decode_image, encode_png
 
@@ -324,6 +324,13 @@ def test_preselect_strength_is_the_share_of_pairs_in_order_and_a_classifier_lear
     chosen = scorer(kind="preselect", models=models)
     found = chosen.score(documents("b a b a e", "d c d c e"), chosen.fit(DocumentSet(write(tmp_path / "pool", *texts))))
     assert found[0] > 0 > found[1]
+
+
+def test_a_transcript_that_is_written_beside_its_speech_counts_once():
+    speech = Speech(b"", "flac", 16000, 1.0, "two words")
+    written = Document("a", "s", (speech, Text("two words"), Text("more")))
+    other = Document("b", "s", (speech, Text("three other words")))
+    assert scorer(kind="signal", of="words").score([written, other], {}).tolist() == [3, 5]
 
 
 def test_signals_by_hand():

@@ -6,6 +6,7 @@ from typing import Annotated, NamedTuple
 
 import pydantic
 
+from mmpt.data.curate.rights import shared_meta
 from mmpt.data.lost import Lost
 from mmpt.document import Document, Image, Part, Role, Text
 
@@ -60,7 +61,7 @@ def grouped(documents: Iterable[Document | Lost], size: int) -> Iterator[list[As
 def composed(group: Sequence[Asked], parts: Iterable[Part]) -> Document:
     """Under the first one's id and source; `meta` names each. Texts of one turn and weight are one part."""
     first = group[0].document
-    meta = {**without_boxes(first.meta), "composed": [one.document.id for one in group]}
+    meta = {**without_boxes(shared_meta(one.document for one in group)), "composed": [one.document.id for one in group]}
     return Document(first.id, first.source, tuple(joined(parts)), meta)
 
 

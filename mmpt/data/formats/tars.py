@@ -7,7 +7,7 @@ sound header. A tar has no checksum of contents: blocks cut out so exactly that 
 import re
 import tarfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -41,23 +41,24 @@ def tar_units(folder: str, files: str = ".*") -> list[Unit[str]]:
     return found
 
 
-def read_samples(store: Store, name: str) -> Iterator[Sample | Lost]:
-    """The samples of a tar in order, and damage of which the owner is unknown.
+def read_samples(store: Store, name: str, key: Callable[[str], str] | None = None) -> Iterator[Sample | Lost]:
+    """The samples of a tar in order, and damage of which the owner is unknown. `key` says which part of a name is its sample's:
+    what stands before the first dot, where none is given.
 
     Members of a key must follow each other, as WebDataset requires. Of a key that comes again neither sample is sound, nor is the
     one before it: a stretch doubled by damage may have put one's content after the other's header.
     """
-    path, data = store.path(name), store.read(name)
+    path, data, key = store.path(name), store.read(name), key or _key
     if not data:
         yield Lost(path, "0 bytes, no tar")
     members = []
     for member in tar_members(data):
-        if member[0] and not _key(member[0]).rpartition("/")[2]:
+        if member[0] and not key(member[0]).rpartition("/")[2]:
             yield Lost(f"{path}: {member[0]}", "no key before the first dot of its name", whole=False)
         else:
             members.append(member)
     # Runs of members, not members: a key whose run is broken and goes on later comes twice.
-    times = Counter(key for key, _ in groupby(_key(member) for member, _, _ in members if member))
+    times = Counter(run for run, _ in groupby(key(member) for member, _, _ in members if member))
     seen: set[str] = set()
     sample: Sample | None = None
     for member, place, problem in members:
@@ -66,16 +67,16 @@ def read_samples(store: Store, name: str) -> Iterator[Sample | Lost]:
                 sample.problem = sample.problem or problem
             yield Lost(path, problem, whole=False)
             continue
-        if sample is None or _key(member) != sample.key:
+        if sample is None or key(member) != sample.key:
             if sample:
-                if _key(member) in seen:
+                if key(member) in seen:
                     sample.problem = sample.problem or "a key of before comes after it"
                 yield sample
-            sample = Sample(_key(member))
+            sample = Sample(key(member))
             seen.add(sample.key)
             if times[sample.key] > 1:
                 sample.problem = f"its key is there {times[sample.key]} times"
-        suffix = member.rpartition("/")[2].partition(".")[2].lower()
+        suffix = member.removeprefix(sample.key).removeprefix(".").lower()
         if problem or suffix in sample.members:
             sample.problem = sample.problem or problem or f"member {suffix} is there twice"
         else:

@@ -5,22 +5,19 @@
 The format is that of to_dict() of lhotse's MonoCut, Recording and SupervisionSegment: github.com/lhotse-speech/lhotse.
 """
 
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import pydantic
 
 from mmpt.data.formats.row_range import RowRange
 from mmpt.data.formats.rows import MEDIA_BYTES, every_row, read_rows, row_units
-from mmpt.data.formats.utterances import utterance
+from mmpt.data.formats.supervisions import supervised
+from mmpt.data.formats.utterances import LongRecordings
 from mmpt.data.lost import Documents, Lost
 from mmpt.data.sources import NamedSource
 from mmpt.data.store import Store
 from mmpt.data.unit import Unit
-from mmpt.document import Document, Speech
 from mmpt.errors import ConfigError, DataError
-
-_TOLERANCE = 0.1
-"""Seconds by which a word may lie outside of its utterance."""
 
 
 class Lhotse(NamedSource):
@@ -59,8 +56,8 @@ class Lhotse(NamedSource):
 
     def read(self, unit: Unit[RowRange]) -> Documents:
         """One document for each supervision: its stretch of the recording, with word times where there is a word alignment."""
-        location = self.cuts or self.supervisions
-        source = self.source_name(location)
+        location, folder = self.cuts or self.supervisions, self.audio.rstrip("/")
+        source, recordings = self.source_name(location), LongRecordings(Store(folder), self.sample_rate)
         for one in read_rows(location, unit.what):
             if isinstance(one, Lost):
                 yield one
@@ -75,44 +72,18 @@ class Lhotse(NamedSource):
             except DataError as problem:
                 yield Lost(where, str(problem), document_id)
                 continue
+            name = audio.removeprefix(f"{folder}/")
             for number, supervision in enumerate(supervisions):
-                yield from _document(
-                    self, source, f"{document_id}/{number}", f"{where}, supervision {number}", cut, supervision, audio
+                yield from supervised(
+                    f"{where}, supervision {number}",
+                    supervision,
+                    cut.get("start", 0.0),
+                    partial(recordings.piece, name),
+                    document_id=f"{document_id}/{number}",
+                    source=source,
+                    language=self.language,
+                    license=self.license,
                 )
-
-
-def _document(config: Lhotse, source: str, document_id: str, where: str, cut: dict, supervision: dict, audio: str) -> Documents:
-    folder = config.audio.rstrip("/")
-    try:
-        # A supervision's times count from the start of its cut; those of its words from the start of the recording, since
-        # lhotse moves a supervision with its cut, but not what is aligned in it.
-        begin, duration = float(cut.get("start", 0.0)) + float(supervision["start"]), float(supervision["duration"])
-        aligned = (supervision.get("alignment") or {}).get("word") or ()
-        words = tuple((str(word[0]), float(word[1]) - begin, float(word[1]) - begin + float(word[2])) for word in aligned)
-    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as problem:
-        yield Lost(where, f"no time of it ({type(problem).__name__}: {problem})", document_id)
-        return
-    found = utterance(
-        Store(folder),
-        audio.removeprefix(f"{folder}/"),
-        supervision.get("text"),
-        document_id=document_id,
-        source=source,
-        meta={
-            "language": str(supervision.get("language") or config.language),
-            "voice": str(supervision.get("speaker") or ""),
-            "license": config.license,
-        },
-        start=begin,
-        duration=duration,
-        cut=True,
-        sample_rate=config.sample_rate,
-        words=words if all(-_TOLERANCE <= start <= end <= duration + _TOLERANCE for _, start, end in words) else (),
-    )
-    speech = found.parts[0] if isinstance(found, Document) else None
-    if words and isinstance(speech, Speech) and not speech.words:
-        yield Lost(where, "its words are aligned outside of it: kept without their times", document_id, whole=False)
-    yield found
 
 
 @lru_cache(maxsize=4)

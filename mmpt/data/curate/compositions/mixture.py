@@ -9,6 +9,7 @@ import pydantic
 
 from mmpt.data.curate.compositions import Composition
 from mmpt.data.curate.noises import Noise
+from mmpt.data.curate.rights import shared_meta
 from mmpt.data.curate.utterances import lone_utterance
 from mmpt.data.lost import Documents, Lost
 from mmpt.document import Document, Speech, Text
@@ -112,7 +113,7 @@ class Mixture(Composition):
         told["gains"] = [gain * scale for gain in gains]
         spoken = self._speech(group, starts, (mixed * scale).astype(np.float32))
         parts = tuple(replace(part, text=spoken.text) if isinstance(part, Text) else spoken for part in first.parts)
-        return Document(first.id, first.source, parts, {**first.meta, "mixed": told})
+        return Document(first.id, first.source, parts, {**shared_meta(document for document, _, _ in group), "mixed": told})
 
     def _speech(self, group: list[_Clip], starts: list[int], samples: np.ndarray) -> Speech:
         clips = [clip for _, clip, _ in group]

@@ -75,5 +75,8 @@ class TargetScorer(Scorer):
 
 
 def text_of(document: Document) -> str:
-    """All text and all transcripts of a document, in order, a line break between parts."""
-    return "\n".join(part.text for part in document.parts if isinstance(part, Text | Speech) and part.text.strip())
+    """All text and all transcripts of a document, in order, a line break between parts; a transcript that stands in a text part,
+    as corpora of speech have it, comes once."""
+    written = {part.text.strip() for part in document.parts if isinstance(part, Text)}
+    said = (part for part in document.parts if isinstance(part, Text | Speech) and part.text.strip())
+    return "\n".join(part.text for part in said if isinstance(part, Text) or part.text.strip() not in written)
