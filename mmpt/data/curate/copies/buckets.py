@@ -51,7 +51,9 @@ class Member:
     first: int
 
 
-def bucket_pairs(members: Sequence[Member], table: str, bands: int, band: int, bins: tuple[int, int], groups: str | None) -> np.ndarray:
+def bucket_pairs(
+    members: Sequence[Member], table: str, bands: int, band: int, bins: tuple[int, int], groups: str | None
+) -> np.ndarray:
     """Pairs int64 [pairs, 2], the lower number first, of items that share a key of a band in a range of bins.
 
     Of a bucket each item is paired with the first and with the one before it, so that pairs are linear in items however many are

@@ -111,21 +111,23 @@ def pictures_gone(
     stays[list(gone)] = False
     copies = copies_of(media, stays)
     most = documents if config.max_copies is None else config.max_copies
-    near: dict[int, list[int]] = {}
-    for one, other in media.near.tolist():
-        near.setdefault(one, []).append(other)
-        near.setdefault(other, []).append(one)
+    both = np.concatenate([media.near, media.near[:, ::-1]])
+    both = both[np.argsort(both[:, 0], kind="stable")]
+    starts = np.searchsorted(both[:, 0], np.arange(len(media.group) + 1))
     number, seen = -1, dict[int, int]()  # kind of picture → its first place in the document
     rows = np.flatnonzero(stays[media.document] & (media.document >= first))
     several = np.bincount(media.document[rows], minlength=1) > 1 if len(rows) else np.zeros(1, dtype=bool)
     rows = rows[(copies[media.kind[rows]] > most) | several[media.document[rows]]]
-    for document, place, kind in zip(media.document[rows].tolist(), media.place[rows].tolist(), media.kind[rows].tolist(), strict=True):
+    for document, place, kind in zip(
+        media.document[rows].tolist(), media.place[rows].tolist(), media.kind[rows].tolist(), strict=True
+    ):
         if document != number:
             number, seen = document, {}
         if copies[kind] > most:
             yield document, Decision(place, "image_copies", f"in {copies[kind]} documents")
             continue
-        before = min((seen[other] for other in (kind, *near.get(kind, ())) if other in seen), default=None)
+        near = (kind, *both[starts[kind] : starts[kind + 1], 1].tolist()) if seen else ()
+        before = min((seen[other] for other in near if other in seen), default=None)
         if before is not None:
             yield document, Decision(place, "image_in_document", f"looks like part {before}")
         else:

@@ -28,7 +28,12 @@ SETTINGS = "signatures.json"
 
 
 def find_copies(
-    config: DuplicateSettings, sets: ShardSets, place: str, against: Sequence[str], run: RunConfig, progress: Progress | None = None
+    config: DuplicateSettings,
+    sets: ShardSets,
+    place: str,
+    against: Sequence[str],
+    run: RunConfig,
+    progress: Progress | None = None,
 ) -> list[str]:
     """Decide what goes of the documents of `sets`, and return the name of a file in the folder `place` for each shard.
 
@@ -44,7 +49,9 @@ def find_copies(
     return _write(store, members, own, gone, parts)
 
 
-def sign_sets(config: SigningSettings, sets: ShardSets, store: Store, run: RunConfig, progress: Progress | None) -> list[Unit[Portion]]:
+def sign_sets(
+    config: SigningSettings, sets: ShardSets, store: Store, run: RunConfig, progress: Progress | None
+) -> list[Unit[Portion]]:
     """Write the signatures of all shards that have none; all shards are returned. Raises `ConfigError` where others lie there."""
     units = sets.units()
     shards = [{"sha256": unit.what.shard.sha256, "documents": unit.what.shard.documents} for unit in units]

@@ -169,7 +169,9 @@ def write_groups(store: Store, members: Sequence[Member], media: Sequence[Media]
         starts = np.flatnonzero(np.diff(document, prepend=-1))
         rank = np.arange(len(document)) - np.repeat(starts, np.diff([*starts, len(document)]))
         with np.errstate(over="ignore"):  # each rank has a factor of its own, so that the order counts
-            groups[document[starts]] = np.add.reduceat(group * (mix(rank.astype(np.uint64) + np.uint64(1)) | np.uint64(1)), starts)
+            groups[document[starts]] = np.add.reduceat(
+                group * (mix(rank.astype(np.uint64) + np.uint64(1)) | np.uint64(1)), starts
+            )
     for at, one in enumerate(members):
         rows = read_array(one.location, name_of(one.shard, DOCUMENTS, "rows"), ROW)
         own = groups[one.first : one.first + len(rows)]
@@ -203,14 +205,13 @@ def copies_of(media: Media, stays: np.ndarray) -> np.ndarray:
 
     kinds = len(media.group)
     keep = stays[media.document]
-    owners = np.unique(np.stack([media.kind[keep], media.document[keep]], axis=1), axis=0)
+    owners = unique_pairs(np.stack([media.kind[keep], media.document[keep]], axis=1))
     both = np.concatenate([media.near, media.near[:, ::-1], np.repeat(np.arange(kinds)[:, None], 2, axis=1)])
     near: Any = coo_array((np.ones(len(both), np.int64), (both[:, 0], both[:, 1])), shape=(kinds, kinds)).tocsr()
     # A document with one kind of a group counts once for each kind near to that; only of one with several is the union taken.
-    _, which, times = np.unique(
-        np.stack([media.group[owners[:, 0]], owners[:, 1]], axis=1), axis=0, return_inverse=True, return_counts=True
-    )
-    alone = times[which.ravel()] == 1
+    together = media.group[owners[:, 0]] * len(stays) + owners[:, 1]
+    _, which, times = np.unique(together, return_inverse=True, return_counts=True)
+    alone = times[which] == 1
     counts = near @ np.bincount(owners[alone, 0], minlength=kinds)
     several = owners[~alone]
     if len(several):
@@ -250,4 +251,6 @@ def near_pairs(hashes: np.ndarray, distance: int) -> np.ndarray:
                 near = others[np.bitwise_count(hashes[others] ^ hashes[members[at]]) <= distance]
                 if len(near):
                     found.append(np.stack([np.full(len(near), members[at]), near], axis=1))
-    return np.unique(np.sort(np.concatenate(found), axis=1), axis=0)  # a pair that shares several bands was found in each
+    pairs = np.sort(np.concatenate(found), axis=1)
+    pairs = unique_pairs(pairs[:, ::-1])[:, ::-1]  # a pair that shares several bands was found in each
+    return np.ascontiguousarray(pairs)
