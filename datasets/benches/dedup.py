@@ -4,8 +4,8 @@
 
 Documents are drawn: words by Zipf's law over 50,000, lengths log-normal around 150, every twentieth a copy of an earlier one in
 which n-grams are replaced up to a Jaccard similarity between 0.75 and 1. A half of them and all of them are gone through
-(signatures, buckets, pairs, decisions) in a process of its own whose memory is that of all its processes together. Recall is against
-the Jaccard similarity of every pair of a sample. Writes datasets/results/dedup.json.
+(signatures, buckets, pairs, decisions) in a process of its own whose memory is that of all its processes together. Recall is
+against the Jaccard similarity of every pair of a sample. Writes datasets/results/dedup.json.
 """
 
 import argparse
@@ -24,10 +24,11 @@ import psutil
 from PIL import Image as Picture
 
 from mmpt.data.curate.copies.decisions import DuplicateSettings, pictures_gone
-from mmpt.data.curate.copies.find import find_copies, members_of, read_decisions
+from mmpt.data.curate.copies.find import find_copies, read_decisions
 from mmpt.data.curate.copies.minhash import bands_for, words_of
 from mmpt.data.curate.copies.pairs import Compared, Media, document_pairs, near_pairs, similarities
-from mmpt.data.curate.copies.signatures import PICTURE
+from mmpt.data.curate.copies.sign import members_of
+from mmpt.data.curate.copies.signatures import DOCUMENTS, PICTURE
 from mmpt.data.curate.portions import ShardSets
 from mmpt.data.engine.run import RunConfig
 from mmpt.data.shards.write import ShardWriter
@@ -157,7 +158,8 @@ def true_pairs(sample: list[str]) -> dict[tuple[int, int], float]:
 
 
 def recalled(pairs: dict[tuple[int, int], float], lost: dict[int, int], low: float, high: float) -> tuple[float, int]:
-    """(Share found of the pairs so alike, their number). A pair is found where the later one goes: for the earlier, or for another."""
+    """(Share found of the pairs so alike, their number). A pair is found where the later one goes: for the earlier, or for
+    another."""
     wanted = [later for (_, later), alike in pairs.items() if low <= alike < high]
     return sum(one in lost for one in wanted) / max(len(wanted), 1), len(wanted)
 
@@ -186,7 +188,8 @@ def one_picture(count: int) -> float:
 
 
 def beside_datatrove(sets: ShardSets, count: int, work: Path) -> list[Figure]:
-    """The same documents through datatrove's MinHash and ours, one process each, in turn: seconds, and whose pairs the other lacks.
+    """The same documents through datatrove's MinHash and ours, one process each, in turn: seconds, and whose pairs the other
+    lacks.
 
     datatrove is given the texts in memory, once with its English word tokenizer and once with words cut at spaces, which here are
     the same; n-grams, bands, values of a band and 32 bits a value are ours.
@@ -234,7 +237,7 @@ def beside_datatrove(sets: ShardSets, count: int, work: Path) -> list[Figure]:
         tokenized.append(theirs(share, False, work / "datatrove-tokenized") / len(share) / ours)
     dups = [np.fromfile(path, dtype="<u4").reshape(-1, 4) for path in sorted((work / "datatrove" / "pairs").glob("*.dups"))]
     their_pairs = closed(np.concatenate(dups)[:, [1, 3]].astype(np.int64))
-    members, documents = members_of([str(work / "ours")], SETTINGS.signing())
+    members, documents = members_of([str(work / "ours")], SETTINGS.signing(), DOCUMENTS)
     compared = Compared(tuple(members), None, 0, False, os.getcwd())
     found = document_pairs(compared, SETTINGS.signing().keys, range(2, SETTINGS.signing().keys), documents, RunConfig())
     met = closed(found)

@@ -1,7 +1,8 @@
 """Buckets on disk: which items share a key, found by key ranges of a size that fits memory, whatever their number.
 
-A table has three files for each shard, `NNNNN.TABLE.keys`, `.rows` and `.heap`: the keys of its items sorted within each band, a record
-of fixed size for each item, and what is not of one size. All are raw little-endian arrays of which ranges are read, from a path or URL.
+A table has three files for each shard, `NNNNN.TABLE.keys`, `.rows` and `.heap`: the keys of its items sorted within each band, a
+record of fixed size for each item, and what is not of one size. All are raw little-endian arrays of which ranges are read, from a
+path or URL.
 """
 
 from collections.abc import Sequence
@@ -91,6 +92,12 @@ def ranges(items: int) -> list[tuple[int, int]]:
     """The bins of each piece of a band of so many items."""
     edges = np.linspace(0, BINS, min(BINS, max(1, -(-items // PART_ITEMS))) + 1).astype(int).tolist()
     return list(pairwise(edges))
+
+
+def key_count(location: str, shard: int, table: str, bands: int) -> int:
+    """How many keys other than 0 there are of a shard."""
+    at = 8 * (bands * (BINS + 1) - 1)
+    return int(read_array(location, name_of(shard, table, "keys"), "<i8", at, at + 8)[0])
 
 
 def _read_keys(member: Member, table: str, bands: int, band: int, bins: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

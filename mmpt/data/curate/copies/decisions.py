@@ -35,11 +35,11 @@ class DuplicateSettings(Schema):
     min_words: int = pydantic.Field(default=20, ge=1)
     """Texts of fewer words are not compared."""
     keyed_on: Literal["both", "text", "media"] = "both"
-    """What of two documents must be alike. both: text and media; text: whatever the media; media: pictures and recordings one by one,
-    whatever the text."""
+    """What of two documents must be alike. both: text and media; text: whatever the media; media: pictures and recordings one by
+    one, whatever the text."""
     image_distance: int | None = pydantic.Field(default=5, ge=0, le=16)
-    """Bits of 64 in which the perceptual hashes of the same picture may differ (5 in mmc4); None: only pictures of equal bytes are
-    the same. One that came before in its document goes."""
+    """Bits of 64 in which the perceptual hashes of the same picture may differ (5 in mmc4); None: only pictures of equal bytes
+    are the same. One that came before in its document goes."""
     sound_distance: float | None = pydantic.Field(default=None, ge=0, lt=0.5)
     """Share of the bits in which fingerprints of the same recording may differ (0.35 in Haitsma and Kalker 2002); None: only
     recordings of equal bytes are the same."""
@@ -105,8 +105,8 @@ def whole_documents(
 def pictures_gone(
     config: DuplicateSettings, media: Media, gone: Iterable[int], documents: int, first: int
 ) -> Iterator[tuple[int, Decision]]:
-    """(Document, what of it goes) of the documents from the number `first` on: pictures that are in too many of the documents that
-    stay, and those that came before in their document."""
+    """(Document, what of it goes) of the documents from the number `first` on: pictures that are in too many of the documents
+    that stay, and those that came before in their document."""
     stays = np.ones(documents, dtype=bool)
     stays[list(gone)] = False
     copies = copies_of(media, stays)

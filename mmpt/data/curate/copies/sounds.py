@@ -1,5 +1,5 @@
-"""Fingerprints of recordings that stay alike through another codec, rate or loudness (Haitsma and Kalker 2002, "A Highly Robust Audio
-Fingerprinting System", ISMIR)."""
+"""Fingerprints of recordings that stay alike through another codec, rate or loudness (Haitsma and Kalker 2002, "A Highly Robust
+Audio Fingerprinting System", ISMIR)."""
 
 import numpy as np
 
@@ -45,8 +45,8 @@ def sound_print(part: Speech) -> np.ndarray:
 
 
 def sound_keys(prints: np.ndarray) -> np.ndarray:
-    """uint64 [KEYS]: MinHash values of its sub-fingerprints. One that a thirtieth of them survive in still shares one in two times
-    out of three; silence, whose bits are all alike, is in no bucket."""
+    """uint64 [KEYS]: MinHash values of its sub-fingerprints. One that a thirtieth of them survive in still shares one in two
+    times out of three; silence, whose bits are all alike, is in no bucket."""
     values = np.unique(prints).astype(np.uint64)
     values = values[(values != 0) & (values != 0xFFFFFFFF)]
     if not len(values):
