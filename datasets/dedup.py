@@ -45,8 +45,7 @@ def main() -> None:
         if kind not in KINDS:
             raise ConfigError(f"{arguments.settings}: kind: expected one of {', '.join(KINDS)}")
         step = load_config(arguments.settings, Step.member(kind))
-        step = step.model_copy(update={"against": (*step.against, *arguments.against)})  # pyright:
-        ignore[reportAttributeAccessIssue]
+        step = step.model_copy(update={"against": (*getattr(step, "against", ()), *arguments.against)})
     else:
         names = ("text", "ngram", "keyed_on", "image_distance", "sound_distance", "max_copies", "scope", "against")
         options = {name: getattr(arguments, name) for name in names}

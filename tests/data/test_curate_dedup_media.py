@@ -18,6 +18,7 @@ from mmpt.document import Document, Image, Speech, Text
 from mmpt.errors import DataError
 from mmpt.media import encode_png, resampled
 
+
 def write(folder: Path, documents: list[Document], size: int) -> str:
     with ShardWriter(folder, built={}, max_documents=size) as writer:
         for document in documents:
@@ -79,7 +80,7 @@ def test_a_recording_is_known_through_codecs_rates_and_loudness_and_others_are_n
         for other in range(one):
             assert sound_distance(prints[one], prints[other]) > 0.4
     assert sound_distance(prints[0], prints[0]) == 0
-    half = sound_print(speech(voice(0)[: 24_000]))
+    half = sound_print(speech(voice(0)[:24_000]))
     assert sound_distance(prints[0], half) == 1, "half of it is not it"
     with pytest.raises(DataError, match="too short"):
         sound_print(speech(voice(0, 0.5)))

@@ -138,9 +138,11 @@ def _without(document: Document, lost: Sequence[Piece], unit: str) -> Iterator[D
             left.append(part.text[at : one.start])
             at = one.end
         text = "".join([*left, part.text[at:]])
+        # Breaks that stood between what went and what stays are no longer between anything.
+        text = text.lstrip("\n") if own[0].start == 0 else text
+        text = text.rstrip() if at == len(part.text) else text
         if text.strip():
-            # The end of the last piece that stays has no break behind it, as that of the text had none.
-            parts.append(dataclasses.replace(part, text=text.rstrip() if at == len(part.text) else text))
+            parts.append(dataclasses.replace(part, text=text))
     if parts:
         yield dataclasses.replace(document, parts=tuple(parts))
     else:
