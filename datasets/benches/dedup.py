@@ -31,6 +31,7 @@ from mmpt.data.curate.copies.sign import members_of
 from mmpt.data.curate.copies.signatures import DOCUMENTS, PICTURE
 from mmpt.data.curate.portions import ShardSets
 from mmpt.data.engine.run import RunConfig
+from mmpt.data.extra import need
 from mmpt.data.shards.write import ShardWriter
 from mmpt.document import Document, Image, Text
 from mmpt.media import encode_png
@@ -194,6 +195,7 @@ def beside_datatrove(sets: ShardSets, count: int, work: Path) -> list[Figure]:
     datatrove is given the texts in memory, once with its English word tokenizer and once with words cut at spaces, which here are
     the same; n-grams, bands, values of a band and 32 bits a value are ours.
     """
+    need("datatrove", "peers")
     import xxhash
     from datatrove.data import Document as Page
     from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupBuckets, MinhashDedupCluster, MinhashDedupSignature

@@ -66,7 +66,10 @@ def test_paragraphs_go_whole_and_lines_of_them_do_not_count(tmp_path):
 
 def test_shards_processes_and_earlier_sets_change_nothing(tmp_path):
     draw = np.random.default_rng(0)
-    documents = [text(f"d{n}", "\n".join(f"line of {chr(97 + k % 26)} and {chr(97 + k // 26)}" for k in draw.integers(0, 150, 6))) for n in range(60)]
+    documents = [
+        text(f"d{n}", "\n".join(f"line of {chr(97 + k % 26)} and {chr(97 + k // 26)}" for k in draw.integers(0, 150, 6)))
+        for n in range(60)
+    ]
     found = []
     for name, size, processes in (("a", 60, 1), ("b", 7, 2)):
         curate(DedupLines(), [write(tmp_path / name, documents, size)], tmp_path / f"{name}-out", RunConfig(processes=processes))
