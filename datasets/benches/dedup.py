@@ -1,6 +1,6 @@
 """Deduplication at scale, and beside datatrove's MinHash on the same documents.
 
-    python datasets/benches/dedup.py [--documents 2000000] [--compared 40000] [--work FOLDER] [--processes 2]
+    python datasets/benches/dedup.py [--documents 2000000] [--compared 20000] [--work FOLDER] [--processes 2]
 
 Documents are drawn: words by Zipf's law over 50,000, lengths log-normal around 150, every twentieth a copy of an earlier one in
 which n-grams are replaced up to a Jaccard similarity between 0.75 and 1. A half of them and all of them are gone through
@@ -17,6 +17,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +37,7 @@ from mmpt.data.extra import need
 from mmpt.data.shards.write import ShardWriter
 from mmpt.document import Document, Image, Text
 from mmpt.media import encode_png
-from mmpt.results import Figure, report
+from mmpt.results import Figure, gather
 from mmpt.scripts import main_guard
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,25 +57,28 @@ def vocabulary() -> np.ndarray:
     return np.array(list(found))
 
 
-def texts(chunk: int, words: np.ndarray) -> list[str]:
-    """The texts of `CHUNK` documents. Copies are of documents of the same chunk, or of the first one of all."""
+def drawn(chunk: int) -> tuple[list[np.ndarray], np.random.Generator]:
+    """Words of the documents of a chunk by their rank, none a copy, and what goes on drawing."""
     draw = np.random.default_rng((11, chunk))
     rates = np.cumsum(1 / np.arange(1, WORDS + 1))
     lengths = np.clip(draw.lognormal(np.log(150), 0.5, CHUNK), 20, 3000).astype(int)
     ids = np.searchsorted(rates, draw.random(int(lengths.sum())) * rates[-1])
-    own = np.split(ids, np.cumsum(lengths)[:-1])
-    first = np.random.default_rng((11, 0)) if chunk else None
-    if first is not None:  # the beginning of chunk 0, drawn again
-        before = np.clip(first.lognormal(np.log(150), 0.5, CHUNK), 20, 3000).astype(int)
-        other = np.searchsorted(rates, first.random(int(before.sum())) * rates[-1])
-        early = np.split(other, np.cumsum(before)[:-1])
-    else:
-        early = own
+    return np.split(ids, np.cumsum(lengths)[:-1]), draw
+
+
+@cache
+def first_chunk() -> list[np.ndarray]:
+    return drawn(0)[0]
+
+
+def texts(chunk: int, words: np.ndarray) -> list[str]:
+    """The texts of `CHUNK` documents. Copies are of documents of the same chunk, or of the first one."""
+    own, draw = drawn(chunk)
     for number in range(EVERY - 1, CHUNK, EVERY):
         origin = int(draw.integers(0, number))
         while origin % EVERY == EVERY - 1:
             origin -= 1
-        copy = (early if number // EVERY % 2 and chunk else own)[origin].copy()
+        copy = (first_chunk() if number // EVERY % 2 else own)[origin].copy()
         wanted = draw.uniform(0.75, 1)
         # A word that is replaced takes NGRAM n-grams of the n with it: J = (n - k NGRAM) / (n + k NGRAM).
         changed = round(len(copy) * (1 - wanted) / (1 + wanted) / NGRAM)
@@ -295,27 +300,33 @@ def exact(one: str, other: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--documents", type=int, default=2_000_000)
-    parser.add_argument("--compared", type=int, default=40_000)
+    parser.add_argument("--compared", type=int, default=20_000)
     parser.add_argument("--sample", type=int, default=20_000)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--work", type=Path, help="folder for what is made on the way")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.work) as folder:
-        figures = bench(arguments, Path(folder))
-    sys.exit(0 if report(figures, RESULT, ["datatrove", "numpy"]) else 1)
+        sys.exit(0 if gather(bench(arguments, Path(folder)), RESULT, ["datatrove", "numpy"]) else 1)
 
 
-def bench(arguments: argparse.Namespace, work: Path) -> list[Figure]:
+def bench(arguments: argparse.Namespace, work: Path) -> Iterator[Figure]:
+    yield Figure("seconds, one picture in 200,000 documents", whole_picture(work, 200_000, arguments.processes), 30, at_most=True)
+    yield Figure("seconds, 2,081 variants of it", one_picture(200_000), 30, at_most=True)
+    make(str(work / "compared"), (0, arguments.compared // CHUNK))
+    yield from beside_datatrove(ShardSets(folders=(str(work / "compared"),)), arguments.compared, work)
+    yield from at_scale(arguments, work)
+
+
+def at_scale(arguments: argparse.Namespace, work: Path) -> Iterator[Figure]:
     half = arguments.documents // 2 // CHUNK
     makers = [
         multiprocessing.get_context("spawn").Process(target=make, args=(str(work / name), chunks))
-        for name, chunks in (("compared", (0, arguments.compared // CHUNK)), ("a", (0, half)), ("b", (half, 2 * half)))
+        for name, chunks in (("a", (0, half)), ("b", (half, 2 * half)))
     ]
     for maker in makers:
         maker.start()
     for maker in makers:
         maker.join()
-    print("written", flush=True)
     runs = []
     for name, sets in (("half", ["a"]), ("all", ["a", "b"])):
         places = [str(work / one) for one in sets]
@@ -324,34 +335,28 @@ def bench(arguments: argparse.Namespace, work: Path) -> list[Figure]:
         print(name, {key: value for key, value in runs[-1].items() if key != "files"}, flush=True)
     small, large = runs
     lost = gone(work / "all", large["files"])
-    sample = texts(0, vocabulary())
-    sample += texts(1, vocabulary())[: arguments.sample - CHUNK] if arguments.sample > CHUNK else []
+    words = vocabulary()
+    sample = [text for chunk in range(arguments.sample // CHUNK) for text in texts(chunk, words)]
     pairs = true_pairs(sample)
     recall, count = recalled(pairs, lost, 0.8, 2)
     near, near_count = recalled(pairs, lost, 0.8, 0.82)
-    kept, kept_count = recalled(pairs, lost, 0.5, 0.8)
     for_less = sum(pairs.get((keeper, one), 1) < THRESHOLD for one, keeper in lost.items() if one < len(sample))
-    return [
-        Figure("documents", arguments.documents),
-        Figure("processes", arguments.processes),
-        Figure("seconds", large["seconds"]),
-        Figure("documents a second", arguments.documents / large["seconds"]),
-        Figure("seconds ÷ seconds of a half", large["seconds"] / small["seconds"], 2.3, at_most=True),
-        Figure("CPU seconds ÷ those of a half", large["cpu"] / small["cpu"], 2.3, at_most=True),
-        Figure("peak GiB of all processes", large["peak"], 4, at_most=True),
-        Figure("peak GiB of all processes, a half", small["peak"]),
-        Figure("GiB of signatures", sum(one.stat().st_size for one in (work / "all").iterdir()) / 2**30),
-        Figure("documents that go", len(lost)),
-        Figure("true pairs at 0.8 in the sample", count),
-        Figure("recall at 0.8 and more", recall, 0.95),
-        Figure("true pairs from 0.80 to 0.82", near_count),
-        Figure("recall from 0.80 to 0.82", near, 0.95),
-        Figure("pairs from 0.5 to 0.8 in the sample", kept_count),
-        Figure("documents that go for one less alike", for_less, 0, at_most=True),
-        Figure("seconds, one picture in 200,000 documents", whole_picture(work, 200_000, arguments.processes), 30, at_most=True),
-        Figure("seconds, 2,081 variants of it", one_picture(200_000), 30, at_most=True),
-        *beside_datatrove(ShardSets(folders=(str(work / "compared"),)), arguments.compared, work),
-    ]
+    yield Figure("documents", arguments.documents)
+    yield Figure("processes", arguments.processes)
+    yield Figure("seconds", large["seconds"])
+    yield Figure("CPU seconds", large["cpu"])
+    yield Figure("seconds ÷ seconds of a half", large["seconds"] / small["seconds"], 2.3, at_most=True)
+    yield Figure("CPU seconds ÷ those of a half", large["cpu"] / small["cpu"], 2.3, at_most=True)
+    yield Figure("peak GiB of all processes", large["peak"], 4, at_most=True)
+    yield Figure("peak GiB of all processes, a half", small["peak"])
+    yield Figure("GiB of signatures", sum(one.stat().st_size for one in (work / "all").iterdir()) / 2**30)
+    yield Figure("documents that go", len(lost))
+    yield Figure("documents of the sample compared with all", len(sample))
+    yield Figure("pairs at 0.8 and more in the sample", count)
+    yield Figure("recall at 0.8 and more", recall, 0.95)
+    yield Figure("pairs from 0.80 to 0.82", near_count)
+    yield Figure("recall from 0.80 to 0.82", near, 0.95)
+    yield Figure("documents that go for one less alike", for_less, 0, at_most=True)
 
 
 def whole_picture(work: Path, count: int, processes: int) -> float:
