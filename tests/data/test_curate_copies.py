@@ -177,6 +177,17 @@ def test_a_later_set_loses_what_it_loses_beside_the_earlier_one(tmp_path):
         curate(step, [first.replace("/a", "/both")], tmp_path / "two")
 
 
+def test_signatures_at_a_url_are_read_by_ranges(tmp_path):
+    whole = corpus(120)
+    first, second = write(tmp_path / "a", whole[:70], 30), write(tmp_path / "b", whole[70:], 30)
+    found = []
+    for place in (str(tmp_path), f"memory://{tmp_path.name}"):
+        curate(Dedup(ngram=5), [first], f"{place}/one")
+        curate(Dedup(ngram=5, against=(f"{place}/one.signatures",)), [second], f"{place}/two")
+        found.append(Store(f"{place}/two").read("lost.jsonl"))
+    assert found[0] == found[1] and found[0].count(b"near_text") + found[0].count(b"exact") > 10
+
+
 @pytest.mark.slow
 def test_killed_while_it_signs_it_goes_on_and_ends_with_the_same_bytes(tmp_path):
     folder = write(tmp_path / "in", corpus(600), 20)

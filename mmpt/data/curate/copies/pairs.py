@@ -171,7 +171,7 @@ def write_groups(store: Store, members: Sequence[Member], media: Sequence[Media]
     groups = np.zeros(documents, dtype=np.uint64)
     if len(document):
         starts = np.flatnonzero(np.diff(document, prepend=-1))
-        rank = np.arange(len(document)) - np.repeat(starts, np.diff([*starts, len(document)]))
+        rank = np.arange(len(document)) - np.repeat(starts, np.diff(np.append(starts, len(document))))
         with np.errstate(over="ignore"):  # each rank has a factor of its own, so that the order counts
             groups[document[starts]] = np.add.reduceat(
                 group * (mix(rank.astype(np.uint64) + np.uint64(1)) | np.uint64(1)), starts
