@@ -31,8 +31,8 @@ from mmpt.tokenizers.image.towers._transformers import TransformersTower
 
 FOLDER = "features"
 CONNECTOR, ENCODER = "connector.safetensors", "encoder.safetensors"
-PREFIXES = ("connectors.", "encoders.")
-"""What the names of weights in here begin with, where they are beside those of the decoder."""
+PREFIXES = ("connectors.", "encoders.", "objectives.")
+"""What the names of weights beside the decoder begin with: of those in here, and of what objectives learn for themselves."""
 
 
 class FeatureInputs(nn.Module):

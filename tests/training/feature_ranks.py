@@ -127,14 +127,18 @@ def mixed(folder: Path, stage: int, parts: dict | None = None) -> dict:
 
 
 def crossed(folder: Path, stage: int) -> dict:
-    """Pictures through gated cross-attention, on two ranks of which one or both often have none."""
+    """Pictures through gated cross-attention and told from each other, on two ranks of which one or both often have none."""
     train = recipe()
     write_mixed(folder / f"crossed-data-{stage}", 1)
     given = features(folder)
-    given["image"] |= {"enters": {"kind": "cross", "decoder": [0], "heads": 2}}
+    given["image"] |= {"enters": {"kind": "cross", "decoder": [1], "heads": 2}}
     data = [{"path": str(folder / f"crossed-data-{stage}")}]
-    content = settings(folder, f"crossed-{stage}", stage, data=data, features=given, loader={"pack_tokens": 20})
-    config = parse_config({**content, "backbone": {"config": BACKBONE}}, TrainingConfig, "crossed")
+    content = settings(
+        folder, f"crossed-{stage}", stage, data=data, features=given, loader={"pack_tokens": 60, "packs_per_step": 2}
+    )
+    content["objectives"] = [*content["objectives"], {"kind": "contrastive", "layer": 1, "width": 8}]
+    content["backbone"] = {"config": {**BACKBONE, "num_hidden_layers": 2}}
+    config = parse_config(content, TrainingConfig, "crossed")
     codes = launch(2, lambda ranks: train(config, ranks))
     return {"codes": codes, "facts": facts(config.output), "checkpoint": str(config.output / "checkpoints" / "step-00000006")}
 

@@ -164,7 +164,7 @@ class FeatureParts:
         self._slots: dict[str, list[int]] = {}
 
     def add(self, kind: str, places: np.ndarray, inputs: torch.Tensor, shares: Sequence[int] = ()) -> None:
-        """A medium with its slots at `places`. `shares`: how many are for each of its views `inputs` [views, …]; none: equal ones."""
+        """A medium with its slots at `places`. `shares`: how many are for each of its views `inputs` [views, …]; none: alike."""
         self._places.setdefault(kind, []).append(torch.from_numpy(places))
         self._inputs.setdefault(kind, []).append(inputs)
         self._slots.setdefault(kind, []).extend(shares or [len(places) // len(inputs)] * len(inputs))
