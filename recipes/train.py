@@ -103,7 +103,7 @@ def train(config: TrainingConfig, ranks: "World") -> int:
         if config.evaluate is not None:
             from mmpt.training.evaluating import Evaluation
 
-            evaluation = Evaluation(config, engine, ranks, chat, state.get("evaluation"))
+            evaluation = Evaluation(config, engine, ranks, chat, state.get("evaluation"), sources)
 
         def save(step: int) -> None:
             best = None if evaluation is None else evaluation.state_dict()
