@@ -198,6 +198,12 @@ class SpeechTokenizer(SpeechCoder, Trainable):
             raise DataError(f"{wrong:.0%} of the letters of its text are read otherwise: {read[:40]!r}, it is {text[:40]!r}")
         return Heard(hidden[0], lesson)
 
+    def listen(self, mel: torch.Tensor, text: str) -> Heard:
+        """The same of one from which nothing is learned but how its codes begin."""
+        with torch.no_grad():
+            lengths = torch.tensor([len(mel) // self.config.frames_per_code], device=self.default_voice.device)
+            return Heard(self.encoder.hear(mel[None].to(self.default_voice.device), lengths)[0], None)
+
     def loss(self, batch: SpeechBatch, progress: float) -> dict[str, Term]:
         """Recognition through the codes, and what the mel decoder asks of them; quantised from `config.quantize_from` on."""
         batch = batch.to(self.default_voice.device)
