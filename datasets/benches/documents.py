@@ -16,7 +16,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import time
 import unicodedata
 import warnings
 from collections import Counter
@@ -74,9 +73,7 @@ def measured(kind: str, folder: Path) -> list[Figure]:
         out = Path(temporary) / "set"
         spec = Path(temporary) / "spec.yaml"
         spec.write_text(json.dumps({"sources": [{"kind": kind, "folder": str(folder), "name": "x"}]}))
-        start = time.perf_counter()
         run("build.py", spec, out, "--processes", "1", "--max-lost", "1")
-        seconds = time.perf_counter() - start
         problems = run("lint.py", out, check=False)
         run("stats.py", out)
         run("view.py", out, Path(temporary) / "page.html")
@@ -84,10 +81,9 @@ def measured(kind: str, folder: Path) -> list[Figure]:
         documents = [one for one in Shards(folder=str(out)).documents() if isinstance(one, Document)]
         page = (Path(temporary) / "page.html").read_text()
     count = compared(kind, folder, documents, lost)
-    figures = [
+    return [
         Figure(f"{kind}: files", count["files"]),
         Figure(f"{kind}: documents", len(documents)),
-        Figure(f"{kind}: documents/s", round(len(documents) / seconds, 2)),
         Figure(f"{kind}: problems that lint finds", problems, 0, at_most=True),
         Figure(f"{kind}: pictures on the page of view.py", page.count("<img"), 1),
         Figure(f"{kind}: pictures another library sees", count["pictures"]),
@@ -98,7 +94,6 @@ def measured(kind: str, folder: Path) -> list[Figure]:
         Figure(f"{kind}: files neither in the set nor listed", count["unlisted"], 0, at_most=True),
         Figure(f"{kind}: things listed as lost", len(lost)),
     ]
-    return figures
 
 
 def run(script: str, *arguments: object, check: bool = True) -> int:
@@ -114,9 +109,6 @@ def compared(kind: str, folder: Path, documents: list[Document], lost: list) -> 
     by_file: dict[str, list[Document]] = {}
     for one in documents:
         by_file.setdefault(one.meta["path"], []).append(one)
-    told = Counter()
-    for one in lost:
-        told[one.document.partition("/")[2].partition(".epub/")[0]] += 1
     count: Counter = Counter()
     for name, seen in READINGS[kind](folder):
         count["files"] += 1

@@ -5,9 +5,8 @@ Beside each piece of a download, a tar, a folder or the table itself, lies a Par
 """
 
 import hashlib
-from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -85,6 +84,12 @@ def opened(location: str) -> Downloads:
     return Downloads(location)
 
 
+class Find(Protocol):
+    """The picture of a reference, with its alternative text."""
+
+    def __call__(self, reference: object, alt: str = "") -> Image: ...
+
+
 def check_downloads(location: str) -> None:
     """Raises `ConfigError` where a folder is named in which there is no download; nothing of it is read yet."""
     try:
@@ -94,7 +99,7 @@ def check_downloads(location: str) -> None:
         raise ConfigError(str(problem)) from None
 
 
-def finder(images: str, naming: Naming, downloads: str) -> Callable[[object, str], Image]:
+def finder(images: str, naming: Naming, downloads: str) -> Find:
     """What finds the picture of a reference and its alternative text: in a folder, or by its address in a download."""
     if not downloads:
         store = Store(images)

@@ -58,7 +58,7 @@ def row_parts(row: dict, parts: tuple[RowPart, ...], store: Store, where: str, d
     cannot be read: then the row is no whole document.
     """
     for part in parts:
-        columns = [(kind, name, _column(row, name)) for kind, name in part.columns]
+        columns: list[tuple[Kind, str, Any]] = [(kind, name, _column(row, name)) for kind, name in part.columns]
         transcripts = _column(row, part.transcript) if part.transcript else None
         if not any(isinstance(value, list) for _, _, value in columns):
             for kind, name, value in columns:

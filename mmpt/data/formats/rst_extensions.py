@@ -94,7 +94,7 @@ class _Picture(Image):
 
     def run(self) -> list:
         self.options = _of_pictures(self.options)
-        return super().run()
+        return list(super().run())
 
 
 class _Figure(Figure):
@@ -102,7 +102,7 @@ class _Figure(Figure):
 
     def run(self) -> list:
         self.options = _of_pictures(self.options)
-        return super().run()
+        return list(super().run())
 
 
 def _of_pictures(options: dict) -> dict:
