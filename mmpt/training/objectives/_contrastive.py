@@ -81,7 +81,7 @@ class BuiltContrastive:
         seen = () if decoded.media is None else decoded.media.memories.get("image", ())
         if [len(one.places) for one in seen] != [len(batch.features["image"].places)]:
             raise ConfigError("objectives: contrastive: features.image.enters: expected cross, without whole_as_rows")
-        ((memory, places),) = seen
+        memory, places = seen[0]
         text = self.head.text(states[words], numbers[words], len(own))
         owners = numbers[places].repeat_interleave(memory.rows.shape[1])
         image = self.head.image(memory.rows.flatten(0, 1), owners, len(own) + 1)[:-1]
