@@ -78,7 +78,8 @@ class BuiltContrastive:
             blank = states[:1], numbers.new_zeros(1)
             nothing = 0.0 * (self.head.text(*blank, 1).sum() + self.head.image(*blank, 1).sum())
             return {"contrastive": Term(nothing, nothing.new_zeros(()), self.settings.weight)}
-        seen = () if decoded.media is None else decoded.media.memories.get("image", ())
+        media = decoded.media
+        seen = [] if media is None else list(media.memories.get("image", ()))
         if [len(one.places) for one in seen] != [len(batch.features["image"].places)]:
             raise ConfigError("objectives: contrastive: features.image.enters: expected cross, without whole_as_rows")
         memory, places = seen[0]
