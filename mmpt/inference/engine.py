@@ -245,11 +245,12 @@ class Engine:
 
 def _keep(new: Sequence[_Row], features: Entering | None) -> None:
     """Give each of the `new` rows its share of what layers inside the decoder have attended to in the pass over their prompts."""
-    for kind in () if features is None else features.memories:
+    memories = {} if features is None else features.memories
+    for kind in memories:
         counts = [sum(len(value) for own, _, value in row.prompt.media if own == kind) for row in new]
         for row, count, end in zip(new, counts, accumulate(counts), strict=True):
             if count:
-                row.kept[kind] = features.memories[kind][0].memory.part(end - count, end)
+                row.kept[kind] = memories[kind][0].memory.part(end - count, end)
 
 
 def write_all(engine: Engine, prompts: Sequence[Prompt], settings: Sequence[Settings]) -> list[list[int]]:

@@ -32,14 +32,13 @@ def vision_parts(model: PreTrainedModel, processor: dict[str, Any]) -> VisionPar
 def _llava(model: LlavaForConditionalGeneration) -> VisionParts:
     config, projector = model.config, cast(nn.Module, model.model.multi_modal_projector)
     _require(config, projector_hidden_act="gelu")
-    if not isinstance(config.vision_feature_layer, int):
-        raise ConfigError(f"import: vision_feature_layer: {config.vision_feature_layer}, expected one layer")
+    layer = _layer(config.vision_feature_layer)
     state = projector.state_dict()
     own = {f"{place}.{kind}": state.get(f"linear_{n}.{kind}") for n, place in ((1, 0), (2, 2)) for kind in ("weight", "bias")}
     for name, value in own.items():
         if value is None:  # projectors may go without
             own[name] = torch.zeros_like(cast(Tensor, own[name.replace("bias", "weight")])[:, 0])
-    tower = _tower(model, config.vision_feature_layer)
+    tower = _tower(model, layer)
     connector = cast(dict[str, Tensor], own)
     return VisionParts(cast(PreTrainedModel, model.model.vision_tower), tower, connector, None, config.image_token_id)
 
@@ -59,11 +58,18 @@ def _internvl(model: InternVLForConditionalGeneration, processor: dict[str, Any]
         "mlp.2.weight": state["linear_2.weight"],
         "mlp.2.bias": state["linear_2.bias"],
     }
-    settings = _tower(model, None if config.vision_feature_layer == -1 else config.vision_feature_layer)
+    layer = _layer(config.vision_feature_layer)
+    settings = _tower(model, None if layer == -1 else layer)
     settings["connector"] = {"kind": "pixel_shuffle", "factor": factor}
     settings["tiles"] = {"max": processor.get("max_patches", 12)}
     marks = ("<img>", "</img>")
     return VisionParts(cast(PreTrainedModel, model.model.vision_tower), settings, connector, marks, config.image_token_id)
+
+
+def _layer(layer: Any) -> int:
+    if not isinstance(layer, int):
+        raise ConfigError(f"import: vision_feature_layer: {layer}, expected one layer")
+    return layer
 
 
 def _tower(model: PreTrainedModel, layer: int | None) -> dict[str, Any]:

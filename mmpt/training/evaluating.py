@@ -46,8 +46,9 @@ class Evaluation:
         self._held_out = HeldOut(config, trained.vocabulary, world, trained.inputs) if asked.shards else None
         self._suite = None if asked.suite is None else load_suite(asked.suite, config.output)
         lives = bool(asked.suite or asked.samples)
-        cut_up = lives and config.zero_stage == 3 and sources is not None
-        self._whole = emptied(open_start(config, sources, world), world.device) if cut_up else None
+        self._whole = None
+        if lives and config.zero_stage == 3 and sources is not None:
+            self._whole = emptied(open_start(config, sources, world), world.device)
         self._model = live_model(trained, config, chat, world, self._whole) if lives else None
         self._prompts = prompts(asked.samples, self._model) if self._model else []
         self.best: dict[str, Any] = {"step": None, "value": None, "since": 0, **(state or {})}

@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # settings are read before torch is loaded
     from transformers import PreTrainedModel
 
     from mmpt.data.loading.packing import PackedBatch
+    from mmpt.data.shards.tokens import MediumKind
     from mmpt.model.config import FeatureInputConfig
     from mmpt.model.forward import Decoded
     from mmpt.tokenizers.terms import Term
@@ -53,7 +54,7 @@ class Objective(Method):
     weight: float = pydantic.Field(default=1.0, gt=0)
     """Factor on the objective in the loss."""
 
-    def problem(self, features: "Mapping[str, FeatureInputConfig]") -> str | None:
+    def problem(self, features: "Mapping[MediumKind, FeatureInputConfig]") -> str | None:
         """What does not go with the `features` of a run, by the kind of media."""
         return None
 

@@ -78,10 +78,11 @@ class BuiltContrastive:
             blank = states[:1], numbers.new_zeros(1)
             nothing = 0.0 * (self.head.text(*blank, 1).sum() + self.head.image(*blank, 1).sum())
             return {"contrastive": Term(nothing, nothing.new_zeros(()), self.settings.weight)}
-        seen = () if decoded.media is None else decoded.media.memories.get("image", ())
+        media = decoded.media
+        seen = [] if media is None else list(media.memories.get("image", ()))
         if [len(one.places) for one in seen] != [len(batch.features["image"].places)]:
             raise ConfigError("objectives: contrastive: features.image.enters: expected cross, without whole_as_rows")
-        ((memory, places),) = seen
+        memory, places = seen[0]
         text = self.head.text(states[words], numbers[words], len(own))
         owners = numbers[places].repeat_interleave(memory.rows.shape[1])
         image = self.head.image(memory.rows.flatten(0, 1), owners, len(own) + 1)[:-1]

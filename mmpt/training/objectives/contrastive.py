@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from mmpt.data.shards.tokens import MediumKind
     from mmpt.model.config import FeatureInputConfig
     from mmpt.training.objectives import Built, Model
     from mmpt.vocabulary import Vocabulary
@@ -32,7 +33,7 @@ class Contrastive(Objective):
     temperature: float = pydantic.Field(default=0.2, gt=0)
     """By which cosines are divided."""
 
-    def problem(self, features: "Mapping[str, FeatureInputConfig]") -> str | None:
+    def problem(self, features: "Mapping[MediumKind, FeatureInputConfig]") -> str | None:
         from mmpt.model.entries.cross import Cross
 
         enters = features["image"].enters if "image" in features else None
