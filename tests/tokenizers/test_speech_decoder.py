@@ -141,7 +141,7 @@ def test_a_causal_stream_speaks_before_the_end():
         first = stream.push(np.arange(8) % 16)
         late = 8 * 1280 - len(first)
         assert 0 < late <= model.speaker.vocoder.reach * 160
-        with pytest.raises(DataError, match="codes 16"):
+        with pytest.raises(DataError, match="code 16, expected 0 … 15"):
             stream.push(np.array([16]))
 
 

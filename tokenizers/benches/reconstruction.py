@@ -5,7 +5,7 @@
 TOKENIZER is the folder of one with a decoder, LIBRISPEECH a folder in LibriSpeech's layout, LISTENER a recogniser of transformers
 such as openai/whisper-base. Of each speaker the first N utterances (by default all) are judged as they are, after their log-mel
 and the vocoder alone, decoded from codes in the voice of another utterance of the speaker, and in the default voice. Needs
-`pip install mmpt[judges]`. Writes tokenizers/results/reconstruction.json.
+`pip install mmpt[judges]`. Writes tokenizers/results/reconstruction.json, or reconstruction_N_books.json of N books of codes.
 """
 
 import sys
@@ -31,7 +31,7 @@ from mmpt.scripts import main_guard, script_parser
 from mmpt.tokenizers.speech.features import log_mel
 from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
 
-RESULT = Path(__file__).resolve().parent.parent / "results" / "reconstruction.json"
+RESULTS = Path(__file__).resolve().parent.parent / "results"
 ORIGINAL, VOCODED, PROMPTED, DEFAULT = "original", "log-mel vocoded", "decoded, prompted voice", "decoded, default voice"
 PICTURED = 3
 
@@ -59,10 +59,13 @@ def main() -> None:
     sounds = decoded(tokenizer, chosen)
     if arguments.pictures:
         draw(sounds, arguments.pictures)
+    books = tokenizer.config.quantizer.depth
     figures = [Figure("utterances", len(chosen)), Figure("codes a second", tokenizer.rate)]
+    figures.append(Figure("bits/s", tokenizer.figures.bits))
     figures += judged(sounds, [one.text for one in chosen], ListenerConfig(model=arguments.listener))
     figures.append(Figure("in a stream - whole, largest difference", seams(tokenizer, chosen[0]), 1e-3, at_most=True))
-    sys.exit(0 if report(figures, RESULT, ("speechmos", "resemblyzer")) else 1)
+    name = f"reconstruction_{books}_books.json" if books > 1 else "reconstruction.json"
+    sys.exit(0 if report(figures, RESULTS / name, ("speechmos", "resemblyzer")) else 1)
 
 
 def utterances(folder: str, each: int | None) -> list[Utterance]:
