@@ -4,8 +4,8 @@
 
 Two textbooks (lxml), tutorials (cmark-gfm, html5lib), Common Voice (csv, FFmpeg's decoder) and LibriSpeech (its transcripts, the
 headers of its FLAC files) go through build, lint, stats, view, card, score, select, dedup and to_tokens. Sets are read back by
-Python's tarfile, token sets by numpy and tokenizers. Writes datasets/results/real_sets.json, in which figures of sets that are not
-named stay; exits with 1 where a count is off.
+Python's tarfile, token sets by numpy and tokenizers. Writes datasets/results/real_sets.json, in which figures of sets not named
+stay; exits with 1 where a count is off.
 """
 
 import csv
