@@ -13,8 +13,8 @@ def add_import(commands) -> None:
         formatter_class=HelpFormatter,
         help="a vision language model of transformers as a checkpoint",
         description="Write a Llava or an InternVL of transformers as a checkpoint: decoder, vision tower and projector with "
-        "their weights. It answers (mmpt generate), a recipe begins from it (`from: OUT`, or `backbone: {path: OUT/backbone}` with "
-        "`features_from: OUT` where all of its weights learn), and datasets/to_tokens.py takes OUT/text_tokenizer.",
+        "their weights. It answers (mmpt generate), and a recipe begins from it: `from: OUT`, or where all of its weights learn "
+        "`backbone: {path: OUT/backbone}` with `features_from: OUT`. datasets/to_tokens.py takes OUT/text_tokenizer.",
     )
     parser.add_argument("model", metavar="MODEL", help="a folder, a Hugging Face name, or hf://OWNER/NAME")
     parser.add_argument("--out", type=Path, required=True, help="the new checkpoint")

@@ -81,7 +81,10 @@ def in_order(frames: np.ndarray, size: int, layout: Layout) -> np.ndarray:
 def by_frame(sequence: np.ndarray, codebooks: int, size: int, layout: Layout) -> np.ndarray:
     """The frames int64 [T, K] of a sequence: the inverse of `in_order`. Raises `ValueError` saying which code does not fit, or
     that the last frame is not whole."""
-    turns = Turns(codebooks, layout)
+    whole = len(sequence) % codebooks == 0 and (layout == "flatten" or codebooks == 1)
+    if whole and (sequence // size == np.arange(len(sequence)) % codebooks).all():
+        return (sequence % size).astype(np.int64).reshape(-1, codebooks)
+    turns = Turns(codebooks, layout)  # one by one, which also tells what does not fit
     places = [turns.advance(int(code) // size) for code in sequence]
     if turns.missing:
         raise ValueError(f"{turns.count} codes, {turns.missing} short of whole frames of {codebooks}")

@@ -83,7 +83,7 @@ def train(config: TrainingConfig, ranks: "World") -> int:
         write_recipe(config, config.output)
         print("\n".join(model_lines(model, config, ranks.size, inputs)))
     start = open_start(config, sources, ranks) if config.compares else None
-    engine = build_engine(model, vocabulary, config, ranks, inputs, start)
+    engine = build_engine(model, vocabulary, config, ranks, inputs, start, checkpoint)
     state = restore_training(engine, checkpoint) if checkpoint else {"step": 0, "loader": None}
     rank, readers = ranks.reader
     loader = open_loader(config, sources, rank=rank, world_size=readers, state=state["loader"], inputs=inputs)
@@ -103,7 +103,7 @@ def train(config: TrainingConfig, ranks: "World") -> int:
         if config.evaluate is not None:
             from mmpt.training.evaluating import Evaluation
 
-            evaluation = Evaluation(config, engine, ranks, chat, state.get("evaluation"))
+            evaluation = Evaluation(config, engine, ranks, chat, state.get("evaluation"), sources)
 
         def save(step: int) -> None:
             best = None if evaluation is None else evaluation.state_dict()

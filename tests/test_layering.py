@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "tokenizers": BASE | {"kernels", "layers"},
     "data": BASE | {"tokenizers", "progress"},
     "model": BASE | {"kernels", "layers", "data", "tokenizers", "chat_template"},
-    "training": BASE | {"kernels", "data", "tokenizers", "model", "inference", "evaluation", "progress", "catalogue"},
+    "training": BASE | {"kernels", "layers", "data", "tokenizers", "model", "inference", "evaluation", "progress", "catalogue"},
     "inference": BASE | {"kernels", "data", "tokenizers", "model"},
     "improvement": BASE | {"data", "tokenizers", "model", "training", "inference"},
     "evaluation": BASE | {"kernels", "data", "tokenizers", "model", "inference", "progress", "results"},

@@ -1,11 +1,11 @@
 """Deduplication at scale, and beside datatrove's MinHash on the same documents.
 
-    python datasets/benches/dedup.py [--documents 2000000] [--compared 100000] [--work FOLDER] [--processes 2]
+    python datasets/benches/dedup.py [--documents 2000000] [--compared 20000] [--work FOLDER] [--processes 2]
 
 Documents are drawn: words by Zipf's law over 50,000, lengths log-normal around 150, every twentieth a copy of an earlier one in
 which n-grams are replaced up to a Jaccard similarity between 0.75 and 1. A half of them and all of them are gone through
-(signatures, buckets, pairs, decisions) in a process of its own whose memory is that of all its processes together. Recall is against
-the Jaccard similarity of every pair of a sample. Writes datasets/results/dedup.json.
+(signatures, buckets, pairs, decisions) in a process of its own whose memory is that of all its processes together. Recall is
+against the Jaccard similarity of every pair of a sample. Writes datasets/results/dedup.json.
 """
 
 import argparse
@@ -13,29 +13,31 @@ import json
 import multiprocessing
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from itertools import pairwise
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import psutil
+from PIL import Image as Picture
 
-from mmpt.data.curate.copies.buckets import read_array
 from mmpt.data.curate.copies.decisions import DuplicateSettings, pictures_gone
-from mmpt.data.curate.copies.find import find_copies, members_of, read_decisions
-from mmpt.data.curate.copies.minhash import WordHashes, bands_for, shingles, words_of
-from mmpt.data.curate.copies.pairs import Media, near_pairs, pictures
-from mmpt.data.curate.copies.signatures import PICTURE
+from mmpt.data.curate.copies.find import find_copies, read_decisions
+from mmpt.data.curate.copies.minhash import bands_for, words_of
+from mmpt.data.curate.copies.pairs import Compared, Media, document_pairs, near_pairs, similarities
+from mmpt.data.curate.copies.sign import members_of
+from mmpt.data.curate.copies.signatures import DOCUMENTS, PICTURE
 from mmpt.data.curate.portions import ShardSets
 from mmpt.data.engine.run import RunConfig
+from mmpt.data.extra import need
 from mmpt.data.shards.write import ShardWriter
-from mmpt.document import Document, Text
-from mmpt.results import Figure, report
+from mmpt.document import Document, Image, Text
+from mmpt.media import encode_png
+from mmpt.results import Figure, gather
 from mmpt.scripts import main_guard
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,25 +57,28 @@ def vocabulary() -> np.ndarray:
     return np.array(list(found))
 
 
-def texts(chunk: int, words: np.ndarray) -> list[str]:
-    """The texts of `CHUNK` documents. Copies are of documents of the same chunk, or of the first one of all."""
+def drawn(chunk: int) -> tuple[list[np.ndarray], np.random.Generator]:
+    """Words of the documents of a chunk by their rank, none a copy, and what goes on drawing."""
     draw = np.random.default_rng((11, chunk))
     rates = np.cumsum(1 / np.arange(1, WORDS + 1))
     lengths = np.clip(draw.lognormal(np.log(150), 0.5, CHUNK), 20, 3000).astype(int)
     ids = np.searchsorted(rates, draw.random(int(lengths.sum())) * rates[-1])
-    own = np.split(ids, np.cumsum(lengths)[:-1])
-    first = np.random.default_rng((11, 0)) if chunk else None
-    if first is not None:  # the beginning of chunk 0, drawn again
-        before = np.clip(first.lognormal(np.log(150), 0.5, CHUNK), 20, 3000).astype(int)
-        other = np.searchsorted(rates, first.random(int(before.sum())) * rates[-1])
-        early = np.split(other, np.cumsum(before)[:-1])
-    else:
-        early = own
+    return np.split(ids, np.cumsum(lengths)[:-1]), draw
+
+
+@cache
+def first_chunk() -> list[np.ndarray]:
+    return drawn(0)[0]
+
+
+def texts(chunk: int, words: np.ndarray) -> list[str]:
+    """The texts of `CHUNK` documents. Copies are of documents of the same chunk, or of the first one."""
+    own, draw = drawn(chunk)
     for number in range(EVERY - 1, CHUNK, EVERY):
         origin = int(draw.integers(0, number))
         while origin % EVERY == EVERY - 1:
             origin -= 1
-        copy = (early if number // EVERY % 2 and chunk else own)[origin].copy()
+        copy = (first_chunk() if number // EVERY % 2 else own)[origin].copy()
         wanted = draw.uniform(0.75, 1)
         # A word that is replaced takes NGRAM n-grams of the n with it: J = (n - k NGRAM) / (n + k NGRAM).
         changed = round(len(copy) * (1 - wanted) / (1 + wanted) / NGRAM)
@@ -145,7 +150,9 @@ def true_pairs(sample: list[str]) -> dict[tuple[int, int], float]:
         sets.append({names.setdefault(tuple(words[at : at + NGRAM]), len(names)) for at in range(max(1, len(words) - NGRAM + 1))})
     sizes = np.array([len(one) for one in sets])
     columns = np.concatenate([np.fromiter(one, np.int64) for one in sets])
-    table = csr_array((np.ones(len(columns), np.int32), columns, np.concatenate([[0], np.cumsum(sizes)])), shape=(len(sets), len(names)))
+    table = csr_array(
+        (np.ones(len(columns), np.int32), columns, np.concatenate([[0], np.cumsum(sizes)])), shape=(len(sets), len(names))
+    )
     found = {}
     for start in range(0, len(sets), 2000):
         shared = (table[start : start + 2000] @ table.T).tocoo()
@@ -157,7 +164,8 @@ def true_pairs(sample: list[str]) -> dict[tuple[int, int], float]:
 
 
 def recalled(pairs: dict[tuple[int, int], float], lost: dict[int, int], low: float, high: float) -> tuple[float, int]:
-    """(Share found of the pairs so alike, their number). A pair is found where the later one goes: for the earlier, or for another."""
+    """(Share found of the pairs so alike, their number). A pair is found where the later one goes: for the earlier, or for
+    another."""
     wanted = [later for (_, later), alike in pairs.items() if low <= alike < high]
     return sum(one in lost for one in wanted) / max(len(wanted), 1), len(wanted)
 
@@ -165,13 +173,203 @@ def recalled(pairs: dict[tuple[int, int], float], lost: dict[int, int], low: flo
 def one_picture(count: int) -> float:
     """Seconds to decide on `count` documents with one picture of 2,081 slightly different hashes."""
     draw = np.random.default_rng(5)
-    flips = np.array([0, *(1 << a for a in range(64)), *((1 << a) ^ (1 << b) for a in range(64) for b in range(a))], dtype=np.uint64)
+    flips = np.array(
+        [0, *(1 << a for a in range(64)), *((1 << a) ^ (1 << b) for a in range(64) for b in range(a))], dtype=np.uint64
+    )
     rows = np.zeros(count, dtype=PICTURE)
     rows["document"], rows["hash"] = np.arange(count), np.uint64(0x0123456789ABCDEF) ^ draw.choice(flips, count)
     began = time.perf_counter()
     hashes, kind = np.unique(rows["hash"], return_inverse=True)
-    media = Media(rows["document"].astype(np.int64), rows["place"].astype(np.int64), kind, near_pairs(hashes, 5), np.zeros(len(hashes), np.int64))
+    media = Media(
+        rows["document"].astype(np.int64),
+        rows["place"].astype(np.int64),
+        kind,
+        near_pairs(hashes, 5),
+        np.zeros(len(hashes), np.int64),
+    )
     found = sum(1 for _ in pictures_gone(DuplicateSettings(), media, (), count, 0))
     seconds = time.perf_counter() - began
     assert found == count
     return seconds
+
+
+def beside_datatrove(sets: ShardSets, count: int, work: Path) -> list[Figure]:
+    """The same documents through datatrove's MinHash and ours, one process each, in turn: seconds, and whose pairs the other
+    lacks.
+
+    datatrove is given the texts in memory, once with its English word tokenizer and once with words cut at spaces, which here are
+    the same; n-grams, bands, values of a band and 32 bits a value are ours.
+    """
+    need("datatrove", "peers")
+    import xxhash
+    from datatrove.data import Document as Page
+    from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupBuckets, MinhashDedupCluster, MinhashDedupSignature
+    from datatrove.utils.hashing import HashConfig
+    from datatrove.utils.word_tokenizers import load_word_tokenizer
+    from loguru import logger
+
+    bands, rows = bands_for(THRESHOLD)
+    config = MinhashConfig(n_grams=NGRAM, num_buckets=bands, hashes_per_bucket=rows, hash_config=HashConfig(32, "xxhash"))
+    every = [document for unit in sets.units() for document in sets.documents(unit)]
+    pages = [Page(text=one.parts[0].text, id=one.id) for one in every[:count]]  # pyright: ignore
+
+    def theirs(pages: list, plain: bool, place: Path) -> float:
+        shutil.rmtree(place, ignore_errors=True)
+        began = time.perf_counter()
+        signer = MinhashDedupSignature(str(place / "signatures"), config, "eng")
+        signer._hash_func = lambda text: xxhash.xxh32_intdigest(text.encode())  # its own needs xxhash before 4
+        if plain:
+            signer.word_tokenizer = Spaces()
+        signer.run(iter(pages), 0, 1)
+        for bucket in range(bands):
+            MinhashDedupBuckets(str(place / "signatures"), str(place / "pairs"), config=config).run(None, bucket, bands)
+        MinhashDedupCluster(str(place / "pairs"), str(place / "clusters"), config).run(None, 0, 1)
+        return time.perf_counter() - began
+
+    class Spaces:
+        def word_tokenize(self, text: str) -> list[str]:
+            return text.split()
+
+    logger.remove()
+    tokenizer = load_word_tokenizer("eng")
+    assert all(tokenizer.word_tokenize(page.text) == words_of(page.text) for page in pages[:200]), "other words"
+    share = pages[: count // 10]
+    tokenized, plain = [], []  # ratios, each of two runs one after the other
+    for _ in range(5):
+        shutil.rmtree(work / "ours", ignore_errors=True)
+        began = time.perf_counter()
+        find_copies(SETTINGS, sets, str(work / "ours"), (), RunConfig())
+        ours = (time.perf_counter() - began) / len(every)
+        plain.append(theirs(pages, True, work / "datatrove") / len(pages) / ours)
+        tokenized.append(theirs(share, False, work / "datatrove-tokenized") / len(share) / ours)
+    dups = [np.fromfile(path, dtype="<u4").reshape(-1, 4) for path in sorted((work / "datatrove" / "pairs").glob("*.dups"))]
+    their_pairs = closed(np.concatenate(dups)[:, [1, 3]].astype(np.int64))
+    members, documents = members_of([str(work / "ours")], SETTINGS.signing(), DOCUMENTS)
+    compared = Compared(tuple(members), None, 0, False, os.getcwd())
+    found = document_pairs(compared, SETTINGS.signing().keys, range(2, SETTINGS.signing().keys), documents, RunConfig())
+    met = closed(found)
+    scores = similarities(compared, found, RunConfig())
+    our_pairs = closed(found[scores >= THRESHOLD])
+    alike = {pair: exact(pages[pair[0]].text, pages[pair[1]].text) for pair in their_pairs | met}
+    enough = {pair for pair, one in alike.items() if one >= THRESHOLD}
+    lacked, more = their_pairs - our_pairs, our_pairs - their_pairs
+    return [
+        Figure("documents beside datatrove", count),
+        Figure("seconds, datatrove ÷ ours, its tokenizer", float(np.median(tokenized)), 1),
+        Figure("seconds, datatrove ÷ ours, words at spaces", float(np.median(plain)), 1),
+        Figure("pairs of datatrove", len(their_pairs)),
+        Figure("our pairs", len(our_pairs)),
+        Figure("pairs of both", len(their_pairs & our_pairs)),
+        Figure(
+            "pairs of both ÷ those of either at 0.8",
+            len(their_pairs & our_pairs & enough) / len((their_pairs | our_pairs) & enough),
+            0.95,
+        ),
+        Figure("datatrove's we lack, Jaccard below 0.8", len(lacked - enough)),
+        Figure("datatrove's we lack, no band met", len((lacked & enough) - met)),
+        Figure("datatrove's we lack, otherwise", len(lacked & enough & met), 0, at_most=True),
+        Figure("ours datatrove lacks, no band met", len(more & enough)),
+        Figure("ours datatrove lacks, Jaccard below 0.8", len(more - enough)),
+    ]
+
+
+def closed(pairs: np.ndarray) -> set[tuple[int, int]]:
+    """All pairs within the groups that pairs link."""
+    groups: dict[int, list[int]] = {}
+    root: dict[int, int] = {}
+    for one, other in pairs.tolist():
+        a, b = root.setdefault(one, one), root.setdefault(other, other)
+        groups.setdefault(a, [a])
+        groups.setdefault(b, [b])
+        if a != b:
+            for member in groups[b]:
+                root[member] = a
+            groups[a] += groups.pop(b)
+    return {(min(a, b), max(a, b)) for own in groups.values() for at, a in enumerate(own) for b in own[:at]}
+
+
+def exact(one: str, other: str) -> float:
+    """Jaccard similarity of the sets of n-grams themselves."""
+    first, second = (
+        {tuple(words[at : at + NGRAM]) for at in range(len(words) - NGRAM + 1)} for words in (one.split(), other.split())
+    )
+    return len(first & second) / len(first | second)
+
+
+@main_guard
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--documents", type=int, default=2_000_000)
+    parser.add_argument("--compared", type=int, default=20_000)
+    parser.add_argument("--sample", type=int, default=20_000)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--work", type=Path, help="folder for what is made on the way")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=arguments.work) as folder:
+        sys.exit(0 if gather(bench(arguments, Path(folder)), RESULT, ["datatrove", "numpy"]) else 1)
+
+
+def bench(arguments: argparse.Namespace, work: Path) -> Iterator[Figure]:
+    yield Figure("seconds, one picture in 200,000 documents", whole_picture(work, 200_000, arguments.processes), 30, at_most=True)
+    yield Figure("seconds, 2,081 variants of it", one_picture(200_000), 30, at_most=True)
+    make(str(work / "compared"), (0, arguments.compared // CHUNK))
+    yield from beside_datatrove(ShardSets(folders=(str(work / "compared"),)), arguments.compared, work)
+    yield from at_scale(arguments, work)
+
+
+def at_scale(arguments: argparse.Namespace, work: Path) -> Iterator[Figure]:
+    half = arguments.documents // 2 // CHUNK
+    makers = [
+        multiprocessing.get_context("spawn").Process(target=make, args=(str(work / name), chunks))
+        for name, chunks in (("a", (0, half)), ("b", (half, 2 * half)))
+    ]
+    for maker in makers:
+        maker.start()
+    for maker in makers:
+        maker.join()
+    runs = []
+    for name, sets in (("half", ["a"]), ("all", ["a", "b"])):
+        places = [str(work / one) for one in sets]
+        alone(measured, places, str(work / name), arguments.processes, str(work / f"{name}.json"))
+        runs.append(json.loads((work / f"{name}.json").read_text()))
+        print(name, {key: value for key, value in runs[-1].items() if key != "files"}, flush=True)
+    small, large = runs
+    lost = gone(work / "all", large["files"])
+    words = vocabulary()
+    sample = [text for chunk in range(arguments.sample // CHUNK) for text in texts(chunk, words)]
+    pairs = true_pairs(sample)
+    recall, count = recalled(pairs, lost, 0.8, 2)
+    near, near_count = recalled(pairs, lost, 0.8, 0.82)
+    for_less = sum(pairs.get((keeper, one), 1) < THRESHOLD for one, keeper in lost.items() if one < len(sample))
+    yield Figure("documents", arguments.documents)
+    yield Figure("processes", arguments.processes)
+    yield Figure("seconds", large["seconds"])
+    yield Figure("CPU seconds", large["cpu"])
+    yield Figure("seconds ÷ seconds of a half", large["seconds"] / small["seconds"], 2.3, at_most=True)
+    yield Figure("CPU seconds ÷ those of a half", large["cpu"] / small["cpu"], 2.3, at_most=True)
+    yield Figure("peak GiB of all processes", large["peak"], 4, at_most=True)
+    yield Figure("peak GiB of all processes, a half", small["peak"])
+    yield Figure("GiB of signatures", sum(one.stat().st_size for one in (work / "all").iterdir()) / 2**30)
+    yield Figure("documents that go", len(lost))
+    yield Figure("documents of the sample compared with all", len(sample))
+    yield Figure("pairs at 0.8 and more in the sample", count)
+    yield Figure("recall at 0.8 and more", recall, 0.95)
+    yield Figure("pairs from 0.80 to 0.82", near_count)
+    yield Figure("recall from 0.80 to 0.82", near, 0.95)
+    yield Figure("documents that go for one less alike", for_less, 0, at_most=True)
+
+
+def whole_picture(work: Path, count: int, processes: int) -> float:
+    """Seconds to go through `count` documents of a text and one picture, the same in all."""
+    pixels = np.random.default_rng(3).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    data = encode_png(Picture.fromarray(pixels).resize((64, 64)))
+    with ShardWriter(work / "pictures", built={}) as writer:
+        for number in range(count):
+            writer.write(Document(f"page {number}", "drawn", (Image(data, "png", 64, 64), Text(f"page {number}"))))
+    began = time.perf_counter()
+    find_copies(SETTINGS, ShardSets(folders=(str(work / "pictures"),)), str(work / "signed"), (), RunConfig(processes=processes))
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    main()

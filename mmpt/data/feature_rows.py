@@ -36,12 +36,18 @@ class MediumRows(Schema):
     def views(self, data: bytes) -> list[View]:
         """The views of a medium, of its bytes. Raises `DataError` where it cannot be decoded."""
 
+    def shares(self, views: int) -> tuple[int, ...]:
+        """The rows of each of so many views of a medium; none: equal shares of all it has."""
+        return ()
+
 
 class PictureRows(MediumRows):
     """Rows of a picture."""
 
     rows: pydantic.PositiveInt
     """That a connector gives for a picture, or for a tile of it."""
+    whole: pydantic.PositiveInt | None = None
+    """For the whole picture behind its tiles, where it has others than a tile (`enters: {kind: cross, whole_as_rows: true}`)."""
     side: pydantic.PositiveInt | None = None
     """Of the encoder, in pixels: where pictures are cut into tiles."""
     tiles: Tiles | None = None
@@ -51,13 +57,20 @@ class PictureRows(MediumRows):
     def _side_of_tiles(self) -> "PictureRows":
         if self.tiles is not None and self.side is None:
             raise ValueError("side: missing; tiles have the side of the encoder")
+        if self.whole is not None and (self.tiles is None or not self.tiles.thumbnail):
+            raise ValueError("whole: it goes with tiles and their thumbnail")
         return self
 
     def views(self, data: bytes) -> list[View]:
         picture = decode_image(data)
         if self.tiles is None or self.side is None:
             return [View("", self.rows)]
-        return [View(name, self.rows) for name in self.tiles.names(self.tiles.grid(*picture.size, self.side))]
+        names = self.tiles.names(self.tiles.grid(*picture.size, self.side))
+        return [View(name, rows) for name, rows in zip(names, self.shares(len(names)), strict=True)]
+
+    def shares(self, views: int) -> tuple[int, ...]:
+        """The rows of each of so many views of a picture."""
+        return (self.rows,) * views if self.whole is None else (self.rows,) * (views - 1) + (self.whole,)
 
 
 class SpeechRows(MediumRows):
@@ -91,6 +104,7 @@ def feature_block(
         runs.append((at + len(tag), rows))
         at += len(tag) + rows
     slots = sum(view.rows for view in views)
-    # + 1: after the mark that opens the block. Without tags, all slots are one run.
-    medium = Medium(kind, part.suffix, part.data, start + 1, slots, tuple(runs) if at > slots else ())
+    # + 1: after the mark that opens the block. Without tags, all slots are one run, unless views have different numbers of them.
+    told = at > slots or len({view.rows for view in views}) > 1
+    medium = Medium(kind, part.suffix, part.data, start + 1, slots, tuple(runs) if told else ())
     return medium, vocabulary.encode_views(kind, views)

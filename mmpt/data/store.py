@@ -216,8 +216,12 @@ class Store:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return operation()
-            except OSError as problem:
-                final = isinstance(problem, _FINAL) or problem.errno in _FINAL_NUMBERS
+            except Exception as problem:
+                # Clients of remote stores raise errors of their own, such as httpx's, that are none of the system's.
+                of_client = not self.is_local and type(problem).__module__ != "builtins"
+                if not (of_client or isinstance(problem, OSError)):
+                    raise
+                final = isinstance(problem, _FINAL) or getattr(problem, "errno", None) in _FINAL_NUMBERS
                 if self.is_local or final or attempt == ATTEMPTS:
                     after = f" after {attempt} attempts" if attempt > 1 else ""
                     raise DataError(f"{what}: {_reason(problem)}{after}") from None
@@ -237,7 +241,7 @@ def at(location: str | Path) -> tuple[Store, str]:
     return Store(folder or slash or "."), name
 
 
-def _reason(problem: OSError) -> str:
+def _reason(problem: Exception) -> str:
     if isinstance(problem, FileNotFoundError):
         return "no such file"
-    return problem.strerror or f"{type(problem).__name__}: {problem}"
+    return getattr(problem, "strerror", None) or f"{type(problem).__name__}: {problem}"

@@ -23,7 +23,7 @@ from mmpt.inference.grammar import Grammar, Masks, check_alternate
 from mmpt.inference.sampling import choose
 from mmpt.inference.settings import Settings
 from mmpt.modality import Medium
-from mmpt.model.entering import Entering
+from mmpt.model.entering import Entering, Memory
 from mmpt.model.feature_inputs import FeatureInputs
 from mmpt.model.forward import head_tables, hidden_states
 from mmpt.model.key_values import KeyValues
@@ -67,6 +67,8 @@ class _Row:
     prompt: Prompt
     pending: int = -1
     guide: bool = False
+    kept: dict[str, Memory] = field(default_factory=dict)
+    """What layers inside the decoder go on attending to, by the kind of media."""
 
 
 class Engine:
@@ -142,7 +144,8 @@ class Engine:
         new += [_Row(row.writing, row.grammar, self._unprompted, guide=True) for row in self._opened]
         self._opened = []
         if new or self._rows:
-            logits = self._logits([row.prompt for row in new], [row.pending for row in self._rows])
+            logits, features = self._pass([row.prompt for row in new], [row.pending for row in self._rows])
+            _keep(new, features)
             self._rows += new
             self._write(self._guided(logits))
         return [(writing, writing.ids[count:]) for writing, count in before.items()]
@@ -158,27 +161,28 @@ class Engine:
             new.append(self._waiting.popleft())
         return new
 
-    def _logits(self, prompts: Sequence[Prompt], tokens: Sequence[int] = ()) -> Tensor:
-        """Logits [rows + prompts, V] after one more token of each row, and after each of the prompts, which become rows."""
+    def _pass(self, prompts: Sequence[Prompt], tokens: Sequence[int] = ()) -> tuple[Tensor, Entering | None]:
+        """(Logits [rows + prompts, V] after one more token of each row, and after each of the prompts, which become rows; what
+        the media of the prompts brought into the pass)."""
         lengths, device = [len(prompt.ids) for prompt in prompts], self.model.device
         ids = [token for prompt in prompts for token in prompt.ids]
         positions = [position for length in lengths for position in range(length)]
         ends, edges = [*accumulate(lengths)], [0, *accumulate([*lengths, *[1] * len(tokens)])]
         # One packed row: the prompts whole, then one token of each running row, which sees the keys and values kept of its own
         # past. So nothing is padded, and short prompts do not wait for long ones.
-        append = self._cache.append(lengths)
+        append, features = self._cache.append(lengths), self._features(prompts, lengths, torch.tensor(edges))
         hidden = hidden_states(
             self.model,
             torch.tensor([[*ids, *tokens]], device=device),
             torch.tensor([[*positions, *self._cache.lengths]], device=device),
             torch.tensor(edges),
-            self._features(prompts, lengths, torch.tensor(edges)),
+            features,
             key_values=append,
         )[0]
         append.done()
         # Running rows first, as `_rows` has them; the prompts become the rows after them.
         wanted = torch.tensor([*range(len(ids), len(ids) + len(tokens)), *(end - 1 for end in ends)], device=device)
-        return torch.cat([F.linear(hidden[wanted], table) for table in head_tables(self.model)], dim=-1)
+        return torch.cat([F.linear(hidden[wanted], table) for table in head_tables(self.model)], dim=-1), features
 
     def _features(self, prompts: Sequence[Prompt], lengths: Sequence[int], borders: Tensor) -> Entering | None:
         if self.inputs is None:
@@ -188,10 +192,11 @@ class Engine:
         edge = 0  # where the prompt begins in the packed row
         for prompt, length in zip(prompts, lengths, strict=True):
             for kind, places, value in prompt.media:
-                parts.add(kind, places + edge, value)
+                parts.add(kind, places + edge, value, self.inputs.counted[kind].shares(len(value)))
             edge += length
         features = {kind: one.to(self.model.device) for kind, one in parts.joined().items()}
-        return self.inputs(features, borders, seen)[0] if features else self.inputs.going_on(borders, seen)
+        kept = [row.kept for row in self._rows]
+        return self.inputs(features, borders, seen, kept)[0] if features else self.inputs.going_on(borders, seen, kept)
 
     def _guided(self, logits: Tensor) -> Tensor:
         """Logits of the rows, those with a guide moved away from it."""
@@ -236,6 +241,15 @@ class Engine:
                 last = self._rows.pop()
                 if number < len(self._rows):
                     self._rows[number] = last
+
+
+def _keep(new: Sequence[_Row], features: Entering | None) -> None:
+    """Give each of the `new` rows its share of what layers inside the decoder have attended to in the pass over their prompts."""
+    for kind in () if features is None else features.memories:
+        counts = [sum(len(value) for own, _, value in row.prompt.media if own == kind) for row in new]
+        for row, count, end in zip(new, counts, accumulate(counts), strict=True):
+            if count:
+                row.kept[kind] = features.memories[kind][0].memory.part(end - count, end)
 
 
 def write_all(engine: Engine, prompts: Sequence[Prompt], settings: Sequence[Settings]) -> list[list[int]]:

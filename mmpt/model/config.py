@@ -11,6 +11,7 @@ from mmpt.model.changes import Change
 from mmpt.model.connectors import Connector
 from mmpt.model.connectors.mlp import Mlp
 from mmpt.model.entries import Entry
+from mmpt.model.entries.cross import Cross
 from mmpt.model.entries.rows import Rows
 from mmpt.model.linears import LinearLayer
 from mmpt.model.linears.dense import Dense
@@ -130,6 +131,10 @@ class FeatureInputConfig(Schema):
         varied = next((name for name in ("tiles", "by_duration", "reduce") if getattr(self, name)), None)
         if varied and self.enters.kind == "layers":
             raise ValueError(f"enters: layers has one slot for each medium, so {varied} does not go with it")
+        if isinstance(self.enters, Cross) and self.enters.whole_as_rows and (self.tiles is None or not self.tiles.thumbnail):
+            raise ValueError("enters: whole_as_rows goes with tiles and their thumbnail")
+        if self.by_duration and self.enters.kind == "cross":
+            raise ValueError("enters: cross has one slot for each view, so by_duration does not go with it")
         if self.by_duration and self.reduce is not None and not self.reduce.in_order:
             raise ValueError("reduce: by_duration goes with {kind: pool, over: line} alone")
         if self.by_duration and not self.connector.in_order:

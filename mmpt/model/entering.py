@@ -5,7 +5,8 @@ keyword and not a state of the model: with activation checkpointing a layer runs
 be on its way, and is given the same keywords again.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple, cast
 
 import torch
@@ -15,6 +16,8 @@ from transformers import PreTrainedModel
 from mmpt.errors import ConfigError
 
 KEYWORD = "media"
+OWN = "own"
+"""The kind of its media by which an entry, which knows of one kind alone, calls what it brings."""
 
 
 class LayerRows(NamedTuple):
@@ -25,14 +28,45 @@ class LayerRows(NamedTuple):
     rows: Tensor
 
 
+@dataclass(eq=False)
+class Memory:
+    """Views that layers inside the decoder attend to: `rows` [views, M, H]. `made`: where there is no gradient, what a layer has
+    made of them, by its number, so that writing on does not make it again."""
+
+    rows: Tensor
+    made: dict[int, Tensor] = field(default_factory=dict)
+
+    def of(self, layer: int, make: Callable[[Tensor], Tensor]) -> Tensor:
+        """`make` of the rows, [views, M, …], once where there is no gradient."""
+        if torch.is_grad_enabled():
+            return make(self.rows)
+        if layer not in self.made:
+            self.made[layer] = make(self.rows)
+        return self.made[layer]
+
+    def part(self, start: int, end: int) -> "Memory":
+        """The views from `start` to `end`."""
+        return Memory(self.rows[start:end], {layer: one[start:end] for layer, one in self.made.items()})
+
+
+class Remembered(NamedTuple):
+    """Each view of `memory` is seen by the tokens of its document from `places` int64 [views] on."""
+
+    memory: Memory
+    places: Tensor
+
+
 class Entering(NamedTuple):
     """`rows` [n, H] at the positions `slots` int64 [n] of the decoder's input, those of `layers`, and for each kind of media that
-    has layers inside the decoder the tokens (bool [T]) of documents that hold media of it (`touched`)."""
+    has layers inside the decoder the tokens (bool [T]) of documents that hold media of it (`touched`), and what such layers
+    attend to (`memories`). `documents` int64 [T]: the document of each token, where any layer asks."""
 
     slots: Tensor
     rows: Tensor
     layers: tuple[LayerRows, ...] = ()
     touched: Mapping[str, Tensor] = {}  # noqa: RUF012 - never changed
+    memories: Mapping[str, tuple[Remembered, ...]] = {}  # noqa: RUF012 - never changed
+    documents: Tensor | None = None
 
     @property
     def inside(self) -> bool:
@@ -40,11 +74,12 @@ class Entering(NamedTuple):
         return bool(self.layers or self.touched)
 
 
-def together(parts: Iterable[Entering], touched: Mapping[str, Tensor]) -> Entering:
-    """What all kinds of media bring."""
-    parts = list(parts)
-    slots, rows = (torch.cat([getattr(part, name) for part in parts]) for name in ("slots", "rows"))
-    return Entering(slots, rows, tuple(one for part in parts for one in part.layers), touched)
+def together(parts: Mapping[str, Entering], touched: Mapping[str, Tensor], documents: Tensor | None) -> Entering:
+    """What all kinds of media bring, by kind."""
+    slots, rows = (torch.cat([getattr(part, name) for part in parts.values()]) for name in ("slots", "rows"))
+    layers = tuple(one for part in parts.values() for one in part.layers)
+    memories = {kind: part.memories[OWN] for kind, part in parts.items() if OWN in part.memories}
+    return Entering(slots, rows, layers, touched, memories, documents)
 
 
 def decoder_layers(model: PreTrainedModel, wanted: Iterable[int]) -> list[nn.Module]:

@@ -23,7 +23,7 @@ from mmpt.errors import CheckpointError, ConfigError
 from mmpt.layers.resting import Resting
 from mmpt.model.config import FeatureInputConfig
 from mmpt.model.connecting import FeatureMap, connected
-from mmpt.model.entering import Entering, together
+from mmpt.model.entering import Entering, Memory, Remembered, together
 from mmpt.model.feature_reading import counted, reader
 from mmpt.model.features import WhisperFeatures, WhisperFeaturesConfig, build_features
 from mmpt.storage import read_json, write_json
@@ -31,8 +31,8 @@ from mmpt.tokenizers.image.towers._transformers import TransformersTower
 
 FOLDER = "features"
 CONNECTOR, ENCODER = "connector.safetensors", "encoder.safetensors"
-PREFIXES = ("connectors.", "encoders.")
-"""What the names of weights in here begin with, where they are beside those of the decoder."""
+PREFIXES = ("connectors.", "encoders.", "objectives.")
+"""What the names of weights beside the decoder begin with: of those in here, and of what objectives learn for themselves."""
 
 
 class FeatureInputs(nn.Module):
@@ -66,14 +66,19 @@ class FeatureInputs(nn.Module):
             self.connectors = nn.ModuleDict(
                 {kind: FeatureMap(one.connector, cast(int, self._encoders[kind].width), width) for kind, one in configs.items()}
             )
+        self._whole: dict[MediumKind, int | None] = {}
         self.rows = {kind: self._count(kind) for kind in configs}
-        self.counted = {kind: counted(one, self._encoders[kind], self.rows[kind]) for kind, one in configs.items()}
+        self.counted = {
+            kind: counted(one, self._encoders[kind], self.rows[kind], self._whole.get(kind)) for kind, one in configs.items()
+        }
         self.encoders = nn.ModuleDict()  # those that learn
         # All copies of layers are made before the first hook: a copy would take hooks along.
         for number, (kind, one) in enumerate(configs.items()):
             if one.enters.inside and isinstance(model, PeftModel):
                 raise ConfigError(f"features.{kind}.enters: {one.enters.kind} does not go with an adapter")
-            self._map(kind).inside = one.enters.layers_inside(decoder, number)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed + 1 + number)
+                self._map(kind).inside = one.enters.layers_inside(decoder, number)
         for kind, one in configs.items():
             one.enters.attach(decoder, kind, self._map(kind).inside)
 
@@ -82,8 +87,9 @@ class FeatureInputs(nn.Module):
 
     def _count(self, kind: MediumKind) -> int:
         try:
-            found = self.encode(kind, self._readers[kind](None)).shape[1]
-            return self.configs[kind].enters.slots(self.configs[kind].connector, found)
+            found, config = self.encode(kind, self._readers[kind](None)).shape[1], self.configs[kind]
+            self._whole[kind] = config.enters.whole(config.connector, found)
+            return config.enters.slots(config.connector, found)
         except ValueError as problem:
             raise ConfigError(f"features.{kind}.connector: {problem}") from None
 
@@ -115,25 +121,33 @@ class FeatureInputs(nn.Module):
         return self._readers[medium.kind](medium.data)
 
     def forward(
-        self, features: Mapping[str, Features], borders: Tensor, seen: Sequence[Collection[str]] | None = None
+        self,
+        features: Mapping[str, Features],
+        borders: Tensor,
+        seen: Sequence[Collection[str]] | None = None,
+        kept: Sequence[Mapping[str, Memory]] = (),
     ) -> tuple[Entering, Tensor]:
         """(What all media bring, a zero to add to the loss). `borders` int [documents + 1], on the host: document d is the tokens
-        borders[d] … borders[d + 1]; `seen`: the kinds of media of each document, None: those of `features`.
+        borders[d] … borders[d + 1]; `seen`: the kinds of media of each document, None: those of `features`; `kept`: of the last
+        documents, one token each, what is remembered from before.
 
         Every connector runs, also without a medium of its kind, and what follows does not depend on whether there is one: under
         ZeRO 3 all ranks must run the same modules in the same order.
         """
-        parts, zeros = [], []
+        parts, zeros = {}, []
         for kind, config in self.configs.items():
             given, connector = features.get(kind), self._map(kind)
             rows, zero = connected(connector, self._encoded(kind, given), config.enters.blank(config.connector))
-            parts.append(config.enters.entering(*self._placed(kind, given, rows)))
+            if given is None:  # an encoder that learns has made rows of a blank
+                given, rows = Features(torch.zeros(0, dtype=torch.int64, device=rows.device), rows[:0], ()), rows[:0]
+            parts[kind] = config.enters.brought(given.places, given.slots, rows, self.rows[kind])
             zeros.append(zero)
         if seen is None:
             touched = self._touched(features, borders, zeros[0].device)
         else:
             touched = self._touched_of(seen, borders, zeros[0].device)
-        return together(parts, touched), torch.stack(zeros).sum()
+        documents = _document_numbers(borders).to(zeros[0].device, non_blocking=True) if touched else None
+        return _reminded(together(parts, touched, documents), borders, kept), torch.stack(zeros).sum()
 
     def _encoded(self, kind: MediumKind, given: Features | None) -> Tensor | None:
         """Features of what is `given`. An encoder that learns runs without a medium, too, and in front of the connector as ever:
@@ -144,24 +158,18 @@ class FeatureInputs(nn.Module):
             return None
         return self.encode(kind, self._readers[kind](None).to(next(self._map(kind).parameters()).device))
 
-    def _placed(self, kind: MediumKind, given: Features | None, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """(slots [B, n], rows [B, n, H]); where views have different numbers of rows, all of them as one."""
-        full = self.rows[kind]
-        if given is None:
-            return torch.zeros(0, full, dtype=torch.int64, device=rows.device), rows[:0]
-        if all(count == full for count in given.slots):
-            return given.places.view(len(rows), full), rows
-        kept = torch.cat([torch.arange(count) + number * full for number, count in enumerate(given.slots)])
-        return given.places[None], rows.flatten(0, 1)[kept.to(rows.device, non_blocking=True)][None]
-
-    def going_on(self, borders: Tensor, seen: Sequence[Collection[str]]) -> Entering | None:
+    def going_on(
+        self, borders: Tensor, seen: Sequence[Collection[str]], kept: Sequence[Mapping[str, Memory]] = ()
+    ) -> Entering | None:
         """For a pass without new media, whose documents have `seen` some: what layers inside the decoder must know; None where
-        they need not know a thing."""
+        they need not know a thing. `kept` as of a pass with media."""
         if not any(self.configs[kind].enters.inside for kinds in seen for kind in kinds if kind in self.configs):
             return None
         weight = next(self.parameters())
         none = weight.new_zeros(0, dtype=torch.int64), weight.new_zeros(0, self.width)
-        return Entering(*none, (), self._touched_of(seen, borders, weight.device))
+        documents = _document_numbers(borders).to(weight.device)
+        found = Entering(*none, (), self._touched_of(seen, borders, weight.device), {}, documents)
+        return _reminded(found, borders, kept)
 
     def _touched(self, features: Mapping[str, Features], borders: Tensor, device: torch.device) -> dict[str, Tensor]:
         """Of each kind with layers inside the decoder, the tokens of documents that hold media of it. Asks nothing of a GPU."""
@@ -249,6 +257,18 @@ class FeatureInputs(nn.Module):
 def _document_numbers(borders: Tensor) -> Tensor:
     """The document of each token, int64 [T]."""
     return torch.bucketize(torch.arange(borders.tolist()[-1]), borders[1:-1].long(), right=True)
+
+
+def _reminded(entering: Entering, borders: Tensor, kept: Sequence[Mapping[str, Memory]]) -> Entering:
+    """With what the last documents, each of one token, have `kept`."""
+    if not any(kept):
+        return entering
+    memories, tokens = dict(entering.memories), int(borders[-1]) - len(kept)
+    for place, own in enumerate(kept, start=tokens):
+        for kind, memory in own.items():
+            places = torch.full((len(memory.rows),), place, device=memory.rows.device)
+            memories[kind] = (*memories.get(kind, ()), Remembered(memory, places))
+    return entering._replace(memories=memories)
 
 
 def _saved_config(folder: Path) -> FeatureInputConfig:

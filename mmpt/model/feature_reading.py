@@ -23,10 +23,10 @@ def reader(config: FeatureInputConfig, encoder: Any) -> Reader:
     return _pictures(config, config.encoder) if isinstance(config.encoder, PictureFeaturesConfig) else _sounds(encoder)
 
 
-def counted(config: FeatureInputConfig, encoder: Any, rows: int) -> MediumRows:
-    """The rows of each medium, where a whole view has so many."""
+def counted(config: FeatureInputConfig, encoder: Any, rows: int, whole: int | None = None) -> MediumRows:
+    """The rows of each medium, where a view has so many, and the `whole` picture behind its tiles so many, if others."""
     if isinstance(config.encoder, PictureFeaturesConfig):
-        return PictureRows(rows=rows, side=config.encoder.side, tiles=config.tiles)
+        return PictureRows(rows=rows, whole=whole, side=config.encoder.side, tiles=config.tiles)
     if not config.by_duration:
         return SpeechRows(rows=rows)
     _, length = _window(encoder, _extractor(encoder))

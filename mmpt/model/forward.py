@@ -28,6 +28,9 @@ HEAD_TOLERANCE, HALF_TOLERANCE = 1e-3, 5e-2
 """Largest difference of two ways to the same logits, relative to the largest of them; of weights in bfloat16, some last bits."""
 
 
+Model = PreTrainedModel | PeftModel
+
+
 def causal_lm(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
     """The Hugging Face model itself, adapters still inside, where `model` is wrapped by peft."""
     return cast(PreTrainedModel, model.get_base_model()) if isinstance(model, PeftModel) else model
@@ -122,13 +125,15 @@ class Decoded(NamedTuple):
     """What a forward pass over a pack gives: the last `hidden` states [T, H] (see `hidden_states`), the logits [tokens, experts]
     of each layer's router where they were asked for, and a `zero` that ties weights without another use to the gradient;
     where they were asked for (`output_hidden_states`) also the states [T, H] before the first layer and after each, the last
-    normed. `before`: −ln p [T] of the learned targets under the model as the run began, where an objective compares with it."""
+    normed. `before`: −ln p [T] of the learned targets under the model as the run began, where an objective compares with it;
+    `media`: what media brought into the pass."""
 
     hidden: Tensor
     routers: tuple[Tensor, ...] | None
     zero: Tensor | None
     layers: tuple[Tensor, ...] = ()
     before: Tensor | None = None
+    media: Entering | None = None
 
 
 def decode(
@@ -149,7 +154,8 @@ def decode(
         options["features"], zero = inputs(batch.features, batch.cu_seqlens)
     hidden, output = _decode(model, batch.input_ids, batch.position_ids, batch.cu_seqlens, **options)
     layers = getattr(output, "hidden_states", None) or ()
-    return Decoded(hidden[0], getattr(output, "router_logits", None), zero, tuple(layer[0] for layer in layers))
+    routers, media = getattr(output, "router_logits", None), options.get("features")
+    return Decoded(hidden[0], routers, zero, tuple(layer[0] for layer in layers), media=media)
 
 
 def next_token_terms(
@@ -169,7 +175,7 @@ def next_token_terms(
     targets, weights = batch.targets[0], target_weights(batch, modality_weights, vocabulary)[0]
     scaled = weights if factors is None else weights * factors
     loss_sum, nll, correct = weighted_linear_cross_entropy(
-        _for_head(decoded.hidden), head_tables(model), targets, scaled, kept=batch.supervised
+        for_head(decoded.hidden), head_tables(model), targets, scaled, kept=batch.supervised
     )
     if decoded.zero is not None:
         loss_sum = loss_sum + decoded.zero
@@ -189,13 +195,13 @@ def token_losses(
 ) -> tuple[Tensor, Tensor]:
     """(nll [T] in nats, 0 where nothing is learned; weights [T]) of a pack's targets."""
     weights = target_weights(batch, modality_weights, vocabulary)[0]
-    hidden, tables = _for_head(decoded.hidden), head_tables(model)
+    hidden, tables = for_head(decoded.hidden), head_tables(model)
     found = weighted_linear_cross_entropy(hidden, tables, batch.targets[0], weights, kept=batch.supervised)
     return found.nll, weights
 
 
-def _for_head(hidden: Tensor) -> Tensor:
-    """In the dtype in which the head multiplies."""
+def for_head(hidden: Tensor) -> Tensor:
+    """Hidden states in the dtype in which the head multiplies."""
     return hidden.to(torch.get_autocast_dtype(hidden.device.type)) if torch.is_autocast_enabled(hidden.device.type) else hidden
 
 

@@ -46,6 +46,7 @@ from mmpt.training.base import frozen_folder
 from mmpt.training.config import TrainerConfig, TrainingConfig
 from mmpt.training.copies import copy_out, fetch
 from mmpt.training.distributed import World
+from mmpt.training.heads import save_heads
 from mmpt.training.inputs import encoder_files
 from mmpt.training.language_model import LanguageModel
 from mmpt.training.shares import TensorFiles, give_up, hand_in, handed_in, shard_name, weight_map
@@ -83,6 +84,7 @@ def save_checkpoint(
         mine = _write_model(trained.model, _without_connectors(tensors), parts, frozen, world.rank, writers)
         if inputs is not None and world.rank == 0:
             inputs.save_connectors(parts / FOLDER, tensors)
+        save_heads(tensors, parts)
     del tensors  # before the optimizer's are copied
 
     def write(folder: Path) -> None:

@@ -293,6 +293,10 @@ class TrainingConfig(TrainerConfig):
     def _features_on_whole_packs(self) -> "TrainingConfig":
         if (self.features or self.features_from) and self.loader.sequence_parallel > 1:
             raise ValueError("features do not go with loader.sequence_parallel")
+        if self.features_from is None:  # else they are in a checkpoint
+            problems = [problem for one in self.objectives if (problem := one.problem(self.features))]
+            if problems:
+                raise ValueError(f"objectives: {'; '.join(problems)}")
         cut = [one.kind for one in self.objectives if one.whole_packs]
         if cut and self.loader.sequence_parallel > 1:
             raise ValueError(f"objectives: {', '.join(cut)} does not go with loader.sequence_parallel")

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -21,6 +22,7 @@ from mmpt.tokenizers.terms import Trainable
 from mmpt.training.config import TrainerConfig, TrainingConfig
 from mmpt.training.deepspeed_section import offloads, with_defaults
 from mmpt.training.distributed import World
+from mmpt.training.heads import load_heads
 from mmpt.training.language_model import LanguageModel, Start
 from mmpt.training.optimizers import Optimizer
 from mmpt.training.partition import gathered, partition
@@ -36,8 +38,10 @@ def build_engine(
     world: World,
     inputs: FeatureInputs | None = None,
     start: Start | None = None,
+    checkpoint: Path | None = None,
 ) -> Engine:
-    """The DeepSpeed engine around a `LanguageModel`. Raises `ConfigError` where DeepSpeed refuses the configuration."""
+    """The DeepSpeed engine around a `LanguageModel`; `checkpoint`: that which the run goes on from. Raises `ConfigError` where
+    DeepSpeed refuses the configuration."""
     _, readers = world.reader
     packs = config.loader.packs_per_step
     if packs % readers:
@@ -60,7 +64,10 @@ def build_engine(
         for one in (model,) if start is None else (model, start.model):
             use_kernels(causal_lm(one), config.kernels, world.device, config.compile, gathered)
 
-    trained = LanguageModel(model, vocabulary, config.objectives, world, inputs, start)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.run.seed)
+        trained = LanguageModel(model, vocabulary, config.objectives, world, inputs, start)
+    load_heads(trained, config, checkpoint)
     return start_engine(trained, config, packs // readers, world, fuse)
 
 

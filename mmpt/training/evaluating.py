@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from mmpt.chat import ChatFormat
+from mmpt.data.shards.read import TokenShards
 from mmpt.errors import ConfigError
 from mmpt.evaluation.pages.samples import samples_page
 from mmpt.evaluation.pages.suite import write_page
@@ -15,8 +16,9 @@ from mmpt.training.config import TrainingConfig
 from mmpt.training.distributed import World
 from mmpt.training.evaluate_config import SUITE
 from mmpt.training.held_out import HeldOut, at_rest
+from mmpt.training.inputs import open_start
 from mmpt.training.language_model import LanguageModel
-from mmpt.training.live import live_model, prompts
+from mmpt.training.live import emptied, lent, live_model, prompts
 from mmpt.training.metrics import Metrics
 from mmpt.training.trainer import GO_ON, Engine, Verdict
 
@@ -25,7 +27,8 @@ Figures = dict[str, dict[str, float]]
 
 class Evaluation:
     """What `config.evaluate` asks for; every rank has one. `state`: what `state_dict` gave, of the checkpoint that the run goes
-    on from. Raises `MmptError` where something that it needs is missing: before the first step, not after hours."""
+    on from; `sources`: the data of the run, by which under ZeRO 3 the form of a whole model is opened beside. Raises `MmptError`
+    where something that it needs is missing: before the first step, not after hours."""
 
     def __init__(
         self,
@@ -34,6 +37,7 @@ class Evaluation:
         world: World,
         chat: ChatFormat | None = None,
         state: dict[str, Any] | None = None,
+        sources: list[TokenShards] | None = None,
     ) -> None:
         assert config.evaluate is not None
         self._config, self._asked, self._engine, self._world = config, config.evaluate, engine, world
@@ -41,7 +45,10 @@ class Evaluation:
         asked = config.evaluate
         self._held_out = HeldOut(config, trained.vocabulary, world, trained.inputs) if asked.shards else None
         self._suite = None if asked.suite is None else load_suite(asked.suite, config.output)
-        self._model = live_model(trained, config, chat, world) if asked.suite or asked.samples else None
+        lives = bool(asked.suite or asked.samples)
+        cut_up = lives and config.zero_stage == 3 and sources is not None
+        self._whole = emptied(open_start(config, sources, world), world.device) if cut_up else None
+        self._model = live_model(trained, config, chat, world, self._whole) if lives else None
         self._prompts = prompts(asked.samples, self._model) if self._model else []
         self.best: dict[str, Any] = {"step": None, "value": None, "since": 0, **(state or {})}
 
@@ -88,7 +95,8 @@ class Evaluation:
         page = ""
         if self._prompts or self._asked.suite_due(step, self._config.steps):
             # One rank works, and the others wait for what it says, since all must come to one verdict.
-            said = json.loads(self._world.by_first(f"evaluation/{step}", lambda: json.dumps(self._of_live_model(step))))
+            with lent(self._engine, self._whole, self._world):
+                said = json.loads(self._world.by_first(f"evaluation/{step}", lambda: json.dumps(self._of_live_model(step))))
             figures, page = {**figures, **said["figures"]}, said["page"]
         return {name: {key: one for key, one in values.items() if math.isfinite(one)} for name, values in figures.items()}, page
 

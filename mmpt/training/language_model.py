@@ -66,6 +66,8 @@ class LanguageModel(Trainable):
         self.vocabulary, self.world = vocabulary, world
         built = [objective.build(model, vocabulary, world.device) for objective in objectives]
         self.objectives = [one for one in built if one is not None]
+        heads = {one.kind: head for one, made in zip(objectives, built, strict=True) if (head := getattr(made, "head", None))}
+        self.heads = nn.ModuleDict(heads).to(world.device)
         self.asks = {name: value for one in self.objectives for name, value in one.asks.items()}
         if asks_for_balance(causal_lm(model)) and "output_router_logits" not in self.asks:
             raise ConfigError("objectives: router_balance is missing, and the backbone has output_router_logits: true")
@@ -117,7 +119,8 @@ class LanguageModel(Trainable):
         return Share(ready, counts, dict(zip(("tokens", "flops", "flops_full"), read, strict=True)), names)
 
     def weights(self) -> Iterable[tuple[str, nn.Parameter]]:
-        return named_weights(self.model, self.inputs)
+        yield from named_weights(self.model, self.inputs)
+        yield from ((f"objectives.{name}", weight) for name, weight in self.heads.named_parameters())
 
     def saved(self) -> nn.Module:
         return self.model

@@ -94,9 +94,7 @@ def memory(model: PreTrainedModel | PeftModel, config: TrainingConfig, ranks: in
     }
     # Those of bfloat16 weights are added up in float32.
     gradients: dict[Part, float] = {part: number * FLOAT * share[2] for part, number in found.trained.items()}
-    state: dict[Part, float] = {
-        part: (found.kept[part] + number * master) * share[1] for part, number in found.trained.items()
-    }
+    state: dict[Part, float] = {part: (found.kept[part] + number * master) * share[1] for part, number in found.trained.items()}
     everything, learns = sum(found.total.values()), sum(found.trained.values())
     live = config.deepspeed.get("zero_optimization", {}).get("stage3_max_live_parameters", LIVE)
     gathered = max(min(everything, live), found.largest) * weight if stage == 3 else 0

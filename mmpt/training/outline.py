@@ -1,13 +1,15 @@
 """The model of a run without its weights: names, shapes and what learns, for plans of runs that no machine at hand could hold."""
 
+from pathlib import Path
 from typing import cast
 
 from peft import PeftConfig, PeftModel, get_peft_model
-from transformers import AutoConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from mmpt.errors import ConfigError
 from mmpt.model.backbone import backbone_settings
 from mmpt.model.changing import changed_settings
+from mmpt.model.checkpoints import find_model
 from mmpt.model.config import BackboneConfig
 from mmpt.model.four_bits import hold_in_four_bits
 from mmpt.model.hollow import hollow_model, resize
@@ -16,6 +18,7 @@ from mmpt.model.new_rows import new_tables, split_rows
 from mmpt.model.packed_attention import NAME as PACKED_ATTENTION
 from mmpt.training.agreement import settled
 from mmpt.training.config import TrainingConfig
+from mmpt.training.objectives._taught import Taught
 from mmpt.training.parts import freeze
 from mmpt.training.sources import open_sources
 from mmpt.vocabulary import Vocabulary
@@ -48,17 +51,33 @@ def outline(config: TrainingConfig) -> PreTrainedModel | PeftModel:
     return adapted
 
 
+def teachers(config: TrainingConfig) -> list[tuple[str, int]]:
+    """(Path, parameters) of the teacher of each objective that has one, from its configuration. Raises `ConfigError` where that
+    cannot be read."""
+    found = []
+    for path in (one.teacher for one in config.objectives if isinstance(one, Taught)):
+        model = find_model(Path(path))
+        settings = _settings(str(model / "backbone" if (model / "backbone").is_dir() else model), "objectives: teacher")
+        found.append((path, sum(weight.numel() for weight in hollow_model(settings, PACKED_ATTENTION).parameters())))
+    return found
+
+
+def _settings(path: str, name: str) -> PreTrainedConfig:
+    try:
+        return AutoConfig.from_pretrained(path)
+    except (OSError, ValueError, KeyError) as problem:
+        raise ConfigError(f"{name} {path}: its configuration cannot be read: {problem}") from None
+
+
 def _decoder(config: TrainingConfig, vocabulary: Vocabulary) -> PreTrainedModel:
     if config.backbone is not None and config.backbone.config is not None:
         settings = backbone_settings(config.backbone.config, vocabulary.size)
     else:
         # The schema asks for one of the two.
         path = config.base / "backbone" if config.base is not None else cast(BackboneConfig, config.backbone).path or ""
-        try:
-            settings = AutoConfig.from_pretrained(path)
-        except (OSError, ValueError, KeyError) as problem:
-            raise ConfigError(f"backbone {path}: its configuration cannot be read: {problem}") from None
-        settings = changed_settings(settings, config.backbone.change if config.backbone is not None else [])
+        settings = changed_settings(
+            _settings(str(path), "backbone"), config.backbone.change if config.backbone is not None else []
+        )
     model = hollow_model(settings, PACKED_ATTENTION)
     resize(model, vocabulary.size)
     return model

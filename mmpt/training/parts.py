@@ -11,10 +11,10 @@ if TYPE_CHECKING:  # the names of the parts are known before torch is loaded
 
     from mmpt.training.optimizers import Optimizer
 
-Part = Literal["embeddings", "new_rows", "adapter", "connectors", "encoder", "layers"]
+Part = Literal["embeddings", "new_rows", "adapter", "connectors", "encoder", "objectives", "layers"]
 """`embeddings`: the input table and the head; `new_rows`: their tables of new rows, where they are split off; `adapter`: those
 of peft; `connectors`: from the features of media to rows of the decoder; `encoder`: what makes those
-features, at rest where it is not named; `layers`: everything else."""
+features, at rest where it is not named; `objectives`: what an objective learns for itself; `layers`: everything else."""
 
 PARTS: tuple[Part, ...] = get_args(Part)
 HEADS = ("lm_head", "embed_out")
@@ -28,6 +28,8 @@ def part_of(name: str) -> Part:
         return "connectors"
     if name.startswith("encoders."):
         return "encoder"
+    if name.startswith("objectives."):
+        return "objectives"
     if name.endswith(".new"):
         return "new_rows"
     if "default" in name.split("."):  # the name that peft gives to the one adapter of a model, inside each of its tables

@@ -12,7 +12,7 @@ from mmpt.training.config import TrainingConfig
 from mmpt.training.distributed import World
 from mmpt.training.memory import GIB, counts, memory
 from mmpt.training.metrics import peak_memory
-from mmpt.training.outline import outline
+from mmpt.training.outline import outline, teachers
 from mmpt.training.parts import Part
 from mmpt.training.stages import stages
 
@@ -33,6 +33,11 @@ def model_lines(
     lines.append(f"{needs.kept / GIB:.3f} GiB on each of {ranks} ranks under ZeRO {config.zero_stage}: {parts}")
     if config.compares:
         lines.append(f"a copy of the model as the run begins: {_told(needs.weights)} GiB more of weights on each rank at most")
+    for path, size in teachers(config):
+        lines.append(
+            f"teacher {path}: {size / 1e6:.2f} M parameters, {2 * size / GIB:.3f} GiB more on each rank with a GPU, in bfloat16, "
+            f"without one {4 * size / GIB:.3f}"
+        )
     gathered = f"{needs.gathered / GIB:.3f} of weights that are whole for a time, " if needs.gathered else ""
     lines.append(f"beside in a step, about: {gathered}{needs.activations / GIB:.3f} of activations")
     lines.append(

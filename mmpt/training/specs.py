@@ -31,6 +31,8 @@ class SpeechSpec(_Spec):
 
     kind: Literal["speech"]
     """Says that it is one."""
+    fit: FitConfig | None  # pyright: ignore[reportIncompatibleVariableOverride]  # the others cannot do without
+    """The training; null: a `fixed` encoder with codes that stay as they begin is taken as it begins."""
     speak: FitConfig | None = None
     """Then, with the rest frozen, the training of the mel decoder alone."""
     vocoder: str | None = None
@@ -44,6 +46,12 @@ class SpeechSpec(_Spec):
     """A folder or Hugging Face name: the units of the transcripts."""
     tokenizer: SpeechConfig
     """Its shape."""
+
+    @pydantic.model_validator(mode="after")
+    def _something_to_begin_from(self) -> "SpeechSpec":
+        if self.fit is None and not (self.tokenizer.encoder.heard_once and self.tokenizer.quantizer.settled):
+            raise ValueError("fit is null: expected a fixed encoder, and codes that stay as they begin (decay: 1)")
+        return self
 
 
 class _Fitted(Schema):

@@ -25,7 +25,7 @@ from mmpt.tokenizers.image.stages import (
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
 from mmpt.tokenizers.interface import AnySpeechTokenizer
 from mmpt.tokenizers.load import load_speech_coder
-from mmpt.tokenizers.speech.batches import SpeechExample, code_count, utterance_batches
+from mmpt.tokenizers.speech.batches import Hear, SpeechExample, code_count, utterance_batches
 from mmpt.tokenizers.speech.coder import SpeechCoder
 from mmpt.tokenizers.speech.speaking import DecoderTraining, SpeakingTraining, speaking_batches
 from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
@@ -61,7 +61,7 @@ def train_tokenizer(spec: Spec, folder: Path, world: World) -> int:
     if isinstance(spec, TextSpec):
         return _train_text(spec, folder, world)
     first = next(iter(spec.stages.given.values())).fit if isinstance(spec, ImageSpec) else spec.fit
-    torch.manual_seed(first.seed)
+    torch.manual_seed(first.seed if first else 0)
     train = {
         "speech": _train_speech,
         "speaking": _train_speaking,
@@ -95,20 +95,22 @@ def _train_speech(spec: SpeechSpec, folder: Path, world: World) -> int:
         "samples_per_code": config.samples_per_code,
         "tokens": model.reader.most_tokens,
         "text": text_fingerprint(text),
-        "lessons": config.encoder.model_dump(mode="json") if config.encoder.heard_once else None,
+        "lessons": config.encoder.model_dump(mode="json") if config.encoder.heard_once and spec.fit else None,
     }
     rate, learned = model.sample_rate, model.why_not_learned
     # By a copy that stays as it is: what does not fit in memory is heard and read anew all through the training.
-    hear = copy.deepcopy(model.to(world.device)).eval().study if config.encoder.heard_once else None
+    hear = _hearing(copy.deepcopy(model.to(world.device)).eval(), spec.fit is not None)
     examples = features(spec.data, config, rate, spec.examples, folder, world, spec.cache_mib, learned, settings, hear)
     samples = examples.sizes
     if hear and (hidden := [one.hidden for one in islice(examples, BEGIN_FROM) if one.hidden is not None]):
         model.encoder.begin([one.float().to(world.device) for one in hidden])
         model.encoder.hear_silence(one.mel for one in islice(examples, SILENCE_FROM))
-    longest = code_count(int(samples.max()), config)
-    model.config = config.model_copy(update={"longest": longest})  # what the text decoder has learned to read
-    with ahead(utterance_batches(examples, samples, spec.tokenizer, spec.fit)) as batches:
-        stopped = fit(model, batches, spec.fit, folder / "recognition", world)
+    stopped = 0
+    if spec.fit:
+        longest = code_count(int(samples.max()), config)
+        model.config = config.model_copy(update={"longest": longest})  # what the text decoder has learned to read
+        with ahead(utterance_batches(examples, samples, spec.tokenizer, spec.fit)) as batches:
+            stopped = fit(model, batches, spec.fit, folder / "recognition", world)
     if spec.speak and not stopped:
         with ahead(utterance_batches(examples, samples, spec.tokenizer, spec.speak)) as batches:
             stopped = fit(DecoderTraining(model), batches, spec.speak, folder / "speaking", world)
@@ -119,6 +121,13 @@ def _train_speech(spec: SpeechSpec, folder: Path, world: World) -> int:
             model.use_vocoder(vocoder)
         model.save(folder / "tokenizer")
     return stopped
+
+
+def _hearing(model: SpeechTokenizer, taught: bool) -> Hear | None:
+    """What a fixed encoder hears of an utterance, and of one that is `taught` what is to be read of it."""
+    if not model.config.encoder.heard_once:
+        return None
+    return model.study if taught else model.listen
 
 
 def _train_speaking(spec: SpeakingSpec, folder: Path, world: World) -> int:

@@ -105,6 +105,19 @@ def test_lists_of_pictures_and_lists_side_by_side(tmp_path):
     assert isinstance(lost, Lost) and "images 2" in lost.item and lost.document == found.id and lost.bad_part
 
 
+def test_other_sources_of_rows_take_pictures_inside_too(tmp_path):
+    media = [{"bytes": png(1), "path": None}, None, {"bytes": b"x", "path": "x.png"}]
+    path = write_rows(
+        tmp_path / "x.parquet",
+        {"images": [media], "texts": [[None, "a", None]], "image": [{"bytes": png(2), "path": "b.png"}], "text": ["c"]},
+        images=datasets.List(IMAGE), texts=datasets.List(STRING), image=IMAGE, text=STRING,
+    )  # fmt: skip
+    lost, found = read(kind="aligned_lists", rows=str(path), images=str(tmp_path))
+    assert shape(found) == [png(1), "a"] and lost.item.endswith("place 2: x.png")
+    (found,) = read(kind="image_text_table", table=str(path), images=str(tmp_path))
+    assert shape(found) == [png(2), "c"]
+
+
 def test_a_row_without_its_medium_is_no_document(tmp_path):
     path = write_rows(
         tmp_path / "x.parquet",
@@ -264,6 +277,18 @@ class Hub(http.server.BaseHTTPRequestHandler):
         pass
 
 
+def built(tmp_path: Path, endpoint: str, *options: str) -> subprocess.CompletedProcess:
+    """What datasets/build.py says of a specification with the address of a repository, the hub being at `endpoint`."""
+    spec = tmp_path / "spec.yaml"
+    spec.write_text("sources: [{kind: hub_rows, rows: hf://datasets/someone/something, parts: [{image: image}, {text: text}]}]\n")
+    environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
+    environment |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "0"}
+    code = "import sys, runpy; from mmpt.data import store; store.ATTEMPTS = 2; sys.argv = sys.argv[1:]"
+    code += "; runpy.run_path(sys.argv[0], run_name='__main__')"
+    command = [sys.executable, "-c", code, str(ROOT / "datasets" / "build.py"), str(spec), str(tmp_path / "out"), *options]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+
+
 def test_the_address_of_a_repository_is_read_by_its_own_file_system(tmp_path):
     """Through `huggingface_hub.HfFileSystem`, against a server that answers as the hub does."""
     write_rows(
@@ -274,17 +299,16 @@ def test_the_address_of_a_repository_is_read_by_its_own_file_system(tmp_path):
     asked: list[str] = []
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Hub, tmp_path / "repo", asked))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    spec = tmp_path / "spec.yaml"
-    spec.write_text("sources: [{kind: hub_rows, rows: hf://datasets/someone/something, parts: [{image: image}, {text: text}]}]\n")
-    environment = os.environ | {
-        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_address[1]}", "HF_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT),
-        "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "0",
-    }  # fmt: skip
-    command = [sys.executable, str(ROOT / "datasets" / "build.py"), str(spec), str(tmp_path / "out"), "--processes", "1"]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    done = built(tmp_path, f"http://127.0.0.1:{server.server_address[1]}", "--processes", "1")
     server.shutdown()
     assert done.returncode == 0, done.stdout + done.stderr
     assert asked and all(one.startswith("bytes=") for one in asked)
     found = read(kind="shards", folder=str(tmp_path / "out"))
     assert [shape(one) for one in found] == [[png(n), text] for n, text in enumerate("abc")]
     assert all(isinstance(one.parts[0], Image) for one in found)
+
+
+def test_a_hub_that_does_not_answer_is_told(tmp_path):
+    done = built(tmp_path, "http://127.0.0.1:9")
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert "hf://datasets/someone/something: ConnectError" in done.stderr and "after 2 attempts" in done.stderr

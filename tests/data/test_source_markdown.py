@@ -14,6 +14,7 @@ from PIL import Image as Picture
 from mmpt.config import load_config
 from mmpt.data.build import BuildConfig, documents
 from mmpt.data.lost import Lost
+from mmpt.data.sources.html import Html
 from mmpt.data.sources.markdown import Markdown
 from mmpt.data.store import Store
 from mmpt.document import Document, Image, Text
@@ -285,3 +286,16 @@ def test_every_picture_of_the_guides_is_in_place_and_in_order(monkeypatch):
         assert not re.search(r"!\[|</?div|\{:|^--- ", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
     assert sorted(item.item.rpartition(": ")[2] for item in missing) == sorted(absent)
     assert set(absent) == {"images/rotated-costume.gif", "images/crank-sound-editor.png"}
+
+
+def test_pictures_of_a_public_folder_are_found_from_the_root(tmp_path):
+    for name in ("docs/public/a.png", "docs/public/in/b.png", "docs/c.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(png(7))
+    (tmp_path / "docs" / "x.md").write_text("![](/a.png) ![](/in/b.png) ![](/docs/c.png) ![](a.png) ![](/gone.png)")
+    (tmp_path / "docs" / "y.html").write_text('<img src="/a.png"><img src="/../docs/public/a.png">')
+    for source, there in (("markdown", 3), ("html", 1)):
+        kind = {"markdown": Markdown, "html": Html}[source]
+        *_, found = kind(folder=str(tmp_path), public=("docs/public/",)).documents()
+        assert sum(isinstance(part, Image) for part in found.parts) == there
+        assert len([one for one in kind(folder=str(tmp_path)).documents() if isinstance(one, Lost)]) > 1

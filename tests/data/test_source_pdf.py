@@ -94,6 +94,14 @@ def test_pictures_stand_between_the_lines_around_them(tmp_path):
     assert found.meta == {"path": "a.pdf", "title": "A title", "author": "anonymous"}
 
 
+def test_words_that_a_hyphen_parts_are_one_and_others_stay_apart(tmp_path):
+    lines = ["A sentence whose last word is parted, as in typo-", "graphy, and whose next line ends as it should", "and goes on"]
+    written(tmp_path / "a.pdf", [(50, 800 - 14 * number, line) for number, line in enumerate(lines)])
+    (found,) = read(tmp_path)
+    text = "A sentence whose last word is parted, as in typography, and whose next line ends as it should\nand goes on"
+    assert shape(found) == [text]
+
+
 def test_pages_are_documents_where_asked(tmp_path):
     written(tmp_path / "a.pdf", [(50, 800, "one")], [(50, 800, "two"), (50, 600, picture(10))], [(50, 800, "three")])
     found = read(tmp_path, pages=2)

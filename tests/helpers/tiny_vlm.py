@@ -31,10 +31,10 @@ LLAVA_CHAT = (  # as llava-hf/llava-1.5-7b-hf has it, but for its spaces
     "{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
 )
 INTERN_CHAT = (
-    "{% for message in messages %}{{ '<s>' + message['role'] + ':' }}{% if message['content'] is string %}"
-    "{{ message['content'] }}{% else %}{% for content in message['content'] %}{% if content['type'] == 'image' %}{{ '<image>\n' }}{% else %}"
-    "{{ content['text'] }}{% endif %}{% endfor %}{% endif %}{{ '</s>' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<s>assistant:' }}{% endif %}"
+    "{% for message in messages %}{{ '<s>' + message['role'] + ':' }}"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for content in message['content'] %}"
+    "{% if content['type'] == 'image' %}{{ '<image>\n' }}{% else %}{{ content['text'] }}{% endif %}{% endfor %}{% endif %}"
+    "{{ '</s>' }}{% endfor %}{% if add_generation_prompt %}{{ '<s>assistant:' }}{% endif %}"
 )
 
 

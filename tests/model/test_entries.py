@@ -1,16 +1,22 @@
 """Entries: rows, layers of an encoder into layers of the decoder, and trained copies of layers inside the frozen decoder."""
 
+import io
+import math
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from losses import weighted_loss
+from PIL import Image
 from torch.nn import functional as F
 
 from mmpt.config import parse_config
-from mmpt.data.loading.packing import pack
-from mmpt.data.shards.tokens import TokenDocument
+from mmpt.data.feature_rows import TaggedView, feature_block
+from mmpt.data.loading.packing import FeatureParts, pack
+from mmpt.data.shards.tokens import Medium, TokenDocument
+from mmpt.document import Image as Picture
 from mmpt.errors import CheckpointError, ConfigError
 from mmpt.inference.engine import Engine, Prompt, write_all
 from mmpt.inference.settings import Settings
@@ -18,7 +24,9 @@ from mmpt.model.adaptation import add_adapter
 from mmpt.model.adapters.lora import Lora
 from mmpt.model.backbone import BackboneConfig, build_backbone
 from mmpt.model.config import FeatureInputConfig
+from mmpt.model.entering import Memory, Remembered
 from mmpt.model.entries import Entry
+from mmpt.model.entries._cross import GatedCross
 from mmpt.model.feature_inputs import FeatureInputs
 from mmpt.model.features import layer_states
 from mmpt.model.forward import hidden_states, packed_logits
@@ -38,6 +46,7 @@ CHOICES = {
     "rows": {"connector": QUERIES},
     "layers": {"connector": {"kind": "linear", "start_token": True}, "enters": LAYERS},
     "inner": {"connector": QUERIES, "enters": {"kind": "inner", "decoder": [0, 2]}},
+    "cross": {"connector": QUERIES, "enters": {"kind": "cross", "decoder": [0, 2], "heads": 2, "width": 16}},
 }
 
 
@@ -105,7 +114,7 @@ def test_each_learns_beside_a_frozen_decoder_and_is_saved_and_opened(kind, tmp_p
     model = base()
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     inputs = opened(model, kind)
-    assert inputs.rows == {"image": {"rows": 3, "layers": 2, "inner": 3}[kind]}
+    assert inputs.rows == {"image": {"rows": 3, "layers": 2, "inner": 3, "cross": 1}[kind]}
     assert {part_of(name) for name, _ in inputs.named_parameters()} == {"connectors"}
     losses = trained(model, inputs)
     assert losses[-1] < losses[0] - 0.25
@@ -220,9 +229,91 @@ def test_the_engine_writes_what_one_pass_over_the_whole_would_say(kind):
     assert len(written[1]) == 5 and best[len(prompt.ids) - 1 : -1] == written[1]
 
 
+def test_cross_attention_is_flamingos_by_its_definition():
+    """In float64, token by token: x + tanh(g) · attention over the views of its document so far, and the same of an MLP."""
+    torch.manual_seed(4)
+    layer = GatedCross(8, 6, 2).double()
+    with torch.no_grad():
+        layer.gates.copy_(torch.tensor([0.4, -0.9]))
+    hidden, rows = torch.randn(7, 8, dtype=torch.float64), torch.randn(3, 2, 8, dtype=torch.float64)
+    documents, places = torch.tensor([0, 0, 0, 0, 1, 1, 2]), torch.tensor([1, 3, 5])
+    # Two views were seen in this pass, one is remembered from before: of which pass does not matter.
+    seen = (Remembered(Memory(rows[:2]), places[:2]), Remembered(Memory(rows[2:]), places[2:]))
+    found = layer(hidden, seen, documents, 0)
+    for token, views in enumerate([[], [0], [0], [0, 1], [], [2], []]):
+        x = hidden[token]
+        if views:
+            memory = rows[views].flatten(0, 1) @ layer.key_value.weight.T
+            queries = layer.norm(x) @ layer.query.weight.T
+            mixed = []
+            for head in (slice(0, 3), slice(3, 6)):
+                weights = torch.softmax(memory[:, head] @ queries[head] / 3**0.5, dim=0)
+                mixed.append(weights @ memory[:, 6:][:, head])
+            x = x + math.tanh(0.4) * (torch.cat(mixed) @ layer.out.weight.T)
+            x = x + math.tanh(-0.9) * layer.mlp(x)
+        assert torch.allclose(found[token], x, atol=1e-12), token
+
+
+def test_pictures_of_several_tiles_take_a_slot_for_each(tmp_path):
+    model = base()
+    inputs = opened(model, "cross", tiles={"max": 4, "tags": None})
+    data = io.BytesIO()
+    Image.effect_noise((64, 32), 50).convert("RGB").save(data, "PNG")
+    views = inputs.counted["image"].views(data.getvalue())
+    assert [view.rows for view in views] == [1, 1, 1]  # two tiles and the whole
+    read = inputs.read(Medium("image", "png", data.getvalue(), 1, 3, ()))
+    features = FeatureParts()
+    features.add("image", np.arange(3) + 1, read)
+    with torch.no_grad():
+        entering, _ = inputs(features.joined(), torch.tensor([0, 6]))
+    ((memory, places),) = entering.memories["image"]
+    assert memory.rows.shape == (3, 3, 32) and places.tolist() == [1, 2, 3] and not len(entering.slots)
+
+
+def test_a_hybrid_has_the_whole_as_rows_and_the_tiles_in_cross_attention():
+    """NVLM-H: with the gates shut it is what rows of the whole alone would be; open, the tiles matter too. And it is written on
+    as it is read."""
+    model = without_end()
+    tiles = {"max": 4, "tags": "numbers"}
+    inputs = opened(
+        model, "cross", tiles=tiles, enters={"kind": "cross", "decoder": [1], "heads": 2, "whole_as_rows": True}
+    ).eval()
+    data = io.BytesIO()
+    Image.effect_noise((64, 32), 50).convert("RGB").save(data, "PNG")
+    given = [TaggedView([20 + n], view.rows) for n, view in enumerate(inputs.counted["image"].views(data.getvalue()))]
+    assert [view.rows for view in given] == [1, 1, 3]
+    medium, block = feature_block(Picture(data.getvalue(), "png", 64, 32), given, 1, VOCABULARY)
+    ids = np.array([VOCABULARY.special("<|begin|>"), *block, 4, 7, VOCABULARY.special("<|end|>")])
+    batch = packed(inputs, TokenDocument("a", "test", ids, None, (medium,)), TEXT)
+    with torch.no_grad():
+        entering, _ = inputs(batch.features, batch.cu_seqlens)
+        shut = logits(model, batch, entering)
+        rows = inputs.connectors["image"](inputs.encode("image", inputs.read(medium)))
+        places = [place for place in np.flatnonzero(ids == VOCABULARY.special("<|feature|>"))]
+        assert torch.equal(shut, logits(without_end(), batch, (torch.tensor(places[2:]), rows[2])))
+        ((memory, seen_from),) = entering.memories["image"]
+        assert seen_from.tolist() == places[:2] and torch.equal(memory.rows, rows[:2])
+        inputs.connectors["image"].inside.layers[0].gates.fill_(0.8)
+        opened_gates = logits(model, batch, entering)
+    first, edge = places[0], int(batch.cu_seqlens[1])
+    changed = (opened_gates != shut).any(dim=1)
+    assert not changed[:first].any() and changed[first:edge].all() and not changed[edge:].any()
+    prompt = Prompt(ids[:-1].tolist(), (("image", medium.places(), inputs.read(medium)),))
+    settings = parse_config({"max_new_tokens": 4, "outputs": ["text"]}, Settings, "test")
+    (written,) = write_all(Engine(model, VOCABULARY, inputs), [prompt], [settings])
+    whole = packed(inputs, TokenDocument("a", "test", np.array([*prompt.ids, *written]), None, (medium,)))
+    with torch.no_grad():
+        found = logits(model, whole, inputs(whole.features, whole.cu_seqlens)[0])
+    assert found[len(prompt.ids) - 1 : -1, : VOCABULARY.text_size].argmax(dim=1).tolist() == written
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"enters": {"kind": "cross", "decoder": [0], "whole_as_rows": True}}, "whole_as_rows goes with tiles"),
+        ({"enters": {"kind": "cross", "decoder": [0, 3]}}, "expected layers from 0 to 2"),
+        ({"enters": {"kind": "cross", "decoder": [0], "heads": 5}}, "heads: 5, expected a divisor of the decoder's 32"),
+        ({"enters": {"kind": "cross", "decoder": [0], "width": 12}}, "width: 12, expected a multiple of 8 heads"),
         ({"enters": {**LAYERS, "decoder": [1]}}, "2 layers of the encoder for 1 of the decoder"),
         ({"enters": {**LAYERS, "decoder": [2, 1]}}, "decoder: .2, 1., expected rising"),
         ({"enters": {**LAYERS, "decoder": [1, 3]}}, "expected layers from 0 to 2"),

@@ -142,6 +142,36 @@ def test_what_makes_the_codes_of_a_fixed_whisper_stays_and_what_reads_them_learn
     assert all(same) == (not made)
 
 
+def test_states_alone_teach_without_a_text(checkpoint):
+    """Nothing is read: what stands behind the codes comes nearer to what is heard without them, and the text decoder stays."""
+    encoder = {"layer": 2, "fixed": True, "around": 1, "silence_read": True, "taught": "states"}
+    shape = {"kind": "residual", "stages": 2, "stage": {"codes": 8, "dim": 8, "decay": 1}}
+    model = build(checkpoint, quantizer=shape, encoder=encoder, distance_weight=1.0, mel_weight=0)
+    model.reader.read = None
+    examples = [SpeechExample(noise(6000 + 900 * n, n), text) for n, text in enumerate(("zzz", "b a", "a b", "b"))]
+    heard = [utterance(one, model.config, model.study) for one in examples]
+    assert all(one.lesson is None and one.hidden.shape[1] == 2 * DIM for one in heard)
+    model.encoder.begin([one.hidden.float() for one in heard])
+    model.encoder.hear_silence([one.mel for one in heard])
+    model.encoder.from_code.map.weight.data.zero_()  # so that there is something to learn
+    plan = FitConfig(steps=1, batch_size=4, optimizer={"learning_rate": 1e-3})
+    batches = utterance_batches(heard, np.array([len(one.samples) for one in examples]), model.config, plan)
+    optimizer = torch.optim.AdamW([one for one in model.encoder.parameters() if one.requires_grad], 3e-3)
+    model.train()
+    losses = []
+    for step in range(30):
+        terms = model.loss(batches(step), 0.5)
+        assert {name for name, term in terms.items() if term.weight and term.count > 0} == {"commitment", "distance"}
+        assert float(terms["distance"].count) == sum(len(one.mel) // 4 for one in heard)
+        optimizer.zero_grad()
+        (terms["distance"].total / terms["distance"].count).backward()
+        optimizer.step()
+        losses.append(float(terms["distance"].total.detach()))
+    assert losses[-1] < 0.6 * losses[0]
+    with pytest.raises(ValueError, match="encoder.taught is states: expected a distance_weight above 0"):
+        build(checkpoint, quantizer=shape, encoder=encoder, mel_weight=0)
+
+
 def test_what_a_code_stands_for_is_restored_from_those_around_it(checkpoint, monkeypatch):
     """Nothing is restored before anything is learned; then the code's neighbours tell what it leaves out, and no other clip of
     the batch does. Of the checkpoint the layers behind learn, the text decoder stays."""
@@ -205,8 +235,8 @@ def test_books_behind_a_fixed_whisper_are_read_from_those_around_with_silence_be
         heard = [encoder.hear(mel[None], torch.tensor([len(mel) // 4]))[0] for mel in mels]
         encoder.begin(heard)
         encoder.hear_silence(mels)
-        whole = [encoder._layers(*encoder._stem(mel[None], torch.tensor([len(mel) // 4]), encoder.shape), encoder.whisper.layers[:2])
-                 for mel in mels]  # fmt: skip
+        before = [encoder._stem(mel[None], torch.tensor([len(mel) // 4]), encoder.shape) for mel in mels]
+        whole = [encoder._layers(*one, encoder.whisper.layers[:2]) for one in before]
         pooled = [states[0].unflatten(0, (-1, 2)).mean(dim=1) for states in whole]
     # At place 20 three clips have ended for longer than a code, at place 27 all four, at place 5 none: place 10 is the nearest.
     known = {20: (0, 2, 3), 27: (0, 1, 2, 3), 10: (2,), 5: (2,)}

@@ -238,7 +238,6 @@ def refused(folder: Path) -> dict:
     train, own, said = recipe(), tokenizers(folder), {}
     sample = {"prompt": [{"text": "a"}]}
     cases = {
-        "cut up": (3, {**own}, {"samples": [sample]}),
         "no tokenizer": (0, {}, {"samples": [sample]}),
         "learned": (0, {**own}, {"shards": {"test": str(folder / "live")}}),
         "other vocabulary": (0, {**own}, {"shards": {"test": str(folder / "few")}}),
@@ -260,6 +259,8 @@ def refused(folder: Path) -> dict:
 SCENARIOS = {
     "live-1": partial(live, size=1, stage=0),
     "live-2": partial(live, size=2, stage=1),
+    "live-3": partial(live, size=2, stage=3),
+    "live-adapter-3": partial(live, size=2, stage=3, adapter=True),
     "live-adapter": partial(live, size=2, stage=0, adapter=True),
     "refused": refused,
     **{f"media-{stage}": partial(media, stage=stage) for stage in (0, 3)},

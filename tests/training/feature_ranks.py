@@ -79,13 +79,13 @@ def write_pictures(folder: Path, count: int = 64, broken: tuple[int, ...] = (), 
             writer.write(document(f"picture-{number}", "image", data, 5 + colour, slots))
 
 
-def write_mixed(folder: Path) -> None:
+def write_mixed(folder: Path, slots: int | None = None) -> None:
     """Three documents of text for one with a picture or a sound, so that many a rank has neither."""
     draw = np.random.default_rng(3)
     with TokenShardWriter(folder, vocabulary=VOCABULARY, built={}) as writer:
         for number in range(48):
             if number % 8 == 0:
-                writer.write(document(f"picture-{number}", "image", picture("red", number), 5))
+                writer.write(document(f"picture-{number}", "image", picture("red", number), 5, slots))
             elif number % 8 == 4:
                 writer.write(document(f"sound-{number}", "speech", sound(200.0 + number), 6))
             else:
@@ -124,6 +124,23 @@ def mixed(folder: Path, stage: int, parts: dict | None = None) -> dict:
     names = sorted(str(path.relative_to(last[0])) for path in last[0].rglob("*.safetensors"))
     same = {name: (last[0] / name).read_bytes() == (last[1] / name).read_bytes() for name in names}
     return {"codes": codes, "facts": [facts(run.output) for run in runs], "same": same, "checkpoint": str(last[0])}
+
+
+def crossed(folder: Path, stage: int) -> dict:
+    """Pictures through gated cross-attention and told from each other, on two ranks of which one or both often have none."""
+    train = recipe()
+    write_mixed(folder / f"crossed-data-{stage}", 1)
+    given = features(folder)
+    given["image"] |= {"enters": {"kind": "cross", "decoder": [1], "heads": 2}}
+    data = [{"path": str(folder / f"crossed-data-{stage}")}]
+    content = settings(
+        folder, f"crossed-{stage}", stage, data=data, features=given, loader={"pack_tokens": 60, "packs_per_step": 2}
+    )
+    content["objectives"] = [*content["objectives"], {"kind": "contrastive", "layer": 1, "width": 8}]
+    content["backbone"] = {"config": {**BACKBONE, "num_hidden_layers": 2}}
+    config = parse_config(content, TrainingConfig, "crossed")
+    codes = launch(2, lambda ranks: train(config, ranks))
+    return {"codes": codes, "facts": facts(config.output), "checkpoint": str(config.output / "checkpoints" / "step-00000006")}
 
 
 def named_colours(folder: Path) -> dict:
@@ -231,6 +248,7 @@ def undecodable(folder: Path) -> dict:
 SCENARIOS = {
     **{f"mixed-{stage}": partial(mixed, stage=stage) for stage in (0, 1, 3)},
     **{f"learning-{stage}": partial(mixed, stage=stage, parts={"encoder": 0.1}) for stage in (0, 1, 2, 3)},
+    **{f"crossed-{stage}": partial(crossed, stage=stage) for stage in (0, 3)},
     "colours": named_colours,
     "more-rows": more_rows,
     "tiled": tiled,

@@ -61,6 +61,15 @@ def test_encoders_learn_where_they_are_asked_to_and_resume_with_the_same_bits(re
     assert not torch.equal(inputs.encode("image", pixels), rest.encode("image", pixels))
 
 
+def test_gated_cross_attention_learns_under_zero_3_as_it_does_alone(results):
+    plain, cut = results["crossed-0"], results["crossed-3"]
+    assert plain["codes"] == cut["codes"] == [0, 0]
+    for found, wanted in zip(cut["facts"], plain["facts"], strict=True):
+        assert found[1] == pytest.approx(wanted[1], abs=2e-5)
+    learned = load_file(Path(cut["checkpoint"]) / "features" / "image" / "connector.safetensors")
+    assert float(learned["inside.layers.0.gates"].abs().min()) > 0
+
+
 def test_connectors_learn_and_go_on_in_later_stages_and_runs(results):
     run = results["colours"]
     assert run["codes"] == [[0], [0]]

@@ -160,3 +160,22 @@ def test_a_layer_keeps_in_training_about_what_is_foretold(tmp_path):
     assert hidden.requires_grad
     found = sum(size for size, _ in saved.values())
     assert memory(model, config, 1).activations == pytest.approx(found, rel=0.35)
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_the_memory_of_a_teacher_is_told_from_its_configuration(tmp_path, saved):
+    ranks.write_shards(tmp_path / "data")
+    model = build_backbone(BackboneConfig(config={**ranks.BACKBONE, "hidden_size": 24}), ranks.VOCABULARY.size, seed=0)
+    model.save_pretrained(tmp_path / "teacher" / ("backbone" if saved else ""))
+    (tmp_path / "teacher" / ("backbone" if saved else "") / "model.safetensors").unlink()  # it is not loaded
+    objectives = ["next_token", "router_balance", {"kind": "distil", "teacher": str(tmp_path / "teacher")}]
+    config = parse_config(
+        {**ranks.settings(tmp_path, "run", 0), "backbone": {"config": ranks.BACKBONE}, "objectives": objectives},
+        TrainingConfig,
+        "test",
+    )
+    size = sum(weight.numel() for weight in model.parameters())
+    (line,) = [line for line in foretell(config, 2) if line.startswith("teacher")]
+    assert f"teacher: {size / 1e6:.2f} M parameters, {2 * size / 2**30:.3f} GiB more" in line
+    plain = config.model_copy(update={"objectives": config.objectives[:2]})
+    assert not [line for line in foretell(plain, 2) if line.startswith("teacher")]

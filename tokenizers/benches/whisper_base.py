@@ -9,8 +9,8 @@ tokenizers/speech_whisper_base.yaml trains. `parity`: the tokenizer's path witho
 `generate` of transformers (of N utterances, spread over all; by default of each). `codes`: word error rate through the codes
 against the same Whisper's, the codes in use of each book, and what the first says of phones (TextGrids of FOLDER). `long`:
 utterances one after the other in recordings of at least 67 and 517 s, read whole through the codes, or without TOKENIZER by
-Whisper itself, against the same utterances one by one. Word error rates are of texts normalised as Whisper's authors do, intervals by the bootstrap over
-utterances. Writes tokenizers/results/whisper_*.json.
+Whisper itself, against the same utterances one by one. Word error rates are of texts normalised as Whisper's authors do,
+intervals by the bootstrap over utterances. Writes tokenizers/results/whisper_*.json.
 """
 
 import argparse

@@ -95,7 +95,7 @@ def check_downloads(location: str) -> None:
 
 
 def finder(images: str, naming: Naming, downloads: str) -> Callable[[object, str], Image]:
-    """What finds the picture of a reference, given its alternative text: in a folder, or by its address in a download."""
+    """What finds the picture of a reference and its alternative text: in a folder, or by its address in a download."""
     if not downloads:
         store = Store(images)
         return lambda reference, alt="": find_picture(store, reference, naming, alt)

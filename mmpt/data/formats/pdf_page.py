@@ -9,6 +9,10 @@ from mmpt.data.extra import need
 from mmpt.errors import DataError
 from mmpt.media import MAX_PIXELS, to_png
 
+_LINE_ENDS = (10, 13)
+_HYPHENS = (2, 0xFFFE)
+"""How pdfium writes a hyphen at which a word is parted; the next line follows at once, or behind a line end."""
+
 
 class Box(NamedTuple):
     """In points, y upwards."""
@@ -84,15 +88,12 @@ def page_lines(page: Any) -> list[Line]:
     lines: list[Line] = []
     codes: list[int] = []
     boxes: list[Box] = []
-    hyphen = False
     for index in range(text_page.count_chars() + 1):
         code = raw.FPDFText_GetUnicode(text_page, index) if index < text_page.count_chars() else 10
-        if code in (10, 13):
+        if code in (*_LINE_ENDS, *_HYPHENS):
             if (text := _text(codes)) and boxes:
-                lines.append(Line(text, _around(boxes), hyphen))
-            codes, boxes, hyphen = [], [], False
-        elif code in (2, 0xFFFE):  # how pdfium writes a hyphen at which a word was parted
-            hyphen = True
+                lines.append(Line(text, _around(boxes), code in _HYPHENS))
+            codes, boxes = [], []
         elif code:
             codes.append(code)
             box = Box(*text_page.get_charbox(index))

@@ -4,6 +4,7 @@ import hashlib
 from typing import Literal
 from urllib.parse import urlsplit
 
+from mmpt.data.formats.row_media import medium_bytes
 from mmpt.data.parts import image_part
 from mmpt.data.store import Store
 from mmpt.document import IMAGE_SUFFIXES, Image
@@ -16,7 +17,10 @@ Naming = Literal["path", "basename", "sha256"]
 
 
 def find_picture(store: Store, reference: object, naming: Naming, alt: str = "") -> Image:
-    """The picture part for a reference. Raises `DataError` where there is no such file, or it is no picture."""
+    """The picture part for a reference, or for one that a row holds itself, {bytes, path}. Raises `DataError` where there is no
+    such file, or it is no picture."""
+    if isinstance(reference, dict):
+        return image_part(medium_bytes(store, reference), alt)
     if not isinstance(reference, str) or not reference:
         raise DataError(f"{reference!r} is no reference to a picture")
     if naming == "path":

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePosixPath
+from typing import Protocol
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 from mmpt.data.lost import Lost
 from mmpt.data.parts import MAX_BYTES, image_part
-from mmpt.data.store import Store
 from mmpt.document import Image, Text
 from mmpt.errors import DataError
 
@@ -46,11 +46,26 @@ class Picture:
         return target if len(target) <= 200 else f"{target[:60]}… ({len(target)} characters)"
 
 
-class Folder:
-    """The files around a page. They are listed only when a reference names one without its folder."""
+class Files(Protocol):
+    """What holds the files around a page: a folder (`Store`), or an archive."""
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    def path(self, name: str) -> str: ...
+
+    def files(self) -> dict[str, int]: ...
+
+    def exists(self, name: str) -> bool: ...
+
+    def read(self, name: str) -> bytes: ...
+
+
+class Folder:
+    """The files around a page. They are listed only when a reference names one without its folder.
+
+    `public` are folders whose files a site shows at its root: a reference from the root may mean a file of theirs.
+    """
+
+    def __init__(self, store: Files, public: tuple[str, ...] = ()) -> None:
+        self.store, self.public = store, public
 
     @cached_property
     def by_name(self) -> dict[str, str]:
@@ -80,14 +95,19 @@ class Folder:
         if _DATA.match(target):
             return embedded(target)
         found = target_name(name, target)
+        if target.startswith("/") and not self.store.exists(found):
+            shown = [f"{folder.strip('/')}/{found}" for folder in self.public]
+            found = next((one for one in shown if self.store.exists(one)), found)
         if anywhere and not self.store.exists(found):
             found = self.by_name.get(PurePosixPath(found).name.lower(), found)
         return self.store.read(found)
 
 
-def page_parts(store: Store, name: str, document_id: str, blocks: Iterable[str | Picture]) -> Iterator[Text | Image | Lost]:
+def page_parts(
+    store: Files, name: str, document_id: str, blocks: Iterable[str | Picture], public: tuple[str, ...] = ()
+) -> Iterator[Text | Image | Lost]:
     """The parts of the page in the file `name`, in order, and for each picture that cannot be had what was lost."""
-    folder = Folder(store)
+    folder = Folder(store, public)
     for block in blocks:
         if isinstance(block, str):
             yield Text(block)

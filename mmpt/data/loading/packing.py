@@ -1,6 +1,7 @@
 """Packs: rows of whole documents under a token budget, planned from lengths alone, and the tensors made of them."""
 
 from bisect import bisect_left, bisect_right, insort
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from typing import NamedTuple, Self
@@ -162,11 +163,11 @@ class FeatureParts:
         self._inputs: dict[str, list[torch.Tensor]] = {}
         self._slots: dict[str, list[int]] = {}
 
-    def add(self, kind: str, places: np.ndarray, inputs: torch.Tensor) -> None:
-        """A medium with its slots at `places`, an equal share for each of its views `inputs` [views, …]."""
+    def add(self, kind: str, places: np.ndarray, inputs: torch.Tensor, shares: Sequence[int] = ()) -> None:
+        """A medium with its slots at `places`. `shares`: how many are for each of its views `inputs` [views, …]; none: alike."""
         self._places.setdefault(kind, []).append(torch.from_numpy(places))
         self._inputs.setdefault(kind, []).append(inputs)
-        self._slots.setdefault(kind, []).extend([len(places) // len(inputs)] * len(inputs))
+        self._slots.setdefault(kind, []).extend(shares or [len(places) // len(inputs)] * len(inputs))
 
     def joined(self) -> dict[str, Features]:
         """Of each kind that is there."""
@@ -283,5 +284,5 @@ def _features(documents: list[TokenDocument], edges: np.ndarray, inputs: list[li
     parts = FeatureParts()
     for document, edge, own in zip(documents, edges[:-1].tolist(), inputs, strict=True):
         for medium, value in zip(document.media, own, strict=True):
-            parts.add(medium.kind, medium.places() + edge, value)
+            parts.add(medium.kind, medium.places() + edge, value, [slots for _, slots in medium.runs])
     return parts.joined()

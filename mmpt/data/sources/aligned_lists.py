@@ -38,13 +38,13 @@ class _Row:
     where: str
     document_id: str
     values: dict
-    find: Callable[[str], Image]
+    find: Callable[[str | dict], Image]
 
 
 class _Place(NamedTuple):
-    """What stands at one place of the lists: a picture's reference or a text, and what was read from the picture."""
+    """What stands at one place of the lists: a picture, by reference or as it is, or a text; what was read from it."""
 
-    image: str | None
+    image: str | dict | None
     text: str | None
     ocr: str | None
 
@@ -111,8 +111,8 @@ def _samples(config: AlignedLists, tar: str) -> Iterator[_Row | Lost]:
             yield Lost(where, str(problem), document_id)
 
 
-def _member(sample: Sample, reference: str) -> Image:
-    if reference.lower() not in sample.members:
+def _member(sample: Sample, reference: str | dict) -> Image:
+    if not isinstance(reference, str) or reference.lower() not in sample.members:
         raise DataError("no such member")
     return image_part(sample.members[reference.lower()])
 
@@ -130,7 +130,7 @@ def _document(config: AlignedLists, row: _Row) -> Documents:
             try:
                 parts.append(row.find(image))
             except DataError as problem:
-                yield Lost(f"{where}, place {number}: {image}", str(problem), document_id, whole=False, part="image")
+                yield Lost(f"{where}, place {number}: {_told(image)}", str(problem), document_id, whole=False, part="image")
                 continue
         if ocr:
             parts.append(Text(ocr, weight=0.0))
@@ -144,6 +144,10 @@ def _document(config: AlignedLists, row: _Row) -> Documents:
     yield Document(document_id, source, tuple(parts), {key: value for key, value in meta.items() if value})
 
 
+def _told(image: str | dict) -> str:
+    return image if isinstance(image, str) else str(image.get("path") or "a picture in the row")
+
+
 def _places(row: dict, with_ocr: bool) -> list[_Place]:
     images, texts = row.get("images", row.get("image_list")), row.get("texts", row.get("text_list"))
     ocr = row.get("text_ocr_list") if with_ocr else None
@@ -154,7 +158,7 @@ def _places(row: dict, with_ocr: bool) -> list[_Place]:
         raise DataError(f"{len(images)} images, {len(texts)} texts and {len(ocr)} texts of pictures do not go together")
     places = [_Place(*place) for place in zip(images, texts, ocr, strict=True)]
     for number, place in enumerate(places):
-        if any(value is not None and not isinstance(value, str) for value in place):
+        if not isinstance(place.image, dict) and any(value is not None and not isinstance(value, str) for value in place):
             raise DataError(f"place {number}: expected text or null")
         if place.image is not None and place.text is not None:
             raise DataError(f"place {number}: a picture and a text at once, so their order is unknown")

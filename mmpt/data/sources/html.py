@@ -31,6 +31,9 @@ class Html(NamedSource):
 
     folder: str
     """Folder or URL of the pages and their pictures."""
+    public: tuple[str, ...] = ()
+    """Folders in it whose files a site generator puts at the root of the site, so that "/a.png" may lie there: `public` or
+    `docs/public` (VitePress, Astro), `static` (Hugo, Docusaurus)."""
     drop: tuple[str, ...] = (
         "nav",
         "footer",
@@ -76,7 +79,7 @@ class Html(NamedSource):
                 continue
             heading = page.first("head > title")
             title = " ".join(heading.text().split()) if heading else ""
-            parts = yield from kept(page_parts(store, name, document_id, html_blocks(page, title, self.drop)))
+            parts = yield from kept(page_parts(store, name, document_id, html_blocks(page, title, self.drop), self.public))
             if not parts:
                 yield Lost(store.path(name), "nothing in it", document_id)
                 continue

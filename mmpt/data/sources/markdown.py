@@ -36,6 +36,9 @@ class Markdown(NamedSource):
 
     folder: str
     """Folder or URL of the pages and their pictures."""
+    public: tuple[str, ...] = ()
+    """Folders in it whose files a site generator puts at the root of the site, so that "/a.png" may lie there: `public` or
+    `docs/public` (VitePress, Astro), `static` (Hugo, Docusaurus)."""
     files: Expression = r".*\.(md|markdown)"
     """Regular expression of the paths that are read."""
     drop_lines: tuple[Expression, ...] = ()
@@ -84,7 +87,7 @@ class Markdown(NamedSource):
             except (DataError, RecursionError) as problem:
                 yield Lost(store.path(name), str(problem), document_id)
                 continue
-            parts = yield from kept(page_parts(store, name, document_id, html_blocks(page)))
+            parts = yield from kept(page_parts(store, name, document_id, html_blocks(page), self.public))
             if not parts:
                 yield Lost(store.path(name), "nothing in it", document_id)
                 continue

@@ -67,7 +67,7 @@ def evaluate_speech_tokenizer(
     heard = [sound[: len(samples)] for sound, samples in zip(heard, waveforms, strict=True)]
     counts = code_counts(torch.from_numpy(np.concatenate(codes)), tokenizer.codes)
     health = codebook_health(counts)
-    size = tokenizer.codes / tokenizer.config.quantizer.depth
+    books = counts.reshape(tokenizer.config.quantizer.depth, -1)
     spoken = error_rates(texts, (read_by or tokenizer.recognize)(heard))[0]
     judged = [mean_measure(name, kept) for name in judges if (kept := known(JUDGES[name](waveforms, heard)))]
     figures |= {
@@ -76,8 +76,8 @@ def evaluate_speech_tokenizer(
         "codes_used": health["used"],
         "perplexity": health["perplexity"],
         "entropy": health["entropy"],
-        "bits_per_second": float(np.log2(size)) * tokenizer.rate,
-        "entropy_bits": float(np.log2(health["perplexity"])) * tokenizer.rate,
+        "bits_per_second": tokenizer.figures.bits,
+        "entropy_bits": tokenizer.config.vector_rate * sum(float(np.log2(codebook_health(one)["perplexity"])) for one in books),
         "reconstruction_wer": spoken.value,
         **(_interval("reconstruction_wer", spoken) if read_by else {}),
         "mel_distance": float(np.mean([mel_distance(*pair) for pair in zip(waveforms, heard, strict=True)])),

@@ -129,6 +129,12 @@ class SpeechConfig(Schema):
             raise ValueError(f"decoder.voice is {self.decoder.voice}, expected more than {2 * self.mels} with decoder.reference")
         return self
 
+    @pydantic.model_validator(mode="after")
+    def _something_to_learn(self) -> "SpeechConfig":
+        if not self.encoder.learns_text and not self.distance_weight:
+            raise ValueError("encoder.taught is states: expected a distance_weight above 0")
+        return self
+
     @property
     def frames_per_code(self) -> int:
         """Log-mel frames of a code."""

@@ -29,7 +29,7 @@ class Lesson(NamedTuple):
 
 
 class Heard(NamedTuple):
-    """What a fixed encoder hears of an utterance, `hidden` [C, any], and what is to be read of it."""
+    """What a fixed encoder hears of an utterance, `hidden` [C, any], and what is to be read of it, where anything is."""
 
     hidden: torch.Tensor
-    lesson: Lesson
+    lesson: Lesson | None

@@ -188,15 +188,22 @@ class SpeechTokenizer(SpeechCoder, Trainable):
         """What a fixed encoder hears of an utterance of log-mel `mel` [T, mels], and what is to be read of it: what is read
         without a quantiser, as it is (Gandhi et al. 2023, "Distil-Whisper", arXiv:2311.00430, section 3). Raises `DataError`
         where that is too far from `text`."""
-        device = self.default_voice.device
+        lengths = torch.tensor([len(mel) // self.config.frames_per_code], device=self.default_voice.device)
         with torch.no_grad():
-            lengths = torch.tensor([len(mel) // self.config.frames_per_code], device=device)
-            hidden, states, sizes = self.encoder.hear_whole(mel[None].to(device), lengths)
+            hidden, states, sizes = self.encoder.hear_whole(mel[None].to(lengths.device), lengths)
+            if not self.config.encoder.learns_text:
+                return Heard(hidden[0], None)
             lesson = self.reader.lesson(states, sizes)
         read = decode_text(self.text, lesson.text)
         if (wrong := misread(text, read)) > MISREAD:
             raise DataError(f"{wrong:.0%} of the letters of its text are read otherwise: {read[:40]!r}, it is {text[:40]!r}")
         return Heard(hidden[0], lesson)
+
+    def listen(self, mel: torch.Tensor, text: str) -> Heard:
+        """The same where nothing is to be read."""
+        lengths = torch.tensor([len(mel) // self.config.frames_per_code], device=self.default_voice.device)
+        with torch.no_grad():
+            return Heard(self.encoder.hear(mel[None].to(lengths.device), lengths)[0], None)
 
     def loss(self, batch: SpeechBatch, progress: float) -> dict[str, Term]:
         """Recognition through the codes, and what the mel decoder asks of them; quantised from `config.quantize_from` on."""
@@ -212,10 +219,11 @@ class SpeechTokenizer(SpeechCoder, Trainable):
                 used = codebook_terms(codes, self.codes, self.encoder.quantizer.restart_count())
         else:
             states = self.encoder.quantizer.bounded(states)  # so that rounding is all that will change
-        texts = [encode_text(self.text, text) for text in batch.texts]
         alone, context, sizes = self.encoder.read(states, batch.lengths)
-        reading, ctc = self.reader.losses(texts, context, alone, sizes, batch.lessons)
-        terms |= {"reading": reading, "ctc": ctc._replace(weight=self.config.ctc_weight)}
+        if self.config.encoder.learns_text:
+            texts = [encode_text(self.text, text) for text in batch.texts]
+            reading, ctc = self.reader.losses(texts, context, alone, sizes, batch.lessons)
+            terms |= {"reading": reading, "ctc": ctc._replace(weight=self.config.ctc_weight)}
         if weight := self.config.distance_weight:
             apart = self.encoder.distances(hidden, alone, context, batch.lengths)
             terms |= {name: term._replace(weight=weight) for name, term in apart.items()}
@@ -359,12 +367,12 @@ class SpeechTokenizer(SpeechCoder, Trainable):
     def vectors(self, sequence: np.ndarray, number: int) -> np.ndarray:
         """A code sequence as int64 [C], or [C, depth] of a residual quantiser; `number` names it in messages. Raises `DataError`
         where it holds something other than codes, or nothing."""
-        depth = self.config.quantizer.depth
         if sequence.ndim != 1 or not len(sequence) or not np.issubdtype(sequence.dtype, np.integer):
             raise DataError(f"sequence {number}: expected integer codes in one dimension, at least one")
         if sequence.min() < 0 or sequence.max() >= self.codes:
             raise DataError(f"sequence {number}: codes {sequence.min()} … {sequence.max()}, expected 0 … {self.codes - 1}")
         try:
+            depth = self.config.quantizer.depth
             return self._numbered(by_frame(sequence, depth, self.codes // depth, self.config.layout))
         except ValueError as problem:
             raise DataError(f"sequence {number}: {problem} (layout {self.config.layout})") from None

@@ -1,6 +1,7 @@
 """What a language model learns of its packs; each objective adds terms to the loss of the same forward pass."""
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import pydantic
@@ -14,6 +15,7 @@ if TYPE_CHECKING:  # settings are read before torch is loaded
     from transformers import PreTrainedModel
 
     from mmpt.data.loading.packing import PackedBatch
+    from mmpt.model.config import FeatureInputConfig
     from mmpt.model.forward import Decoded
     from mmpt.tokenizers.terms import Term
     from mmpt.vocabulary import Vocabulary
@@ -26,6 +28,8 @@ class Built(Protocol):
 
     asks: dict[str, Any]
     """Options of the decoder's forward pass that it needs, such as `output_router_logits`."""
+
+    # `head`: a module of an objective that learns beside the model, where it has one.
 
     def prepare(self, batch: "PackedBatch") -> "tuple[PackedBatch, dict[str, Tensor]]":
         """(a pack with what the objective has to know of it beforehand, the counts of its learned terms: float64 scalars); on the
@@ -48,6 +52,10 @@ class Objective(Method):
 
     weight: float = pydantic.Field(default=1.0, gt=0)
     """Factor on the objective in the loss."""
+
+    def problem(self, features: "Mapping[str, FeatureInputConfig]") -> str | None:
+        """What does not go with the `features` of a run, by the kind of media."""
+        return None
 
     @abstractmethod
     def build(self, model: "Model", vocabulary: "Vocabulary", device: "torch.device") -> "Built | None":

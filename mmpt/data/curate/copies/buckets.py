@@ -1,7 +1,8 @@
 """Buckets on disk: which items share a key, found by key ranges of a size that fits memory, whatever their number.
 
-A table has three files for each shard, `NNNNN.TABLE.keys`, `.rows` and `.heap`: the keys of its items sorted within each band, a record
-of fixed size for each item, and what is not of one size. All are raw little-endian arrays of which ranges are read, from a path or URL.
+A table has three files for each shard, `NNNNN.TABLE.keys`, `.rows` and `.heap`: the keys of its items sorted within each band, a
+record of fixed size for each item, and what is not of one size. All are raw little-endian arrays of which ranges are read, from a
+path or URL.
 """
 
 from collections.abc import Sequence
@@ -51,7 +52,9 @@ class Member:
     first: int
 
 
-def bucket_pairs(members: Sequence[Member], table: str, bands: int, band: int, bins: tuple[int, int], groups: str | None) -> np.ndarray:
+def bucket_pairs(
+    members: Sequence[Member], table: str, bands: int, band: int, bins: tuple[int, int], groups: str | None
+) -> np.ndarray:
     """Pairs int64 [pairs, 2], the lower number first, of items that share a key of a band in a range of bins.
 
     Of a bucket each item is paired with the first and with the one before it, so that pairs are linear in items however many are
@@ -91,6 +94,12 @@ def ranges(items: int) -> list[tuple[int, int]]:
     return list(pairwise(edges))
 
 
+def key_count(location: str, shard: int, table: str, bands: int) -> int:
+    """How many keys other than 0 there are of a shard."""
+    at = 8 * (bands * (BINS + 1) - 1)
+    return int(read_array(location, name_of(shard, table, "keys"), "<i8", at, at + 8)[0])
+
+
 def _read_keys(member: Member, table: str, bands: int, band: int, bins: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     name, width = name_of(member.shard, table, "keys"), 8 * (BINS + 1)
     head = read_array(member.location, name, "<i8", 0, bands * width).reshape(bands, BINS + 1)
@@ -109,6 +118,8 @@ def read_array(location: str, name: str, dtype: np.typing.DTypeLike, start: int 
 def read_span(location: str, name: str, start: int, end: int | None) -> bytes:
     """As `Store.read_range`, with less around it on this machine: a pair costs a few reads of some hundred bytes."""
     store = _store(location)
+    if end is not None and end <= start:  # which no server knows as a range
+        return b""
     if not store.is_local:
         return store.read(name) if end is None else store.read_range(name, start, end)
     try:

@@ -35,11 +35,11 @@ class DuplicateSettings(Schema):
     min_words: int = pydantic.Field(default=20, ge=1)
     """Texts of fewer words are not compared."""
     keyed_on: Literal["both", "text", "media"] = "both"
-    """What of two documents must be alike. both: text and media; text: whatever the media; media: pictures and recordings one by one,
-    whatever the text."""
+    """What of two documents must be alike. both: text and media; text: whatever the media; media: pictures and recordings one by
+    one, whatever the text."""
     image_distance: int | None = pydantic.Field(default=5, ge=0, le=16)
-    """Bits of 64 in which the perceptual hashes of the same picture may differ (5 in mmc4); None: only pictures of equal bytes are
-    the same. One that came before in its document goes."""
+    """Bits of 64 in which the perceptual hashes of the same picture may differ (5 in mmc4); None: only pictures of equal bytes
+    are the same. One that came before in its document goes."""
     sound_distance: float | None = pydantic.Field(default=None, ge=0, lt=0.5)
     """Share of the bits in which fingerprints of the same recording may differ (0.35 in Haitsma and Kalker 2002); None: only
     recordings of equal bytes are the same."""
@@ -105,27 +105,29 @@ def whole_documents(
 def pictures_gone(
     config: DuplicateSettings, media: Media, gone: Iterable[int], documents: int, first: int
 ) -> Iterator[tuple[int, Decision]]:
-    """(Document, what of it goes) of the documents from the number `first` on: pictures that are in too many of the documents that
-    stay, and those that came before in their document."""
+    """(Document, what of it goes) of the documents from the number `first` on: pictures that are in too many of the documents
+    that stay, and those that came before in their document."""
     stays = np.ones(documents, dtype=bool)
     stays[list(gone)] = False
     copies = copies_of(media, stays)
     most = documents if config.max_copies is None else config.max_copies
-    near: dict[int, list[int]] = {}
-    for one, other in media.near.tolist():
-        near.setdefault(one, []).append(other)
-        near.setdefault(other, []).append(one)
+    both = np.concatenate([media.near, media.near[:, ::-1]])
+    both = both[np.argsort(both[:, 0], kind="stable")]
+    starts = np.searchsorted(both[:, 0], np.arange(len(media.group) + 1))
     number, seen = -1, dict[int, int]()  # kind of picture → its first place in the document
     rows = np.flatnonzero(stays[media.document] & (media.document >= first))
     several = np.bincount(media.document[rows], minlength=1) > 1 if len(rows) else np.zeros(1, dtype=bool)
     rows = rows[(copies[media.kind[rows]] > most) | several[media.document[rows]]]
-    for document, place, kind in zip(media.document[rows].tolist(), media.place[rows].tolist(), media.kind[rows].tolist(), strict=True):
+    for document, place, kind in zip(
+        media.document[rows].tolist(), media.place[rows].tolist(), media.kind[rows].tolist(), strict=True
+    ):
         if document != number:
             number, seen = document, {}
         if copies[kind] > most:
             yield document, Decision(place, "image_copies", f"in {copies[kind]} documents")
             continue
-        before = min((seen[other] for other in (kind, *near.get(kind, ())) if other in seen), default=None)
+        near = (kind, *both[starts[kind] : starts[kind + 1], 1].tolist()) if seen else ()
+        before = min((seen[other] for other in near if other in seen), default=None)
         if before is not None:
             yield document, Decision(place, "image_in_document", f"looks like part {before}")
         else:

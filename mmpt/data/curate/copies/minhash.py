@@ -17,9 +17,11 @@ _BASE = np.uint64(0x9E3779B97F4A7C15 | 1)
 
 
 def bands_for(threshold: float) -> tuple[int, int]:
-    """(Bands, values of each) of `HASHES` at most: the longest bands of which one is equal with `RECALL` at that Jaccard similarity.
+    """(Bands, values of each) of `HASHES` at most: the longest bands of which one is equal with `RECALL` at that Jaccard
+    similarity.
 
-    Two sets of similarity s have r equal MinHash values with probability s^r (Broder 1997), so one band in b with 1 - (1 - s^r)^b.
+    Two sets of similarity s have r equal MinHash values with probability s^r (Broder 1997), so of b bands
+    one is equal with 1 - (1 - s^r)^b.
     """
     for rows in range(HASHES, 1, -1):
         bands = HASHES // rows

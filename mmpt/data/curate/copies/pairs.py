@@ -30,8 +30,8 @@ ROWS_AT_ONCE = 1 << 24
 
 @dataclass(frozen=True)
 class Compared:
-    """What is the same for all pairs: the shards of all sets in order, where the groups of media lie (None: media are not compared),
-    how far pictures may differ, and whether documents of media alike are alike `whatever_text`."""
+    """What is the same for all pairs: the shards of all sets in order, where the groups of media lie (None: media are not
+    compared), how far pictures may differ, and whether documents of media alike are alike `whatever_text`."""
 
     members: tuple[Member, ...]
     groups: str | None
@@ -59,7 +59,7 @@ class Compared:
 
 def document_pairs(compared: Compared, keys: int, wanted: Sequence[int], documents: int, run: RunConfig) -> np.ndarray:
     """Pairs int64 [pairs, 2] of documents that share one of the `wanted` keys of `keys`."""
-    return _bucketed(compared, DOCUMENTS, keys, wanted, documents, compared.groups, run)
+    return all_pairs(compared.members, DOCUMENTS, keys, wanted, documents, compared.groups, run)
 
 
 def similarities(compared: Compared, pairs: np.ndarray, run: RunConfig) -> np.ndarray:
@@ -84,10 +84,11 @@ def _similar(compared: Compared, numbered: tuple[int, np.ndarray]) -> np.ndarray
     return np.array([compared.compared(signature(a), signature(b)) for a, b in numbered[1].tolist()], dtype=np.float32)
 
 
-def _bucketed(
-    compared: Compared, table: str, keys: int, wanted: Sequence[int], items: int, groups: str | None, run: RunConfig
+def all_pairs(
+    members: Sequence[Member], table: str, keys: int, wanted: Sequence[int], items: int, groups: str | None, run: RunConfig
 ) -> np.ndarray:
-    work = partial(_bucket, compared, table, keys, groups)
+    """Pairs int64 [pairs, 2] of items of a table that share one of the `wanted` keys of `keys`, see `bucket_pairs`."""
+    work = partial(_bucket, tuple(members), table, keys, groups, os.getcwd())
     tasks = [(band, bins) for band in wanted for bins in ranges(items)]
     found = np.zeros((0, 2), dtype=np.int64)
     for start in range(0, len(tasks), AT_ONCE):  # pairs that several bands found are one before more come
@@ -96,9 +97,11 @@ def _bucketed(
     return found
 
 
-def _bucket(compared: Compared, table: str, keys: int, groups: str | None, task: tuple[int, tuple[int, int]]) -> np.ndarray:
-    enter(compared.folder)
-    return bucket_pairs(compared.members, table, keys, *task, groups)
+def _bucket(
+    members: tuple[Member, ...], table: str, keys: int, groups: str | None, folder: str, task: tuple[int, tuple[int, int]]
+) -> np.ndarray:
+    enter(folder)
+    return bucket_pairs(members, table, keys, *task, groups)
 
 
 class Media(NamedTuple):
@@ -131,7 +134,7 @@ def sounds(compared: Compared, distance: float, run: RunConfig) -> Media:
         members.append(Member(one.location, one.shard, first))
         first += len(rows[-1])
     own = Compared(tuple(members), None, 0, False, compared.folder)
-    pairs = _bucketed(own, SOUNDS, KEYS, range(KEYS), first, None, run)
+    pairs = all_pairs(own.members, SOUNDS, KEYS, range(KEYS), first, None, run)
     chunks = [pairs[start : start + CHUNK] for start in range(0, len(pairs), CHUNK)]
     alike = [chunk[keep] for (_, chunk), keep in run_all(partial(_sounds_alike, own, distance), list(enumerate(chunks)),
                                                          run.processes, run.ray)]  # fmt: skip
@@ -157,8 +160,9 @@ def _prints(members: tuple[Member, ...], number: int) -> np.ndarray:
 
 
 def write_groups(store: Store, members: Sequence[Member], media: Sequence[Media], documents: int) -> np.ndarray:
-    """Write for each document the group of its media: equal where each picture and recording is of the group of the one in the same
-    place of the other, and what is compared by its bytes is equal; 0 of a document without media. All are returned, uint64."""
+    """Write for each document the group of its media: equal where each picture and recording is of the group of the one in the
+    same place of the other, and what is compared by its bytes is equal; 0 of a document without media. All are returned,
+    uint64."""
     document = np.concatenate([one.document for one in media])
     place = np.concatenate([one.place for one in media])
     group = np.concatenate([len(media) * one.group[one.kind] + number for number, one in enumerate(media)]).astype(np.uint64)
@@ -167,9 +171,11 @@ def write_groups(store: Store, members: Sequence[Member], media: Sequence[Media]
     groups = np.zeros(documents, dtype=np.uint64)
     if len(document):
         starts = np.flatnonzero(np.diff(document, prepend=-1))
-        rank = np.arange(len(document)) - np.repeat(starts, np.diff([*starts, len(document)]))
+        rank = np.arange(len(document)) - np.repeat(starts, np.diff(np.append(starts, len(document))))
         with np.errstate(over="ignore"):  # each rank has a factor of its own, so that the order counts
-            groups[document[starts]] = np.add.reduceat(group * (mix(rank.astype(np.uint64) + np.uint64(1)) | np.uint64(1)), starts)
+            groups[document[starts]] = np.add.reduceat(
+                group * (mix(rank.astype(np.uint64) + np.uint64(1)) | np.uint64(1)), starts
+            )
     for at, one in enumerate(members):
         rows = read_array(one.location, name_of(one.shard, DOCUMENTS, "rows"), ROW)
         own = groups[one.first : one.first + len(rows)]
@@ -203,14 +209,13 @@ def copies_of(media: Media, stays: np.ndarray) -> np.ndarray:
 
     kinds = len(media.group)
     keep = stays[media.document]
-    owners = np.unique(np.stack([media.kind[keep], media.document[keep]], axis=1), axis=0)
+    owners = unique_pairs(np.stack([media.kind[keep], media.document[keep]], axis=1))
     both = np.concatenate([media.near, media.near[:, ::-1], np.repeat(np.arange(kinds)[:, None], 2, axis=1)])
     near: Any = coo_array((np.ones(len(both), np.int64), (both[:, 0], both[:, 1])), shape=(kinds, kinds)).tocsr()
     # A document with one kind of a group counts once for each kind near to that; only of one with several is the union taken.
-    _, which, times = np.unique(
-        np.stack([media.group[owners[:, 0]], owners[:, 1]], axis=1), axis=0, return_inverse=True, return_counts=True
-    )
-    alone = times[which.ravel()] == 1
+    together = media.group[owners[:, 0]] * len(stays) + owners[:, 1]
+    _, which, times = np.unique(together, return_inverse=True, return_counts=True)
+    alone = times[which] == 1
     counts = near @ np.bincount(owners[alone, 0], minlength=kinds)
     several = owners[~alone]
     if len(several):
@@ -250,4 +255,6 @@ def near_pairs(hashes: np.ndarray, distance: int) -> np.ndarray:
                 near = others[np.bitwise_count(hashes[others] ^ hashes[members[at]]) <= distance]
                 if len(near):
                     found.append(np.stack([np.full(len(near), members[at]), near], axis=1))
-    return np.unique(np.sort(np.concatenate(found), axis=1), axis=0)  # a pair that shares several bands was found in each
+    pairs = np.sort(np.concatenate(found), axis=1)
+    pairs = unique_pairs(pairs[:, ::-1])[:, ::-1]  # a pair that shares several bands was found in each
+    return np.ascontiguousarray(pairs)

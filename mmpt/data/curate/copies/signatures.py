@@ -1,4 +1,5 @@
-"""What is compared in place of documents, shard by shard on disk: hashes of content, n-grams of text, hashes of pictures and sounds."""
+"""What is compared in place of documents, shard by shard on disk: hashes of content, n-grams of text, hashes of pictures and
+sounds."""
 
 import hashlib
 import json
@@ -28,8 +29,8 @@ ROW = np.dtype([
     ("content", "<u8", 4), ("source", "<u8"), ("others", "<u8"), ("heap", "<u8"), ("pictures", "<u4"), ("shingles", "<u4"),
     ("media", "<u4"),
 ])  # fmt: skip
-"""Of a document: SHA-256 of all parts, hash of its source and of the speech and pictures that are compared by their bytes; where its
-heap begins, which holds so many hashes of pictures and n-grams; how many pictures and recordings it has."""
+"""Of a document: SHA-256 of all parts, hash of its source and of the speech and pictures that are compared by their bytes; where
+its heap begins, which holds so many hashes of pictures and n-grams; how many pictures and recordings it has."""
 SOUND_ROW = np.dtype([("document", "<u4"), ("place", "<u4"), ("heap", "<u8"), ("prints", "<u4"), ("seconds", "<f4")])
 """Of a recording: document and part, where its fingerprint begins in the heap and how long it is."""
 PICTURE = np.dtype([("document", "<u4"), ("place", "<u4"), ("hash", "<u8")])
@@ -76,8 +77,8 @@ class _Signed:
     sound_at: int = 0
 
 
-def sign_shard(store: Store, shard: int, documents: Iterable[Document], config: SigningSettings) -> None:
-    """Write the files of a shard, the keys last: a shard that has them is not signed again."""
+def sign_shard(config: SigningSettings, store: Store, shard: int, documents: Iterable[Document]) -> None:
+    """Write the files of a shard."""
     known, found = WordHashes(), _Signed()
     batch: list[_Looked] = []
     count = 0
@@ -198,8 +199,3 @@ def read_signature(member: Member, number: int, groups: tuple[str, int] | None) 
     heap = read_span(member.location, name_of(member.shard, DOCUMENTS, "heap"), at, at + first + 4 * int(row["shingles"]))
     group = int(read_array(groups[0], f"{groups[1]:05d}.groups", "<u8", 8 * number, 8 * number + 8)[0]) if groups else 0
     return Signature(row, np.frombuffer(heap[:first], dtype="<u8"), np.frombuffer(heap[first:], dtype="<u4"), group)
-
-
-def read_ids(member: Member) -> list[str]:
-    """Ids of the documents of a shard."""
-    return json.loads(read_span(member.location, name_of(member.shard, DOCUMENTS, "ids"), 0, None))

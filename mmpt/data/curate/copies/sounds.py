@@ -1,5 +1,5 @@
-"""Fingerprints of recordings that stay alike through another codec, rate or loudness (Haitsma and Kalker 2002, "A Highly Robust Audio
-Fingerprinting System", ISMIR)."""
+"""Fingerprints of recordings that stay alike through another codec, rate or loudness (Haitsma and Kalker 2002, "A Highly Robust
+Audio Fingerprinting System", ISMIR)."""
 
 import numpy as np
 
@@ -40,13 +40,13 @@ def sound_print(part: Speech) -> np.ndarray:
         power = np.abs(np.fft.rfft(views * window, axis=1)) ** 2
         energy.append(np.add.reduceat(power[:, : edges[-1]], edges[:-1], axis=1))
     slope = np.diff(np.concatenate(energy), axis=1)
-    bits = np.diff(slope, axis=0) < 0  # E(n, m) - E(n, m + 1) is minus the slope
+    bits = slope[1:] < slope[:-1]  # E(n, m) - E(n, m + 1) is minus the slope
     return np.packbits(bits, axis=1, bitorder="little").view("<u4")[:, 0].astype(np.uint32)
 
 
 def sound_keys(prints: np.ndarray) -> np.ndarray:
-    """uint64 [KEYS]: MinHash values of its sub-fingerprints. One that a thirtieth of them survive in still shares one in two times
-    out of three; silence, whose bits are all alike, is in no bucket."""
+    """uint64 [KEYS]: MinHash values of its sub-fingerprints. One that a thirtieth of them survive in still shares one in two
+    times out of three; silence, whose bits are all alike, is in no bucket."""
     values = np.unique(prints).astype(np.uint64)
     values = values[(values != 0) & (values != 0xFFFFFFFF)]
     if not len(values):

@@ -23,8 +23,8 @@ class Dedup(Step, DuplicateSettings):
     mmc4 (Zhu et al. 2023, arXiv:2304.06939, section 3).
 
     A sentence that another speaker says, or a caption of another picture, is no duplicate: documents with media are compared only
-    where these are alike too, picture by picture and sound by sound. Signatures lie on disk, in OUT.signatures, and memory does not
-    grow with their number; `against` compares with those of earlier runs.
+    where these are alike too, picture by picture and sound by sound. Signatures lie on disk, in OUT.signatures, and memory does
+    not grow with their number; `against` compares with those of earlier runs.
     """
 
     carries: ClassVar[tuple[str, ...]] = ("SlimPajama-DC",)

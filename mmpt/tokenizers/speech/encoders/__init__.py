@@ -28,6 +28,11 @@ class Encoder(Method):
         """Whether what it hears of a sound never changes in training, so that it is made once for each utterance."""
         return False
 
+    @property
+    def learns_text(self) -> bool:
+        """Whether text is read in training, and what is read learned from."""
+        return True
+
     def features(self, samples: "torch.Tensor", mels: int, frames: int) -> "torch.Tensor":
         """The log-mel [..., frames, mels] that it hears of `samples` [..., any length], on the scale of `log_mel`."""
         from mmpt.tokenizers.speech.features import log_mel

@@ -55,6 +55,9 @@ class Whisper(Encoder):
     what learns behind the codes must learn it."""
     overlap: int = pydantic.Field(default=25, ge=0)
     """Codes by which windows overlap on each side that is seen."""
+    taught: Literal["text", "states"] = "text"
+    """What a `fixed` one learns behind the codes: to read what Whisper reads, and as much of its states as `distance_weight` asks
+    for; or its states alone, at a third of the cost."""
     prompt: tuple[int | str, ...] = ()
     """Tokens (or ids) of the text tokenizer that open every transcript and are not learned, such as those of a language and of a
     task; by default the checkpoint's first token alone."""
@@ -72,6 +75,8 @@ class Whisper(Encoder):
                 raise ValueError(f"{key}: codes are restored from those around, expected fixed: true and no block")
         if self.silence_read and (self.block is not None or not self.fixed):
             raise ValueError("silence_read: silence as it was heard once, expected fixed: true and no block")
+        if self.taught == "states" and not self.fixed:
+            raise ValueError("taught: states that are heard once, expected fixed: true")
         if self.noise and not self.fixed:
             raise ValueError("noise: the sound is varied where it is heard anew each time, expected fixed: true")
         return self
@@ -79,6 +84,10 @@ class Whisper(Encoder):
     @property
     def heard_once(self) -> bool:
         return self.fixed
+
+    @property
+    def learns_text(self) -> bool:
+        return self.taught == "text"
 
     @property
     def whole(self) -> bool:
