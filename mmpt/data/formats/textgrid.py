@@ -35,18 +35,19 @@ def read_textgrid(data: bytes) -> dict[str, list[Interval]]:
     try:
         if _string(values) != "ooTextFile" or _string(values) != "TextGrid":
             raise DataError("no TextGrid of Praat")
-        _number(values), _number(values)
+        _times(values)
         tiers: dict[str, list[Interval]] = {}
         if next(values) != "<exists>":
             return tiers
         for _ in range(_count(values)):
             kind, name = _string(values), _string(values)
-            _number(values), _number(values)
+            _times(values)
             if kind not in ("IntervalTier", "TextTier"):
                 raise DataError(f"a tier of class {kind!r}, expected IntervalTier or TextTier")
             if kind == "TextTier":
                 for _ in range(_count(values)):
-                    _number(values), _string(values)
+                    _number(values)
+                    _string(values)
                 continue
             found = [Interval(_number(values), _number(values), _string(values)) for _ in range(_count(values))]
             tiers.setdefault(name, found)
@@ -71,6 +72,10 @@ def _number(values: Iterator[str]) -> float:
     if value[0] in '"<':
         raise DataError(f"found {value[:40]}, expected a number")
     return float(value)
+
+
+def _times(values: Iterator[str]) -> tuple[float, float]:
+    return _number(values), _number(values)
 
 
 def _count(values: Iterator[str]) -> int:

@@ -49,7 +49,7 @@ class Kaldi(NamedSource):
                 raise DataError(f"{self.folder}: no {'wav.scp' if texts else 'text'}, or nothing in it")
         except DataError as problem:
             raise ConfigError(str(problem)) from None
-        names = dict.fromkeys([*segments, *texts, *([] if segments else wavs)])
+        names: dict[str, None] = dict.fromkeys([*segments, *texts, *([] if segments else wavs)])
         return grouped((name, UTTERANCE_BYTES) for name in names)
 
     def read(self, unit: Unit[list[str]]) -> Documents:

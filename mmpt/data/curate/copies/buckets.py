@@ -123,7 +123,7 @@ def read_span(location: str, name: str, start: int, end: int | None) -> bytes:
     if not store.is_local:
         return store.read(name) if end is None else store.read_range(name, start, end)
     try:
-        with open(Path(location) / name, "rb", buffering=0) as file:
+        with open(Path(store.location) / name, "rb", buffering=0) as file:
             file.seek(start)
             return file.read(-1 if end is None else end - start)
     except OSError as problem:
