@@ -240,6 +240,6 @@ def test_a_picture_of_many_variants_in_many_documents_takes_no_time_to_speak_of(
     hashes = np.uint64(1) << draw.integers(0, 64, 20_000, dtype=np.uint64)
     unique, kind = np.unique(hashes, return_inverse=True)
     media = Media(np.arange(20_000), np.zeros(20_000, np.int64), kind, near_pairs(unique, 5), np.zeros(len(unique), np.int64))
-    began = time.perf_counter()
+    began = time.process_time()
     assert (copies_of(media, np.ones(20_000, dtype=bool)) == 20_000).all()
-    assert time.perf_counter() - began < 3
+    assert time.process_time() - began < 3
