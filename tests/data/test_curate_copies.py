@@ -206,6 +206,7 @@ def test_killed_while_it_signs_it_goes_on_and_ends_with_the_same_bytes(tmp_path)
     process.wait()
     before = {one.name: one.stat().st_mtime_ns for one in signed.glob("*.done")}
     assert 0 < len(before) < 30, "killed in the middle of signing"
+    (signed / ".00001.documents.heap.1.tmp").write_bytes(b"killed in the middle of writing")
     assert subprocess.run(command, cwd=tmp_path / "killed", env=environment, capture_output=True).returncode == 0
     assert before == {name: (signed / name).stat().st_mtime_ns for name in before}, "not signed again"
     (tmp_path / "whole").mkdir()
