@@ -206,6 +206,7 @@ def test_killed_while_it_signs_it_goes_on_and_ends_with_the_same_bytes(tmp_path)
     process.wait()
     before = {one.name: one.stat().st_mtime_ns for one in signed.glob("*.done")}
     assert 0 < len(before) < 30, "killed in the middle of signing"
+    (signed / ".00001.documents.heap.1.tmp").write_bytes(b"killed in the middle of writing")
     assert subprocess.run(command, cwd=tmp_path / "killed", env=environment, capture_output=True).returncode == 0
     assert before == {name: (signed / name).stat().st_mtime_ns for name in before}, "not signed again"
     (tmp_path / "whole").mkdir()
@@ -240,6 +241,6 @@ def test_a_picture_of_many_variants_in_many_documents_takes_no_time_to_speak_of(
     hashes = np.uint64(1) << draw.integers(0, 64, 20_000, dtype=np.uint64)
     unique, kind = np.unique(hashes, return_inverse=True)
     media = Media(np.arange(20_000), np.zeros(20_000, np.int64), kind, near_pairs(unique, 5), np.zeros(len(unique), np.int64))
-    began = time.perf_counter()
+    began = time.process_time()
     assert (copies_of(media, np.ones(20_000, dtype=bool)) == 20_000).all()
-    assert time.perf_counter() - began < 3
+    assert time.process_time() - began < 3

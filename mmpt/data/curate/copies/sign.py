@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,9 @@ def sign_sets(
         raise ConfigError(
             f"{store.location}: holds signatures of other documents or by other settings; remove it, or choose another folder"
         )
+    if store.is_local:
+        for path in Path(store.location).glob(".*.tmp"):  # of a run that was killed while it wrote
+            path.unlink(missing_ok=True)
     left = [(number, unit) for number, unit in enumerate(units) if not store.exists(name_of(number, table, DONE))]
     bar = progress.add_task("signing", total=len(units), completed=len(units) - len(left)) if progress else None
     for _ in run_all(partial(_sign, sign, config, sets, store.location, table, os.getcwd()), left, run.processes, run.ray):

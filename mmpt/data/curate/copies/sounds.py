@@ -39,8 +39,8 @@ def sound_print(part: Speech) -> np.ndarray:
         views = np.lib.stride_tricks.sliding_window_view(samples[start * HOP :], FRAME)[::HOP][: min(CHUNK, frames - start)]
         power = np.abs(np.fft.rfft(views * window, axis=1)) ** 2
         energy.append(np.add.reduceat(power[:, : edges[-1]], edges[:-1], axis=1))
-    slope = np.diff(np.concatenate(energy), axis=1)
-    bits = slope[1:] < slope[:-1]  # E(n, m) - E(n, m + 1) is minus the slope
+    slope: np.ndarray = np.diff(np.concatenate(energy), axis=1)
+    bits = np.less(slope[1:], slope[:-1])  # E(n, m) - E(n, m + 1) is minus the slope
     return np.packbits(bits, axis=1, bitorder="little").view("<u4")[:, 0].astype(np.uint32)
 
 
