@@ -20,7 +20,7 @@ from mmpt.errors import ConfigError, DataError
 
 
 class Epub(FileSource):
-    """Every EPUB below a folder, each page in the order of its spine (EPUB 3.3, w3c/epub-specs; EPUB 2 too).
+    """Every EPUB below a folder, each page in the order of its spine (EPUB 3.3, w3.org/TR/epub-33; EPUB 2 too).
 
     A book is unpacked in memory, one file at a time; nothing in it can name what lies outside.
     """

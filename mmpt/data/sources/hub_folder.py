@@ -34,7 +34,8 @@ class Piece(NamedTuple):
 
 
 class HubFolder(NamedSource):
-    """Folders of media with metadata.csv, .jsonl or .parquet, as huggingface/datasets loads `imagefolder` and `audiofolder`.
+    """Folders of media with metadata.csv, .jsonl or .parquet, as `datasets` loads `imagefolder` and `audiofolder`
+    (github.com/huggingface/datasets).
 
     The column `file_name` is called `image` or `audio` here as there, `file_names` `images` or `audios`, `NAME_file_name` NAME.
     Without a table each file is a row of itself, and the folder that it lies in is its `label`.

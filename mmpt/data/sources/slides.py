@@ -22,8 +22,8 @@ MAX_UNPACKED = 2 << 30
 
 
 class Slides(FileSource):
-    """Every presentation (.pptx) below a folder, slide by slide (scanny/python-pptx): what is further up comes first, then what
-    is further left.
+    """Every presentation (.pptx) below a folder, slide by slide (github.com/scanny/python-pptx): what is further up comes first,
+    then what is further left.
 
     Hidden slides are read. Charts, drawings, films and pictures in formats of Office are listed.
     """
