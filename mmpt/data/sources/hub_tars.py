@@ -21,8 +21,8 @@ _TEXTS = ("txt", "text", "transcript", "cls", "caption")
 
 
 class HubTars(NamedSource):
-    """WebDataset repositories of the Hugging Face hub, as github.com/huggingface/datasets reads them: a sample is the members of one
-    key, a column is what follows the key in a member's name."""
+    """WebDataset repositories of the hub, as github.com/huggingface/datasets reads them: a sample is the members of one key, a
+    column is what follows the key in a member's name."""
 
     folder: str
     """Folder or `hf://` address of which every .tar is read."""
