@@ -1,7 +1,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := .[test,quickstart,data]
+EXTRAS := .[test,quickstart,data,documents]
 READY := $(VENV)/.ready
 TESTERS ?= 3
 

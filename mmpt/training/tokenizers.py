@@ -107,7 +107,7 @@ def _train_speech(spec: SpeechSpec, folder: Path, world: World) -> int:
         model.encoder.hear_silence(one.mel for one in islice(examples, SILENCE_FROM))
     stopped = 0
     if spec.fit:
-        longest = code_count(int(samples.max()), config)
+        longest = min(config.longest or config.window, code_count(int(samples.max()), config))
         model.config = config.model_copy(update={"longest": longest})  # what the text decoder has learned to read
         with ahead(utterance_batches(examples, samples, spec.tokenizer, spec.fit)) as batches:
             stopped = fit(model, batches, spec.fit, folder / "recognition", world)

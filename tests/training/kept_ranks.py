@@ -40,7 +40,9 @@ def copied(folder: Path) -> dict:
     straight, broken = (
         pretrain(folder, f"copied-{kind}", 1, run={"copy_to": str(copies / kind)}) for kind in ("straight", "broken")
     )
-    codes = [launch(2, lambda ranks: train(straight, ranks)), launch(2, killed_while_saving(4, train, broken))]
+    before = copies / "broken" / "checkpoints" / "step-00000002" / "manifest.json"
+    killed = killed_while_saving(4, train, broken, ready=before.is_file)  # else the copy may be half there
+    codes = [launch(2, lambda ranks: train(straight, ranks)), launch(2, killed)]
     there = sorted(path.name for path in (copies / "broken" / "checkpoints").iterdir())
     shutil.rmtree(broken.output)
     codes.append(launch(2, lambda ranks: train(broken, ranks)))

@@ -73,7 +73,7 @@ def launch(size: int, work: Callable) -> list[int]:
     return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 
 
-def killed_while_saving(step: int, train: Callable, config) -> Callable:
+def killed_while_saving(step: int, train: Callable, config, ready: Callable[[], bool] = lambda: True) -> Callable:
     """Train, and kill each rank with SIGKILL: rank 0 as it writes the checkpoint of `step` (half of its files are there), the
     others as they would go on to the next, once rank 0 is at it: on a busy disk it may still write the one before."""
 
@@ -83,7 +83,7 @@ def killed_while_saving(step: int, train: Callable, config) -> Callable:
         def dying(model, tensors, folder, *rest) -> list[str]:
             names = write(model, tensors, folder, *rest)
             if not ranks.rank and folder.name.startswith(this := f".step-{step:08d}"):
-                while [path for path in folder.parent.glob(".step-*") if not path.name.startswith(this)]:
+                while not ready() or [path for path in folder.parent.glob(".step-*") if not path.name.startswith(this)]:
                     time.sleep(0.02)  # the one before is still on its way to a slow disk
                 os.kill(os.getpid(), signal.SIGKILL)
             return names

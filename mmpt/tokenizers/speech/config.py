@@ -103,8 +103,8 @@ class SpeechConfig(Schema):
     window: int = pydantic.Field(default=375, ge=1)
     """Codes in the longest piece taken at once; longer audio is taken in overlapping windows."""
     longest: int | None = pydantic.Field(default=None, ge=1)
-    """Codes of the longest utterance of the training, filled in there; the text of longer speech is read in overlapping pieces of
-    at most that many (without it, of `window`)."""
+    """Codes in the longest piece whose text is read at once; longer speech is cut at pauses, or read in pieces that overlap. A
+    training fills in those of its longest utterance, where that are fewer (without either: `window`)."""
     encoder: Encoder = Small()
     """What hears, and reads text from the codes."""
     layout: Layout = "flatten"
