@@ -142,7 +142,7 @@ def test_the_profiler_records_the_steps_that_are_asked_for_and_changes_nothing(r
     assert calls == {"whole": 4, "short": 4}
 
 
-@pytest.mark.parametrize("name", ["live-1", "live-2", "live-3", "live-adapter", "live-adapter-3"])
+@pytest.mark.parametrize("name", ["live-1", "live-3", "live-adapter-3", *thorough("live-2", "live-adapter")])
 def test_samples_and_a_suite_of_the_model_as_it_learns_change_nothing(results, name):
     if name.startswith("live-adapter"):
         assert results["live-1"]  # makes what it starts from
@@ -162,7 +162,7 @@ def test_samples_and_a_suite_of_the_model_as_it_learns_change_nothing(results, n
     assert [line.split(":")[0] for line in results_of["failed"]] == ["gone"] and results_of["finished"]
 
 
-@pytest.mark.parametrize("name", ["live-2", "live-3"])
+@pytest.mark.parametrize("name", ["live-3", *thorough("live-2")])
 def test_samples_are_what_the_checkpoint_of_that_step_answers(results, name):
     folder = Path(results[name]["run"])
     for step in ("step-00000002", "step-00000006"):
