@@ -79,7 +79,7 @@ bench-tokenizers: $(READY)
 # The exact set that is tested: constraints.txt. The ranges of pyproject.toml stay open for those who bring their own. torch comes first,
 # so that its 3 GB of wheels are off the disk before the rest is fetched; modules are compiled as they are imported.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt Makefile
 	$(PYTHON) -m venv $(VENV)
 	$(INSTALL) --upgrade pip
 	$(INSTALL) --no-compile --constraint constraints.txt torch torchvision torchaudio
