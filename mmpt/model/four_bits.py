@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from mmpt.data.extra import need
 from mmpt.errors import ConfigError
+from mmpt.model.factors import plain_layers
 from mmpt.model.hollow import SOURCE, values
 
 BLOCK, BLOCKS = 64, 256
@@ -83,13 +84,16 @@ def hold_in_four_bits(model: PeftModel, device: torch.device | str = "cpu") -> N
     """Put a `FourBitLinear` on `device` in place of every linear layer at rest in the decoder's layers, under an adapter or not.
     Matrices that are still in their files (see `mmpt.model.hollow`) are read one by one.
 
-    Raises `ConfigError` where the adapters look at the matrices that they adapt, or bitsandbytes is not installed."""
+    Raises `ConfigError` where the adapters look at the matrices that they adapt, where there are none, or bitsandbytes is not
+    installed."""
     if model.peft_config["default"].peft_type not in TUNERS:
         raise ConfigError(f"adapter.base: nf4 goes with {', '.join(TUNERS).lower()}: others look at the matrices that they adapt")
     decoder = cast(PreTrainedModel, model.get_base_model())
-    for number, layer in enumerate(cast(nn.ModuleList, decoder.base_model.layers)):
-        for name, plain in list(layer.named_modules()):
-            own = "default" in name.split(".")  # peft's name of the one adapter, inside each of its parts
-            if type(plain) is nn.Linear and not own and not plain.weight.requires_grad:
-                layer.set_submodule(name, FourBitLinear(plain, device))
-        assert any(isinstance(one, FourBitLinear) for one in layer.modules()), number
+    # "default" is peft's name of the one adapter, inside each of its parts.
+    rest = [
+        (name, one) for name, one in plain_layers(decoder) if "default" not in name.split(".") and not one.weight.requires_grad
+    ]
+    if not rest:
+        raise ConfigError("adapter.base: nf4 needs linear layers at rest, this decoder has none in its layers")
+    for name, plain in rest:
+        decoder.set_submodule(name, FourBitLinear(plain, device))

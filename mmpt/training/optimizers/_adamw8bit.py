@@ -17,15 +17,6 @@ class EightBitAdamW(AdamWBeside):
         functional = need("bitsandbytes.functional", "qlora")
         self._levels = [functional.create_dynamic_map(signed=True), functional.create_dynamic_map(signed=False)]
 
-    @torch.no_grad()
-    def step(self, closure=None):
-        """One update of every parameter."""
-        loss, groups = self.rest(closure), self.param_groups
-        for group in groups:
-            for parameter in group["params"] if group["apart"] else ():
-                self._update(parameter, group)
-        return loss
-
     def _update(self, weight: nn.Parameter, group: dict) -> None:
         if weight.grad is None:
             return

@@ -14,15 +14,6 @@ class GaLoreAdamW(AdamWBeside):
         super().__init__(groups, **options)
         self.rank, self.every, self.scale = rank, every, scale
 
-    @torch.no_grad()
-    def step(self, closure=None):
-        """One update of every parameter; all ranks take part."""
-        loss, groups = self.rest(closure), self.param_groups
-        for group in groups:
-            for parameter in group["params"] if group["apart"] else ():
-                self._update(parameter, group)
-        return loss
-
     def _update(self, weight: nn.Parameter, group: dict) -> None:
         gradient = torch.zeros_like(weight) if weight.grad is None else weight.grad
         state, tall = self.state[weight], weight.shape[0] >= weight.shape[1]
