@@ -38,11 +38,8 @@ MAY_IMPORT = {
     "evaluation": BASE | {"kernels", "data", "tokenizers", "model", "inference", "progress", "results"},
     "doctor": {"kernels"},
     "catalogue": {"errors", "methods"},
-    "cli_push": {"scripts", "model", "evaluation"},
-    "cli_import": {"scripts", "model"},
-    "cli": {"cli_import", "cli_push"}
-    | BASE
-    | {"scripts", "doctor", "catalogue", "tokenizers", "model", "inference", "evaluation", "training"},
+    "commands": BASE | {"scripts", "tokenizers", "model", "inference", "evaluation"},
+    "cli": BASE | {"commands", "scripts", "doctor", "catalogue", "model", "training"},
 }
 KERNELS_MAY_USE = {"torch", "triton", "xformers"}
 

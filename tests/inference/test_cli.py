@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmpt.cli import _read_part, main
+from mmpt.cli import main
+from mmpt.commands.generate import _read_part
 from mmpt.errors import CheckpointError, ConfigError
 from mmpt.inference.document_page import keep
 from mmpt.media import encode_png, encode_wav
