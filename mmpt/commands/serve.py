@@ -34,11 +34,12 @@ def _serve(arguments: argparse.Namespace) -> None:
     try:
         import uvicorn
 
-        from mmpt.inference.server.api import LOCAL, build_app
+        from mmpt.inference.server.api import build_app
     except ImportError as problem:
         raise ConfigError(f"mmpt serve needs {problem.name} (pip install mmpt[serve])") from None
     from mmpt.inference.decoding import DecodingProcess
     from mmpt.inference.load import load
+    from mmpt.inference.server.hosts import LOCAL
     from mmpt.inference.server.limits import Limits
 
     token, local = os.environ.get("MMPT_TOKEN"), arguments.host in (*LOCAL, "127.0.0.1")
