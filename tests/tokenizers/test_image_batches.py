@@ -10,9 +10,9 @@ from PIL import Image
 
 from mmpt.errors import DataError
 from mmpt.tokenizers.image.batches import ImageExample
-from mmpt.tokenizers.image.captions import caption_ids
 from mmpt.tokenizers.image.config import CaptionConfig
 from mmpt.tokenizers.image.stages import JointConfig, JointStage
+from mmpt.tokenizers.image.text_encoders.words import Words
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
 
 from .tiny_image import Plan, config, loss_of, pictures
@@ -50,8 +50,8 @@ def test_shifted_pictures_repeat_their_border_and_stay_within_reach():
 
 def test_caption_ids_are_words_whatever_their_case_and_marks():
     captions = CaptionConfig(words=4, buckets=1000)
-    assert caption_ids("A red, RED cat sits here", captions) == caption_ids("a RED red cat", captions)
-    assert caption_ids("", captions) == [] and 0 not in caption_ids("one two three", captions)
+    assert Words().ids("A red, RED cat sits here", captions) == Words().ids("a RED red cat", captions)
+    assert Words().ids("", captions) == [] and 0 not in Words().ids("one two three", captions)
     batch = image_batches([ImageExample(p, "") for p in pictures(6)], config(), Plan())(0)
     assert (
         batch.captions.shape == (6, 1)
@@ -72,6 +72,6 @@ def test_caption_ids_are_words_whatever_their_case_and_marks():
     ],
 )
 def test_captions_of_all_scripts_have_words(text, words):
-    found = caption_ids(text, CaptionConfig(words=20, buckets=4096))
+    found = Words().ids(text, CaptionConfig(words=20, buckets=4096))
     assert len(found) == words and len(set(found)) == len(found)
-    assert found == caption_ids(unicodedata.normalize("NFD", text), CaptionConfig(words=20, buckets=4096))
+    assert found == Words().ids(unicodedata.normalize("NFD", text), CaptionConfig(words=20, buckets=4096))

@@ -10,7 +10,6 @@ from PIL import Image
 
 from mmpt.errors import DataError
 from mmpt.media import to_rgb
-from mmpt.tokenizers.image.captions import caption_ids
 from mmpt.tokenizers.image.config import ImageTokenizerConfig
 
 
@@ -66,7 +65,7 @@ def to_pixels(pictures: np.ndarray) -> torch.Tensor:
 def prepared(example: ImageExample, config: ImageTokenizerConfig) -> Picture:
     """What batches take of `example`. Raises `DataError` where its generated codes do not fit."""
     generated = None if example.generated is None else checked_codes(example.generated, repr(example.text), config)
-    caption = np.array(caption_ids(example.text, config.captions), dtype=np.int32)
+    caption = np.array(config.captions.encoder.ids(example.text, config.captions), dtype=np.int32)
     return Picture(picture_bytes(example.picture, config.side), caption, generated)
 
 

@@ -8,6 +8,8 @@ from mmpt.config import Schema
 from mmpt.tokenizers.figures import ImageFigures
 from mmpt.tokenizers.image.renderers import Renderer
 from mmpt.tokenizers.image.renderers.own import Own
+from mmpt.tokenizers.image.text_encoders import TextEncoder
+from mmpt.tokenizers.image.text_encoders.words import Words
 from mmpt.tokenizers.image.towers import Tower
 from mmpt.tokenizers.image.towers.open_clip import OpenClip
 from mmpt.tokenizers.quantizers import Quantizer
@@ -81,10 +83,12 @@ class DecoderConfig(Schema):
 class CaptionConfig(Schema):
     """The text tower over captions, used in training only."""
 
+    encoder: TextEncoder = Words()
+    """What reads captions."""
     words: int = 32
-    """Most words of a caption."""
+    """Most words of a caption, or tokens of a published encoder."""
     buckets: int = 16384
-    """Ids into which words are hashed."""
+    """Ids into which words, or such tokens where they are written, are hashed."""
     width: int = 128
     """Values of a state."""
     depth: int = 2

@@ -20,7 +20,7 @@ from mmpt.layers.qformer import Branch, Qformer, ReverseQformer
 from mmpt.storage import check_folder, published_folder, read_json, write_json
 from mmpt.tokenizers.figures import ImageFigures
 from mmpt.tokenizers.image.batches import picture_bytes, to_pixels
-from mmpt.tokenizers.image.captions import CaptionDecoder, TextTower, caption_ids
+from mmpt.tokenizers.image.captions import CaptionDecoder, TextTower
 from mmpt.tokenizers.image.config import FORMAT, ImageTokenizerConfig
 from mmpt.tokenizers.image.decoder import ImageDecoder
 from mmpt.tokenizers.image.renderers import ImageRenderer, Renderer
@@ -47,6 +47,8 @@ class ImageTokenizer(nn.Module):
         self.quantizer = config.quantizer.build()
         self.decoder = ImageDecoder(config.side, queries, dim, config.decoder)
         self.text = TextTower(config.captions, queries, dim)
+        if pretrained:
+            self.text.prepare()
         self.describer = CaptionDecoder(config.captions, queries, dim)
         self.summary = nn.Linear(width, config.captions.dim)
         self.scale = nn.Parameter(torch.tensor([math.log(1 / 0.07)]))  # of one dimension: DeepSpeed takes none without
@@ -150,7 +152,7 @@ class ImageTokenizer(nn.Module):
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Embeddings of length 1 of texts, float32 [n, captions.dim]."""
-        rows = [torch.tensor(caption_ids(text, self.config.captions) or [0]) for text in texts]
+        rows = [torch.tensor(self.config.captions.encoder.ids(text, self.config.captions) or [0]) for text in texts]
         with evaluating(self):
             found = [self.text(row[None].to(self.scale.device))[0] for row in rows]
         rows = torch.cat(found) if found else torch.zeros(0, self.config.captions.dim)
