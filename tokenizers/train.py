@@ -42,11 +42,12 @@ def main() -> None:
 
 
 def of_pictures(spec: ImageSpec, out: Path) -> list[Figure]:
-    from mmpt.evaluation.metrics.image_tokenizer import gate_figures
+    from mmpt.evaluation.metrics.image_gates import gate_figures
     from mmpt.evaluation.pages.image import evaluate_image_run
 
-    found = evaluate_image_run(out, cast(Path, spec.held_out), out / "evaluation.html")
-    return gate_figures(found.figures, spec.gates)
+    held_out = cast(Path, spec.held_out)
+    found = evaluate_image_run(out, held_out, out / "evaluation.html", spec.gates, trained_on=spec.data, examples=spec.examples)
+    return gate_figures(found.figures, spec.gates, found.judge)
 
 
 def of_speech(spec: SpeechSpec | SpeakingSpec, out: Path) -> list[Figure]:
