@@ -5,8 +5,8 @@
 On the pictures of two sets of document shards with alternative texts: trains SPEC.yaml, then vector-quantize-pytorch's codebook
 in an autoencoder of the same tower, queries and decoder, and a TiTok-like one, with as many codes of as large a codebook, each
 for as many seconds of a processor as SPEC.yaml took, on one thread. R@1 of held-out pictures from codes is by a head that learns
-from the training captions (benches/code_head.py), the same for all; where the tokenizer has `branches`, its own counts. Floors: raw
-pixels (the text of the nearest training picture, by equal words), that picture itself, the mean picture.
+from the training captions (benches/code_head.py), the same for all; where the tokenizer has `branches`, its own counts. Floors:
+raw pixels (the text of the nearest training picture, by equal words), that picture itself, the mean picture.
 
 One set after the other, as many seeds at once as asked; what is finished in OUT is not done again, and a training goes on from
 its checkpoint. The sets in OUT together become tokenizers/results/pictures_floor.json; OUT/NAME/seed-N/sheet.png shows pictures.

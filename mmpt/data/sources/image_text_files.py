@@ -60,7 +60,9 @@ class ImageTextFiles(FileSource):
             raise DataError(f"{path}: {problem}") from None
         if text is None:
             raise DataError(f"no text in {path}")
-        yield Document(document_id, self.source_name(self.folder), (image_part(store.read(name), text), Text(text)), self.meta(name))
+        yield Document(
+            document_id, self.source_name(self.folder), (image_part(store.read(name), text), Text(text)), self.meta(name)
+        )
 
     def _wanted(self, name: str) -> bool:
         series = _SERIES.sub("", str(PurePosixPath(name).with_suffix("")))

@@ -41,7 +41,7 @@ def evaluate_image_tokenizer(
     pictures: Sequence[Image.Image],
     captions: Sequence[str],
     reader: Read | None = None,
-    judged_by: JudgeConfig = JudgeConfig(),
+    judged_by: JudgeConfig | None = None,
     trained_on: Iterable[tuple[np.ndarray, str]] = (),
 ) -> ImageEvaluation:
     """Figures over held-out pictures and their captions.
@@ -76,7 +76,7 @@ def evaluate_image_tokenizer(
         wrong = tokenizer.decode(others, first=count, guidance=0.0)
         figures[f"distance of the first {count}"] = _distance(originals, stacked(drawn[count]))
         figures[f"distance of the first {count} of others"] = _distance(originals, stacked(wrong))
-    judge, final = PictureJudge(judged_by, side), tokenizer.decode(codes)
+    judge, final = PictureJudge(judged_by or JudgeConfig(), side), tokenizer.decode(codes)
     figures |= looks(judge, originals, stacked(final), floor)
     figures |= _as_sets(judge, tokenizer, originals, stacked(final), codes)
     if reader:

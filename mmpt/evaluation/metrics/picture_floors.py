@@ -27,8 +27,9 @@ class Floors(NamedTuple):
 
 
 def floors(held_out: np.ndarray, training: Iterable[tuple[np.ndarray, str]]) -> Floors:
-    """Of `held_out` uint8 [n, side, side, 3] and (picture of that side, text) pairs, which are read once and dropped: in memory is
-    one picture for each that is held out, whatever their number. Without any, `looked` is 0, and the mean that of `held_out`."""
+    """Of `held_out` uint8 [n, side, side, 3] and (picture of that side, text) pairs, which are read once and dropped: in memory
+    is one picture for each that is held out, whatever their number. Without any, `looked` is 0, and the mean that of
+    `held_out`."""
     count, side = len(held_out), held_out.shape[1]
     total, looked = np.zeros(held_out.shape[1:]), 0
     best, nearest, texts = np.full(count, np.inf), np.zeros_like(held_out), [""] * count

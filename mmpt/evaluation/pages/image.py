@@ -37,7 +37,7 @@ def evaluate_image_run(
     run: Path,
     shards: Path,
     page: Path,
-    gates: Gates = Gates(),
+    gates: Gates | None = None,
     limit: int | None = None,
     trained_on: Sequence[Path] = (),
     examples: int | None = None,
@@ -53,7 +53,7 @@ def evaluate_image_run(
     if not shown:
         raise DataError(f"{shards}: no picture")
     pictures, captions = [decode_image(part.data) for part in shown], [part.alt for part in shown]
-    known, config = iter(()), tokenizer.config
+    known, config, gates = iter(()), tokenizer.config, gates or Gates()
     if gates.floors and trained_on:
         known = training_pictures(trained_on, gates.floors.sample, config.side, config.aspect, examples)
     found = evaluate_image_tokenizer(tokenizer, pictures, captions, judged_by=gates.judge, trained_on=known)

@@ -6,8 +6,8 @@ from mmpt.config import Schema
 
 
 class CropConfig(Schema):
-    """A random part of each image in place of the whole, at another shape (Szegedy et al. 2014, arXiv:1409.4842, section 6; SEED's
-    training takes half of the image at least)."""
+    """A random part of each image in place of the whole, at another shape (Szegedy et al. 2014, arXiv:1409.4842, section 6;
+    SEED's training takes half of the image at least)."""
 
     least: float = pydantic.Field(default=0.5, gt=0, le=1)
     """Least share of the image's area."""
