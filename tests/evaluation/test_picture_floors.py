@@ -153,6 +153,9 @@ def test_what_is_no_better_than_a_floor_fails_by_the_name_of_the_floor():
     }
     assert all(one.ok for one in gate_figures(figures, Gates(prefixes=False, floors=None)))
     assert not all(one.ok for one in gate_figures(figures, Gates(prefixes=False, floors=None, rfid=2.9)))
+    unasked = Gates(prefixes=False, floors={"recall": None, "psnr": None, "features": None})
+    told = gate_figures(figures, unasked)
+    assert all(one.ok for one in told) and "PSNR above the nearest training picture, dB" in {one.name for one in told}
     perfect = {**figures, "raw pixels, picture to text R@1": 1.0, "embeddings, picture to text R@1": 1.0}
     assert "R@1 of embeddings above raw pixels, points" not in {
         f.name for f in gate_figures(perfect, Gates(prefixes=False)) if not f.ok

@@ -31,7 +31,8 @@ def _over_floors(figures: dict[str, float], floors: FloorsConfig, judge: str) ->
         if f"{name}, {key}" in figures and f"raw pixels, {key}" in figures:
             floor = figures[f"raw pixels, {key}"]
             above = 100 * (figures[f"{name}, {key}"] - floor)
-            found.append(Figure(f"R@1 of {name} above raw pixels, points", above, min(floors.recall, 100 * (1 - floor))))
+            bar = None if floors.recall is None else min(floors.recall, 100 * (1 - floor))
+            found.append(Figure(f"R@1 of {name} above raw pixels, points", above, bar))
     for floor in FLOORS:
         if f"PSNR of {floor}" in figures:
             above = figures["PSNR"] - figures[f"PSNR of {floor}"]
@@ -39,7 +40,8 @@ def _over_floors(figures: dict[str, float], floors: FloorsConfig, judge: str) ->
     for floor in FLOORS:
         if f"feature distance of {floor}" in figures:
             share = figures["feature distance"] / max(figures[f"feature distance of {floor}"], 1e-9)
-            found.append(Figure(f"distance ÷ that of {floor}, {judge}", share, 1 - floors.features, at_most=True))
+            bar = None if floors.features is None else 1 - floors.features
+            found.append(Figure(f"distance ÷ that of {floor}, {judge}", share, bar, at_most=True))
     return found
 
 

@@ -18,16 +18,16 @@ class JudgeConfig(Schema):
 
 class FloorsConfig(Schema):
     """What needs no tokenizer: retrieval by raw pixels, the mean picture, and the nearest picture that was trained on. The
-    tokenizer must be better than each by its margin."""
+    tokenizer must be better than each by its margin; null: that is not asked."""
 
     sample: int = pydantic.Field(default=20_000, ge=1)
     """Training pictures that are looked through at most, evenly over all; how many they were is a figure."""
-    recall: float = pydantic.Field(default=1.0, ge=0)
+    recall: float | None = pydantic.Field(default=1.0, ge=0)
     """Least points of R@1, picture to text, by embeddings and by codes, above that by the text of the training picture whose
     pixels are nearest."""
-    psnr: float = pydantic.Field(default=0.5, ge=0)
+    psnr: float | None = pydantic.Field(default=0.5, ge=0)
     """Least dB of what is drawn above the mean picture and above the nearest training picture."""
-    features: float = pydantic.Field(default=0.02, ge=0, lt=1)
+    features: float | None = pydantic.Field(default=0.02, ge=0, lt=1)
     """Least share by which what is drawn is nearer in the judge's features than either of them."""
 
 
