@@ -153,7 +153,7 @@ class JointStage(Stage):
         terms = {
             "pixels": pixel_loss(tokenizer.decoder.coarse(vectors).float(), batch.pixels, config.tolerance),
             "contrast": contrastive_loss(tokenizer.image_embedding(hidden), summary, batch.captions, tokenizer.scale),
-            "predict": prediction_loss(states, predicted),
+            "predict": prediction_loss(states, predicted, (batch.captions != 0).any(dim=1)),
             "describe": tokenizer.describer(vectors, batch.captions),
         }
         found = {name: Term.mean(term, count, getattr(config, name)) for name, term in terms.items()}

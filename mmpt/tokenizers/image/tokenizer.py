@@ -19,10 +19,10 @@ from mmpt.errors import CheckpointError, DataError
 from mmpt.layers.qformer import Branch, Qformer, ReverseQformer
 from mmpt.storage import check_folder, published_folder, read_json, write_json
 from mmpt.tokenizers.figures import ImageFigures
-from mmpt.tokenizers.image.batches import picture_bytes, to_pixels
 from mmpt.tokenizers.image.captions import CaptionDecoder, TextTower
 from mmpt.tokenizers.image.config import FORMAT, ImageTokenizerConfig
 from mmpt.tokenizers.image.decoder import ImageDecoder
+from mmpt.tokenizers.image.pixels import picture_bytes, to_pixels
 from mmpt.tokenizers.image.renderers import ImageRenderer, Renderer
 from mmpt.tokenizers.quantized import Quantized
 
@@ -207,7 +207,9 @@ class ImageTokenizer(nn.Module):
         fast = torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda" and self.config.precision == "bf16")
         with evaluating(self), fast:
             for start in range(0, len(images), CHUNK):
-                squashed = np.stack([picture_bytes(image, self.config.side) for image in images[start : start + CHUNK]])
+                squashed = np.stack(
+                    [picture_bytes(image, self.config.side, self.config.aspect) for image in images[start : start + CHUNK]]
+                )
                 found.append(function(to_pixels(squashed).to(self.scale.device)).cpu().numpy())
         return np.concatenate(found) if found else np.zeros(0)
 
