@@ -1,12 +1,12 @@
 """SemDeDup of pictures: what goes is what comparing all with all gives; planted crops and other codecs are found."""
 
+import importlib.util
 import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image as Picture
-from whole_picture_tower import SIDE, tower, vector
 
 from mmpt.config import parse_config
 from mmpt.data.curate.job import curate
@@ -20,6 +20,9 @@ from mmpt.errors import ConfigError
 from mmpt.media import decode_image, encode_png
 
 ROOT = Path(__file__).resolve().parents[2]
+_spec = importlib.util.spec_from_file_location("tower", ROOT / "datasets" / "benches" / "all_tools" / "tower.py")
+tower = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(tower)
 BOOKS = ROOT.parent / "shared" / "data" / "textbooks"
 
 
@@ -55,17 +58,23 @@ def write(folder: Path, documents: list[Document], most: int = 5) -> None:
 
 
 def step(folder: Path, **settings):
-    section = {"kind": "dedup_semantic_pictures", "tower": tower(folder), "side": SIDE, "keep": "first", "similarity": 0.98}
+    section = {
+        "kind": "dedup_semantic_pictures",
+        "tower": tower.make(folder),
+        "side": tower.SIDE,
+        "keep": "first",
+        "similarity": 0.98,
+    }
     return parse_config(section | settings, Step, "test")
 
 
 def squashed(data: bytes) -> np.ndarray:
-    return np.asarray(decode_image(data).resize((SIDE, SIDE), Picture.Resampling.BICUBIC))
+    return np.asarray(decode_image(data).resize((tower.SIDE, tower.SIDE), Picture.Resampling.BICUBIC))
 
 
 def by_brute_force(pictures: list[bytes], similarity: float) -> set[int]:
     """Each that is like any one before it, in float64."""
-    vectors = np.stack([vector(squashed(one)) for one in pictures])
+    vectors = np.stack([tower.vector(squashed(one)) for one in pictures])
     cosine = np.tril(vectors @ vectors.T, -1)
     assert np.abs(cosine - similarity).min() > 1e-5, "too near to call"
     return set(np.flatnonzero((cosine >= similarity).any(axis=1)).tolist())

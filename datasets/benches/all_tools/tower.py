@@ -15,7 +15,7 @@ def waves() -> np.ndarray:
     return every / np.linalg.norm(every, axis=(1, 2), keepdims=True)
 
 
-def tower(folder: Path) -> dict:
+def make(folder: Path) -> dict:
     """The section `tower` of a model of transformers that is written to `folder`: no layers behind its patch."""
     import torch
     from transformers import ViTConfig, ViTModel
@@ -35,8 +35,9 @@ def tower(folder: Path) -> dict:
 
 
 def vector(pixels: np.ndarray) -> np.ndarray:
-    """float64, of length 1, of a picture uint8 [SIDE, SIDE, 3], by the definition."""
+    """float64, of length 1, of a picture uint8 [SIDE, SIDE, 3], by the definition; 0 of a picture of one colour."""
     grey = (pixels.astype(np.float64) / 127.5 - 1).mean(axis=2)
     found = np.einsum("fhw,hw->f", waves(), grey)
     found -= found.mean()  # the norm in the end
-    return found / np.linalg.norm(found)
+    length = np.linalg.norm(found)
+    return found / length if length > 1e-4 else np.zeros_like(found)
