@@ -6,8 +6,8 @@ Notebooks are counted by json, cmark-gfm and html5lib; reStructuredText by regul
 and html5lib: the sources use none of these. Each folder goes through build, lint, stats, view, score, select, dedup (of
 documents, and of pictures by their embeddings) and to_tokens, and what is counted is what the sets hold. Measured
 (results/documents.json): jakevdp/PythonDataScienceHandbook d6623145 (CC BY-NC-ND, notebooks), spyder-ide/spyder-docs 8ebd37b6
-(MIT, `doc/`), py-pdf/sample-files 6921079e (CC BY-SA), and IDPF/epub3-samples 7651e200, whose folders are zipped as they lie. Writes
-datasets/results/documents.json, in which figures of kinds not named stay.
+(MIT, `doc/`), py-pdf/sample-files 6921079e (CC BY-SA), and IDPF/epub3-samples 7651e200, whose folders are zipped as they lie.
+Writes datasets/results/documents.json, in which figures of kinds not named stay.
 """
 
 import base64
