@@ -113,6 +113,12 @@ def read_rows(location: str, what: RowRange) -> Iterator[tuple[str, dict] | Lost
     return _suffix_format(what.file)[1].read(Store(folder_of(location)), what)
 
 
+def named_rows(name: str, location: str, what: RowRange) -> Iterator[tuple[str, str, dict] | Lost]:
+    """(where it lies, id of its document, row) of each row of a unit of the source `name`; a `Lost` for each that is none."""
+    for one in read_rows(location, what):
+        yield one if isinstance(one, Lost) else (one[0], row_id(name, location, one[0]), one[1])
+
+
 def _shapes(store: Store, names: dict[str, int]) -> dict[str, Shape]:
     """The shape of each file: of those of one suffix, that of the first, since there may be thousands on a remote."""
     found: dict[str, Shape] = {}

@@ -13,9 +13,9 @@ from itertools import groupby
 
 from mmpt.data.lost import Lost
 from mmpt.data.parts import MAX_BYTES
-from mmpt.data.store import Store
+from mmpt.data.store import Store, files_of
 from mmpt.data.unit import Unit
-from mmpt.errors import ConfigError, DataError
+from mmpt.errors import ConfigError
 
 BLOCK = 512
 
@@ -31,14 +31,18 @@ class Sample:
 
 def tar_units(folder: str, files: str = ".*") -> list[Unit[str]]:
     """One for each .tar in the folder whose path matches `files`. Raises `ConfigError` where there is none."""
-    try:
-        listed = Store(folder).files()
-    except DataError as problem:
-        raise ConfigError(str(problem)) from None
+    listed = files_of(folder)
     found = [Unit(name, size) for name, size in listed.items() if name.endswith(".tar") and re.fullmatch(files, name, re.DOTALL)]
     if not found:
         raise ConfigError(f"{folder}: no .tar in it" + (f" whose path matches {files!r}" if files != ".*" else ""))
     return found
+
+
+def named_samples(store: Store, name: str, source: str) -> Iterator[tuple[str, str, Sample] | Lost]:
+    """(where it lies, id of its document, sample) for each of a tar of the source `source`, and damage as `read_samples`."""
+    for one in read_samples(store, name):
+        where, document_id = store.path(name), f"{source}/{name.removesuffix('.tar')}"
+        yield one if isinstance(one, Lost) else (f"{where}: {one.key}", f"{document_id}/{one.key}", one)
 
 
 def read_samples(store: Store, name: str, key: Callable[[str], str] | None = None) -> Iterator[Sample | Lost]:

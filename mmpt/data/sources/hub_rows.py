@@ -6,15 +6,13 @@ sources: [{kind: hub_rows, rows: hf://datasets/OWNER/NAME, files: "data/train-.*
 import pydantic
 
 from mmpt.config import Expression
-from mmpt.data.formats.row_parts import RowPart, meta_of, row_parts
+from mmpt.data.formats.row_parts import RowPart, meta_of, row_document, row_documents, row_parts
 from mmpt.data.formats.row_range import RowRange
-from mmpt.data.formats.rows import folder_of, read_rows, row_id, row_units
-from mmpt.data.lost import Documents, Lost, kept
+from mmpt.data.formats.rows import folder_of, named_rows, row_units
+from mmpt.data.lost import Documents, kept
 from mmpt.data.sources import NamedSource
 from mmpt.data.store import Store
 from mmpt.data.unit import Unit
-from mmpt.document import Document
-from mmpt.errors import DataError
 
 
 class HubRows(NamedSource):
@@ -48,19 +46,10 @@ class HubRows(NamedSource):
         """One document for each row. One that lacks a column or its medium is listed; of a list what cannot be read, and the rest
         stays in order."""
         name, store = self.source_name(self.rows), Store(self.media or folder_of(self.rows))
-        for one in read_rows(self.rows, unit.what):
-            if isinstance(one, Lost):
-                yield one
-                continue
-            where, row = one
-            document_id = row_id(name, self.rows, where)
-            try:
-                parts = yield from kept(row_parts(row, self.parts, store, where, document_id))
-                meta = meta_of(row, self.meta, language=self.language, license=self.license)
-            except DataError as problem:
-                yield Lost(where, str(problem), document_id)
-                continue
-            if not parts:
-                yield Lost(where, "nothing in it", document_id)
-                continue
-            yield Document(document_id, name, tuple(parts), meta)
+
+        def document(where: str, document_id: str, row: dict) -> Documents:
+            parts = yield from kept(row_parts(row, self.parts, store, where, document_id))
+            meta = meta_of(row, self.meta, language=self.language, license=self.license)
+            yield row_document(document_id, name, parts, meta)
+
+        return row_documents(named_rows(name, self.rows, unit.what), document)
