@@ -4,13 +4,12 @@ sources: [{kind: hub_folder, folder: OWNER_NAME/, parts: [{image: image}, {text:
 """
 
 import mimetypes
-import re
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 import pydantic
 
-from mmpt.config import Expression
+from mmpt.data.formats.hub_files import HubFiles, Wanted
 from mmpt.data.formats.row_parts import RowPart, meta_of, row_document, row_documents, row_parts
 from mmpt.data.formats.row_range import RowRange
 from mmpt.data.formats.rows import MEDIA_BYTES, every_row, named_rows, row_units
@@ -32,7 +31,7 @@ class Piece(NamedTuple):
     files: list[str] | None = None
 
 
-class HubFolder(NamedSource):
+class HubFolder(HubFiles, NamedSource):
     """Folders of media with metadata.csv, .jsonl or .parquet, as `datasets` loads `imagefolder` and `audiofolder`
     (github.com/huggingface/datasets).
 
@@ -44,8 +43,6 @@ class HubFolder(NamedSource):
     """Folder or `hf://` address; what `huggingface_hub.snapshot_download` leaves, links and all."""
     parts: tuple[RowPart, ...] = pydantic.Field(min_length=1)
     """What each document consists of, in order: {image: image}, {text: text}; {audio: audio, transcript: transcription}."""
-    files: Expression = ".*"
-    """Regular expression of the paths that count, tables and media: a split, such as `train/.*`."""
     meta: tuple[str, ...] = ()
     """Columns that go along as meta."""
     language: str = ""
@@ -56,7 +53,8 @@ class HubFolder(NamedSource):
     def units(self) -> list[Unit[Piece]]:
         """Ranges of the tables' rows, and one for what none of them names; runs of files where there is no table. Raises
         `ConfigError` where there is nothing to read."""
-        files = self._chosen(files_of(self.folder))
+        wanted = self.wanted(self.folder)
+        files = self._chosen(wanted)
         if tables := _tables(files):
             found = [
                 Unit(Piece(name, unit.what), unit.size) for name in tables for unit in row_units(self._at(name), MEDIA_BYTES)
@@ -64,7 +62,7 @@ class HubFolder(NamedSource):
             return [*found, Unit(Piece(), 1)]
         media = [(name, size) for name, size in files.items() if _is_medium(name)]
         if not media:
-            raise ConfigError(f"{self.folder}: no {', '.join(TABLES)}, picture or recording in it that matches {self.files!r}")
+            raise ConfigError(f"{self.folder}: no {', '.join(TABLES)}, picture or recording in it {wanted.said}")
         return [Unit(Piece(files=unit.what), unit.size) for unit in grouped(media)] + [Unit(Piece(), 1)]
 
     def read(self, unit: Unit[Piece]) -> Documents:
@@ -93,7 +91,7 @@ class HubFolder(NamedSource):
 
     def _left(self, store: Store, source: str) -> Documents:
         """Media that no row names, and archives, which are not opened."""
-        files = self._chosen(store.files())
+        files = self._chosen(self.wanted(self.folder))
         tables, named = _tables(files), set()
         for table in tables:
             for one in every_row(self._at(table)):
@@ -105,8 +103,8 @@ class HubFolder(NamedSource):
             elif tables and _is_medium(name) and name not in named:
                 yield Lost(store.path(name), "no row of a table names it", f"{source}/{name}", rule="not in a table")
 
-    def _chosen(self, files: dict[str, int]) -> dict[str, int]:
-        return {name: size for name, size in files.items() if re.fullmatch(self.files, name, re.DOTALL)}
+    def _chosen(self, wanted: Wanted) -> dict[str, int]:
+        return {name: size for name, size in files_of(self.folder).items() if wanted.has(name)}
 
     def _at(self, name: str) -> str:
         return f"{self.folder.rstrip('/')}/{name}"

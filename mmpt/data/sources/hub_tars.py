@@ -6,6 +6,7 @@ sources: [{kind: hub_tars, folder: hf://datasets/OWNER/NAME, parts: [{image: jpg
 import pydantic
 
 from mmpt.config import Expression
+from mmpt.data.formats.hub_files import HubFiles
 from mmpt.data.formats.row_parts import RowPart, meta_of, row_document, row_documents, row_parts
 from mmpt.data.formats.tars import Sample, named_samples, tar_units
 from mmpt.data.lost import Documents, kept
@@ -19,7 +20,7 @@ _TEXTS = ("txt", "text", "transcript", "cls", "caption")
 """Members that are text, as `webdataset` decodes them."""
 
 
-class HubTars(NamedSource):
+class HubTars(HubFiles, NamedSource):
     """WebDataset repositories of the hub, as github.com/huggingface/datasets reads them: a sample is the members of one key, a
     column is what follows the key in a member's name."""
 
@@ -29,7 +30,7 @@ class HubTars(NamedSource):
     """What each document consists of, in order, the columns being suffixes: {image: jpg;png}, {audio: flac, transcript: txt},
     {text: json.caption}."""
     files: Expression = r".*\.tar"
-    """Regular expression of the paths that are read: a configuration or a split."""
+    """Regular expression of the paths that are read."""
     meta: tuple[str, ...] = ()
     """Keys of the member `json` that go along as meta."""
     language: str = ""
@@ -39,7 +40,7 @@ class HubTars(NamedSource):
 
     def units(self) -> list[Unit[str]]:
         """One for each tar. Raises `ConfigError` where there is none."""
-        return tar_units(self.folder, self.files)
+        return tar_units(self.folder, self.wanted(self.folder))
 
     def read(self, unit: Unit[str]) -> Documents:
         """One document for each sample that is whole; any other is listed."""
