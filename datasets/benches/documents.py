@@ -182,6 +182,7 @@ def browsed(html: str) -> tuple[list[str], str]:
     return pictures, "".join(texts)
 
 
+RASTER = (".png", ".jpg", ".jpeg", ".webp")
 HIDDEN = {"head", "script", "style", "nav", "template", "audio", "video", "svg"}
 INLINE = {
     "a",
@@ -230,6 +231,17 @@ def without_escapes(text: str) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
+def markdown(folder: Path) -> Iterator[tuple[str, Seen]]:
+    """Pages as cmark-gfm and a browser read them, without the YAML before them and the attributes of pandoc and kramdown."""
+    for path in sorted(folder.rglob("*.md")):
+        text = re.sub(r"\A---\n.*?\n---\n", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+        text = re.sub(r"(?<=\))\{[^}]*\}|\{:[^}]*\}", "", text)
+        references, shown = browsed(rendered(text))
+        files = [path.parent / unquote(one) for one in references if not re.match(r"[a-z]+:", one)]
+        there = [hashed(file.read_bytes()) for file in files if file.is_file() and file.suffix.lower() in RASTER]
+        yield str(path.relative_to(folder)), Seen(there, Counter(words_of(shown)))
+
+
 def restructured(folder: Path) -> Iterator[tuple[str, Seen]]:
     """The directives of pictures, and the words of lines that are neither directives nor their options."""
     for path in sorted(folder.rglob("*.rst")):
@@ -237,7 +249,7 @@ def restructured(folder: Path) -> Iterator[tuple[str, Seen]]:
         pictures = []
         for target in re.findall(r"^[ \t]*\.\. (?:\|[^|]+\| )?(?:image|figure):: *(\S+)", text, re.MULTILINE):
             file = folder / target.lstrip("/") if target.startswith("/") else path.parent / target
-            if file.is_file() and file.suffix in (".png", ".jpg", ".jpeg", ".webp"):
+            if file.is_file() and file.suffix in RASTER:
                 pictures.append(hashed(file.read_bytes()))
         lines = re.sub(
             r"^( *)\.\. (?:toctree|raw|video|youtube|meta|index)::.*\n(?:(?:\1 +.*)?\n)*", "", text, flags=re.MULTILINE
@@ -278,14 +290,14 @@ def books(folder: Path) -> Iterator[tuple[str, Seen]]:
             references, text = browsed(data.decode("utf-8", "replace"))
             for reference in references:
                 name = unquote(urljoin(item.get_name(), reference))
-                if name in content and PurePosixPath(name).suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"):
+                if name in content and PurePosixPath(name).suffix.lower() in RASTER:
                     pictures.append(hashed(content[name].get_content()))
             words.update(words_of(text))
         yield str(path.relative_to(folder)), Seen(pictures, words)
 
 
-READINGS: dict[str, Reading] = {"notebooks": notebooks, "rst": restructured, "pdf": portable, "epub": books}
-BARS = {"notebooks": 0.99, "rst": 0.98, "pdf": 0.9, "epub": 0.99}
+READINGS: dict[str, Reading] = {"markdown": markdown, "notebooks": notebooks, "rst": restructured, "pdf": portable, "epub": books}
+BARS = {"markdown": 0.99, "notebooks": 0.99, "rst": 0.98, "pdf": 0.9, "epub": 0.99}
 """Least share of words. pypdf parts words, and reads ligatures, otherwise than pdfium; regular expressions know no roles."""
 
 
