@@ -282,7 +282,8 @@ class Hub(http.server.BaseHTTPRequestHandler):
 def built(tmp_path: Path, endpoint: str, *options: str) -> subprocess.CompletedProcess:
     """What datasets/build.py says of a specification with the address of a repository, the hub being at `endpoint`."""
     spec = tmp_path / "spec.yaml"
-    spec.write_text("sources: [{kind: hub_rows, rows: hf://datasets/someone/something, split: train, parts: [{image: image}, {text: text}]}]\n")
+    source = "kind: hub_rows, rows: hf://datasets/someone/something, split: train, parts: [{image: image}, {text: text}]"
+    spec.write_text(f"sources: [{{{source}}}]\n")
     environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
     environment |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "0"}
     code = "import sys, runpy; from mmpt.data import store; store.ATTEMPTS = 2; sys.argv = sys.argv[1:]"

@@ -56,8 +56,8 @@ def plain_jsx(html: str, imports: dict[str, str]) -> str:
 
 
 def _attributes(state: StateInline, silent: bool) -> bool:
-    """`{: …}` after what it is about, or on a line of its own; `{ … }` after a link or picture. Of a picture `alt` is kept, as the
-    lessons of The Carpentries have it, and Quarto's `fig-alt`."""
+    """`{: …}` after what it is about, or on a line of its own; `{ … }` after a link or picture. Of a picture `alt` is kept, as
+    the lessons of The Carpentries have it, and Quarto's `fig-alt`."""
     if state.src[state.pos] != "{":
         return False
     match = _ATTRIBUTES.match(state.src, state.pos, state.posMax)
