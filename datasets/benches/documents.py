@@ -1,13 +1,14 @@
 """Public repositories of documents, each against another library: is every picture and every word in its set, or listed?
 
-    python datasets/benches/documents.py --notebooks FOLDER --rst FOLDER --pdf FOLDER --epub FOLDER
+    python datasets/benches/documents.py --markdown FOLDER --notebooks FOLDER --rst FOLDER --pdf FOLDER --epub FOLDER
 
-Notebooks are counted by json, cmark-gfm and html5lib; reStructuredText by regular expressions; PDF by pypdf; EPUB by EbookLib
-and html5lib: the sources use none of these. Each folder goes through build, lint, stats, view, score, select, dedup (of
-documents, and of pictures by their embeddings) and to_tokens, and what is counted is what the sets hold. Measured
-(results/documents.json): jakevdp/PythonDataScienceHandbook d6623145 (CC BY-NC-ND, notebooks), spyder-ide/spyder-docs 8ebd37b6
-(MIT, `doc/`), py-pdf/sample-files 6921079e (CC BY-SA), and IDPF/epub3-samples 7651e200, whose folders are zipped as they lie.
-Writes datasets/results/documents.json, in which figures of kinds not named stay.
+Markdown is counted by cmark-gfm and html5lib, notebooks by these and json, reStructuredText by regular expressions, PDF by pypdf,
+EPUB by EbookLib and html5lib: the sources use none of these. Each folder goes through build, lint, stats, view, score, select,
+dedup (of documents, and of pictures by their embeddings) and to_tokens, and what is counted is what the sets hold. Measured
+(results/documents.json): datacarpentry/image-processing 4da0c08a (CC BY, Markdown), jakevdp/PythonDataScienceHandbook d6623145
+(CC BY-NC-ND, notebooks), spyder-ide/spyder-docs 8ebd37b6 (MIT, `doc/`), py-pdf/sample-files 6921079e (CC BY-SA), and
+IDPF/epub3-samples 7651e200, whose folders are zipped as they lie; files above some megabytes (a PDF, sounds and films of EPUBs)
+were not there. Writes datasets/results/documents.json, in which figures of kinds not named stay.
 """
 
 import base64
