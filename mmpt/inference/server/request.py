@@ -21,7 +21,7 @@ from mmpt.inference.samplers.top_p import TopP
 from mmpt.inference.server.kept import KeptAnswers
 from mmpt.inference.server.limits import Limits
 from mmpt.inference.settings import Settings
-from mmpt.media import decode_image, decode_speech, picture_size, sound_size
+from mmpt.media import decode_image, decode_speech, picture_size, sized_sound
 from mmpt.modality import MODALITIES, Modality
 
 _DATA_URL = re.compile(r"data:image/(png|jpeg|jpg|webp|gif);base64,", re.ASCII)
@@ -32,9 +32,15 @@ RATE = 96_000
 """Samples of all channels that a second of the budget may hold: 48 kHz, two channels."""
 
 
+KEYS = 64
+"""Keys of one object: more than any has."""
+
+
 def _present(content: object) -> object:
     """Without what is null, at any depth."""
     if isinstance(content, dict):
+        if len(content) > KEYS:
+            raise ValueError(f"an object of {len(content)} keys, at most {KEYS} are taken")
         return {key: _present(value) for key, value in content.items() if value is not None}
     return [_present(value) for value in content] if isinstance(content, list) else content
 
@@ -62,7 +68,7 @@ class _OfAnswer(_Asked):
     """A part of an answer may be sent back as it came."""
 
     index: int = 0
-    ids: list[int] = []
+    ids: Annotated[list[int], pydantic.FailFast()] = []
 
 
 class ImagePart(_OfAnswer):
@@ -95,9 +101,9 @@ class Message(_Asked):
 
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[AnyPart] = ""
-    parts: list[AnyPart] = []
+    parts: Annotated[list[AnyPart], pydantic.FailFast()] = []
     audio: dict = {}
-    ids: list[int] = []
+    ids: Annotated[list[int], pydantic.FailFast()] = []
     annotations: Annotated[list, pydantic.Field(max_length=0)] = []
 
     @pydantic.model_validator(mode="after")
@@ -139,7 +145,7 @@ class ChatRequest(_Asked):
     stands for `temperature`, `top_p` and `top_k`, and `sampling` for all of them for a modality of the answer. The fields of the
     last group change nothing in an answer; of those before them only the values that ask for nothing are taken."""
 
-    messages: list[Message] = pydantic.Field(min_length=1)
+    messages: Annotated[list[Message], pydantic.FailFast()] = pydantic.Field(min_length=1)
     model: str | None = None
     modalities: list[OpenAIModality] = pydantic.Field(default=["text", "image", "audio"], min_length=1)
     max_tokens: int | None = pydantic.Field(default=None, ge=1)
@@ -152,7 +158,7 @@ class ChatRequest(_Asked):
     guidance: float = pydantic.Field(default=1.0, ge=0, le=100)
     alternate: tuple[pydantic.PositiveInt, pydantic.PositiveInt] | None = None
     seed: int = pydantic.Field(default=0, gt=-(1 << 63), lt=1 << 63)
-    stop: Annotated[list[Annotated[str, pydantic.Field(min_length=1)]], pydantic.Field(max_length=4)] = []
+    stop: Annotated[list[Annotated[str, pydantic.Field(min_length=1, max_length=256)]], pydantic.Field(max_length=4)] = []
     stream: bool = False
     stream_options: StreamOptions | None = None
     audio: AudioOptions = AudioOptions()
@@ -222,7 +228,8 @@ class ChatRequest(_Asked):
         read), where ids are none of an answer, or an earlier answer is not known.
         """
         found: list[Said] = []
-        media, pixels, seconds = 0, 0, 0.0
+        media, pixels, seconds, characters = 0, 0, 0.0, 0
+        in_more_than_text = [any(not isinstance(one, TextPart) for one in message.said) for message in self.messages]
         for name, turn, part in self._places():
             message = self.messages[turn]
             role: Role = "system" if message.role == "developer" else message.role
@@ -232,14 +239,16 @@ class ChatRequest(_Asked):
                     raise DataError(f"{name}: audio.id: no such answer is kept; send the message's parts")
                 found.append(Coded(tuple(ids), role, turn))
                 continue
-            spoken = any(not isinstance(one, TextPart) for one in message.said)
-            if chat and role == "assistant" and spoken and isinstance(part, _OfAnswer) and part.ids:
+            if chat and role == "assistant" and in_more_than_text[turn] and isinstance(part, _OfAnswer) and part.ids:
                 try:
                     found.append(chat.coded(part.ids, turn))
                 except DataError as problem:
                     raise DataError(f"{name}: {problem}") from None
                 continue
             if isinstance(part, TextPart):
+                characters += len(part.text)
+                if characters > limits.text:
+                    raise DataError(f"{name}: more than {limits.text} characters in the texts of one request")
                 found.append(Text(part.text, 1.0, role, turn))
                 continue
             media += 1
@@ -291,7 +300,7 @@ def _image(part: ImagePart, limits: Limits) -> Image:
 
 def _sound(part: AudioPart, limits: Limits) -> Speech:
     data = _bytes(part.input_audio.data)
-    frames, channels, rate = sound_size(data)
+    data, frames, channels, rate = sized_sound(data, limits.sound, int(limits.sound * RATE))
     seconds = max(frames / rate, frames * channels / RATE)
     if seconds > limits.sound:
         raise DataError(f"audio of {seconds:.0f} s, at most {limits.sound:.0f} s are decoded")
