@@ -231,6 +231,8 @@ class ChatRequest(_Asked):
         media, pixels, seconds, characters = 0, 0, 0.0, 0
         in_more_than_text = [any(not isinstance(one, TextPart) for one in message.said) for message in self.messages]
         for name, turn, part in self._places():
+            if len(found) == limits.prompt_tokens:  # each has a token at least
+                raise DataError(f"{name}: more than {limits.prompt_tokens} parts in one request")
             message = self.messages[turn]
             role: Role = "system" if message.role == "developer" else message.role
             if isinstance(part, EarlierAnswer):

@@ -39,8 +39,8 @@ class Serving:
         self.kept = KeptAnswers()
         # Media have threads of their own: whoever sends text alone does not wait for others' pictures.
         self._reading, self._media = (
-            (ThreadPoolExecutor(2, thread_name_prefix=name, initializer=_behind), Turns(2, limits.waiting, 0))
-            for name in ("reading", "media")
+            (ThreadPoolExecutor(2, thread_name_prefix=name, initializer=first), Turns(2, limits.waiting))
+            for name, first in (("reading", None), ("media", _behind))
         )
         # Where another process decodes, these threads only wait for it.
         self._decoding = ThreadPoolExecutor(2 if decode is None else limits.running, thread_name_prefix="decoding")
@@ -104,6 +104,6 @@ class Serving:
 
 
 def _behind() -> None:
-    """This thread goes behind the others where they want the same core: reading a request never holds up answers."""
+    """This thread gets a third of a core that another one wants too: pictures do not hold up answers."""
     if sys.platform == "linux":  # where it holds for the thread alone
-        os.nice(10)
+        os.nice(5)
