@@ -243,10 +243,9 @@ def longest_sounds(attacker: Attacker) -> Callable[[], None]:
     return attacker.bodies(8, [hostile.asking(hostile.sound(silent[:44] + noise), hostile.sound(silent))])
 
 
-def longest_prompts(attacker: Attacker) -> Callable[[], None]:
-    return attacker.bodies(
-        4, [hostile.asking({"type": "text", "text": "a red circle and " * size}) for size in (900, 1000, 1200)]
-    )
+def prompts(words: int, threads: int) -> Callable[[Attacker], Callable[[], None]]:
+    body = hostile.asking({"type": "text", "text": "a red circle and " * words})
+    return lambda attacker: attacker.bodies(threads, [body])
 
 
 def longest_answers(attacker: Attacker) -> Callable[[], None]:
@@ -332,7 +331,8 @@ ATTACKS: dict[str, Callable[[Attacker], Callable[[], None]]] = {
     "the heaviest bodies": heavy,
     "the largest pictures": largest_pictures,
     "the longest sounds": longest_sounds,
-    "the longest prompts": longest_prompts,
+    "the longest prompts": prompts(1200, 8),
+    "many prompts": prompts(40, 32),
     "the longest answers, all places": longest_answers,
     "streams that nobody reads": unread_streams,
     "slow heads": trickled(lambda port: f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nX: ".encode(), 500),

@@ -13,8 +13,8 @@ from mmpt.inference.decoding import Decode
 from mmpt.inference.load import MultimodalModel
 from mmpt.inference.server.about import about_routes
 from mmpt.inference.server.chat import chat_routes
-from mmpt.inference.server.door import Door
 from mmpt.inference.server.errors import Refused, error
+from mmpt.inference.server.guard import Guard
 from mmpt.inference.server.hosts import LOCAL
 from mmpt.inference.server.limits import Limits
 from mmpt.inference.server.serving import Serving
@@ -46,7 +46,7 @@ def build_app(
         serving.close()
 
     app = FastAPI(title="mmpt", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(Door, limits=limits, hosts=tuple(hosts))
+    app.add_middleware(Guard, limits=limits, hosts=tuple(hosts))
     app.state.service = serving.service
     for router in (about_routes(serving, created), chat_routes(serving)):
         app.include_router(router)

@@ -5,6 +5,8 @@ stands without one too.
 """
 
 import asyncio
+import socket
+import struct
 import sys
 
 import h11
@@ -69,7 +71,7 @@ def guarded(limits: Limits) -> type[H11Protocol]:
         def pause_writing(self) -> None:
             super().pause_writing()
             seconds = limits.stalled + self.transport.get_write_buffer_size() / SLOWEST
-            self._unread = self.loop.call_later(seconds, self.transport.abort)
+            self._unread = self.loop.call_later(seconds, self._reset)
 
         def resume_writing(self) -> None:
             super().resume_writing()
@@ -84,8 +86,15 @@ def guarded(limits: Limits) -> type[H11Protocol]:
                 self._idle = self.loop.call_later(limits.idle, self._close)
 
         def _close(self) -> None:
-            # What is not read by now is not waited for.
-            self.transport.abort() if self.transport.get_write_buffer_size() else self.transport.close()
+            if self.transport.get_write_buffer_size():
+                self._reset()
+            else:
+                self.transport.close()
+
+        def _reset(self) -> None:
+            """End it with what its client has not read, in the kernel's buffers too."""
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.transport.abort()
 
         def _stop(self) -> None:
             if self._idle is not None:

@@ -34,7 +34,9 @@ class Serving:
         self._token = token
         rows = limits.running + limits.spare
         self.service = FairService(
-            Service(model.engine(max_rows=rows), limits.waiting), Turns(limits.running, limits.waiting, limits.spare)
+            Service(model.engine(max_rows=rows), limits.waiting),
+            Turns(limits.running, limits.waiting, limits.spare),
+            limits.waiting,
         )
         self.kept = KeptAnswers()
         # Media have threads of their own: whoever sends text alone does not wait for others' pictures.

@@ -87,11 +87,11 @@ class Turns:
     @contextmanager
     def turn(self, client: str) -> Iterator[Turn]:
         """Inside, a place or one in the queue. Raises `Busy`."""
-        turn = self._enter(client)
+        turn = self.enter(client)
         try:
             yield turn
         finally:
-            self._leave(turn)
+            self.leave(turn)
 
     @asynccontextmanager
     async def place(self, client: str) -> AsyncIterator[None]:
@@ -100,7 +100,8 @@ class Turns:
             await turn.come.wait()
             yield
 
-    def _enter(self, client: str) -> Turn:
+    def enter(self, client: str) -> Turn:
+        """A place or one in the queue, until `leave`. Raises `Busy`."""
         self._see(client)
         turn = Turn(client)
         if client not in self._queues and self._may(client):
@@ -111,7 +112,8 @@ class Turns:
             raise Busy
         return turn
 
-    def _leave(self, turn: Turn) -> None:
+    def leave(self, turn: Turn) -> None:
+        """Give it back."""
         if turn.come.is_set():
             self._total -= 1
             self._running[turn.client] -= 1
@@ -143,8 +145,15 @@ class Turns:
         own = self._running[client]
         if not own:
             return self._total < self._places + self._spare
-        there = len({client, *self._running, *self._queues, *self._seen})
-        return self._total < self._places and own < max(1, self._places // there)
+        return self._total < self._places and own < max(1, self._places // len(self._there(client)))
+
+    def crowded(self, client: str) -> bool:
+        """Whether there are others."""
+        self._see(client)
+        return len(self._there(client)) > 1
+
+    def _there(self, client: str) -> set[str]:
+        return {client, *self._running, *self._queues, *self._seen}
 
     def _see(self, client: str) -> None:
         now = time.monotonic()

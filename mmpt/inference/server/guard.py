@@ -13,7 +13,7 @@ from mmpt.inference.server.limits import Limits
 from mmpt.inference.server.shares import CLIENT, Share, client_of
 
 
-class Door:
+class Guard:
     """Refuses strangers (see `stranger`) and bodies beyond `limits`, whichever route they go to. What is found while a body is
     read is `Refused` in the route that reads it."""
 
@@ -33,6 +33,10 @@ class Door:
             return await self._app(scope, receive, send)
         if problem:
             return await error(403 if "origin" in headers and "origin" in problem else 400, problem)(scope, receive, send)
+        if "content-length" in headers and "transfer-encoding" in headers:
+            # Whoever stands in front may have gone by the one, this server goes by the other: request smuggling.
+            reason = "a length and a transfer encoding: expected one of them"
+            return await error(400, reason, headers={"Connection": "close"})(scope, receive, send)
         declared = headers.get("content-length", "0")
         if declared.isdecimal() and int(declared) > self._limits.body:
             reason = f"a body of {declared[:20]} bytes, at most {self._limits.body} are taken"
