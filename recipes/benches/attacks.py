@@ -30,7 +30,7 @@ import serving
 
 from mmpt.results import Figure, report
 
-HONEST, KNOWN, SECONDS, FUZZED = 4, 24, 12.0, 5000
+HONEST, KNOWN, SECONDS, LONG, FUZZED = 4, 24, 8.0, 60.0, 5000
 Seen = Counter[int]
 """Statuses of answers."""
 
@@ -55,15 +55,16 @@ def measured(port: int, pid: int) -> Iterator[Figure]:
     before = memory(pid)
     statuses, mixed, failures = Counter(), 0, 0
     for name in ATTACKS:
+        seconds = LONG if "prompts" in name else SECONDS  # an attack of several rounds
         alone = honest(port, known, SECONDS)
-        with_it = under(port, known, [name], statuses)
+        with_it = under(port, known, [name], statuses, seconds)
         mixed, failures = mixed + with_it.mixed, failures + with_it.failed
         ratio = statistics.median(with_it.seconds) / statistics.median(alone.seconds)
         print(f"{name}: {statistics.median(alone.seconds):.2f} s, {statistics.median(with_it.seconds):.2f} s", flush=True)
         yield Figure(f"{name}: median answer of others over that without", ratio, 2.0, at_most=True)
     yield Figure("memory after each attack over that before", memory(pid) / before)
     alone = honest(port, known, SECONDS)
-    together = under(port, known, list(ATTACKS), statuses, fuzzed=FUZZED)
+    together = under(port, known, list(ATTACKS), statuses, LONG, FUZZED)
     mixed, failures = mixed + together.mixed, failures + together.failed
     ratio = statistics.median(together.seconds) / statistics.median(alone.seconds)
     yield Figure(f"all of them and {FUZZED} fuzzed requests at once: median answer of others over that without", ratio)
@@ -113,7 +114,8 @@ def honest(port: int, known: dict[int, list[int]], seconds: float, going: Callab
     return told
 
 
-def under(port: int, known: dict[int, list[int]], names: list[str], statuses: Seen, fuzzed: int = 0) -> Told:
+def under(port: int, known: dict[int, list[int]], names: list[str], statuses: Seen, seconds: float, fuzzed: int = 0) -> Told:
+    """What honest clients see for `seconds` under attacks, and until so many fuzzed requests are answered."""
     context = multiprocessing.get_context("spawn")
     ready, stop, found = context.Barrier(len(names) + bool(fuzzed) + 1), context.Event(), context.SimpleQueue()
     given = [(port, place, name, ready, stop, found) for place, name in enumerate(names)]
@@ -124,7 +126,7 @@ def under(port: int, known: dict[int, list[int]], names: list[str], statuses: Se
         one.start()
     ready.wait(300)
     time.sleep(2.0)  # it is on its way
-    told = honest(port, known, SECONDS, attackers[-1].is_alive if fuzzed else lambda: False)
+    told = honest(port, known, seconds, attackers[-1].is_alive if fuzzed else lambda: False)
     stop.set()
     for _ in attackers:
         statuses.update(found.get())

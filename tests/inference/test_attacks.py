@@ -274,9 +274,12 @@ class _Reading:
         return inside()
 
 
-@pytest.mark.parametrize(("crowded", "least", "most"), [(True, 3.9 * 0.1, 9), (False, 0.1, 0.3)])
-def test_between_long_prompts_is_time_for_the_others(crowded, least, most):
-    """One of 0.1 s, and three times as long for the others before the next, if there are any."""
+@pytest.mark.parametrize(
+    ("clients", "tokens", "crowded", "least", "most"),
+    [("aa", 1000, True, 0.4, 9), ("aa", 1000, False, 0.1, 0.3), ("ae", 1500, True, 0.6, 9), ("ae", 1000, True, 0, 0.1)],
+)
+def test_between_long_prompts_is_time_for_the_others(clients, tokens, crowded, least, most):
+    """One of n / 10,000 s, and three times as long for the others before the client's next, before anyone's if it is long."""
     reading = _Reading()
     service = FairService(reading, Turns(8, 20), 20)  # pyright: ignore[reportArgumentType]
 
@@ -289,11 +292,12 @@ def test_between_long_prompts_is_time_for_the_others(crowded, least, most):
     async def scene() -> float:
         if crowded:
             await asyncio.create_task(ask("b", 1))
-        await asyncio.gather(*[asyncio.create_task(ask("a", 1000)) for _ in range(2)])
+        await asyncio.gather(*[asyncio.create_task(ask(client, tokens)) for client in clients])
         begun = time.monotonic()
-        await asyncio.create_task(ask("c", fair.LONG))  # a short one waits for nothing
-        assert time.monotonic() - begun < 0.1
-        return reading.begun[-2] - reading.begun[-3]
+        await asyncio.create_task(ask("c", fair.NOTICED))  # a short one waits for nothing
+        await asyncio.create_task(ask("d", fair.LONG))  # nor does another client's, if it is not long
+        assert time.monotonic() - begun < 0.2
+        return reading.begun[-3] - reading.begun[-4]
 
     assert least <= asyncio.run(scene()) < most
 
