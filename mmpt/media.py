@@ -79,24 +79,34 @@ def _undecoded(data: bytes, formats: tuple[str, ...]) -> Image.Image:
     return picture
 
 
-def sized_sound(data: bytes, max_seconds: float = MAX_SECONDS, max_values: int = MAX_VALUES) -> tuple[bytes, int, int, int]:
-    """(Bytes, samples of a channel, channels, Hz) of WAV, FLAC, OGG or MP3 bytes, by their header and as they are where that is
-    what a decoder goes by. MP3 without a Xing header and a WAV of no stated length say it only while they are decoded: they are,
-    up to `max_seconds` and `max_values` of all channels, and become a WAV of float32 that says it. Raises `DataError`."""
-    if not _LISTED.match(data[:12]):
+def sound_size(data: bytes) -> tuple[int, int, int]:
+    """(Samples of a channel, channels, Hz) of WAV, FLAC, OGG or MP3 bytes by their header, nothing is decoded. Raises
+    `DataError`."""
+    if not _LISTED.match(data[:12]):  # else libsndfile would try all that it knows
         raise DataError("no audio that can be decoded (expected WAV, FLAC, OGG or MP3)")
     try:
         found = soundfile.info(io.BytesIO(data))
-        if found.format not in _SUFFIXES:
-            raise DataError(f"no audio that can be decoded ({found.format}, expected WAV, FLAC, OGG or MP3)")
-        if (found.format == "MP3" and not _xing_frames(data)) or (found.format in ("WAV", "WAVEX") and not found.frames):
-            channels, rate, _ = _by_ffmpeg(data, max_seconds, max_values)
-            out = io.BytesIO()
-            soundfile.write(out, _mono(channels), rate, format="WAV", subtype="FLOAT")
-            return out.getvalue(), len(channels), 1, rate
     except _NO_SOUND as problem:
         raise DataError(f"no audio that can be decoded ({reason(problem)})") from None
-    return data, found.frames, found.channels, found.samplerate
+    if found.format not in _SUFFIXES:
+        raise DataError(f"no audio that can be decoded ({found.format}, expected WAV, FLAC, OGG or MP3)")
+    return found.frames, found.channels, found.samplerate
+
+
+def sized_sound(data: bytes, max_seconds: float = MAX_SECONDS, max_values: int = MAX_VALUES) -> tuple[bytes, int, int, int]:
+    """(Bytes, and their `sound_size`). MP3 without a Xing header and a WAV of no stated length tell it only while they are
+    decoded: they are, up to `max_seconds` and `max_values` of all channels, and become a WAV of float32. Raises `DataError`."""
+    frames, channels, rate = sound_size(data)
+    told = _xing_frames(data) if data[:4] not in (b"RIFF", b"fLaC", b"OggS") else frames or data[:4] != b"RIFF"
+    if told:
+        return data, frames, channels, rate
+    try:
+        values, rate, _ = _by_ffmpeg(data, max_seconds, max_values)
+        out = io.BytesIO()
+        soundfile.write(out, _mono(values), rate, format="WAV", subtype="FLOAT")
+    except _NO_SOUND as problem:
+        raise DataError(f"no audio that can be decoded ({reason(problem)})") from None
+    return out.getvalue(), len(values), 1, rate
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:

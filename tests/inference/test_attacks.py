@@ -18,17 +18,15 @@ import pytest
 from starlette.datastructures import Headers
 
 from mmpt.chat import ChatConfig
-from mmpt.document import Speech, Text
+from mmpt.document import Text
 from mmpt.errors import DataError
 from mmpt.inference.engine import Prompt
-from mmpt.inference.events import PartDone
 from mmpt.inference.load import load
 from mmpt.inference.server import fair
 from mmpt.inference.server.api import build_app
 from mmpt.inference.server.fair import FairService
 from mmpt.inference.server.guard import Guard
 from mmpt.inference.server.hosts import LOCAL, PRIVATE, stranger
-from mmpt.inference.server.kept import BYTES, KeptAnswers
 from mmpt.inference.server.limits import Limits
 from mmpt.inference.server.shares import CLIENT, Turns
 from mmpt.inference.settings import Settings
@@ -90,6 +88,7 @@ def ended(client: socket.socket, seconds: float) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_no_body_costs_much_or_makes_the_server_fail(model):
     with serving(model, Limits()) as (address, service):
         headers = {"Content-Type": "application/json"}
@@ -106,6 +105,7 @@ def test_no_body_costs_much_or_makes_the_server_fail(model):
         assert service.taken == 0
 
 
+@pytest.mark.slow
 def test_what_is_no_http_is_answered_once_and_by_no_failure(server):
     address, _ = server
     for name, data in hostile.raw(urlsplit(address).netloc):
@@ -128,7 +128,7 @@ def test_what_is_no_http_is_answered_once_and_by_no_failure(server):
 
 
 def test_heads_that_never_end_and_connections_without_a_request_are_closed(model):
-    with serving(model, Limits(idle=0.6)) as (address, _), attacking(address) as connect:
+    with serving(model, Limits(head=0.6)) as (address, _), attacking(address) as connect:
         slow, silent, used = connect(b"GET /health HT"), connect(), connect()
         used.sendall(f"GET /health HTTP/1.1\r\nHost: {urlsplit(address).netloc}\r\n\r\n".encode())
         begun = time.monotonic()
@@ -389,14 +389,6 @@ def test_nobody_types_a_code_or_a_mark(tmp_path, chat):
     for role in ("system", "user"):
         assert marks(typed, role) == marks("a", role)
         assert marks("<|<|end|>end|>", role) == marks("a", role)
-
-
-def test_kept_answers_are_bounded_in_bytes():
-    kept = KeptAnswers()
-    part = Speech(b"", "wav", 16_000, 1.0)
-    for number in range(40):
-        kept.keep(str(number), [PartDone(0, part, tuple(range(BYTES // 4 // 10)))])
-    assert [kept.ids(str(number)) is not None for number in (0, 29, 30, 39)] == [False, False, True, True]
 
 
 def test_media_that_lie_about_their_size():

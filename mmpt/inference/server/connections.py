@@ -27,7 +27,7 @@ def guarded(limits: Limits) -> type[H11Protocol]:
     open_now, upgraded = Share(max(most, 2)), list[tuple[asyncio.Transport, str]]()
 
     class Guarded(H11Protocol):
-        """A connection on which a request begins within `limits.idle` seconds, and an answer is read within
+        """A connection on which a request begins within `limits.head` seconds, and an answer is read within
         `limits.stalled`."""
 
         _counted = False
@@ -83,7 +83,7 @@ def guarded(limits: Limits) -> type[H11Protocol]:
             if self.transport.get_protocol() is not self or (self.cycle is not None and not self.cycle.response_complete):
                 self._stop()
             elif self._idle is None:
-                self._idle = self.loop.call_later(limits.idle, self._close)
+                self._idle = self.loop.call_later(limits.head, self._close)
 
         def _close(self) -> None:
             if self.transport.get_write_buffer_size():

@@ -8,8 +8,8 @@ import numpy as np
 from mmpt.document import Speech
 from mmpt.inference.events import Event, PartDone
 
-MOST, BYTES = 1000, 16 << 20
-"""Answers that are kept, and the bytes of their ids; an older one is forgotten."""
+MOST = 1000
+"""Answers that are kept; an older one is forgotten."""
 
 
 class KeptAnswers:
@@ -17,15 +17,13 @@ class KeptAnswers:
 
     def __init__(self) -> None:
         self._ids: OrderedDict[str, np.ndarray] = OrderedDict()
-        self._bytes = 0
 
     def keep(self, name: str, events: Sequence[Event]) -> None:
         """Keep the ids of an answer in which something is spoken, as the sound `name`."""
         if any(isinstance(event, PartDone) and isinstance(event.content, Speech) for event in events):
             self._ids[name] = np.array([token for event in events for token in event.ids], dtype=np.int32)
-            self._bytes += self._ids[name].nbytes
-            while len(self._ids) > MOST or self._bytes > BYTES:
-                self._bytes -= self._ids.popitem(last=False)[1].nbytes
+            while len(self._ids) > MOST:
+                self._ids.popitem(last=False)
 
     def ids(self, name: str) -> list[int] | None:
         """Those of the answer with the sound `name`; None where it is not kept."""

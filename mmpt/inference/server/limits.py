@@ -9,7 +9,7 @@ class Limits:
 
     body: int = 32 << 20
     """Bytes of its body."""
-    values: int = 100_000
+    values: int = 40_000
     """Values in its JSON."""
     text: int = 262_144
     """Characters of all its texts."""
@@ -31,8 +31,8 @@ class Limits:
     """Seconds that its body may take to arrive."""
     request: float = 300.0
     """Seconds that it may take in all."""
-    idle: float = 20.0
-    """Seconds until a connection has its first request, or the next."""
+    head: float = 20.0
+    """Seconds until a connection has the head of its first request, or of the next."""
     stalled: float = 20.0
     """Seconds in which a client reads something of its answer, where it is behind."""
     running: int = 16

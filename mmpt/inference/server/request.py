@@ -32,15 +32,9 @@ RATE = 96_000
 """Samples of all channels that a second of the budget may hold: 48 kHz, two channels."""
 
 
-KEYS = 64
-"""Keys of one object: more than any has."""
-
-
 def _present(content: object) -> object:
     """Without what is null, at any depth."""
     if isinstance(content, dict):
-        if len(content) > KEYS:
-            raise ValueError(f"an object of {len(content)} keys, at most {KEYS} are taken")
         return {key: _present(value) for key, value in content.items() if value is not None}
     return [_present(value) for value in content] if isinstance(content, list) else content
 
@@ -68,7 +62,7 @@ class _OfAnswer(_Asked):
     """A part of an answer may be sent back as it came."""
 
     index: int = 0
-    ids: Annotated[list[int], pydantic.FailFast()] = []
+    ids: list[int] = []
 
 
 class ImagePart(_OfAnswer):
@@ -101,9 +95,9 @@ class Message(_Asked):
 
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[AnyPart] = ""
-    parts: Annotated[list[AnyPart], pydantic.FailFast()] = []
+    parts: list[AnyPart] = []
     audio: dict = {}
-    ids: Annotated[list[int], pydantic.FailFast()] = []
+    ids: list[int] = []
     annotations: Annotated[list, pydantic.Field(max_length=0)] = []
 
     @pydantic.model_validator(mode="after")
@@ -145,7 +139,7 @@ class ChatRequest(_Asked):
     stands for `temperature`, `top_p` and `top_k`, and `sampling` for all of them for a modality of the answer. The fields of the
     last group change nothing in an answer; of those before them only the values that ask for nothing are taken."""
 
-    messages: Annotated[list[Message], pydantic.FailFast()] = pydantic.Field(min_length=1)
+    messages: list[Message] = pydantic.Field(min_length=1)
     model: str | None = None
     modalities: list[OpenAIModality] = pydantic.Field(default=["text", "image", "audio"], min_length=1)
     max_tokens: int | None = pydantic.Field(default=None, ge=1)
