@@ -16,7 +16,7 @@ class Hosts:
         self._app, self._allowed = app, allowed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or "*" in self._allowed or _host(scope) in self._allowed:
+        if scope["type"] not in ("http", "websocket") or "*" in self._allowed or _host(scope) in self._allowed:
             await self._app(scope, receive, send)
         else:
             await error(400, f"{_host(scope)!r}: this server does not answer to that host name")(scope, receive, send)

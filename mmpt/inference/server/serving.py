@@ -45,8 +45,11 @@ class Serving:
 
     def allow(self, request: Request) -> None:
         """Raises `Refused` where the request has not the token."""
-        given = request.headers.get("authorization", "").encode()
-        if self._token is not None and not hmac.compare_digest(given, f"Bearer {self._token}".encode()):
+        self.admit(request.headers.get("authorization", ""))
+
+    def admit(self, given: str) -> None:
+        """Raises `Refused` where `given`, in place of the header, has not the token."""
+        if self._token is not None and not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
             raise Refused(401, "expected the header Authorization: Bearer with this server's token")
 
     def known(self, asked: str | None) -> None:
