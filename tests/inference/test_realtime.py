@@ -118,7 +118,12 @@ def test_a_turn_by_hand_is_answered_in_sound_and_text(server, speech):
         talk.connection.response.create()
         done = talk.until("response.done").response
     kinds = talk.kinds[talk.kinds.index("response.created") :]
-    assert kinds[:4] == ["response.created", "response.output_item.added", "conversation.item.added", "response.content_part.added"]
+    assert kinds[:4] == [
+        "response.created",
+        "response.output_item.added",
+        "conversation.item.added",
+        "response.content_part.added",
+    ]
     assert kinds[-6:] == ["response.output_audio.done", "response.output_audio_transcript.done", "response.content_part.done",
                           "response.output_item.done", "conversation.item.done", "response.done"]  # fmt: skip
     assert done.status in ("completed", "incomplete") and done.output[0].role == "assistant"
@@ -183,7 +188,9 @@ def test_who_speaks_into_an_answer_breaks_it_off_and_frees_its_place(server, spe
         talk.say(speech)
         done = talk.until("response.done").response
         assert done.status == "cancelled" and done.status_details.reason == "turn_detected"
-        assert talk.kinds.index("response.done") > len(talk.kinds) - 1 - talk.kinds[::-1].index("input_audio_buffer.speech_started")
+        assert talk.kinds.index("response.done") > len(talk.kinds) - 1 - talk.kinds[::-1].index(
+            "input_audio_buffer.speech_started"
+        )
         assert done.output[0].status == "incomplete"
         # Nothing of it comes afterwards, and what was said by voice is answered next.
         idle(service)
@@ -260,7 +267,9 @@ def test_telephone_sound_and_a_transcript_of_what_was_heard(server, speech):
     with talking(server[0]) as talk:
         talk.by_hand(audio={"input": {"turn_detection": None, "format": {"type": "audio/pcmu"}, "transcription": {}},
                             "output": {"format": {"type": "audio/pcmu"}}})  # fmt: skip
-        telephone = SoundOut(Session.model_validate({"audio": {"output": {"format": {"type": "audio/pcmu"}}}}).audio.output.format, RATE)
+        telephone = SoundOut(
+            Session.model_validate({"audio": {"output": {"format": {"type": "audio/pcmu"}}}}).audio.output.format, RATE
+        )
         for piece in telephone.push(speech, last=True):
             talk.connection.input_audio_buffer.append(audio=piece)
         talk.connection.input_audio_buffer.commit()
@@ -310,7 +319,11 @@ def test_items_stand_where_they_were_put_and_the_oldest_go():
 def test_a_model_without_turns_reads_what_came_since_its_last_answer(model):
     from mmpt.document import Text
 
-    items = [Item("a", "user", said=[Text("one")]), Item("b", "assistant", said=[Text("two")]), Item("c", "user", said=[Text("three")])]
+    items = [
+        Item("a", "user", said=[Text("one")]),
+        Item("b", "assistant", said=[Text("two")]),
+        Item("c", "user", said=[Text("three")]),
+    ]
     assert [one.text for one in prompt(items, "say", turns=False)] == ["say", "three"]
     turned = prompt(items, "say", turns=True)
     assert [(one.role, one.turn) for one in turned] == [("system", 0), ("user", 1), ("assistant", 2), ("user", 3)]
