@@ -16,7 +16,7 @@ from mmpt.vocabulary import Vocabulary
 @dataclass(eq=False)
 class Item:
     """A message. `content`: as clients see it, without sound; `said`: as the model reads it; `sound`: what came in, float32 at
-    16 kHz; `ids`: what the model wrote; `seconds`: how long what it spoke lasts."""
+    16 kHz, of which `speech` is more than silence; `ids`: what the model wrote; `seconds`: how long what it spoke lasts."""
 
     id: str
     role: Role
@@ -24,6 +24,7 @@ class Item:
     said: list[Said] = field(default_factory=list)
     status: str = "completed"
     sound: np.ndarray | None = None
+    speech: slice = field(default_factory=lambda: slice(None))
     ids: list[int] = field(default_factory=list)
     seconds: float = 0.0
 

@@ -29,6 +29,9 @@ SHORTEST = 0.1
 SLACK = SAMPLE_RATE // 5
 """Samples that are kept beside those that stand before speech: by so much the detector may be late."""
 
+MARGIN = SAMPLE_RATE // 10
+"""Samples of silence about speech that is read for its transcript: tokenizers of cut utterances read words into more."""
+
 
 def name(kind: str) -> str:
     """A new id."""
@@ -48,6 +51,7 @@ class RealtimeSession:
         self._kept, self._in = Kept(), SoundIn(self._session.audio.input.format)
         self._listener: Listener | None = None
         self._turn: str | None = None  # the id of the item that is being spoken
+        self._begun = 0  # the sample where that began
         self._response: Response | None = None
         self._responses: set[Response] = set()
         self._tasks: set[asyncio.Task] = set()
@@ -138,7 +142,7 @@ class RealtimeSession:
         for turn in await self._serving.read(self._listener.push, samples):
             if turn.begins:
                 self._kept.take(turn.at - padding)
-                self._turn = name("item")
+                self._turn, self._begun = name("item"), turn.at
                 start = self._kept.first * 1000 // SAMPLE_RATE
                 await self._send("input_audio_buffer.speech_started", audio_start_ms=start, item_id=self._turn)
                 if vad.interrupt_response and self._running:
@@ -146,17 +150,19 @@ class RealtimeSession:
             elif self._turn is not None:
                 # As much silence behind as before: what is longer tells nothing.
                 silence = min(vad.silence_duration_ms, vad.prefix_padding_ms) * SAMPLE_RATE // 1000
-                await self._stopped_speaking(min(turn.at + silence, self._kept.total), vad)
+                await self._stopped_speaking(turn.at, min(turn.at + silence, self._kept.total), vad)
         if self._turn is None:
             self._kept.take(self._kept.total - padding - SLACK)
         elif self._kept.seconds > limit:
-            await self._stopped_speaking(self._kept.total, vad)
+            await self._stopped_speaking(self._kept.total, self._kept.total, vad)
             self._listener = None
 
-    async def _stopped_speaking(self, end: int, vad: events.ServerVad) -> None:
+    async def _stopped_speaking(self, last: int, end: int, vad: events.ServerVad) -> None:
+        """Speech ended at sample `last`; the turn is what is kept up to `end`."""
         item, self._turn = self._turn, None
+        edges = (self._begun - MARGIN - self._kept.first, last + MARGIN - self._kept.first)
         await self._send("input_audio_buffer.speech_stopped", audio_end_ms=end * 1000 // SAMPLE_RATE, item_id=item)
-        await self._heard(self._kept.take(end), item)
+        await self._heard(self._kept.take(end), item, slice(*(max(0, edge) for edge in edges)))
         if vad.create_response:
             await self._answer(events.asked_by(self._session, None))
 
@@ -170,9 +176,9 @@ class RealtimeSession:
         item, self._turn, self._listener = self._turn, None, None
         await self._heard(self._kept.take(self._kept.total), item)
 
-    async def _heard(self, sound: np.ndarray, item_id: str | None) -> None:
-        """A turn of the user's is over."""
-        item = Item(item_id or name("item"), "user", [{"type": "input_audio", "transcript": None}], sound=sound)
+    async def _heard(self, sound: np.ndarray, item_id: str | None, speech: slice = slice(None)) -> None:  # noqa: B008 (frozen)
+        """A turn of the user's is over, in which `speech` is more than silence."""
+        item = Item(item_id or name("item"), "user", [{"type": "input_audio", "transcript": None}], sound=sound, speech=speech)
         item.said = [await self._serving.read(self._coded, spoken(sound, SAMPLE_RATE), media=True)]
         await self._send("input_audio_buffer.committed", item_id=item.id, previous_item_id=self._conversation.last)
         await self._add(item, None)
@@ -195,7 +201,7 @@ class RealtimeSession:
         sound = item.sound
         assert reads(speech) and sound is not None
         try:
-            (text,) = await self._serving.decoded(lambda: speech.recognize([sound]))
+            (text,) = await self._serving.decoded(lambda: speech.recognize([sound[item.speech]]))
         except Exception:
             LOG.exception("%s: could not be transcribed", item.id)
             failure = {"type": "server_error", "code": None, "message": "it could not be transcribed", "param": None}
