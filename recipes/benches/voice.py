@@ -33,7 +33,7 @@ from mmpt.media import decode_speech, resampled
 from mmpt.results import Figure, gather
 from mmpt.scripts import main_guard, script_parser
 
-COUNT, RATE, PIECE = 24, 24_000, 0.1
+COUNT, RATE, PIECE = 16, 24_000, 0.1
 VOICES = ("en-us", "en-us+f3", "en-us+m3", "en-gb-scotland")
 
 
@@ -151,11 +151,6 @@ def measured(said: Sequence[str], turns: Sequence[Turn], run: Path, recogniser: 
     sounds = [resampled(one.sound, RATE, 16_000) for one in turns]
     own = load(run).tokenizer.speech
     yield Figure("of the answer's sound, as the model's own codes read it", wer(said, own.recognize(sounds)), 0.25, at_most=True)
-    listener = ListenerConfig(model=recogniser, language="english")
-    yield Figure("of the answer's sound, as another recogniser reads it", wer(said, recognise(listener, sounds)))
-    yield Figure(
-        "of what was read aloud, as that recogniser reads it", wer(said, recognise(listener, [one.asked for one in turns]))
-    )
     block = median(gap for one in turns for gap in one.between if gap > 1e-3)
     yield Figure("milliseconds between two pieces of an answer's sound, median", 1000 * block)
     after = median(one.after_text for one in turns) / block
@@ -165,6 +160,11 @@ def measured(said: Sequence[str], turns: Sequence[Turn], run: Path, recogniser: 
     yield Figure("and over the time that a piece of sound lasts", median(one.first for one in turns) / lasts, 3, at_most=True)
     yield Figure("milliseconds from the end of speech to the answer's first sound", 1000 * median(one.waited for one in turns))
     yield Figure("of those, what the detector waits", 1000 * median(one.silence for one in turns))
+    listener = ListenerConfig(model=recogniser, language="english")
+    yield Figure("of the answer's sound, as another recogniser reads it", wer(said, recognise(listener, sounds)))
+    yield Figure(
+        "of what was read aloud, as that recogniser reads it", wer(said, recognise(listener, [one.asked for one in turns]))
+    )
 
 
 def wer(said: Sequence[str], read: Sequence[str]) -> float:
