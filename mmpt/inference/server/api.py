@@ -17,6 +17,8 @@ from mmpt.inference.server.errors import Refused, error
 from mmpt.inference.server.guard import Guard
 from mmpt.inference.server.hosts import LOCAL
 from mmpt.inference.server.limits import Limits
+from mmpt.inference.server.page import page_routes
+from mmpt.inference.server.realtime import realtime_routes
 from mmpt.inference.server.serving import Serving
 
 LOG = logging.getLogger("mmpt.serve")
@@ -48,7 +50,7 @@ def build_app(
     app = FastAPI(title="mmpt", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Guard, limits=limits, hosts=tuple(hosts))
     app.state.service = serving.service
-    for router in (about_routes(serving, created), chat_routes(serving)):
+    for router in (page_routes(), about_routes(serving, created), chat_routes(serving), realtime_routes(serving)):
         app.include_router(router)
 
     @app.exception_handler(Refused)
