@@ -4,8 +4,10 @@ import argparse
 import os
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 
 from mmpt.errors import ConfigError
+from mmpt.inference.server.prompts import load_prompts
 from mmpt.model.checkpoints import find_checkpoint
 from mmpt.scripts import HelpFormatter, run_argument
 from mmpt.storage import MANIFEST
@@ -25,16 +27,20 @@ def add_serve(commands) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=8000, help="port to listen on")
     parser.add_argument("--running", type=int, default=16, help="sequences written at once")
+    parser.add_argument(
+        "--prompts", metavar="YAML", type=Path, help="file that says how the model is asked to speak, write down and draw"
+    )
+    parser.add_argument("--grace", type=float, default=30.0, help="seconds in which answers may end once it is stopped")
     parser.add_argument("--renderer", metavar="YAML", help=RENDERER_HELP)
     parser.set_defaults(action=_serve)
 
 
 def _serve(arguments: argparse.Namespace) -> None:
+    prompts = load_prompts(arguments.prompts)
     checkpoint, renderer = find_checkpoint(arguments.run), chosen_renderer(arguments.renderer)
     try:
-        import uvicorn
-
         from mmpt.inference.server.api import build_app
+        from mmpt.inference.server.closing import serve
     except ImportError as problem:
         raise ConfigError(f"mmpt serve needs {problem.name} (pip install mmpt[serve])") from None
     from mmpt.inference.decoding import DecodingProcess
@@ -53,5 +59,5 @@ def _serve(arguments: argparse.Namespace) -> None:
         if not beside:  # else only the process that draws needs it
             model.tokenizer.render_by(renderer)
         print(f"http://{arguments.host}:{arguments.port}/", flush=True)
-        app = build_app(model, name, limits, token, hosts, decode, int((checkpoint / MANIFEST).stat().st_mtime))
-        uvicorn.run(app, host=arguments.host, port=arguments.port, log_level="warning", timeout_keep_alive=20)
+        app = build_app(model, name, limits, token, hosts, decode, int((checkpoint / MANIFEST).stat().st_mtime), prompts)
+        serve(app, arguments.host, arguments.port, app.state.closing, arguments.grace)

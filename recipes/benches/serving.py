@@ -47,7 +47,7 @@ def question(number: int) -> dict:
     draw = random.Random(number)
     words = " and ".join(f"a {draw.choice(COLOURS)} {draw.choice(SHAPES)}" for _ in range(2))
     content = [{"type": "text", "text": ("draw" if number % 2 else "say")}, {"type": "text", "text": words}]
-    return {"messages": [{"role": "user", "content": content}], "max_tokens": 120}
+    return {"messages": [{"role": "user", "content": content}], "max_tokens": 120, "return_token_ids": True}
 
 
 def speed(address: str) -> list[Figure]:
@@ -163,8 +163,7 @@ def ask(address: str, body: dict) -> list[int]:
         ids: list[int] = []
         for line in response:
             if line.startswith(b"data: {"):
-                delta = json.loads(line[6:])["choices"][0]["delta"]
-                ids += delta.get("ids", [])
+                ids += json.loads(line[6:])["choices"][0]["token_ids"]
         return ids
     finally:
         connection.close()

@@ -5,9 +5,8 @@ from collections.abc import Mapping
 import pydantic
 from fastapi.responses import JSONResponse
 
-REFUSED = {"logprobs", "top_logprobs", "response_format", "tools", "tool_choice", "functions", "function_call", "logit_bias"}
-REFUSED |= {"frequency_penalty", "presence_penalty"}
-"""What OpenAI's API has and this server has not."""
+REFUSED = {"tools", "tool_choice", "functions", "function_call"}
+"""What OpenAI's API has and this server has not, but for the values that ask for nothing."""
 
 
 class Refused(Exception):

@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pydantic
@@ -12,9 +13,12 @@ from fastapi.responses import JSONResponse
 from mmpt.errors import MmptError
 from mmpt.inference.decoding import Decode
 from mmpt.inference.load import MultimodalModel
+from mmpt.inference.server.closing import Closing
 from mmpt.inference.server.errors import Refused, error, mistakes
 from mmpt.inference.server.kept import KeptAnswers
 from mmpt.inference.server.limits import Limits
+from mmpt.inference.server.metrics import Metrics
+from mmpt.inference.server.prompts import Prompts
 from mmpt.inference.server.service import Service
 
 
@@ -22,13 +26,23 @@ class Serving:
     """One model, called `name` in answers, and what its requests go through.
 
     `token`: what clients must send as `Authorization: Bearer`. `decode` makes pictures and sounds of codes, by default in
-    threads here.
+    threads here. `prompts`: how the model is asked to speak, to write down and to draw.
     """
 
-    def __init__(self, model: MultimodalModel, name: str, limits: Limits, token: str | None, decode: Decode | None) -> None:
+    def __init__(
+        self,
+        model: MultimodalModel,
+        name: str,
+        limits: Limits,
+        token: str | None,
+        decode: Decode | None,
+        prompts: Prompts = Prompts(),  # noqa: B008 (frozen)
+    ) -> None:
+        self.prompts, self.closing = prompts, Closing()
         self.model, self.name, self.limits, self.decode = model, name, limits, decode
         self._token = token
         self.service = Service(model.engine(max_rows=limits.running), limits.waiting)
+        self.metrics = Metrics(lambda: self.service.taken, limits.running)
         self.kept = KeptAnswers()
         # Media have threads of their own: whoever sends text alone does not wait for others' pictures.
         self._reading, self._media = (ThreadPoolExecutor(2, thread_name_prefix=name) for name in ("reading", "media"))
@@ -53,6 +67,11 @@ class Serving:
         """Raises `Refused` where another model is asked for."""
         if asked is not None and asked != self.name:
             raise Refused(404, f"the model {asked!r} does not exist; this server has {self.name!r}", "model_not_found")
+
+    @staticmethod
+    def new_name() -> str:
+        """One that no answer has yet."""
+        return uuid.uuid4().hex
 
     def busy(self) -> JSONResponse:
         """The answer where too many wait already."""
