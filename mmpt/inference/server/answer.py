@@ -86,7 +86,8 @@ async def answering(
             answer.ids += new.ids
             answer.likely += new.likely
             if assembler.heavy(new.ids):
-                found = await serving.decoded(lambda ids=new.ids: list(assembler.push(ids)))
+                async with serving.closing.clock(until):
+                    found = await serving.decoded(lambda ids=new.ids: list(assembler.push(ids)))
             else:
                 found = list(assembler.push(new.ids))
             found = stop(found)
@@ -99,13 +100,14 @@ async def answering(
                 yield found
                 return
             yield found
+        async with serving.closing.clock(until):
+            found = stop(await serving.decoded(lambda: list(assembler.finish())))
     except TimeoutError:
         serving.metrics.tokens(answer.prompt, answer.written)
         if serving.closing.begun and time.monotonic() < until:
             raise Stopping from None
         answer.cut()
         return
-    found = stop(await serving.decoded(lambda: list(assembler.finish())))
     if stop.found:
         answer.stop()
     answer.events += found

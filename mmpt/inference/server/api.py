@@ -67,7 +67,7 @@ def build_app(
 
     @app.exception_handler(Refused)
     async def refused(_: Request, problem: Refused) -> JSONResponse:
-        return error(problem.status, str(problem), problem.code)
+        return error(problem.status, str(problem), problem.code, param=problem.param)
 
     @app.exception_handler(HTTPException)
     async def unknown(request: Request, problem: HTTPException) -> JSONResponse:

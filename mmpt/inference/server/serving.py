@@ -14,7 +14,7 @@ from mmpt.errors import MmptError
 from mmpt.inference.decoding import Decode
 from mmpt.inference.load import MultimodalModel
 from mmpt.inference.server.closing import Closing
-from mmpt.inference.server.errors import Refused, error, mistakes
+from mmpt.inference.server.errors import Refused, error, mistaken, mistakes
 from mmpt.inference.server.kept import KeptAnswers
 from mmpt.inference.server.limits import Limits
 from mmpt.inference.server.metrics import Metrics
@@ -55,7 +55,7 @@ class Serving:
     def close(self) -> None:
         self.service.close()
         for threads in (self._reading, self._media, self._decoding):
-            threads.shutdown(cancel_futures=True)
+            threads.shutdown(wait=False, cancel_futures=True)  # nobody waits for what they do any more
 
     def allow(self, request: Request) -> None:
         """Raises `Refused` where the request has not the token."""
@@ -84,7 +84,7 @@ class Serving:
         try:
             return await asyncio.get_running_loop().run_in_executor(threads, function, *arguments)
         except pydantic.ValidationError as problem:
-            raise Refused(400, mistakes(problem)) from None
+            raise Refused(400, mistakes(problem), param=mistaken(problem)) from None
         except (MmptError, ValueError, RecursionError) as problem:
             raise Refused(400, str(problem)) from None
 
