@@ -111,7 +111,21 @@ class _AacWriter:
         return found
 
 
-SoundWriter = PcmWriter | _WavWriter | _FileWriter | _AacWriter
+class _WholeWriter:
+    """FLAC, all at the end: one whose header states no length is not read by everybody (libsndfile)."""
+
+    def __init__(self, rate: int) -> None:
+        self._rate, self._sounds = rate, [np.zeros(0, dtype=np.float32)]
+
+    def write(self, samples: np.ndarray) -> bytes:
+        self._sounds.append(samples)
+        return b""
+
+    def close(self) -> bytes:
+        return encoded(np.concatenate(self._sounds), self._rate, "flac")
+
+
+SoundWriter = PcmWriter | _WavWriter | _FileWriter | _AacWriter | _WholeWriter
 """`write` samples float32 [n], at the end `close`; each gives the bytes that are final by then."""
 
 
@@ -121,6 +135,8 @@ def sound_writer(kind: SoundFormat, rate: int) -> SoundWriter:
         return PcmWriter(rate)
     if kind == "wav":
         return _WavWriter(rate)
+    if kind == "flac":
+        return _WholeWriter(rate)
     return _AacWriter(rate) if kind == "aac" else _FileWriter(kind, rate)
 
 
