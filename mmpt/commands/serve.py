@@ -7,8 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from mmpt.errors import ConfigError
-from mmpt.inference.server.prompts import load_prompts
 from mmpt.model.checkpoints import find_checkpoint
+from mmpt.model.prompts import chosen_prompts
 from mmpt.scripts import HelpFormatter, run_argument
 from mmpt.storage import MANIFEST
 from mmpt.tokenizers.image.renderers import RENDERER_HELP, chosen_renderer
@@ -28,7 +28,10 @@ def add_serve(commands) -> None:
     parser.add_argument("--port", type=int, default=8000, help="port to listen on")
     parser.add_argument("--running", type=int, default=16, help="sequences written at once")
     parser.add_argument(
-        "--prompts", metavar="YAML", type=Path, help="file that says how the model is asked to speak, write down and draw"
+        "--prompts",
+        metavar="YAML",
+        type=Path,
+        help="how the model is asked to speak, to write down and to draw (default: as it was trained to)",
     )
     parser.add_argument("--grace", type=float, default=30.0, help="seconds in which answers may end once it is stopped")
     parser.add_argument("--renderer", metavar="YAML", help=RENDERER_HELP)
@@ -36,8 +39,8 @@ def add_serve(commands) -> None:
 
 
 def _serve(arguments: argparse.Namespace) -> None:
-    prompts = load_prompts(arguments.prompts)
     checkpoint, renderer = find_checkpoint(arguments.run), chosen_renderer(arguments.renderer)
+    prompts = chosen_prompts(arguments.prompts, checkpoint)
     try:
         from mmpt.inference.server.api import build_app
         from mmpt.inference.server.closing import serve

@@ -11,7 +11,7 @@ import uvicorn
 from mmpt.inference.load import MultimodalModel
 from mmpt.inference.server.api import build_app
 from mmpt.inference.server.limits import Limits
-from mmpt.inference.server.prompts import Prompts
+from mmpt.model.prompts import Prompts
 
 
 @contextmanager

@@ -89,7 +89,14 @@ def test_logprobs_are_those_of_the_model_before_the_grammar_and_the_sampler(clie
 
 
 def test_logprobs_of_a_stream_are_those_of_the_whole(client):
-    fields = {"logprobs": True, "top_logprobs": 2, "temperature": 1.3, "seed": 5, "modalities": ["text", "audio"], "max_tokens": 30}
+    fields = {
+        "logprobs": True,
+        "top_logprobs": 2,
+        "temperature": 1.3,
+        "seed": 5,
+        "modalities": ["text", "audio"],
+        "max_tokens": 30,
+    }
     whole = ask(client, **fields).choices[0].logprobs.content
     chunks = [chunk.choices[0] for chunk in ask(client, **fields, stream=True)]
     assert [one for choice in chunks if choice.logprobs for one in choice.logprobs.content] == whole

@@ -12,9 +12,9 @@ import pysubs2
 import pytest
 
 from mmpt.document import Speech, Text
-from mmpt.inference.server.prompts import Prompts
 from mmpt.inference.server.recordings import Recording, windows
 from mmpt.media import encode_wav, open_sound
+from mmpt.model.prompts import Prompts, chosen_prompts
 
 from .asking import limits
 from .live import serving
@@ -238,10 +238,8 @@ def test_pictures_that_are_refused(server, fields, said):
 
 
 def test_words_before_what_is_asked_are_those_of_the_file(model, tmp_path):
-    from mmpt.inference.server.prompts import load_prompts
-
     (tmp_path / "p.yaml").write_text("speech: read aloud\nimage: ''\n")
-    prompts = load_prompts(tmp_path / "p.yaml")
+    prompts = chosen_prompts(tmp_path / "p.yaml", tmp_path)
     (answer,) = model.answer([(Text("read aloud"), Text(SAID))], outputs=["speech"], max_parts=1, max_new_tokens=2001)
     with serving(model, limits(), prompts=prompts) as (address, _):
         body = {"input": SAID, "stream_format": "sse", "response_format": "pcm"}

@@ -67,7 +67,8 @@ def test_figures_are_for_who_has_the_token(model):
 
 @pytest.fixture
 def process(tmp_path):
-    """(a server in a process of its own, its address, the id that ends its answers), to whose requests 3 seconds are left once it is to stop."""
+    """(a server in a process of its own, its address, the id that ends its answers); to its requests 3 seconds are left once it
+    is to stop."""
     run = write_checkpoint(tmp_path)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

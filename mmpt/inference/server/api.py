@@ -18,10 +18,10 @@ from mmpt.inference.server.hosts import LOCAL, Hosts
 from mmpt.inference.server.limits import Limits
 from mmpt.inference.server.metrics import Counting
 from mmpt.inference.server.pictures import picture_routes
-from mmpt.inference.server.prompts import Prompts
 from mmpt.inference.server.serving import Serving
 from mmpt.inference.server.speech import speech_routes
 from mmpt.inference.server.transcription import transcription_routes
+from mmpt.model.prompts import Prompts
 
 LOG = logging.getLogger("mmpt.serve")
 

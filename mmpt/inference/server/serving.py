@@ -18,8 +18,8 @@ from mmpt.inference.server.errors import Refused, error, mistaken, mistakes
 from mmpt.inference.server.kept import KeptAnswers
 from mmpt.inference.server.limits import Limits
 from mmpt.inference.server.metrics import Metrics
-from mmpt.inference.server.prompts import Prompts
 from mmpt.inference.server.service import Service
+from mmpt.model.prompts import Prompts
 
 
 class Serving:
