@@ -4,9 +4,11 @@ import argparse
 import os
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 
 from mmpt.errors import ConfigError
 from mmpt.model.checkpoints import find_checkpoint
+from mmpt.model.prompts import chosen_prompts
 from mmpt.scripts import HelpFormatter, run_argument
 from mmpt.storage import MANIFEST
 from mmpt.tokenizers.image.renderers import RENDERER_HELP, chosen_renderer
@@ -25,16 +27,23 @@ def add_serve(commands) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=8000, help="port to listen on")
     parser.add_argument("--running", type=int, default=16, help="sequences written at once")
+    parser.add_argument(
+        "--prompts",
+        metavar="YAML",
+        type=Path,
+        help="how the model is asked to speak, to write down and to draw (default: as it was trained to)",
+    )
+    parser.add_argument("--grace", type=float, default=30.0, help="seconds in which answers may end once it is stopped")
     parser.add_argument("--renderer", metavar="YAML", help=RENDERER_HELP)
     parser.set_defaults(action=_serve)
 
 
 def _serve(arguments: argparse.Namespace) -> None:
     checkpoint, renderer = find_checkpoint(arguments.run), chosen_renderer(arguments.renderer)
+    prompts = chosen_prompts(arguments.prompts, checkpoint)
     try:
-        import uvicorn
-
         from mmpt.inference.server.api import build_app
+        from mmpt.inference.server.closing import serve
     except ImportError as problem:
         raise ConfigError(f"mmpt serve needs {problem.name} (pip install mmpt[serve])") from None
     from mmpt.inference.decoding import DecodingProcess
@@ -47,17 +56,13 @@ def _serve(arguments: argparse.Namespace) -> None:
     if not local and not token:
         print(f"warning: anyone who reaches {arguments.host} may use this server; set MMPT_TOKEN", file=sys.stderr)
     name = f"{arguments.run.resolve().name}/{checkpoint.name}"
-    model, limits, hosts = (
-        load(checkpoint),
-        Limits(running=arguments.running),
-        LOCAL if local else ("*",) if token else (PRIVATE,),
-    )
+    model, limits = load(checkpoint), Limits(running=arguments.running)
+    hosts = LOCAL if local else ("*",) if token else (PRIVATE,)
     with ExitStack() as stack:
         beside = model.model.device.type == "cpu"
         decode = stack.enter_context(DecodingProcess(checkpoint, renderer)) if beside else None
         if not beside:  # else only the process that draws needs it
             model.tokenizer.render_by(renderer)
         print(f"http://{f'[{arguments.host}]' if ':' in arguments.host else arguments.host}:{arguments.port}/", flush=True)
-        app = build_app(model, name, limits, token, hosts, decode, int((checkpoint / MANIFEST).stat().st_mtime))
-        http = guarded(limits)
-        uvicorn.run(app, host=arguments.host, port=arguments.port, log_level="warning", timeout_keep_alive=20, http=http)
+        app = build_app(model, name, limits, token, hosts, decode, int((checkpoint / MANIFEST).stat().st_mtime), prompts)
+        serve(app, arguments.host, arguments.port, app.state.closing, arguments.grace, guarded(limits))

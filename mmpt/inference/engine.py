@@ -19,9 +19,11 @@ from transformers import PreTrainedModel
 
 from mmpt.data.loading.packing import FeatureParts
 from mmpt.errors import DataError
+from mmpt.inference.adjusting import Likely, adjusted, likely
 from mmpt.inference.grammar import Grammar, Masks, check_alternate
 from mmpt.inference.sampling import choose
 from mmpt.inference.settings import Settings
+from mmpt.inference.text_grammar import TextGrammar, TextGrammars
 from mmpt.modality import Medium
 from mmpt.model.entering import Entering, Memory
 from mmpt.model.feature_inputs import FeatureInputs
@@ -46,12 +48,14 @@ class Prompt:
 
 @dataclass(eq=False)
 class Writing:
-    """A sequence on its way: `ids` written so far, without its end; `finished` once there will be no more."""
+    """A sequence on its way: `ids` written so far, without its end; `finished` once there will be no more. `likely`: of each id,
+    where the settings ask for `logprobs`."""
 
     prompt: Prompt
     settings: Settings
     ids: list[int] = field(default_factory=list)
     finished: bool = False
+    likely: list[Likely] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.generator = torch.Generator().manual_seed(self.settings.seed)
@@ -67,6 +71,7 @@ class _Row:
     prompt: Prompt
     pending: int = -1
     guide: bool = False
+    text: TextGrammar | None = None
     kept: dict[str, Memory] = field(default_factory=dict)
     """What layers inside the decoder go on attending to, by the kind of media."""
 
@@ -84,8 +89,10 @@ class Engine:
         vocabulary: Vocabulary,
         inputs: FeatureInputs | None = None,
         max_rows: int = MAX_ROWS,
+        text_grammars: TextGrammars | None = None,
     ) -> None:
         self.model, self.vocabulary, self.inputs, self.max_rows = model, vocabulary, inputs, max_rows
+        self._text_grammars = text_grammars
         self._masks = Masks(vocabulary, model.device)
         self.reset()
         self.context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
@@ -138,9 +145,7 @@ class Engine:
         before = {row.writing: len(row.writing.ids) for row in self._rows}
         admitted = self._admitted()
         before |= dict.fromkeys(admitted, 0)
-        new = [
-            _Row(writing, Grammar(self.vocabulary, writing.settings, writing.prompt.end), writing.prompt) for writing in admitted
-        ]
+        new = [self._begun(writing) for writing in admitted]
         new += [_Row(row.writing, row.grammar, self._unprompted, guide=True) for row in self._opened]
         self._opened = []
         if new or self._rows:
@@ -149,6 +154,11 @@ class Engine:
             self._rows += new
             self._write(self._guided(logits))
         return [(writing, writing.ids[count:]) for writing, count in before.items()]
+
+    def _begun(self, writing: Writing) -> _Row:
+        grammar, text = Grammar(self.vocabulary, writing.settings, writing.prompt.end), writing.settings.text_grammar
+        held = self._text_grammars.start(text) if text is not None and self._text_grammars else None
+        return _Row(writing, grammar, writing.prompt, text=held)
 
     def _admitted(self) -> list[Writing]:
         """Those that wait and for which there is room."""
@@ -211,13 +221,21 @@ class Engine:
         """Choose the next token of each sequence."""
         rows = [(number, row) for number, row in enumerate(self._rows) if not row.guide]
         forbidden = torch.stack([self._masks.forbidden(row.grammar.allowed(), row.grammar.end) for _, row in rows])
+        for place, (_, row) in enumerate(rows):
+            if row.text is not None:
+                row.text.forbid(forbidden[place], row.grammar.end)
         samplers = [row.writing.settings.sampler(row.grammar.inside or "text") for _, row in rows]
         if len(rows) < len(self._rows):
             logits = logits[[number for number, _ in rows]]
-        chosen = choose(logits, forbidden, samplers, [row.writing.generator for _, row in rows])
+        writings = [row.writing for _, row in rows]
+        moved = adjusted(logits, [one.settings for one in writings], [one.ids for one in writings])
+        chosen = choose(moved, forbidden, samplers, [one.generator for one in writings])
+        _tell(logits, chosen, [row for _, row in rows])
         pending: dict[Writing, int] = {}
         for (_, row), token in zip(rows, chosen, strict=True):
             row.grammar.advance(token)
+            if row.text is not None and token != row.grammar.end:
+                row.text.advance(token)
             row.pending = pending[row.writing] = token
             if token != row.grammar.end:
                 row.writing.ids.append(token)
@@ -251,6 +269,14 @@ def _keep(new: Sequence[_Row], features: Entering | None) -> None:
         for row, count, end in zip(new, counts, accumulate(counts), strict=True):
             if count:
                 row.kept[kind] = memories[kind][0].memory.part(end - count, end)
+
+
+def _tell(logits: Tensor, chosen: Sequence[int], rows: Sequence[_Row]) -> None:
+    """Keep how likely the tokens `chosen` were by `logits` [rows, V], of those rows that ask for it."""
+    for place, (token, row) in enumerate(zip(chosen, rows, strict=True)):
+        most = row.writing.settings.logprobs
+        if most is not None and token != row.grammar.end:
+            row.writing.likely += likely(logits[place : place + 1], [token], most)
 
 
 def write_all(engine: Engine, prompts: Sequence[Prompt], settings: Sequence[Settings]) -> list[list[int]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from mmpt.document import Part, Text
 from mmpt.inference.engine import Engine, Prompt, write_all
 from mmpt.inference.events import Assembler, Event
 from mmpt.inference.settings import Settings
+from mmpt.inference.text_grammar import TextGrammars
+from mmpt.inference.token_names import TokenNames
 from mmpt.modality import medium_of
 from mmpt.model.adaptation import merge_adapter
 from mmpt.model.checkpoints import find_checkpoint
@@ -46,7 +49,17 @@ class MultimodalModel:
 
     def engine(self, **options: Any) -> Engine:
         """An `Engine` for many sequences at once."""
-        return Engine(self.model, self.tokenizer.vocabulary, self.inputs, **options)
+        return Engine(self.model, self.tokenizer.vocabulary, self.inputs, text_grammars=self.text_grammars, **options)
+
+    @cached_property
+    def names(self) -> TokenNames:
+        """What each token is called."""
+        return TokenNames(self.tokenizer)
+
+    @cached_property
+    def text_grammars(self) -> TextGrammars:
+        """What holds text to a grammar."""
+        return TextGrammars(self.names)
 
     def prompts(self, prompts: Sequence[Sequence[Said]]) -> list[Prompt]:
         """Each prompt (a sequence of parts) as ids, `<|begin|>` first. Media of a kind that has a connector enter as features.

@@ -21,6 +21,8 @@ class Limits:
     """Pixels of all its pictures."""
     sound: float = 120.0
     """Seconds of one sound."""
+    recording: float = 1500.0
+    """Seconds of a recording that is to be written down."""
     all_sound: float = 240.0
     """Seconds of all its sounds."""
     prompt_tokens: int = 8192

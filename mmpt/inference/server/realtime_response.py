@@ -97,7 +97,7 @@ class Response:
 
     async def _write(self) -> None:
         prompt, settings = await self._understood()
-        answer = Answer(self.id, self._serving.name, prompt, settings)
+        answer = Answer(self._serving, self.id, prompt, settings)
         try:
             async with self._serving.service.writing(prompt, settings) as written:
                 async for events in answering(self._serving, written, StopWords(()), self._serving.until, answer):

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from mmpt.inference.adjusting import Likely
 from mmpt.inference.engine import Engine, Prompt, Writing
 from mmpt.inference.settings import Settings
 
@@ -21,10 +22,17 @@ SWITCH = 0.0005
 times a second, waits for others' Python more than it works (16 clients on 2 cores: 597 → 763 tokens/s)."""
 
 
-class _News(NamedTuple):
-    """What a request is told of a step: its new `ids`, whether there will be more, and why not, where the engine has failed."""
+class Written(NamedTuple):
+    """What a step has written: `ids`, and how likely each was, where the request asks for that."""
 
     ids: list[int]
+    likely: list[Likely]
+
+
+class _News(NamedTuple):
+    """What a request is told of a step: what is new, whether there will be more, and why not, where the engine has failed."""
+
+    new: Written
     finished: bool
     failure: Exception | None = None
 
@@ -61,6 +69,10 @@ class Service:
         """Whether there is no room even to wait."""
         return self._taken >= self._most
 
+    def room(self, count: int) -> bool:
+        """Whether `count` more may at least wait."""
+        return self._taken + count <= self._most
+
     def fitted(self, prompt: Prompt, settings: Settings) -> Settings:
         """See `Engine.fitted`."""
         return self._engine.fitted(prompt, settings)
@@ -77,8 +89,8 @@ class Service:
         self._thread.join()
 
     @asynccontextmanager
-    async def writing(self, prompt: Prompt, settings: Settings) -> AsyncIterator[AsyncIterator[list[int]]]:
-        """Inside, an iterator over the ids of each step. Raises `Busy` where there is no room even to wait."""
+    async def writing(self, prompt: Prompt, settings: Settings) -> AsyncIterator[AsyncIterator[Written]]:
+        """Inside, an iterator over what each step has written. Raises `Busy` where there is no room even to wait."""
         if self.full:
             raise Busy
         self._taken += 1
@@ -91,13 +103,13 @@ class Service:
             self._taken -= 1
             self._send(lambda: self._cancel(request))
 
-    async def _ids(self, queue: "asyncio.Queue[_News]") -> AsyncIterator[list[int]]:
+    async def _ids(self, queue: "asyncio.Queue[_News]") -> AsyncIterator[Written]:
         while True:
             news = await queue.get()
             if news.failure is not None:
                 raise RuntimeError("the engine has failed") from news.failure
-            if news.ids:
-                yield news.ids
+            if news.new.ids:
+                yield news.new
             if news.finished:
                 return
 
@@ -122,7 +134,7 @@ class Service:
             except Exception as failure:  # no request may wait for ever
                 self._fail(failure)
                 continue
-            self._tell({writing: _News(ids, writing.finished) for writing, ids in steps})
+            self._tell({writing: _News(_written(writing, ids), writing.finished) for writing, ids in steps})
 
     def _submit(self, request: _Request) -> None:
         request.writing = self._engine.submit(request.prompt, request.settings)
@@ -146,11 +158,15 @@ class Service:
             loop.call_soon_threadsafe(_put, found)
 
     def _fail(self, failure: Exception) -> None:
-        self._tell({writing: _News([], True, failure) for writing in self._requests})
+        self._tell({writing: _News(Written([], []), True, failure) for writing in self._requests})
         for writing in self._requests:
             writing.finished = True
         self._requests.clear()
         self._engine.reset()
+
+
+def _written(writing: Writing, ids: list[int]) -> Written:
+    return Written(ids, writing.likely[len(writing.likely) - len(ids) :] if writing.likely else [])
 
 
 def _put(found: "list[tuple[asyncio.Queue[_News], _News]]") -> None:

@@ -5,6 +5,7 @@ import hmac
 import os
 import sys
 import time
+import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,22 +16,34 @@ from fastapi.responses import JSONResponse
 from mmpt.errors import MmptError
 from mmpt.inference.decoding import Decode
 from mmpt.inference.load import MultimodalModel
-from mmpt.inference.server.errors import Refused, error, mistakes
+from mmpt.inference.server.closing import Closing
+from mmpt.inference.server.errors import Refused, error, mistaken, mistakes
 from mmpt.inference.server.fair import FairService
 from mmpt.inference.server.kept import KeptAnswers
 from mmpt.inference.server.limits import Limits
+from mmpt.inference.server.metrics import Metrics
 from mmpt.inference.server.service import Busy, Service
 from mmpt.inference.server.shares import CLIENT, Turns
+from mmpt.model.prompts import Prompts
 
 
 class Serving:
     """One model, called `name` in answers, and what its requests go through.
 
     `token`: what clients must send as `Authorization: Bearer`. `decode` makes pictures and sounds of codes, by default in
-    threads here.
+    threads here. `prompts`: how the model is asked to speak, to write down and to draw.
     """
 
-    def __init__(self, model: MultimodalModel, name: str, limits: Limits, token: str | None, decode: Decode | None) -> None:
+    def __init__(
+        self,
+        model: MultimodalModel,
+        name: str,
+        limits: Limits,
+        token: str | None,
+        decode: Decode | None,
+        prompts: Prompts = Prompts(),  # noqa: B008 (frozen)
+    ) -> None:
+        self.prompts, self.closing = prompts, Closing()
         self.model, self.name, self.limits, self.decode = model, name, limits, decode
         self._token = token
         rows = limits.running + limits.spare
@@ -39,6 +52,7 @@ class Serving:
             Turns(limits.running, limits.waiting, limits.spare),
             limits.waiting,
         )
+        self.metrics = Metrics(lambda: self.service.taken, limits.running)
         self.kept = KeptAnswers()
         # Media have threads of their own: whoever sends text alone does not wait for others' pictures.
         self._reading, self._media = (
@@ -54,7 +68,7 @@ class Serving:
     def close(self) -> None:
         self.service.close()
         for threads in (self._reading[0], self._media[0], self._decoding):
-            threads.shutdown(cancel_futures=True)
+            threads.shutdown(wait=False, cancel_futures=True)  # nobody waits for what they do any more
 
     def allow(self, request: Request) -> None:
         """Raises `Refused` where the request has not the token."""
@@ -73,6 +87,11 @@ class Serving:
         if asked is not None and asked != self.name:
             raise Refused(404, f"the model {asked!r} does not exist; this server has {self.name!r}", "model_not_found")
 
+    @staticmethod
+    def new_name() -> str:
+        """One that no answer has yet."""
+        return uuid.uuid4().hex
+
     def busy(self) -> JSONResponse:
         """The answer where too many wait already."""
         reason = f"{self.service.taken} requests wait or run already, try again later"
@@ -87,7 +106,7 @@ class Serving:
         except Busy:
             raise Refused(429, "too much waits to be read, try again later", "rate_limit_exceeded") from None
         except pydantic.ValidationError as problem:
-            raise Refused(400, mistakes(problem)) from None
+            raise Refused(400, mistakes(problem), param=mistaken(problem)) from None
         except (MmptError, ValueError, RecursionError) as problem:
             raise Refused(400, str(problem)) from None
 

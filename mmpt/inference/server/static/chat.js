@@ -126,7 +126,8 @@ async function answer(own) {
   running = { stop, player };
   const instructions = $("instructions").value.trim(), system = instructions ? [{ role: "system", content: [{ type: "text", text: instructions }] }] : [];
   const body = {
-    messages: [...system, ...($("history").checked ? own.messages : own.messages.slice(-1))], stream: true, modalities: modalities(),
+    messages: [...system, ...($("history").checked ? own.messages : own.messages.slice(-1))], stream: true,
+    stream_options: { include_usage: true }, return_token_ids: true, modalities: modalities(),
     max_tokens: +$("tokens").value, temperature: +$("temperature").value, guidance: +$("guidance").value, seed: +$("seed").value,
   };
   const headers = { "Content-Type": "application/json" };
@@ -147,7 +148,7 @@ async function answer(own) {
         const chunk = JSON.parse(line.slice(6));
         if (chunk.error) throw new Error(chunk.error.message);
         usage = chunk.usage ?? usage;
-        if (chunk.choices.length) take(chunk.choices[0].delta);
+        for (const choice of chunk.choices) take(choice.delta, choice.token_ids);
       }
     }
     if (usage) note(box, `${usage.completion_tokens} tokens, ${((performance.now() - begun) / 1000).toFixed(1)} s`);
@@ -163,10 +164,10 @@ async function answer(own) {
   await saved(own);
   // With the ids in which it was written, so that it is read again in the same.
   function said() { return Object.entries(parts).map(([part, content]) => ({ ...content, ids: ids[part] })); }
-  function take(delta) {
+  function take(delta, written) {
     if (delta.part === undefined) return;
     const { part, type } = delta;
-    ids[part] = [...(ids[part] ?? []), ...(delta.ids ?? [])];
+    ids[part] = [...(ids[part] ?? []), ...(written ?? [])];
     if (type === "text" && delta.content) {
       shown[part] ??= box.appendChild(make("p"));
       parts[part] ??= { type: "text", text: "" };
