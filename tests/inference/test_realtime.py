@@ -18,8 +18,7 @@ from mmpt.chat import ChatConfig
 from mmpt.data.synthetic.espeak import Speaker
 from mmpt.data.synthetic.read_aloud import read_aloud
 from mmpt.inference.load import load
-from mmpt.inference.server.realtime_conversation import Conversation, Item, prompt, whole
-from mmpt.inference.server.realtime_events import Session, asked_by
+from mmpt.inference.server.realtime_events import Session
 from mmpt.inference.server.realtime_sound import SoundIn, SoundOut
 from mmpt.media import decode_speech
 
@@ -292,49 +291,6 @@ def test_sound_that_comes_in_pieces_is_that_of_the_whole(speech):
     assert np.abs(found - whole_sound).max() < 1e-6
     # soxr of the whole as it was, to the step of 16 bits.
     assert np.abs(found - soxr.resample(speech, RATE, 16_000)[: len(found)]).max() < 1e-3
-
-
-def test_broken_off_answers_are_read_as_far_as_they_go(model):
-    vocabulary = model.tokenizer.vocabulary
-    mark, end, first = vocabulary.special("<|speech|>"), vocabulary.special("<|/speech|>"), vocabulary.speech_offset
-    ids = [5, 6, mark, first, first + 1, first + 2, end, 7, mark, first + 3]
-    assert whole(vocabulary, ids) == [*ids, end]
-    assert whole(vocabulary, ids[:3]) == [5, 6]
-    # 12.5 codes a second: text goes, since it runs ahead of the sound.
-    assert whole(vocabulary, ids, 0.17) == [mark, first, first + 1, end]
-    assert whole(vocabulary, ids, 0.33) == [*ids[2:7], mark, first + 3, end]
-    assert whole(vocabulary, ids, 0.01) == []
-
-
-def test_items_stand_where_they_were_put_and_the_oldest_go():
-    conversation = Conversation(3)
-    for name in "abc":
-        conversation.add(Item(name, "user"))
-    oldest = conversation.find("a")
-    assert conversation.add(Item("d", "user"), "a") == ("a", [oldest])
-    assert [item.id for item in conversation] == ["d", "b", "c"]
-    assert conversation.add(Item("e", "user"), "root")[0] is None
-
-
-def test_a_model_without_turns_reads_what_came_since_its_last_answer(model):
-    from mmpt.document import Text
-
-    items = [
-        Item("a", "user", said=[Text("one")]),
-        Item("b", "assistant", said=[Text("two")]),
-        Item("c", "user", said=[Text("three")]),
-    ]
-    assert [one.text for one in prompt(items, "say", turns=False)] == ["say", "three"]
-    turned = prompt(items, "say", turns=True)
-    assert [(one.role, one.turn) for one in turned] == [("system", 0), ("user", 1), ("assistant", 2), ("user", 3)]
-
-
-def test_an_update_changes_what_it_names():
-    session = Session().updated({"audio": {"input": {"turn_detection": {"threshold": 0.7}}}, "instructions": "a"})
-    assert session.audio.input.turn_detection.threshold == 0.7 and session.audio.input.turn_detection.silence_duration_ms == 500
-    session = session.updated({"audio": {"input": {"turn_detection": None}}, "instructions": None})
-    assert session.audio.input.turn_detection is None and session.instructions == "a"
-    assert asked_by(session, {"instructions": "b"}).instructions == "b"
 
 
 def test_who_may_connect(model):

@@ -57,5 +57,7 @@ class Limits:
     """Characters of one message in it."""
     items: int = 200
     """Of its conversation: items that are kept."""
+    conversation: int = 64 << 20
+    """Bytes of media that are kept of it."""
     responses: int = 4
     """Of a realtime session: responses that are written at once."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from mmpt.chat import Coded, Said
 from mmpt.codebooks import FrameReader, in_order
-from mmpt.document import Role, Text
+from mmpt.document import Image, Role, Speech, Text
 from mmpt.errors import DataError
 from mmpt.vocabulary import Vocabulary
 
@@ -29,17 +29,23 @@ class Item:
     seconds: float = 0.0
 
     @property
+    def held(self) -> int:
+        """Bytes of media that are kept for it."""
+        media = [one.data for one in self.said if isinstance(one, Image | Speech)]
+        return sum(map(len, media)) + (0 if self.sound is None else self.sound.nbytes)
+
+    @property
     def shown(self) -> dict[str, Any]:
         base = {"id": self.id, "object": "realtime.item", "type": "message", "status": self.status, "role": self.role}
         return {**base, "content": self.content}
 
 
 class Conversation:
-    """Items in their order, `most` at most: where there would be more, the oldest are forgotten."""
+    """Items in their order, `most` and `most_held` bytes of media at most: where there would be more, the oldest go."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, most_held: int) -> None:
         self._items: list[Item] = []
-        self._most = most
+        self._most, self._most_held = most, most_held
 
     def __iter__(self) -> Iterator[Item]:
         return iter(self._items)
@@ -67,8 +73,9 @@ class Conversation:
         place = len(self._items) if after is None else 0 if after == "root" else self._items.index(self.find(after)) + 1
         before = self._items[place - 1].id if place else None
         self._items.insert(place, item)
-        gone = self._items[: max(0, len(self._items) - self._most)]
-        self._items = self._items[len(gone) :]
+        gone = []
+        while len(self._items) > self._most or (len(self._items) > 1 and sum(one.held for one in self._items) > self._most_held):
+            gone.append(self._items.pop(0))
         return before, gone
 
     def delete(self, name: str) -> None:

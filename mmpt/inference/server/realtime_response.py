@@ -121,13 +121,13 @@ class Response:
         items = self._items
         while True:
             said = prompt(items, self._asked.instructions, chat is not None)
+            (found,) = await self._serving.read(model.prompts, [said], media=not all(map(_light, said)))
             try:
-                (found,) = await self._serving.read(model.prompts, [said], media=not all(map(_light, said)))
                 if len(found.ids) > limits.prompt_tokens:
                     raise Refused(400, f"{len(found.ids)} tokens of conversation, at most {limits.prompt_tokens} are read")
                 return found, self._serving.service.fitted(found, asked)
             except (Refused, MmptError):
-                # Too long, most likely: then without the oldest turn. Anything else is told of the last one.
+                # Too long: then without the oldest turn.
                 if not self._shorten or len(items) < 2:
                     raise
                 items = items[1:]

@@ -47,7 +47,7 @@ class RealtimeSession:
         self.id, self._conversation_id = name("sess"), name("conv")
         can_speak = serving.model.tokenizer.speech is not None
         self._session = events.Session(model=serving.name, output_modalities=["audio" if can_speak else "text"])
-        self._conversation = Conversation(serving.limits.items)
+        self._conversation = Conversation(serving.limits.items, serving.limits.conversation)
         self._kept, self._in = Kept(), SoundIn(self._session.audio.input.format)
         self._listener: Listener | None = None
         self._turn: str | None = None  # the id of the item that is being spoken
