@@ -54,7 +54,7 @@ class HubFolder(HubFiles, NamedSource):
         """Ranges of the tables' rows, and one for what none of them names; runs of files where there is no table. Raises
         `ConfigError` where there is nothing to read."""
         wanted = self.wanted(self.folder)
-        files = self._chosen(wanted)
+        files = self._kept_files(wanted)
         if tables := _tables(files):
             found = [
                 Unit(Piece(name, unit.what), unit.size) for name in tables for unit in row_units(self._at(name), MEDIA_BYTES)
@@ -91,7 +91,7 @@ class HubFolder(HubFiles, NamedSource):
 
     def _left(self, store: Store, source: str) -> Documents:
         """Media that no row names, and archives, which are not opened."""
-        files = self._chosen(self.wanted(self.folder))
+        files = self._kept_files(self.wanted(self.folder))
         tables, named = _tables(files), set()
         for table in tables:
             for one in every_row(self._at(table)):
@@ -103,7 +103,7 @@ class HubFolder(HubFiles, NamedSource):
             elif tables and _is_medium(name) and name not in named:
                 yield Lost(store.path(name), "no row of a table names it", f"{source}/{name}", rule="not in a table")
 
-    def _chosen(self, wanted: Wanted) -> dict[str, int]:
+    def _kept_files(self, wanted: Wanted) -> dict[str, int]:
         return {name: size for name, size in files_of(self.folder).items() if wanted.has(name)}
 
     def _at(self, name: str) -> str:
