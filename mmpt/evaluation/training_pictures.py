@@ -10,7 +10,8 @@ from mmpt.data.shards.read import DocumentShards
 from mmpt.document import Image
 from mmpt.errors import DataError
 from mmpt.media import decode_image
-from mmpt.tokenizers.image.pixels import Aspect, picture_bytes
+from mmpt.tokenizers.image.augment_config import Aspect
+from mmpt.tokenizers.image.pixels import picture_bytes
 
 _IMAGES = COLUMNS["documents"].index("image")
 

@@ -4,8 +4,9 @@ import gc
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -15,9 +16,9 @@ from mmpt.errors import ConfigError
 from mmpt.tokenizers.image.augment import kept
 from mmpt.tokenizers.image.batches import ImageBatch
 from mmpt.tokenizers.image.config import ImageTokenizerConfig
+from mmpt.tokenizers.image.stages import Stage
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
 from mmpt.tokenizers.image.tower import TowerModule
-from mmpt.tokenizers.terms import Trainable
 from mmpt.training.ahead import MOST
 from mmpt.training.examples import MIB
 from mmpt.training.memory import FLOAT, GIB
@@ -54,7 +55,7 @@ def foretell_pictures(spec: ImageSpec, ranks: int, pictures: int | None = None) 
     Activations are counted in two steps of a few random pictures on this machine, in the precision that it has; what a frozen
     tower needs for the moment is not counted. Raises `ConfigError` where a batch does not go into the ranks.
     """
-    config = spec.tokenizer or ImageTokenizer.load(spec.start).config  # type: ignore[arg-type]
+    config = spec.tokenizer or ImageTokenizer.load(cast(Path, spec.start)).config
     count = pictures if pictures is not None else counted(spec)
     if count < 1:
         raise ConfigError(f"data: {', '.join(map(str, spec.data))}: no picture")
@@ -81,7 +82,7 @@ def counted(spec: ImageSpec) -> int:
     return found if spec.examples is None else min(found, spec.examples)
 
 
-def stage_needs(stage: Trainable, settings: Any, published: float, batch: int, ranks: int) -> StageNeeds:
+def stage_needs(stage: Stage, settings: Any, published: float, batch: int, ranks: int) -> StageNeeds:
     """Of a stage whose towers, of `published` bytes, are stand-ins."""
     fit = settings.fit
     weights = list(stage.parameters())
@@ -102,7 +103,7 @@ def stage_needs(stage: Trainable, settings: Any, published: float, batch: int, r
     return StageNeeds(published + everything - learned, learned, learned * share[2], state * share[1], activations, checkpoint)
 
 
-def _activations(stage: Trainable, count: int) -> float:
+def _activations(stage: Stage, count: int) -> float:
     """Bytes that the backward pass of a step of `count` pictures would need, its weights aside."""
     tokenizer = stage.tokenizer
     config = tokenizer.config

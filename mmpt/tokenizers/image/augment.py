@@ -6,8 +6,8 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from mmpt.media import to_rgb
-from mmpt.tokenizers.image.augment_config import AugmentConfig, CropConfig
-from mmpt.tokenizers.image.pixels import Aspect, picture_bytes
+from mmpt.tokenizers.image.augment_config import Aspect, AugmentConfig, CropConfig
+from mmpt.tokenizers.image.pixels import picture_bytes
 
 TRIES = 10
 """Draws of a part before the whole is taken, where none of such a shape fits in."""

@@ -1,8 +1,12 @@
-"""Settings of how training images are varied."""
+"""Settings of how images become squares, and of how those that are trained on are varied."""
+
+from typing import Literal
 
 import pydantic
 
 from mmpt.config import Schema
+
+Aspect = Literal["squash", "crop", "pad"]
 
 
 class CropConfig(Schema):

@@ -6,8 +6,7 @@ import pydantic
 
 from mmpt.config import Schema
 from mmpt.tokenizers.figures import ImageFigures
-from mmpt.tokenizers.image.augment_config import AugmentConfig
-from mmpt.tokenizers.image.pixels import Aspect
+from mmpt.tokenizers.image.augment_config import Aspect, AugmentConfig
 from mmpt.tokenizers.image.renderers import Renderer
 from mmpt.tokenizers.image.renderers.own import Own
 from mmpt.tokenizers.image.text_encoders import TextEncoder

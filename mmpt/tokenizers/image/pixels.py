@@ -1,14 +1,11 @@
 """Pictures of any size and mode as square arrays of pixels."""
 
-from typing import Literal
-
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 
 from mmpt.media import to_rgb
-
-Aspect = Literal["squash", "crop", "pad"]
+from mmpt.tokenizers.image.augment_config import Aspect
 
 
 def picture_bytes(picture: Image.Image, side: int, aspect: Aspect = "squash") -> np.ndarray:
