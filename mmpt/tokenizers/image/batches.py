@@ -72,10 +72,10 @@ def prepared(example: ImageExample, config: ImageTokenizerConfig) -> Picture:
 
 def checked_codes(codes: Sequence[int], name: str, config: ImageTokenizerConfig) -> np.ndarray:
     """int64 [queries]. Raises `DataError`, saying that they are of `name`, where they are no codes of such a tokenizer."""
-    queries, size = config.qformer.queries, config.quantizer.codes
+    count, size = config.figures.codes_per_image, config.quantizer.codes
     found = np.array(codes, dtype=np.int64)
-    if found.shape != (queries,) or found.min() < 0 or found.max() >= size:
-        raise DataError(f"generated codes {found.tolist()} of {name}: expected {queries} from 0 to {size - 1}")
+    if found.shape != (count,) or found.min() < 0 or found.max() >= size:
+        raise DataError(f"generated codes {found.tolist()} of {name}: expected {count} from 0 to {size - 1}")
     return found
 
 
@@ -103,7 +103,7 @@ def picture_batches(
         changed = np.stack([_augment(one.pixels, config, random) for one, random in zip(chosen, draws, strict=True)])
         # As wide as the longest caption of all, not of the batch: shapes that change make compiled kernels anew.
         captions = np.zeros((share, max(1, words)), dtype=np.int64)
-        generated = np.full((share, config.qformer.queries), -1, dtype=np.int64)
+        generated = np.full((share, config.figures.codes_per_image), -1, dtype=np.int64)
         for row, one in enumerate(chosen):
             captions[row, : len(one.caption)] = one.caption
             if one.generated is not None:
