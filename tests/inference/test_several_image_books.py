@@ -31,7 +31,7 @@ def drawn(seed: int) -> Image:
     value = np.random.default_rng(seed).integers(0, 255, (16, 16, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Picture.fromarray(value).save(buffer, "PNG")
-    return Image(buffer.getvalue(), 16, 16)
+    return Image(buffer.getvalue(), "png", 16, 16)
 
 
 def test_shards_become_packs_with_the_first_codebook_first(run, tmp_path):

@@ -120,4 +120,4 @@ def test_a_decoder_beside_its_patches_does_not_grow_with_codes_times_patches():
 
         model = ImageDecoder(518, 32, 32, DecoderConfig(**decoder))
         assert model.coarse(torch.empty(1, 32, 32)).shape == (1, 3, 518, 518)
-    assert sum(weight.numel() for weight in model.parameters()) < 20e6
+    assert sum(weight.numel() for weight in model.parameters()) < 25e6

@@ -68,12 +68,13 @@ def _listening(module: nn.Module, names: tuple[str, ...]) -> Iterator[dict[str, 
 
 
 def _several(known: dict[str, nn.Module]) -> list[str]:
-    """Activations of a stem, and four blocks, evenly through the depth."""
+    """Activations of a stem, and four blocks at most, evenly through the depth."""
     stem = [name for name, one in known.items() if name.startswith("stem.") and isinstance(one, nn.GELU | nn.ReLU | nn.SiLU)]
     blocks = [name for name in known if _BLOCK.fullmatch(name)]
     shallow = min((name.count(".") for name in blocks), default=0)
     blocks = [name for name in blocks if name.count(".") == shallow]
-    return stem + [blocks[round((i + 1) * len(blocks) / 4) - 1] for i in range(4) if len(blocks) >= 4] or stem + blocks
+    even = [blocks[round((i + 1) * len(blocks) / 4) - 1] for i in range(4)] if len(blocks) > 4 else blocks
+    return stem + even
 
 
 def _apart(one: Tensor, other: Tensor) -> Tensor:

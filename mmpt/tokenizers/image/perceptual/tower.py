@@ -16,8 +16,8 @@ class Tower(Perceptual):
     more than one."""
 
     layers: tuple[str, ...] = ()
-    """Modules of the tower by name, as in a checkpoint, whose outputs are compared; by default those behind which it is active in
-    its stem and its blocks, as far as it has any of these names."""
+    """Modules of the tower by name, as in a checkpoint, whose outputs are compared; by default the activations of its stem and,
+    evenly through its depth, four of its blocks."""
 
     def build(self, tower: "TowerModule") -> "nn.Module":
         from mmpt.tokenizers.image.perceptual._tower import TowerDistance
