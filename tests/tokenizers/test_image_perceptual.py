@@ -31,7 +31,7 @@ def test_lpips_is_its_definition_over_a_file_of_torchvisions_weights(tmp_path):
     one, other = _two()
     # ImageNet's mean and deviation, for values in −1 … 1; to three digits as the package has them.
     mean, std = torch.tensor([-0.030, -0.088, -0.188]).double(), torch.tensor([0.458, 0.448, 0.450]).double()
-    linear = torch.load(f"{lpips.__path__[0]}/weights/v0.1/alex.pth", weights_only=True)
+    linear = torch.load(f"{lpips.__path__[0]}/weights/v0.1/alex.pth", map_location="cpu", weights_only=True)
     wanted = torch.zeros(2).double()
     x, y = (((p.double() - mean[:, None, None]) / std[:, None, None]) for p in (one, other))
     for place, layer in enumerate(classifier.double().features):

@@ -1,11 +1,9 @@
 """The module of `Lpips`."""
 
-import pickle
 import warnings
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -43,8 +41,8 @@ def load_lpips(net: str, weights: Path | None) -> LpipsDistance:
         network = cast(Any, lpips).LPIPS(net=net, pnet_rand=True, verbose=False)
     classifier = torchvision.models.get_model(CLASSIFIERS[net], weights=None)
     try:
-        classifier.load_state_dict(_read(weights) if weights else _downloaded(CLASSIFIERS[net]))
-    except (OSError, RuntimeError, SafetensorError, pickle.UnpicklingError) as problem:
+        classifier.load_state_dict(load_file(weights) if weights else _downloaded(CLASSIFIERS[net]))
+    except (OSError, RuntimeError, SafetensorError) as problem:
         where = weights or f"torchvision's {CLASSIFIERS[net]}"
         raise ConfigError(f"perceptual: {where}: no weights of {CLASSIFIERS[net]} can be loaded ({problem})") from None
     features = cast(nn.Sequential, classifier.features)
@@ -52,10 +50,6 @@ def load_lpips(net: str, weights: Path | None) -> LpipsDistance:
         for place, layer in part.named_children():  # named by their places in the classifier
             layer.load_state_dict(features[int(place)].state_dict())
     return LpipsDistance(network)
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    return load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _downloaded(name: str) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ class Lpips(Perceptual):
     net: Literal["alex", "vgg", "squeeze"] = "vgg"
     """The classifier; `vgg` is what tokenizers are trained with, `alex` what they are compared by."""
     weights: Path | None = None
-    """A file of torchvision's weights of it (.safetensors or .pth); by default torchvision downloads them."""
+    """A file of torchvision's weights of it, as safetensors; by default torchvision downloads them."""
 
     def build(self, tower: "TowerModule") -> "nn.Module":
         from mmpt.tokenizers.image.perceptual._lpips import load_lpips
