@@ -67,7 +67,7 @@ class PixelDecoder(nn.Module):
         return self.upsampling(x.transpose(1, 2).unflatten(2, (self.grid, self.grid)))
 
     @property
-    def last(self) -> nn.Parameter:
+    def last(self) -> torch.Tensor:
         """The weight of the last layer."""
         return next(layer.weight for layer in reversed(self.upsampling) if isinstance(layer, nn.Conv2d))
 

@@ -22,7 +22,7 @@ class TowerDistance(nn.Module):
         """Raises `ConfigError` where the tower has no such layers."""
         super().__init__()
         self.tower = tower
-        known = dict(tower.named_modules())
+        known: dict[str, nn.Module] = dict(tower.named_modules())
         self.layers = layers or tuple(_several(known))
         for name in self.layers:
             if name not in known:
