@@ -198,7 +198,7 @@ def test_a_word_of_the_caption_is_not_seen_before_it_is_written():
     [
         ({"tower": {"patch": 3, "width": 32, "depth": 1, "heads": 4}}, "tower.patch 3 is no power of two"),
         ({"qformer": {"queries": 5, "width": 30, "depth": 1, "heads": 4}}, "qformer.width 30 is no multiple"),
-        ({"quantizer": {"kind": "none", "dim": 4}}, "quantizer.kind none does not give one code"),
+        ({"quantizer": {"kind": "none", "dim": 4}}, "quantizer.kind none gives no codes"),
         ({"quantizer": {"kind": "fsq", "levels": [4, 1]}}, "quantizer.levels"),
         ({"picture": 3}, "picture: unknown key"),
     ],

@@ -14,8 +14,9 @@ from mmpt.evaluation.metrics.retrieval import picture_text_recalls
 from mmpt.evaluation.readers import Read
 from mmpt.tokenizers.codebook_health import code_counts, codebook_health
 from mmpt.tokenizers.image.gates import JudgeConfig
+from mmpt.tokenizers.image.perturbing import perturbed
 from mmpt.tokenizers.image.pixels import picture_bytes
-from mmpt.tokenizers.image.stages import nearest_entries
+from mmpt.tokenizers.image.stage_config import PerturbConfig
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
 
 RANKS = (1, 5, 10)
@@ -124,14 +125,15 @@ def _as_sets(
         return {}
     real = _moments(judge, originals)
     figures = {"rFID": frechet_distance(real, _moments(judge, drawn))}
-    nearest = nearest_entries(tokenizer.quantizer.decode, tokenizer.codes, max(1, min(100, tokenizer.codes // 40)))
-    found = []
+    entries, found = tokenizer.entries().cpu(), []
+    neighbours = max(1, min(100, entries.shape[1] // 40))
     for number, share in enumerate(WRONG):
-        draw = np.random.default_rng(number)
-        chosen = nearest.cpu().numpy()[codes, draw.integers(0, nearest.shape[1], codes.shape)]
-        spoiled = np.where(draw.random(codes.shape) < share, chosen, codes)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(number)
+            asked = PerturbConfig(pictures=1.0, codes=share, neighbours=neighbours)
+            spoiled = perturbed(torch.from_numpy(codes), entries, asked).numpy()
         found.append(frechet_distance(real, _moments(judge, stacked(tokenizer.decode(spoiled)))))
-    return figures | {"pFID": float(np.mean(found)), "pFID neighbours": float(nearest.shape[1])}
+    return figures | {"pFID": float(np.mean(found)), "pFID neighbours": float(neighbours)}
 
 
 def _moments(judge: PictureJudge, pictures: np.ndarray) -> Moments:

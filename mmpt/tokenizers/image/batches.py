@@ -62,10 +62,10 @@ def prepared(example: ImageExample, config: ImageTokenizerConfig) -> Picture:
 
 def checked_codes(codes: Sequence[int], name: str, config: ImageTokenizerConfig) -> np.ndarray:
     """int64 [queries]. Raises `DataError`, saying that they are of `name`, where they are no codes of such a tokenizer."""
-    queries, size = config.qformer.queries, config.quantizer.codes
+    count, size = config.figures.codes_per_image, config.quantizer.codes
     found = np.array(codes, dtype=np.int64)
-    if found.shape != (queries,) or found.min() < 0 or found.max() >= size:
-        raise DataError(f"generated codes {found.tolist()} of {name}: expected {queries} from 0 to {size - 1}")
+    if found.shape != (count,) or found.min() < 0 or found.max() >= size:
+        raise DataError(f"generated codes {found.tolist()} of {name}: expected {count} from 0 to {size - 1}")
     return found
 
 
@@ -94,7 +94,7 @@ def picture_batches(
         changed = np.stack([varied(one.pixels, config.side, config.augment, random) for one, random in pairs])
         # As wide as the longest caption of all, not of the batch: shapes that change make compiled kernels anew.
         captions = np.zeros((share, max(1, words)), dtype=np.int64)
-        generated = np.full((share, config.qformer.queries), -1, dtype=np.int64)
+        generated = np.full((share, config.figures.codes_per_image), -1, dtype=np.int64)
         for row, one in enumerate(chosen):
             captions[row, : len(one.caption)] = one.caption
             if one.generated is not None:

@@ -59,7 +59,7 @@ class PixelFlowConfig(Schema):
     blocks: int = pydantic.Field(default=6, ge=1)
     """How many of them."""
     patch: int = pydantic.Field(default=2, ge=1)
-    """Side in pixels (a power of two) of what becomes one position."""
+    """Side in pixels, a divisor of `side`, of what becomes one position."""
     steps: int = pydantic.Field(default=8, ge=1)
     """Euler steps from noise to image."""
     guidance: float = pydantic.Field(default=0.5, ge=0)
@@ -70,13 +70,17 @@ class DecoderConfig(Schema):
     """The way from codes back to pixels."""
 
     patch: int
-    """Side in pixels (a power of two) of what is drawn of one state; one convolution for each doubling up to pixels."""
+    """Side in pixels, a divisor of `side`, of what is drawn of one state; one convolution for each of its prime factors."""
     width: int
     """Values of a state."""
     depth: int
     """Transformer blocks over the states; 0 is allowed."""
     heads: int
     """Of each block's attention; a divisor of `width`."""
+    join: Literal["linear", "attention"] = "linear"
+    """How states are made of the codes: all of them by one linear map of all codes, which learns fastest and grows with codes ×
+    states; or each begins as its position, with the codes beside it in the blocks (TiTok, Yu et al. 2024, arXiv:2406.07550,
+    section 3.2), which does not grow."""
     flow: PixelFlowConfig | None = None
     """What draws a finer image from that one; by default nothing does."""
 
@@ -113,7 +117,9 @@ class ImageTokenizerConfig(Schema):
     qformer: QformerConfig
     """What makes a short causal sequence of the features."""
     quantizer: Quantizer
-    """What makes codes of that sequence; one for each query."""
+    """What makes codes of that sequence: one for each query, or, of `residual`, one of each of its stages: then all queries'
+    codes of the first stage come first, which captions are compared with, and those of the others, which only the image needs,
+    after them (several codes of a place: RQ-VAE, Lee et al. 2022, arXiv:2203.01941; UniTok, Ma et al. 2025, arXiv:2502.20321)."""
     decoder: DecoderConfig
     """What makes pixels of codes."""
     branches: BranchConfig | None = None
@@ -131,7 +137,8 @@ class ImageTokenizerConfig(Schema):
     @property
     def figures(self) -> ImageFigures:
         """How many codes, and how many for a picture."""
-        return ImageFigures(self.quantizer.codes, self.qformer.queries, self.side)
+        depth = self.quantizer.depth
+        return ImageFigures(self.quantizer.codes, self.qformer.queries * depth, self.side, depth)
 
     @pydantic.model_validator(mode="after")
     def _sizes_fit(self) -> "ImageTokenizerConfig":
@@ -144,10 +151,12 @@ class ImageTokenizerConfig(Schema):
         if self.decoder.flow:
             patches["decoder.flow"] = self.decoder.flow.patch
         for name, patch in patches.items():
-            if patch < 1 or patch & (patch - 1) or self.side % patch:
-                problems.append(f"{name}.patch {patch} is no power of two that divides side {self.side}")
-        if not self.quantizer.codes or self.quantizer.depth > 1:
-            problems.append(f"quantizer.kind {self.quantizer.kind} does not give one code for each query")
+            if patch < 1 or self.side % patch:
+                problems.append(f"{name}.patch {patch} does not divide side {self.side}")
+        if self.decoder.join == "attention" and not self.decoder.depth:
+            problems.append("decoder.join attention needs decoder.depth of 1 at least")
+        if not self.quantizer.codes:
+            problems.append(f"quantizer.kind {self.quantizer.kind} gives no codes")
         problems += self.renderer.problems(self.branches is not None)
         if problems:
             raise ValueError("; ".join(problems))
