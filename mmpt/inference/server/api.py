@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from mmpt.inference.decoding import Decode
 from mmpt.inference.load import MultimodalModel
@@ -14,7 +15,8 @@ from mmpt.inference.server.about import about_routes
 from mmpt.inference.server.chat import chat_routes
 from mmpt.inference.server.closing import Door
 from mmpt.inference.server.errors import Refused, error
-from mmpt.inference.server.hosts import LOCAL, Hosts
+from mmpt.inference.server.guard import Guard
+from mmpt.inference.server.hosts import LOCAL
 from mmpt.inference.server.limits import Limits
 from mmpt.inference.server.metrics import Counting
 from mmpt.inference.server.pictures import picture_routes
@@ -52,7 +54,7 @@ def build_app(
         serving.close()
 
     app = FastAPI(title="mmpt", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(Hosts, allowed=tuple(hosts))
+    app.add_middleware(Guard, limits=limits, hosts=tuple(hosts))
     app.add_middleware(Door, closing=serving.closing)
     app.add_middleware(Counting, metrics=serving.metrics)  # the outermost: what is turned away counts too
     app.state.service, app.state.closing = serving.service, serving.closing
@@ -69,6 +71,10 @@ def build_app(
     async def refused(_: Request, problem: Refused) -> JSONResponse:
         return error(problem.status, str(problem), problem.code, param=problem.param)
 
+    @app.exception_handler(ClientDisconnect)
+    async def gone(*_) -> Response:
+        return Response(status_code=499)  # nobody reads it
+
     @app.exception_handler(HTTPException)
     async def unknown(request: Request, problem: HTTPException) -> JSONResponse:
         said = {404: "no such path", 405: "this method is not allowed here"}.get(problem.status_code, str(problem.detail))
@@ -76,7 +82,7 @@ def build_app(
 
     @app.exception_handler(Exception)
     async def failed(request: Request, problem: Exception) -> JSONResponse:
-        LOG.error("%s %s", request.method, request.url.path, exc_info=problem)
+        LOG.error("%r %r", request.method, request.url.path, exc_info=problem)
         return error(500, "the request could not be answered")
 
     return app

@@ -18,11 +18,18 @@ class Refused(Exception):
         self.status, self.code, self.param = status, code, param
 
 
+LONGEST = 500
+"""Characters of a reason, which may quote the request."""
+
+
 def error(
     status: int, reason: str, code: str | None = None, headers: Mapping[str, str] | None = None, param: str | None = None
 ) -> JSONResponse:
     kinds = {401: "authentication_error", 429: "rate_limit_error"}
     kind = kinds.get(status, "invalid_request_error" if status < 500 else "server_error")
+    reason = reason if len(reason) <= LONGEST else f"{reason[:LONGEST]} …"
+    if status == 429:
+        headers = {"Retry-After": "1", **(headers or {})}
     return JSONResponse({"error": {"message": reason, "type": kind, "param": param, "code": code}}, status, headers)
 
 

@@ -24,7 +24,7 @@ from mmpt.inference.server.kept import KeptAnswers
 from mmpt.inference.server.limits import Limits
 from mmpt.inference.server.sounds import SoundFormat, check_format
 from mmpt.inference.settings import Settings
-from mmpt.media import decode_image, decode_speech, picture_size, sound_size
+from mmpt.media import decode_image, decode_speech, picture_size, sized_sound
 from mmpt.modality import MODALITIES, Modality
 
 _DATA_URL = re.compile(r"data:image/(png|jpeg|jpg|webp|gif);base64,", re.ASCII)
@@ -173,7 +173,7 @@ class ChatRequest(Body):
     guidance: float = pydantic.Field(default=1.0, ge=0, le=100)
     alternate: tuple[pydantic.PositiveInt, pydantic.PositiveInt] | None = None
     seed: int = pydantic.Field(default=0, gt=-(1 << 63), lt=1 << 63)
-    stop: Annotated[list[Annotated[str, pydantic.Field(min_length=1)]], pydantic.Field(max_length=4)] = []
+    stop: Annotated[list[Annotated[str, pydantic.Field(min_length=1, max_length=256)]], pydantic.Field(max_length=4)] = []
     stream: bool = False
     stream_options: StreamOptions | None = None
     audio: AudioOptions = AudioOptions()
@@ -272,9 +272,14 @@ class ChatRequest(Body):
         read), where ids are none of an answer, or an earlier answer is not known.
         """
         found: list[Said] = []
-        self._used = list(self._places(kept))
-        media, pixels, seconds = 0, 0, 0.0
-        for name, turn, part in self._used:
+        self._used = []
+        media, pixels, seconds, characters = 0, 0, 0.0, 0
+        in_more_than_text = [any(not isinstance(one, TextPart) for one in message.said(kept)) for message in self.messages]
+        for place in self._places(kept):
+            self._used.append(place)
+            name, turn, part = place
+            if len(found) == limits.prompt_tokens:  # each has a token at least
+                raise DataError(f"{name}: more than {limits.prompt_tokens} parts in one request")
             message = self.messages[turn]
             role: Role = "system" if message.role == "developer" else message.role
             if isinstance(part, EarlierAnswer):
@@ -283,14 +288,16 @@ class ChatRequest(Body):
                     raise DataError(f"{name}: no such answer is kept; send the message's parts")
                 found.append(Coded(tuple(ids), role, turn))
                 continue
-            spoken = any(not isinstance(one, TextPart) for one in message.said(kept))
-            if chat and role == "assistant" and spoken and isinstance(part, _OfAnswer) and part.ids:
+            if chat and role == "assistant" and in_more_than_text[turn] and isinstance(part, _OfAnswer) and part.ids:
                 try:
                     found.append(chat.coded(part.ids, turn))
                 except DataError as problem:
                     raise DataError(f"{name}: {problem}") from None
                 continue
             if isinstance(part, TextPart):
+                characters += len(part.text)
+                if characters > limits.text:
+                    raise DataError(f"{name}: more than {limits.text} characters in the texts of one request")
                 found.append(Text(part.text, 1.0, role, turn))
                 continue
             media += 1
@@ -342,7 +349,7 @@ def _image(part: ImagePart, limits: Limits) -> Image:
 
 def _sound(part: AudioPart, limits: Limits) -> Speech:
     data = _bytes(part.input_audio.data)
-    frames, channels, rate = sound_size(data)
+    data, frames, channels, rate = sized_sound(data, limits.sound, int(limits.sound * RATE))
     seconds = max(frames / rate, frames * channels / RATE)
     if seconds > limits.sound:
         raise DataError(f"audio of {seconds:.0f} s, at most {limits.sound:.0f} s are decoded")
