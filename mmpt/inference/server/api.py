@@ -19,7 +19,9 @@ from mmpt.inference.server.guard import Guard
 from mmpt.inference.server.hosts import LOCAL
 from mmpt.inference.server.limits import Limits
 from mmpt.inference.server.metrics import Counting
+from mmpt.inference.server.page import page_routes
 from mmpt.inference.server.pictures import picture_routes
+from mmpt.inference.server.realtime import realtime_routes
 from mmpt.inference.server.serving import Serving
 from mmpt.inference.server.speech import speech_routes
 from mmpt.inference.server.transcription import transcription_routes
@@ -59,11 +61,13 @@ def build_app(
     app.add_middleware(Counting, metrics=serving.metrics)  # the outermost: what is turned away counts too
     app.state.service, app.state.closing = serving.service, serving.closing
     for router in (
+        page_routes(),
         about_routes(serving, created),
         chat_routes(serving),
         speech_routes(serving),
         transcription_routes(serving),
         picture_routes(serving),
+        realtime_routes(serving),
     ):
         app.include_router(router)
 

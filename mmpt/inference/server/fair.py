@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from mmpt.inference.engine import Prompt
-from mmpt.inference.server.service import Service
+from mmpt.inference.server.service import Service, Written
 from mmpt.inference.server.shares import CLIENT, Turn, Turns
 from mmpt.inference.settings import Settings
 
@@ -42,7 +42,7 @@ class FairService:
         return self._turns.full(CLIENT.get())
 
     @asynccontextmanager
-    async def writing(self, prompt: Prompt, settings: Settings) -> AsyncIterator[AsyncIterator[list[int]]]:
+    async def writing(self, prompt: Prompt, settings: Settings) -> AsyncIterator[AsyncIterator[Written]]:
         """Inside, an iterator over the ids of each step. Raises `Busy` where there is no room even to wait."""
         client = CLIENT.get()
         with self._turns.turn(client) as turn:
@@ -52,7 +52,7 @@ class FairService:
             finally:
                 await found.aclose()
 
-    async def _written(self, prompt: Prompt, settings: Settings, client: str, come: asyncio.Event) -> AsyncIterator[list[int]]:
+    async def _written(self, prompt: Prompt, settings: Settings, client: str, come: asyncio.Event) -> AsyncIterator[Written]:
         await come.wait()
         lanes, begun = self._lanes(client, len(prompt.ids)), None
         held: list[tuple[Turns, Turn]] = []

@@ -47,3 +47,15 @@ class Limits:
     """Of the server: bytes of all bodies; each client as many as are left free."""
     connections: int = 2048
     """Of the server: connections; each client as many as are left free."""
+    sessions: int = 32
+    """Of the server: realtime sessions that are open at once."""
+    session: float = 3600.0
+    """Seconds that a realtime session may last."""
+    idle: float = 300.0
+    """Seconds in which a realtime session is told nothing before it ends."""
+    message: int = 8 << 20
+    """Characters of one message in it."""
+    items: int = 200
+    """Of its conversation: items that are kept."""
+    responses: int = 4
+    """Of a realtime session: responses that are written at once."""

@@ -304,7 +304,7 @@ class ChatRequest(Body):
             if media > limits.media:
                 raise DataError(f"{name}: more than {limits.media} pictures and sounds in one request")
             try:
-                medium = _image(part, limits) if isinstance(part, ImagePart) else _sound(part, limits)
+                medium = picture(part, limits) if isinstance(part, ImagePart) else _sound(part, limits)
             except DataError as problem:
                 raise DataError(f"{name}: {problem}") from None
             found.append(replace(medium, role=role, turn=turn))
@@ -336,7 +336,8 @@ class ChatRequest(Body):
                 yield f"messages.{number}.content.{place}", number, part
 
 
-def _image(part: ImagePart, limits: Limits) -> Image:
+def picture(part: ImagePart, limits: Limits) -> Image:
+    """Raises `DataError` where it is none, or too large; only its header is read."""
     opening = _DATA_URL.match(part.image_url.url[:40])
     if not opening:
         raise DataError("image_url.url: expected a data URL (data:image/png;base64,…); nothing is fetched from elsewhere")

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 import uuid
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pydantic
@@ -71,9 +72,14 @@ class Serving:
 
     def allow(self, request: Request) -> None:
         """Raises `Refused` where the request has not the token."""
-        given = [value.encode("latin-1") for value in request.headers.getlist("authorization")]
+        self.admit(request.headers.getlist("authorization"))
+
+    def admit(self, given: Sequence[str]) -> None:
+        """Raises `Refused` where the headers `given` are not one with the token."""
         wanted = f"Bearer {self._token}".encode()
-        if self._token is not None and not (len(given) == 1 and hmac.compare_digest(given[0], wanted)):
+        if self._token is not None and not (
+            len(given) == 1 and hmac.compare_digest(given[0].encode("latin-1", "replace"), wanted)
+        ):
             raise Refused(401, "expected the header Authorization: Bearer with this server's token")
 
     def known(self, asked: str | None) -> None:
