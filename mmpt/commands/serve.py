@@ -65,4 +65,4 @@ def _serve(arguments: argparse.Namespace) -> None:
             model.tokenizer.render_by(renderer)
         print(f"http://{f'[{arguments.host}]' if ':' in arguments.host else arguments.host}:{arguments.port}/", flush=True)
         app = build_app(model, name, limits, token, hosts, decode, int((checkpoint / MANIFEST).stat().st_mtime), prompts)
-        serve(app, arguments.host, arguments.port, app.state.closing, arguments.grace, guarded(limits))
+        serve(app, arguments.host, arguments.port, app.state.closing, guarded(limits), arguments.grace)

@@ -69,4 +69,4 @@ def arranged_prompts(built: Iterable[dict[str, Any]]) -> Prompts | None:
             name = _ORDERS.get(tuple(arrangement["order"]))
             if name and not found.get(name):
                 found[name] = arrangement["prompt"]
-    return Prompts(**found) if found else None
+    return Prompts.model_validate(found) if found else None

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -123,22 +123,22 @@ def _ended(serving: Serving, answer: Answer) -> None:
 
 async def asked(
     serving: Serving, stack: AsyncExitStack, prompts: Sequence[tuple[Prompt, Settings]], until: float, stop: Sequence[str] = ()
-) -> tuple[list[Answer], AsyncIterator[tuple[Answer, list[Event] | None]]]:
+) -> tuple[list[Answer], AsyncGenerator[tuple[Answer, list[Event] | None]]]:
     """An answer to each of `prompts`, and the events of all as they come, None at the end of each. They run as long as `stack` is
     not left. Raises `Busy` where there is no room."""
-    if not serving.service.room(len(prompts)):
-        raise Busy
     name, answers, streams = serving.new_name(), [], []
     for index, (prompt, settings) in enumerate(prompts):
         written = await stack.enter_async_context(serving.service.writing(prompt, settings))
         answers.append(Answer(serving, name, prompt, settings, index))
         streams.append(answering(serving, written, StopWords(stop), until, answers[-1]))
-    return answers, _side_by_side(answers, streams)
+    events = _side_by_side(answers, streams)
+    stack.push_async_callback(events.aclose)  # nobody reads on while what writes is left
+    return answers, events
 
 
 async def _side_by_side(
     answers: Sequence[Answer], streams: Sequence[AsyncIterator[list[Event]]]
-) -> AsyncIterator[tuple[Answer, list[Event] | None]]:
+) -> AsyncGenerator[tuple[Answer, list[Event] | None]]:
     queue: asyncio.Queue[tuple[Answer, Any]] = asyncio.Queue(len(streams))
 
     async def drain(answer: Answer, stream: AsyncIterator[list[Event]]) -> None:

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -106,11 +107,8 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter) or self._closing.over
 
 
-def serve(
-    app: ASGIApp, host: str, port: int, closing: Closing, grace: float = GRACE, http: type[asyncio.Protocol] | str = "auto"
-) -> None:
-    """Serve until SIGTERM or SIGINT, and to the end of what runs then, at most `grace` seconds. `http`: the class of its
-    connections, as uvicorn takes it."""
+def serve(app: ASGIApp, host: str, port: int, closing: Closing, http: Any, grace: float = GRACE) -> None:
+    """Serve until SIGTERM or SIGINT, and to the end of what runs then, at most `grace` seconds. `http`: uvicorn's protocol."""
     config = uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_keep_alive=20, http=http)
     config.timeout_graceful_shutdown = round(_LAST_WORDS)
     Server(config, closing, grace).run()

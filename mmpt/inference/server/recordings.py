@@ -1,6 +1,5 @@
 """A recording cut into what the model reads at once, and what it reads there."""
 
-import io
 import zlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
@@ -9,7 +8,6 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
-import soundfile
 
 from mmpt.document import Speech
 from mmpt.errors import DataError
@@ -21,10 +19,11 @@ from mmpt.inference.server.answer import Answer, asked
 from mmpt.inference.server.chat import fitted
 from mmpt.inference.server.errors import Refused
 from mmpt.inference.server.messages import text_of
+from mmpt.inference.server.request import RATE
 from mmpt.inference.server.serving import Serving
 from mmpt.inference.server.tokens import Counts, summed
 from mmpt.inference.settings import Settings
-from mmpt.media import encode_wav, open_sound, resampled
+from mmpt.media import encode_wav, open_sound, resampled, sized_sound
 from mmpt.modality import SAMPLE_RATE
 from mmpt.tokenizers.speech.features import heard
 from mmpt.tokenizers.speech.long_reading import Piece, merged, pieces
@@ -84,12 +83,9 @@ class Segment:
 
 def read_recording(data: bytes, most: float) -> Recording:
     """The bytes of any recording of at most `most` seconds. Raises `DataError`."""
-    try:
-        found = soundfile.info(io.BytesIO(data))
-    except (soundfile.LibsndfileError, RuntimeError):
-        pass  # what PyAV reads says its length only as it is read
-    else:
-        seconds = max(found.frames / found.samplerate, found.frames * found.channels / (2 * 48_000))
+    if data[4:8] != b"ftyp" and data[:4] != b"\x1aE\xdf\xa3":  # MP4 and WebM say their length only as they are read
+        data, frames, channels, rate = sized_sound(data, most, int(most * RATE))
+        seconds = max(frames / rate, frames * channels / RATE)
         if seconds > most:
             raise DataError(f"audio of {seconds:.0f} s, at most {most:g} s are read")
     samples, rate, _ = open_sound(data, most)
@@ -129,6 +125,7 @@ def check_hears(serving: Serving) -> None:
 
 async def transcribed(
     serving: Serving,
+    stack: AsyncExitStack,
     recording: Recording,
     until: float,
     sampler: Sampler = TopP(),  # noqa: B008 (frozen)
@@ -136,7 +133,8 @@ async def transcribed(
     live: bool = False,
 ) -> AsyncIterator[Segment]:
     """The segments of a recording, in order: each once it is read, with `live` each time there is more of it. By the model, as
-    `prompts.transcription` asks for it, or without that by the speech tokenizer's own text decoder. Raises `Busy`, and `Refused`
+    `prompts.transcription` asks for it, or without that by the speech tokenizer's own text decoder. What is written runs as long
+    as `stack` is not left. Raises `Busy`, and `Refused`
     where the model does not hear."""
     cuts = windows(recording, longest(serving))
     overlap = any(one.end > other.start for one, other in pairwise(cuts))
@@ -144,7 +142,7 @@ async def transcribed(
     step = 1 if live and not overlap else BESIDE
     for start in range(0, len(cuts), step):
         group = cuts[start : start + step]
-        async for segment in _read(serving, recording, group, until, sampler, seed, live and not overlap):
+        async for segment in _read(serving, stack, recording, group, until, sampler, seed, live and not overlap):
             if overlap:
                 found.append(segment)
             else:
@@ -154,7 +152,14 @@ async def transcribed(
 
 
 async def _read(
-    serving: Serving, recording: Recording, cuts: Sequence[Piece], until: float, sampler: Sampler, seed: int, live: bool
+    serving: Serving,
+    whole: AsyncExitStack,
+    recording: Recording,
+    cuts: Sequence[Piece],
+    until: float,
+    sampler: Sampler,
+    seed: int,
+    live: bool,
 ) -> AsyncIterator[Segment]:
     segments = [Segment(one.start / SAMPLE_RATE, one.end / SAMPLE_RATE) for one in cuts]
     sounds = [recording.samples[one.start : one.end] for one in cuts]
@@ -165,6 +170,7 @@ async def _read(
             segments[number].text = segments[number].new = text
     elif spoken:
         async with AsyncExitStack() as stack:
+            whole.push_async_callback(stack.aclose)  # where nobody reads on
             asking = await _prompts(serving, [sounds[number] for number in spoken], sampler, seed)
             answers, events = await asked(serving, stack, asking, until)
             place = dict(zip(answers, spoken, strict=True))

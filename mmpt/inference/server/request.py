@@ -272,10 +272,12 @@ class ChatRequest(Body):
         read), where ids are none of an answer, or an earlier answer is not known.
         """
         found: list[Said] = []
-        self._used = list(self._places(kept))
+        self._used = []
         media, pixels, seconds, characters = 0, 0, 0.0, 0
         in_more_than_text = [any(not isinstance(one, TextPart) for one in message.said(kept)) for message in self.messages]
-        for name, turn, part in self._used:
+        for place in self._places(kept):
+            self._used.append(place)
+            name, turn, part = place
             if len(found) == limits.prompt_tokens:  # each has a token at least
                 raise DataError(f"{name}: more than {limits.prompt_tokens} parts in one request")
             message = self.messages[turn]

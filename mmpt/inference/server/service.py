@@ -69,10 +69,6 @@ class Service:
         """Whether there is no room even to wait."""
         return self._taken >= self._most
 
-    def room(self, count: int) -> bool:
-        """Whether `count` more may at least wait."""
-        return self._taken + count <= self._most
-
     def fitted(self, prompt: Prompt, settings: Settings) -> Settings:
         """See `Engine.fitted`."""
         return self._engine.fitted(prompt, settings)

@@ -13,7 +13,7 @@ def counted(vocabulary: Vocabulary, ids: Iterable[int]) -> Counts:
     """How many of `ids` are of each modality: blocks of codes or of slots for features, their marks included, and all else as
     text."""
     found: Counts = dict.fromkeys(MODALITIES, 0)
-    opening = {vocabulary.special(f"<|{kind}|>"): kind for kind in MEDIA}
+    opening: dict[int, Modality] = {vocabulary.special(f"<|{kind}|>"): kind for kind in MEDIA}
     closing = {vocabulary.special(f"<|/{kind}|>") for kind in MEDIA}
     inside: Modality = "text"
     for token in ids:

@@ -69,14 +69,16 @@ def transcription_routes(serving: Serving) -> APIRouter:
         serving.known(given.model)
         recording = await serving.read(read_recording, data, serving.limits.recording, media=True)
         sampler = TopP(temperature=given.temperature)
-        segments = transcribed(serving, recording, until, sampler, given.seed, live=given.stream)
+        stack = AsyncExitStack()
+        segments = transcribed(serving, stack, recording, until, sampler, given.seed, live=given.stream)
         if given.stream:
-            return Stream(_lines(serving, given, recording, segments), AsyncExitStack(), until)
+            return Stream(_lines(serving, given, recording, segments), stack, until)
         found: list[Segment] = []
-        try:
-            problem = await drained(request, _kept(segments, found), "transcription")
-        except Busy:
-            return serving.busy()
+        async with stack:
+            try:
+                problem = await drained(request, _kept(segments, found), "transcription")
+            except Busy:
+                return serving.busy()
         return problem or _answer(serving, given, recording, found)
 
     return router
