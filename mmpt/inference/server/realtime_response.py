@@ -115,7 +115,7 @@ class Response:
         model, limits = self._serving.model, self._serving.limits
         chat = model.tokenizer.chat
         alternate = chat.format.alternate if chat else None
-        asked = self._asked.settings(limits, tuple(alternate) if alternate else None)
+        asked = self._asked.settings(limits, alternate)
         if self._asked.spoken and self._out is None:
             raise Refused(400, "output_modalities: this model does not speak")
         items = self._items

@@ -135,11 +135,11 @@ class RealtimeSession:
 
     async def _listen(self, samples: np.ndarray, vad: events.ServerVad, limit: float) -> None:
         """Take the turns that the sound tells of."""
-        if self._listener is None:
-            self._listener = await self._serving.read(Listener, vad, self._kept.total)
+        listener = self._listener or await self._serving.read(Listener, vad, self._kept.total)
+        self._listener = listener
         padding = vad.prefix_padding_ms * SAMPLE_RATE // 1000
         self._kept.push(samples)
-        for turn in await self._serving.read(self._listener.push, samples):
+        for turn in await self._serving.read(listener.push, samples):
             if turn.begins:
                 self._kept.take(turn.at - padding)
                 self._turn, self._begun = name("item"), turn.at
