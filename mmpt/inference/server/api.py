@@ -16,6 +16,7 @@ from mmpt.inference.server.errors import Refused, error
 from mmpt.inference.server.hosts import LOCAL, Hosts
 from mmpt.inference.server.limits import Limits
 from mmpt.inference.server.serving import Serving
+from mmpt.inference.server.writers import Writer
 
 LOG = logging.getLogger("mmpt.serve")
 
@@ -28,14 +29,16 @@ def build_app(
     hosts: Sequence[str] = LOCAL,
     decode: Decode | None = None,
     created: int | None = None,
+    writer: Writer | None = None,
 ) -> FastAPI:
     """The server of one model, called `name` in answers.
 
     `token`: what clients must send as `Authorization: Bearer`. `hosts`: names under which a browser may have reached it ("*":
     any), so that no other site's page can by a name of its own that points here. `decode` makes pictures and sounds of codes, by
-    default in threads here. `created`: when the model was made, in seconds since 1970; by default now.
+    default in threads here. `created`: when the model was made, in seconds since 1970; by default now. `writer` writes, by default
+    the model's engine in a thread here.
     """
-    serving = Serving(model, name, limits, token, decode)
+    serving = Serving(model, name, limits, token, decode, writer)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -31,3 +31,5 @@ class Limits:
     """Of the server: sequences that run at once."""
     waiting: int = 64
     """Of the server: sequences that wait for their turn."""
+    kv_tokens: int | None = None
+    """Of the server: tokens whose keys and values are kept, see `mmpt.inference.engine.Engine`."""

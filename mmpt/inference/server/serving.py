@@ -16,19 +16,29 @@ from mmpt.inference.server.errors import Refused, error, mistakes
 from mmpt.inference.server.kept import KeptAnswers
 from mmpt.inference.server.limits import Limits
 from mmpt.inference.server.service import Service
+from mmpt.inference.server.writers import Writer
 
 
 class Serving:
     """One model, called `name` in answers, and what its requests go through.
 
     `token`: what clients must send as `Authorization: Bearer`. `decode` makes pictures and sounds of codes, by default in
-    threads here.
+    threads here; `writer` writes, by default the model's engine in a thread here.
     """
 
-    def __init__(self, model: MultimodalModel, name: str, limits: Limits, token: str | None, decode: Decode | None) -> None:
+    def __init__(
+        self,
+        model: MultimodalModel,
+        name: str,
+        limits: Limits,
+        token: str | None,
+        decode: Decode | None,
+        writer: Writer | None = None,
+    ) -> None:
         self.model, self.name, self.limits, self.decode = model, name, limits, decode
         self._token = token
-        self.service = Service(model.engine(max_rows=limits.running), limits.waiting)
+        engine = model.engine(max_rows=limits.running, kv_tokens=limits.kv_tokens)
+        self.service = Service(engine, limits.waiting, writer)
         self.kept = KeptAnswers()
         # Media have threads of their own: whoever sends text alone does not wait for others' pictures.
         self._reading, self._media = (ThreadPoolExecutor(2, thread_name_prefix=name) for name in ("reading", "media"))
