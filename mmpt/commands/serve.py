@@ -22,8 +22,8 @@ def add_serve(commands) -> None:
         formatter_class=HelpFormatter,
         help="a server with chat completions and a page to try them",
         description="Serve a model at /v1/chat/completions, and a page at /. With the environment variable MMPT_TOKEN set, "
-        "clients must send it as a bearer token. Ctrl-C or SIGTERM: no more requests are taken, and answers that are being written "
-        f"have {GRACE} s to come to their end.",
+        "clients must send it as a bearer token. Ctrl-C or SIGTERM: no more requests are taken, and answers that are being "
+        f"written have {GRACE} s to come to their end.",
     )
     run_argument(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")

@@ -4,6 +4,7 @@ import logging
 import multiprocessing
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from threading import Event, Thread
@@ -21,8 +22,9 @@ Loop = Callable[[Connection], None]
 
 
 class Beside:
-    """Runs `begin(*arguments)`, which gives a `Loop`, in a process of its own. `heard` is called with each of its messages, `lost`
-    where it has died with what it had been sent; both by a thread. It is then replaced; where that fails, `failed` is called."""
+    """Runs `begin(*arguments)`, which gives a `Loop`, in a process of its own. `heard` is called with each of its messages,
+    `lost` where it has died with what it had been sent; both by a thread. It is then replaced; where that fails, `failed` is
+    called."""
 
     def __init__(
         self,
@@ -70,10 +72,8 @@ class Beside:
         while True:
             message = self._messages.get()
             self._ready.wait()
-            try:
+            with suppress(OSError):  # it has died: whoever listens is about to notice
                 self._connection.send(message)
-            except OSError:  # it has died: whoever listens is about to notice
-                pass
             if message is None:
                 return
 
@@ -135,7 +135,5 @@ def _run(connection: Connection, begin: Callable[..., Loop], arguments: tuple) -
         connection.send((type(problem).__name__, str(problem)))
         return
     connection.send(None)
-    try:
+    with suppress(EOFError, OSError):  # the server is gone, or wants this to end
         loop(connection)
-    except (EOFError, OSError):  # the server is gone, or wants this to end
-        pass

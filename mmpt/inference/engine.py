@@ -121,7 +121,8 @@ class Engine:
 
     def submit(self, prompt: Prompt, settings: Settings) -> Writing:
         """A sequence that will be written from the next step on. Raises `DataError` where the prompt has no id, or leaves no
-        room in the decoder's context, or they cannot be kept at all; where it leaves less than is asked for, so much is written."""
+        room in the decoder's context, or they cannot be kept at all; where it leaves less than is asked for, so much is
+        written."""
         if not prompt.ids:
             raise DataError("the prompt is empty")
         writing = Writing(prompt, self.fitted(prompt, settings))

@@ -128,8 +128,8 @@ def load(
     hollow: bool = False,
 ) -> MultimodalModel:
     """Load a checkpoint folder, or the newest checkpoint of a run folder, onto `device` (a GPU where there is one); its adapters
-    are merged. `renderer`: what draws images instead of the image tokenizer's own choice. `hollow`: without the decoder's weights,
-    for whoever makes prompts and reads answers that another process writes (with them where media enter as features).
+    are merged. `renderer`: what draws images instead of the image tokenizer's own choice. `hollow`: without the decoder's
+    weights, for whoever makes prompts and reads answers that another process writes (with them where media enter as features).
 
     Raises `CheckpointError` where something is missing or damaged, `VocabularyError` where the parts do not fit together.
     """

@@ -35,8 +35,8 @@ def build_app(
 
     `token`: what clients must send as `Authorization: Bearer`. `hosts`: names under which a browser may have reached it ("*":
     any), so that no other site's page can by a name of its own that points here. `decode` makes pictures and sounds of codes, by
-    default in threads here. `created`: when the model was made, in seconds since 1970; by default now. `writer` writes, by default
-    the model's engine in a thread here.
+    default in threads here. `created`: when the model was made, in seconds since 1970; by default now. `writer` writes, by
+    default the model's engine in a thread here.
     """
     serving = Serving(model, name, limits, token, decode, writer)
 
