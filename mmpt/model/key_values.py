@@ -60,12 +60,14 @@ class KeyValues:
         found = self._tables.get(layer)
         if found is None or found[0].shape[0] < rows or found[0].shape[2] < tokens:
             old = found or (like[0][:0, :, :0], like[1][:0, :, :0])
-            # In steps, so that tables are copied once in many tokens; zeros, since what no row has written is read (and masked).
-            rows, tokens = max(rows, old[0].shape[0]), _up(max(tokens, old[0].shape[2]), GROWTH)
+            # In steps, so that tables are copied once in many tokens, and no larger than those that run need; zeros, since what no
+            # row has written is read (and masked).
+            tokens = _up(tokens, GROWTH)
             keys, values = (part.new_zeros(rows, part.shape[1], tokens, part.shape[3]) for part in like)
             found = keys, values
             for table, part in zip(found, old, strict=True):
-                table[: part.shape[0], :, : part.shape[2]] = part
+                kept = part[:rows, :, :tokens]
+                table[: kept.shape[0], :, : kept.shape[2]] = kept
             self._tables[layer] = found
         return found
 
