@@ -60,8 +60,8 @@ class KeyValues:
         found = self._tables.get(layer)
         if found is None or found[0].shape[0] < rows or found[0].shape[2] < tokens:
             old = found or (like[0][:0, :, :0], like[1][:0, :, :0])
-            # In steps, so that tables are copied once in many tokens, and no larger than those that run need; zeros, since what no
-            # row has written is read (and masked).
+            # In steps, so that tables are copied once in many tokens, and no larger than what runs needs; zeros, since what
+            # no row has written is read (and masked).
             tokens = _up(tokens, GROWTH)
             keys, values = (part.new_zeros(rows, part.shape[1], tokens, part.shape[3]) for part in like)
             found = keys, values
