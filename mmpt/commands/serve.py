@@ -3,7 +3,6 @@
 import argparse
 import os
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 
 from mmpt.errors import ConfigError
@@ -13,6 +12,10 @@ from mmpt.scripts import HelpFormatter, run_argument
 from mmpt.storage import MANIFEST
 from mmpt.tokenizers.image.renderers import RENDERER_HELP, chosen_renderer
 
+GRACE = 30
+"""Seconds in which answers that are being written may come to their end, once the server is told to stop."""
+DTYPES = ("float32", "bfloat16", "float16")
+
 
 def add_serve(commands) -> None:
     """Add the command to those of `mmpt`."""
@@ -21,7 +24,8 @@ def add_serve(commands) -> None:
         formatter_class=HelpFormatter,
         help="a server with chat completions and a page to try them",
         description="Serve a model at /v1/chat/completions, and a page at /. With the environment variable MMPT_TOKEN set, "
-        "clients must send it as a bearer token.",
+        "clients must send it as a bearer token. Ctrl-C or SIGTERM: no more requests are taken, and answers that are being "
+        f"written have {GRACE} s to come to their end.",
     )
     run_argument(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
@@ -34,6 +38,15 @@ def add_serve(commands) -> None:
         help="how the model is asked to speak, to write down and to draw (default: as it was trained to)",
     )
     parser.add_argument("--grace", type=float, default=30.0, help="seconds in which answers may end once it is stopped")
+    parser.add_argument(
+        "--kv-tokens",
+        type=int,
+        metavar="N",
+        help="tokens of keys and values kept at most, all sequences together, each counted as long as the longest may become; "
+        "requests wait until there is room (default: no bound but --running)",
+    )
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, … (default: a GPU where there is one)")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the decoder's weights")
     parser.add_argument("--renderer", metavar="YAML", help=RENDERER_HELP)
     parser.set_defaults(action=_serve)
 
@@ -46,23 +59,28 @@ def _serve(arguments: argparse.Namespace) -> None:
         from mmpt.inference.server.closing import serve
     except ImportError as problem:
         raise ConfigError(f"mmpt serve needs {problem.name} (pip install mmpt[serve])") from None
+    import torch
+
     from mmpt.inference.decoding import DecodingProcess
     from mmpt.inference.load import load
     from mmpt.inference.server.connections import guarded
     from mmpt.inference.server.hosts import LOCAL, PRIVATE
     from mmpt.inference.server.limits import Limits
+    from mmpt.inference.server.writers import EngineProcess
 
     token, local = os.environ.get("MMPT_TOKEN"), arguments.host in LOCAL
     if not local and not token:
         print(f"warning: anyone who reaches {arguments.host} may use this server; set MMPT_TOKEN", file=sys.stderr)
     name = f"{arguments.run.resolve().name}/{checkpoint.name}"
-    model, limits = load(checkpoint), Limits(running=arguments.running)
     hosts = LOCAL if local else ("*",) if token else (PRIVATE,)
-    with ExitStack() as stack:
-        beside = model.model.device.type == "cpu"
-        decode = stack.enter_context(DecodingProcess(checkpoint, renderer)) if beside else None
-        if not beside:  # else only the process that draws needs it
-            model.tokenizer.render_by(renderer)
-        print(f"http://{f'[{arguments.host}]' if ':' in arguments.host else arguments.host}:{arguments.port}/", flush=True)
-        app = build_app(model, name, limits, token, hosts, decode, int((checkpoint / MANIFEST).stat().st_mtime), prompts)
-        serve(app, arguments.host, arguments.port, app.state.closing, guarded(limits), arguments.grace)
+    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    limits = Limits(running=arguments.running, kv_tokens=arguments.kv_tokens)
+    options = {"device": device, "dtype": getattr(torch, arguments.dtype), "kv_tokens": arguments.kv_tokens}
+    # Three processes: this one speaks HTTP, one writes, one makes sound and pictures of codes.
+    with EngineProcess(str(checkpoint), max_rows=limits.running + limits.spare, **options) as writer:
+        model = load(checkpoint, device, hollow=True)
+        with DecodingProcess(checkpoint, renderer, device) as decode:
+            print(f"http://{f'[{arguments.host}]' if ':' in arguments.host else arguments.host}:{arguments.port}/", flush=True)
+            created = int((checkpoint / MANIFEST).stat().st_mtime)
+            app = build_app(model, name, limits, token, hosts, decode, created, prompts, writer)
+            serve(app, arguments.host, arguments.port, app.state.closing, guarded(limits), arguments.grace)

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from mmpt.data.loading.packing import FeatureParts
-from mmpt.errors import DataError
+from mmpt.errors import ConfigError, DataError
 from mmpt.inference.adjusting import Likely, adjusted, likely
 from mmpt.inference.grammar import Grammar, Masks, check_alternate
 from mmpt.inference.sampling import choose
@@ -28,7 +28,7 @@ from mmpt.modality import Medium
 from mmpt.model.entering import Entering, Memory
 from mmpt.model.feature_inputs import FeatureInputs
 from mmpt.model.forward import head_tables, hidden_states
-from mmpt.model.key_values import KeyValues
+from mmpt.model.key_values import GROWTH, KeyValues, area
 from mmpt.vocabulary import Vocabulary
 
 MAX_ROWS = 64
@@ -60,6 +60,16 @@ class Writing:
     def __post_init__(self) -> None:
         self.generator = torch.Generator().manual_seed(self.settings.seed)
 
+    @property
+    def rows(self) -> int:
+        """Of the cache at most: its own, and that of its guide."""
+        return 1 if self.settings.guidance == 1.0 else 2
+
+    @property
+    def most(self) -> int:
+        """Tokens that it will be at most."""
+        return len(self.prompt.ids) + self.settings.max_new_tokens
+
 
 @dataclass(eq=False)
 class _Row:
@@ -79,8 +89,9 @@ class _Row:
 class Engine:
     """`submit` sequences, then `step` until `busy` no more; `cancel` one at any time between two steps.
 
-    At most `max_rows` run at once, those guided by a prompt-free twin counting twice while they draw. Not safe for several
-    threads.
+    At most `max_rows` run at once, those guided by a prompt-free twin counting twice while they draw, and no more than
+    `kv_tokens` of keys and values can come of those that run, each counted as long as the longest may become (so the tables
+    are): the others wait. Not safe for several threads.
     """
 
     def __init__(
@@ -89,8 +100,12 @@ class Engine:
         vocabulary: Vocabulary,
         inputs: FeatureInputs | None = None,
         max_rows: int = MAX_ROWS,
+        kv_tokens: int | None = None,
         text_grammars: TextGrammars | None = None,
     ) -> None:
+        if kv_tokens is not None and kv_tokens < GROWTH:
+            raise ConfigError(f"kv_tokens: {kv_tokens}, expected {GROWTH} at least")
+        self._room = kv_tokens or sys.maxsize
         self.model, self.vocabulary, self.inputs, self.max_rows = model, vocabulary, inputs, max_rows
         self._text_grammars = text_grammars
         self._masks = Masks(vocabulary, model.device)
@@ -113,7 +128,8 @@ class Engine:
 
     def submit(self, prompt: Prompt, settings: Settings) -> Writing:
         """A sequence that will be written from the next step on. Raises `DataError` where the prompt has no id, or leaves no
-        room in the decoder's context; where it leaves less than is asked for, so much is written."""
+        room in the decoder's context, or they cannot be kept at all; where it leaves less than is asked for, so much is
+        written."""
         if not prompt.ids:
             raise DataError("the prompt is empty")
         writing = Writing(prompt, self.fitted(prompt, settings))
@@ -127,7 +143,11 @@ class Engine:
         room = self.context - len(prompt.ids) + 1  # the end is never read
         if room < 2:
             raise DataError(f"the prompt has {len(prompt.ids)} tokens, the model's context with the answer is {self.context}")
-        return settings.model_copy(update={"max_new_tokens": min(room, settings.max_new_tokens)})
+        found = settings.model_copy(update={"max_new_tokens": min(room, settings.max_new_tokens)})
+        alone = Writing(prompt, found)
+        if area(alone.rows, alone.most) > self._room:
+            raise DataError(f"the prompt and its answer may become {alone.most} tokens, there is room for {self._room} in all")
+        return found
 
     @torch.inference_mode()
     def cancel(self, writing: Writing) -> None:
@@ -164,9 +184,13 @@ class Engine:
         """Those that wait and for which there is room."""
         new: list[Writing] = []
         tokens = 0
+        running = [row.writing for row in self._rows if not row.guide]
+        rows, longest = sum(one.rows for one in running), max((one.most for one in running), default=0)
         while self._waiting and len(self._rows) + len(new) < self.max_rows:
-            tokens += len(self._waiting[0].prompt.ids)
-            if new and tokens > MAX_PROMPT_TOKENS:
+            first = self._waiting[0]
+            tokens += len(first.prompt.ids)
+            rows, longest = rows + first.rows, max(longest, first.most)
+            if (new and tokens > MAX_PROMPT_TOKENS) or area(rows, longest) > self._room:
                 break
             new.append(self._waiting.popleft())
         return new

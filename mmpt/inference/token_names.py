@@ -1,18 +1,22 @@
 """What each token is called, and which bytes of text it stands for."""
 
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from mmpt.tokenizers.multimodal import MultimodalTokenizer
+from mmpt.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 class TokenNames:
     """Of one vocabulary."""
 
-    def __init__(self, tokenizer: MultimodalTokenizer) -> None:
-        self._text, self._size = tokenizer.text, tokenizer.vocabulary.text_size
-        self._added = tokenizer.vocabulary.added_tokens()
+    def __init__(self, text: "PreTrainedTokenizerBase", vocabulary: Vocabulary) -> None:
+        self._text, self._size = text, vocabulary.text_size
+        self._added = vocabulary.added_tokens()
 
     def bytes_of(self, token: int) -> bytes | None:
         """Those of a token of text; None of special tokens and codes."""

@@ -21,9 +21,10 @@ def serving(
     limits: Limits = Limits(),  # noqa: B008
     token: str | None = None,
     prompts: Prompts = Prompts(),  # noqa: B008
+    **processes,
 ) -> Iterator[tuple[str, object]]:
-    """(its address, its `Service`)."""
-    app = build_app(model, "tiny", limits, token, prompts=prompts)
+    """(its address, its `Service`). `processes`: `decode` and `writer` of `build_app`."""
+    app = build_app(model, "tiny", limits, token, prompts=prompts, **processes)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -25,6 +25,7 @@ from mmpt.inference.server.realtime import realtime_routes
 from mmpt.inference.server.serving import Serving
 from mmpt.inference.server.speech import speech_routes
 from mmpt.inference.server.transcription import transcription_routes
+from mmpt.inference.server.writers import Writer
 from mmpt.model.prompts import Prompts
 
 LOG = logging.getLogger("mmpt.serve")
@@ -39,15 +40,16 @@ def build_app(
     decode: Decode | None = None,
     created: int | None = None,
     prompts: Prompts = Prompts(),  # noqa: B008 (frozen)
+    writer: Writer | None = None,
 ) -> FastAPI:
     """The server of one model, called `name` in answers.
 
     `token`: what clients must send as `Authorization: Bearer`. `hosts`: names under which a browser may have reached it ("*":
     any), so that no other site's page can by a name of its own that points here. `decode` makes pictures and sounds of codes, by
     default in threads here. `created`: when the model was made, in seconds since 1970; by default now. `prompts`: how the model
-    is asked to speak, to write down and to draw.
+    is asked to speak, to write down and to draw. `writer` writes, by default the model's engine in a thread here.
     """
-    serving = Serving(model, name, limits, token, decode, prompts)
+    serving = Serving(model, name, limits, token, decode, prompts, writer)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -61,3 +61,5 @@ class Limits:
     """Bytes of media that are kept of it."""
     responses: int = 4
     """Of a realtime session: responses that are written at once."""
+    kv_tokens: int | None = None
+    """Of the server: tokens whose keys and values are kept, see `mmpt.inference.engine.Engine`."""

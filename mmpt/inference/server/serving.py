@@ -24,6 +24,7 @@ from mmpt.inference.server.limits import Limits
 from mmpt.inference.server.metrics import Metrics
 from mmpt.inference.server.service import Busy, Service
 from mmpt.inference.server.shares import CLIENT, Turns
+from mmpt.inference.server.writers import Writer
 from mmpt.model.prompts import Prompts
 
 
@@ -31,7 +32,8 @@ class Serving:
     """One model, called `name` in answers, and what its requests go through.
 
     `token`: what clients must send as `Authorization: Bearer`. `decode` makes pictures and sounds of codes, by default in
-    threads here. `prompts`: how the model is asked to speak, to write down and to draw.
+    threads here. `prompts`: how the model is asked to speak, to write down and to draw. `writer` writes, by default the model's
+    engine in a thread here.
     """
 
     def __init__(
@@ -42,13 +44,14 @@ class Serving:
         token: str | None,
         decode: Decode | None,
         prompts: Prompts = Prompts(),  # noqa: B008 (frozen)
+        writer: Writer | None = None,
     ) -> None:
         self.prompts, self.closing = prompts, Closing()
         self.model, self.name, self.limits, self.decode = model, name, limits, decode
         self._token = token
         rows = limits.running + limits.spare
         self.service = FairService(
-            Service(model.engine(max_rows=rows), limits.waiting),
+            Service(model.engine(max_rows=rows, kv_tokens=limits.kv_tokens), limits.waiting, writer),
             Turns(limits.running, limits.waiting, limits.spare),
             limits.waiting,
         )
