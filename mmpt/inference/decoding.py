@@ -1,12 +1,13 @@
 """Codes of a block to the picture or the sound they stand for: here, or in a process beside this one."""
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 from typing import NamedTuple
 
 import numpy as np
@@ -90,7 +91,15 @@ def _decode(checkpoint: str, renderer: str | None, kind: Medium, codes: np.ndarr
 
 
 def _ready(checkpoint: str, renderer: str | None) -> None:
+    Thread(target=_end_with_parent, daemon=True).start()
     _tokenizer(checkpoint, renderer)
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed says nothing to its pool, whose processes would wait for work for ever."""
+    if (parent := parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 @lru_cache(maxsize=1)
