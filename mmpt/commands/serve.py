@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from mmpt.errors import ConfigError
 from mmpt.model.checkpoints import find_checkpoint
 from mmpt.scripts import HelpFormatter, run_argument
-from mmpt.storage import MANIFEST
 from mmpt.tokenizers.image.renderers import RENDERER_HELP, chosen_renderer
+from mmpt.vocabulary import FILE
 
 
 def add_serve(commands) -> None:
@@ -25,12 +25,19 @@ def add_serve(commands) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=8000, help="port to listen on")
     parser.add_argument("--running", type=int, default=16, help="sequences written at once")
+    parser.add_argument("--engine", metavar="URL", help="a vLLM that writes the ids, serving what mmpt export --to vllm has written")
     parser.add_argument("--renderer", metavar="YAML", help=RENDERER_HELP)
     parser.set_defaults(action=_serve)
 
 
 def _serve(arguments: argparse.Namespace) -> None:
-    checkpoint, renderer = find_checkpoint(arguments.run), chosen_renderer(arguments.renderer)
+    renderer = chosen_renderer(arguments.renderer)
+    if arguments.engine:
+        from mmpt.inference.vllm.model import tokenizers_folder
+
+        checkpoint = tokenizers_folder(arguments.run)
+    else:
+        checkpoint = find_checkpoint(arguments.run)
     try:
         import uvicorn
 
@@ -45,13 +52,19 @@ def _serve(arguments: argparse.Namespace) -> None:
     token, local = os.environ.get("MMPT_TOKEN"), arguments.host in (*LOCAL, "127.0.0.1")
     if not local and not token:
         print(f"warning: anyone who reaches {arguments.host} may use this server; set MMPT_TOKEN", file=sys.stderr)
-    name = f"{arguments.run.resolve().name}/{checkpoint.name}"
-    model, limits, hosts = load(checkpoint), Limits(running=arguments.running), LOCAL if local else ("*",)
+    name = arguments.run.resolve().name if arguments.engine else f"{arguments.run.resolve().name}/{checkpoint.name}"
+    if arguments.engine:
+        from mmpt.inference.vllm.model import connect
+
+        model = connect(checkpoint, arguments.engine, os.environ.get("MMPT_ENGINE_KEY"))
+    else:
+        model = load(checkpoint)
+    limits, hosts = Limits(running=arguments.running), LOCAL if local else ("*",)
     with ExitStack() as stack:
-        beside = model.model.device.type == "cpu"
+        beside = bool(arguments.engine) or model.model.device.type == "cpu"
         decode = stack.enter_context(DecodingProcess(checkpoint, renderer)) if beside else None
         if not beside:  # else only the process that draws needs it
             model.tokenizer.render_by(renderer)
         print(f"http://{arguments.host}:{arguments.port}/", flush=True)
-        app = build_app(model, name, limits, token, hosts, decode, int((checkpoint / MANIFEST).stat().st_mtime))
+        app = build_app(model, name, limits, token, hosts, decode, int((checkpoint / FILE).stat().st_mtime))
         uvicorn.run(app, host=arguments.host, port=arguments.port, log_level="warning", timeout_keep_alive=20)
