@@ -34,5 +34,8 @@ def _export(arguments: argparse.Namespace) -> None:
     dtype, llava, vllm = getattr(torch, arguments.dtype), arguments.to == "llava", arguments.to == "vllm"
     said = export_hf(checkpoint, arguments.out, dtype, arguments.keep_adapter, llava, vllm)
     if vllm:
-        said += [f"vllm serve {arguments.out} {PROCESSOR}", f"mmpt serve {arguments.out} --port 8001 --engine http://localhost:8000"]
+        said += [
+            f"vllm serve {arguments.out} {PROCESSOR}",
+            f"mmpt serve {arguments.out} --port 8001 --engine http://localhost:8000",
+        ]
     print("\n".join([str(arguments.out), *said]))

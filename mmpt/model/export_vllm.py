@@ -16,7 +16,9 @@ PARTS = ("text_tokenizer", "speech_tokenizer", "image_tokenizer")
 def check_for_vllm(checkpoint: Path, keep_adapter: bool) -> None:
     """Raise `ConfigError` where ids are not all that the model reads, or the adapter is to stay apart."""
     if (checkpoint / FOLDER).is_dir():
-        raise ConfigError(f"export: {checkpoint} reads media as features ({FOLDER}/), and vLLM would get ids alone; try --to llava")
+        raise ConfigError(
+            f"export: {checkpoint} reads media as features ({FOLDER}/), and vLLM would get ids alone; try --to llava"
+        )
     if keep_adapter:
         raise ConfigError("export: --to vllm is whole: it goes without --keep-adapter")
 

@@ -73,9 +73,7 @@ def server(processor: Any, logits_of, rows: int = 4) -> FastAPI:
 
 def _lines(processor: Any, logits_of, body: dict, asked: Any) -> Iterator[str]:
     written: list[int] = []
-    processor.update_state(
-        types.SimpleNamespace(batch_size=1, removed=[], added=[(0, asked, body["prompt"], written)], moved=[])
-    )
+    processor.update_state(types.SimpleNamespace(batch_size=1, removed=[], added=[(0, asked, body["prompt"], written)], moved=[]))
     for _ in range(body["max_tokens"]):
         logits = processor.apply(logits_of([*body["prompt"], *written])[None].clone())
         written.append(int(torch.argmax(logits[0])))

@@ -149,7 +149,9 @@ def test_a_bad_line_is_an_error_of_its_own(run, tmp_path, monkeypatch):
     def picture(name: str) -> dict:
         return request(name, messages=user({"type": "image_url", "image_url": {"url": f"file:{name}"}}))
 
-    outside = [picture(name) for name in ("../secret.png", str(tmp_path / "secret.png"), "link.png", "pipe.png", "none.png", "\0")]
+    outside = [
+        picture(name) for name in ("../secret.png", str(tmp_path / "secret.png"), "link.png", "pipe.png", "none.png", "\0")
+    ]
     wrong = {
         "{": "not valid JSON",
         "[1]": "expected an object",
@@ -197,7 +199,10 @@ def test_a_torn_line_is_mended_and_no_line_is_lost_or_twice(tmp_path):
             for number in {1, 3} - found.done:
                 found.add(number, "again", 200, {})
         assert set(read(tmp_path)) == {1, 3}
-    with pytest.raises(ConfigError, match="answers of another batch.*batch was 'a', is 'b'"), answers(tmp_path, {"batch": "b"}, True):
+    with (
+        pytest.raises(ConfigError, match="answers of another batch.*batch was 'a', is 'b'"),
+        answers(tmp_path, {"batch": "b"}, True),
+    ):
         pass
 
 

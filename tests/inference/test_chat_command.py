@@ -103,7 +103,9 @@ def test_what_is_said_is_saved_and_read_again(plain, tmp_path, monkeypatch, caps
     lines = [f"/image {tmp_path}/a.png", f"/speech {tmp_path}/a.wav", "the red", "/settings seed=3", "//the", f"/save {saved}", "/undo",
              "/undo", "/undo", "/clear", f"/save {saved}", f"/save {tmp_path}/empty.json"]  # fmt: skip
     options = ["--system", "be brief", "--out", tmp_path / "out"]
-    said, wrong = typed(monkeypatch, capsys, plain, "/settings temperature=1.3", "/settings max_new_tokens=90", *lines, options=options)
+    said, wrong = typed(
+        monkeypatch, capsys, plain, "/settings temperature=1.3", "/settings max_new_tokens=90", *lines, options=options
+    )
     files = sorted((tmp_path / "out").iterdir())
     assert files and all(str(path) in said for path in files) and "no chat template" in wrong
     assert said.count("taken back") == 2 and "there is nothing to take back" in said and "is not overwritten" in wrong
@@ -145,7 +147,9 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(plain, tmp_path):
     terminal, other = pty.openpty()
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(tmp_path), "TERM": "dumb"}
     command = [sys.executable, "-m", "mmpt.cli", "chat", str(plain), "--out", str(tmp_path)]
-    process = subprocess.Popen(command, stdin=other, stdout=other, stderr=subprocess.DEVNULL, env=environment, start_new_session=True)
+    process = subprocess.Popen(
+        command, stdin=other, stdout=other, stderr=subprocess.DEVNULL, env=environment, start_new_session=True
+    )
     os.close(other)
     seen = ""
 

@@ -1,16 +1,23 @@
 """The grammar as a logits processor of vLLM writes the ids that the engine writes, and `mmpt serve --engine` answers with them."""
 
 import importlib
+import json
+import os
 import random
+import socket
 import subprocess
 import sys
+import threading
+import time
 import types
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 import torch
+import uvicorn
 
 from mmpt.commands.export import PROCESSOR
 from mmpt.errors import CheckpointError, ConfigError, DataError
@@ -62,7 +69,9 @@ def model(run):
 @pytest.fixture
 def processors(monkeypatch):
     fake_vllm.install(monkeypatch)
-    return {name: importlib.import_module(f"mmpt.inference.vllm.{name}").GrammarProcessor for name in ("grammar_v1", "grammar_v2")}
+    return {
+        name: importlib.import_module(f"mmpt.inference.vllm.{name}").GrammarProcessor for name in ("grammar_v1", "grammar_v2")
+    }
 
 
 def logits_of(model):
@@ -91,7 +100,19 @@ def test_an_export_holds_all_that_its_codes_need(exported, run):
 
 def test_the_processors_import_nothing_that_vllm_lacks():
     """Where vLLM runs, mmpt is installed without what it depends on."""
-    lacking = ("deepspeed", "peft", "open_clip", "timm", "librosa", "soundfile", "PIL", "webdataset", "fsspec", "rich", "transformers")
+    lacking = (
+        "deepspeed",
+        "peft",
+        "open_clip",
+        "timm",
+        "librosa",
+        "soundfile",
+        "PIL",
+        "webdataset",
+        "fsspec",
+        "rich",
+        "transformers",
+    )
     code = f"import sys\nfor name in {lacking}: sys.modules[name] = None\nimport mmpt.inference.vllm.following"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -148,7 +169,9 @@ def test_v1_writes_what_the_engine_writes(processors, exported, model):
             rows[one], rows[other] = rows[other], rows[one]
             swap = (one, other, fake_vllm.MoveDirectionality.SWAP)
             processor.update_state(types.SimpleNamespace(batch_size=len(rows), removed=[], added=[], moved=[swap]))
-        logits = torch.stack([next_logits([*(asked[number].ids if number is not None else [1]), *written]) for number, written in rows])
+        logits = torch.stack(
+            [next_logits([*(asked[number].ids if number is not None else [1]), *written]) for number, written in rows]
+        )
         own = logits.clone()
         forced = processor.apply(logits)
         for row, (number, written) in enumerate(rows):
@@ -194,7 +217,8 @@ def test_v2_writes_what_the_engine_writes(processors, exported, model):
             number, read, there = running[slot]
             running[slot][1] = min(there, read + 2) if read < lengths[slot] else there
         context = types.SimpleNamespace(
-            expanded_idx_mapping=torch.tensor(order, dtype=torch.int32), pos=torch.tensor([running[slot][1] - 1 for slot in order])
+            expanded_idx_mapping=torch.tensor(order, dtype=torch.int32),
+            pos=torch.tensor([running[slot][1] - 1 for slot in order]),
         )
         logits = torch.stack([next_logits(ids[slot, : running[slot][1]].tolist()) for slot in order])
         forced = processor.apply(logits, context)
@@ -223,37 +247,30 @@ def test_what_was_made_for_another_vocabulary_ends_at_once(exported, model):
     assert isinstance(answer, Followed) and answer.grammar.allowed() == {"<|end|>"}
 
 
+@contextmanager
 def live(app):
     """The address of an app on a port of its own."""
-    import socket
-    import threading
-    import time
-    from contextlib import contextmanager
-
-    import uvicorn
-
-    @contextmanager
-    def running():
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error"))
-        thread = threading.Thread(target=server.run, daemon=True)
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        try:
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.should_exit = True
-            thread.join(20)
-
-    return running()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(20)
 
 
 def test_served_by_vllm_the_answers_are_the_same(processors, exported, model):
     processor = processors["grammar_v1"](fake_vllm.config(exported), torch.device("cpu"), False)
-    bodies = [{"messages": user({"type": "text", "text": f"the {n}"}), "temperature": 1.3, "seed": n, "max_tokens": 60} for n in range(4)]
+    bodies = [
+        {"messages": user({"type": "text", "text": f"the {n}"}), "temperature": 1.3, "seed": n, "max_tokens": 60}
+        for n in range(4)
+    ]
     with live(fake_vllm.server(processor, logits_of(model))) as url:
         remote = connect(tokenizers_folder(exported), url)
         assert remote.context == 512
@@ -284,13 +301,63 @@ def test_a_vllm_that_is_none_or_another_is_told(processors, exported, run, tmp_p
     folder = tokenizers_folder(exported)
     with pytest.raises(ConfigError, match="no vLLM answers there"):
         connect(folder, "http://127.0.0.1:9")
-    with live(fake_vllm.server(None, logits_of(model))) as url, pytest.raises(ConfigError, match="without the grammar.*grammar_v2"):
+    with (
+        live(fake_vllm.server(None, logits_of(model))) as url,
+        pytest.raises(ConfigError, match="without the grammar.*grammar_v2"),
+    ):
         connect(folder, url)
-    broken = httpx.MockTransport(lambda _: httpx.Response(200, json={}))
-    assert broken is not None
     other = tmp_path / "other"
     export_hf(find_checkpoint(run), other, vllm=True)
     Vocabulary(300, "another", 16, 5, 16, 12.5).save(other)
     processor = processors["grammar_v1"](fake_vllm.config(other), torch.device("cpu"), False)
     with live(fake_vllm.server(processor, logits_of(model))) as url, pytest.raises(ConfigError, match="another vocabulary"):
         connect(folder, url)
+
+
+PLAIN = """
+import json, sys, torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+folder, prompt, most = sys.argv[1], sys.argv[2], int(sys.argv[3])
+model, tokenizer = AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+given = tokenizer(prompt, return_tensors="pt")
+ids = model.generate(**given, max_new_tokens=most, do_sample=False)[0, given["input_ids"].shape[1]:]
+print(json.dumps([tokenizer.decode(ids, skip_special_tokens=True), len(ids)]))
+"""
+
+
+@pytest.mark.slow
+def test_the_server_of_transformers_serves_the_text_of_an_export(exported, tmp_path):
+    """It takes text and gives text: codes are special tokens, and it leaves those out."""
+    pytest.importorskip("typer")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        sys.executable,
+        "-m",
+        "transformers.cli.transformers",
+        "serve",
+        "--port",
+        str(port),
+        "--device",
+        "cpu",
+        "--dtype",
+        "float32",
+    ]
+    server = subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "HF_HUB_OFFLINE": "1"}, stderr=subprocess.DEVNULL)
+    prompt = "the red<|image|><|image_00003|><|/image|>"
+    body = {"model": str(exported), "prompt": prompt, "max_tokens": 30}
+    try:
+        for _ in range(600):
+            assert server.poll() is None
+            try:
+                reply = httpx.post(f"http://localhost:{port}/v1/completions", json=body, timeout=120).json()
+                break
+            except httpx.ConnectError:
+                time.sleep(0.2)
+    finally:
+        server.terminate()
+        server.wait(20)
+    done = subprocess.run([sys.executable, "-c", PLAIN, str(exported), prompt, "30"], capture_output=True, text=True, check=True)
+    text, count = json.loads(done.stdout.splitlines()[-1])
+    assert reply["choices"][0]["text"] == text and reply["usage"]["completion_tokens"] == count > 0

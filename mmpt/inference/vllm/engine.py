@@ -3,8 +3,8 @@
 import json
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, Queue
+from threading import Thread
 from typing import Any
 
 import httpx
@@ -23,13 +23,15 @@ WAIT = 0.05
 
 
 class VllmEngine:
-    """What `Engine` is to those who submit, step and cancel. Not safe for several threads, as `Engine`."""
+    """What `Engine` is to those who submit, step and cancel. vLLM decides how many run at once. Not safe for several threads, as
+    `Engine`."""
 
-    def __init__(self, client: httpx.Client, model: str, context: int | None, vocabulary: Vocabulary, max_rows: int = MAX_ROWS) -> None:
+    def __init__(
+        self, client: httpx.Client, model: str, context: int | None, vocabulary: Vocabulary, max_rows: int = MAX_ROWS
+    ) -> None:
         """`client`: of the server. `model`: its name there. `context`: ids of prompt and answer at most."""
         self._client, self._model, self.vocabulary, self.max_rows = client, model, vocabulary, max_rows
         self.context = context or sys.maxsize
-        self._threads = ThreadPoolExecutor(max_rows, thread_name_prefix="vllm")
         self._news: Queue[tuple[Writing, list[int], bool, Exception | None]] = Queue()
         self._writing: set[Writing] = set()
 
@@ -47,13 +49,15 @@ class VllmEngine:
         """See `Engine.submit`."""
         writing = Writing(prompt, self.fitted(prompt, settings))
         self._writing.add(writing)
-        self._threads.submit(self._write, writing)
+        Thread(target=self._write, args=(writing,), name="vllm", daemon=True).start()
         return writing
 
     def fitted(self, prompt: Prompt, settings: Settings) -> Settings:
         """See `Engine.fitted`. Raises `DataError` on what vLLM cannot be asked for as well."""
-        if not prompt.ids or prompt.media:
-            raise DataError("the prompt has media that enter as features, which vLLM does not get" if prompt.media else "the prompt is empty")
+        if not prompt.ids:
+            raise DataError("the prompt is empty")
+        if prompt.media:
+            raise DataError("the prompt has media that enter as features, which vLLM does not get")
         for name, field in Settings.model_fields.items():
             if name not in OBEYED and getattr(settings, name) != field.get_default(call_default_factory=True):
                 raise DataError(f"{name}: it cannot be had where vLLM writes")
@@ -122,7 +126,9 @@ def streamed(client: httpx.Client, model: str, prompt: Prompt, settings: Setting
     }
     with client.stream("POST", "/v1/completions", json=body) as reply:
         if not reply.is_success:
-            raise ConfigError(f"{client.base_url}: vLLM answers {reply.status_code}: {reply.read()[:500].decode(errors='replace')}")
+            raise ConfigError(
+                f"{client.base_url}: vLLM answers {reply.status_code}: {reply.read()[:500].decode(errors='replace')}"
+            )
         for line in reply.iter_lines():
             data = line.removeprefix("data: ")
             if data == line or data == "[DONE]":

@@ -48,10 +48,12 @@ def connect(folder: Path, url: str, key: str | None = None) -> VllmModel:
         raise ConfigError(f"{folder}: its media enter as features ({FOLDER}/), which vLLM does not get as ids")
     tokenizer = MultimodalTokenizer.of_checkpoint(folder)
     headers = {"authorization": f"Bearer {key}"} if key else {}
-    client = httpx.Client(base_url=url, headers=headers, timeout=httpx.Timeout(None, connect=10.0))
+    every = httpx.Limits(max_connections=None, max_keepalive_connections=32)
+    client = httpx.Client(base_url=url, headers=headers, timeout=httpx.Timeout(None, connect=10.0), limits=every)
     try:
         (served,) = client.get("/v1/models").raise_for_status().json()["data"][:1]
-        wrong = client.post("/v1/completions", json={"model": served["id"], "prompt": [0], "max_tokens": 1, "vllm_xargs": {KEY: "?"}})
+        refused = {"model": served["id"], "prompt": [0], "max_tokens": 1, "vllm_xargs": {KEY: "?"}}
+        wrong = client.post("/v1/completions", json=refused)
         if wrong.status_code != 400 or KEY not in wrong.text:
             raise ConfigError(f"{url}: vLLM runs without the grammar, start it with {WITHOUT}")
         probe = Settings(outputs=("text",), max_new_tokens=2)
