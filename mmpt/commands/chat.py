@@ -37,7 +37,7 @@ def add_chat(commands) -> None:
         "chat",
         formatter_class=HelpFormatter,
         help="talk with a model in the terminal",
-        description="Talk with a model. Each line is a turn, and earlier turns are remembered; pictures and sounds become files.\n\n"
+        description="Talk with a model. Each line is a turn, and earlier ones are kept; pictures and sounds become files.\n\n"
         + COMMANDS,
     )
     run_argument(parser)

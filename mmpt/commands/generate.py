@@ -29,8 +29,8 @@ def add_generate(commands) -> None:
         formatter_class=HelpFormatter,
         help="continue a prompt of text, pictures and speech",
         description="Continue a prompt. --text, --image and --speech may be given in any order and number; the order counts. "
-        "--messages is a conversation instead, marked by the model's chat template. --batch is a file of requests to the server, in "
-        "OpenAI's batch form, whose answers come into the folder --out; the same command goes on where it was stopped.",
+        "--messages is a conversation instead, marked by the model's chat template. --batch is a file of requests to the server, "
+        "in OpenAI's batch form, whose answers come into the folder --out; the same command goes on where it was stopped.",
     )
     run_argument(parser)
     for name, metavar in (("text", "TEXT"), ("image", "FILE"), ("speech", "FILE")):

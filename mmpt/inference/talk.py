@@ -1,4 +1,4 @@
-"""A conversation that goes on turn by turn. Earlier answers stand in the prompt as those do that a client sends back to the server:
+"""A conversation that goes on turn by turn. Earlier answers stand in the prompt as those do that a client sends back to a server:
 with a chat template, one with pictures or speech by the ids that it was written in."""
 
 import json
@@ -62,8 +62,8 @@ class Talk:
         return found
 
     def ask(self, parts: Sequence[Part]) -> Generator[Event]:
-        """Say something, and have the answer as it comes. Whoever stops reading stops it: what was whole by then, and the text that
-        was there, is what was answered. Where that is nothing, the question is taken back. Raises `DataError`."""
+        """Say something, and have the answer as it comes. Whoever stops reading stops it: what was whole by then, and the text
+        that was there, is what was answered. Where that is nothing, the question is taken back. Raises `DataError`."""
         self.turns.append(_Turn("user", [*parts], []))
         events: list[Event] = []
         try:

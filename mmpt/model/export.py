@@ -39,8 +39,8 @@ def export_hf(
     text tokenizer, `ConfigError` where `out` is there already.
 
     With `llava` it is transformers' Llava, with the encoder and the connector of pictures inside, and a processor. Raises
-    `ConfigError` where they do not fit in there. With `vllm` the tokenizers of codes lie beside the model. Raises `ConfigError` where
-    the model reads more than ids.
+    `ConfigError` where they do not fit in there. With `vllm` the tokenizers of codes lie beside the model. Raises `ConfigError`
+    where the model reads more than ids.
     """
     checkpoint, out = Path(checkpoint), Path(out)
     if out.exists():

@@ -1,7 +1,7 @@
 """vLLM's interfaces as far as the grammar touches them, and its server over an `Engine` of our own.
 
-Names, fields and order of calls are those of vLLM 0.32 (vllm/v1/sample/logits_processor, vllm/v1/worker/gpu/sample/logits_processor,
-vllm/entrypoints/openai/completion).
+Names, fields and order of calls are those of vLLM 0.32 (vllm/v1/sample/logits_processor,
+vllm/v1/worker/gpu/sample/logits_processor, vllm/entrypoints/openai/completion).
 """
 
 import json

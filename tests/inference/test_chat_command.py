@@ -100,8 +100,20 @@ def test_what_is_said_is_saved_and_read_again(plain, tmp_path, monkeypatch, caps
     (tmp_path / "a.png").write_bytes(encode_png(Picture.new("RGB", (16, 16), "red")))
     (tmp_path / "a.wav").write_bytes(encode_wav(np.zeros(4800, dtype=np.float32), 16_000))
     saved = tmp_path / "saved" / "talk.json"
-    lines = [f"/image {tmp_path}/a.png", f"/speech {tmp_path}/a.wav", "the red", "/settings seed=3", "//the", f"/save {saved}", "/undo",
-             "/undo", "/undo", "/clear", f"/save {saved}", f"/save {tmp_path}/empty.json"]  # fmt: skip
+    lines = [
+        f"/image {tmp_path}/a.png",
+        f"/speech {tmp_path}/a.wav",
+        "the red",
+        "/settings seed=3",
+        "//the",
+        f"/save {saved}",
+        "/undo",
+        "/undo",
+        "/undo",
+        "/clear",
+        f"/save {saved}",
+        f"/save {tmp_path}/empty.json",
+    ]
     options = ["--system", "be brief", "--out", tmp_path / "out"]
     said, wrong = typed(
         monkeypatch, capsys, plain, "/settings temperature=1.3", "/settings max_new_tokens=90", *lines, options=options
@@ -120,12 +132,35 @@ def test_what_is_said_is_saved_and_read_again(plain, tmp_path, monkeypatch, caps
 
 
 def test_what_is_wrong_is_told_and_the_conversation_goes_on(plain, tmp_path, monkeypatch, capsys):
-    lines = ["/image none.png", "/dance", "/settings temperature=-1", "/settings colour=red", "/settings sampler={kind: min_q}",
-             "/settings sampler=[", "/save", "/say", "/settings top_k=3", "/settings sampler=min_p", "/settings top_k=", "/settings", "/help",
-             "/settings max_new_tokens=3", "a"]  # fmt: skip
+    lines = [
+        "/image none.png",
+        "/dance",
+        "/settings temperature=-1",
+        "/settings colour=red",
+        "/settings sampler={kind: min_q}",  # noqa: E501
+        "/settings sampler=[",
+        "/save",
+        "/say",
+        "/settings top_k=3",
+        "/settings sampler=min_p",
+        "/settings top_k=",
+        "/settings",
+        "/help",
+        "/settings max_new_tokens=3",
+        "a",
+    ]
     said, wrong = typed(monkeypatch, capsys, plain, *lines, options=["--out", tmp_path])
-    reasons = ["no such file", "/dance: no such command", "text.temperature", "colour", "did you mean min_p", "not valid YAML", "/save:",
-               "/say:", "it goes without top_k"]  # fmt: skip
+    reasons = [
+        "no such file",
+        "/dance: no such command",
+        "text.temperature",
+        "colour",
+        "did you mean min_p",
+        "not valid YAML",
+        "/save:",
+        "/say:",
+        "it goes without top_k",
+    ]
     errors = wrong.split("error:")[1:]
     assert len(errors) == len(reasons)
     for line, reason in zip(errors, reasons, strict=True):

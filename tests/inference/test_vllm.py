@@ -1,4 +1,4 @@
-"""The grammar as a logits processor of vLLM writes the ids that the engine writes, and `mmpt serve --engine` answers with them."""
+"""The grammar as a logits processor of vLLM writes the ids that the engine writes; `mmpt serve --engine` answers with them."""
 
 import importlib
 import json

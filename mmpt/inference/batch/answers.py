@@ -1,7 +1,7 @@
 """The answers of a batch: lines of OpenAI's form in answers.jsonl, what they show and say as files beside it.
 
-A line is either there whole or not at all, whenever the process dies: it is appended at once and flushed to disk, after its files,
-and what a broken line has left at the end is taken away when the file is opened again.
+A line is either there whole or not at all, whenever the process dies: it is appended at once and flushed to disk, after its
+files, and what a broken line has left at the end is taken away when the file is opened again.
 """
 
 import base64
@@ -75,8 +75,8 @@ class Answers:
 
 @contextmanager
 def answers(folder: Path, identity: dict[str, Any], inline: bool) -> Iterator[Answers]:
-    """Those in `folder`, begun or gone on with. `identity`: what all answers in there depend on. Raises `ConfigError` where it holds
-    the answers of something else, or another process writes them."""
+    """Those in `folder`, begun or gone on with. `identity`: what all answers in there depend on. Raises `ConfigError` where it
+    holds the answers of something else, or another process writes them."""
     (folder / MEDIA).mkdir(parents=True, exist_ok=True)
     with open(folder / ANSWERS, "a+b") as file:
         try:

@@ -1,4 +1,4 @@
-"""The lines of a batch file, in OpenAI's form: {"custom_id", "method": "POST", "url", "body"}; each body is what the server takes.
+"""The lines of a batch file, as OpenAI has them: {"custom_id", "method": "POST", "url", "body"}; a body is what the server takes.
 
 A picture or a sound in a body may be a file beside the batch file: `file:NAME` in place of the data URL, or of the base64.
 """

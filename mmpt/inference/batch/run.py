@@ -32,8 +32,8 @@ async def run_batch(
     decode: Decode | None = None,
     told: Callable[[], None] = lambda: None,
 ) -> None:
-    """Answer each line of `batch` that has no answer yet. `told` is called after each. `limits.running` are written at once, and as
-    many more are read meanwhile; no answer is cut off for its time."""
+    """Answer each line of `batch` that has no answer yet. `told` is called after each. `limits.running` are written at once, and
+    as many more are read meanwhile; no answer is cut off for its time."""
     ahead = 2 * limits.running
     app = build_app(model, name, replace(limits, request=FOREVER, arrival=FOREVER, waiting=4 * ahead), decode=decode)
     places = asyncio.Semaphore(ahead)

@@ -1,7 +1,7 @@
 """What a request to vLLM asks of the grammar, and where its answer stands.
 
-The next id is chosen here, by the samplers of mmpt over what the grammar allows, and all other logits are taken away: vLLM, which knows
-one temperature for a whole request, takes what is left. So an answer is the one that mmpt's own engine writes, up to rounding.
+The next id is chosen here, by the samplers of mmpt over what the grammar allows, and all other logits are taken away: vLLM, which
+knows one temperature for a whole request, takes what is left. So an answer is what mmpt's own engine writes, up to rounding.
 """
 
 import json
@@ -65,8 +65,8 @@ class Followed:
         return self.settings.sampler(self.grammar.inside or "text")
 
     def follow(self, ids: Sequence[int]) -> None:
-        """Stand behind `ids`, all that has been written. What was chosen and not taken (a prompt that is read in several passes, an
-        answer that has to begin anew) leaves no trace, not even in the numbers that are drawn."""
+        """Stand behind `ids`, all that has been written. What was chosen and not taken (a prompt that is read in several passes,
+        an answer that has to begin anew) leaves no trace, not even in the numbers that are drawn."""
         if len(ids) < self._count:
             self._restart()
         self.generator.set_state(self._state)
@@ -88,8 +88,8 @@ class Following:
         self._masks = Masks(self._vocabulary, device)
 
     def begin(self, arguments: dict | None) -> Followed | None:
-        """An answer to a request with these `vllm_xargs`; None where it does not ask for the grammar. One that was made for another
-        vocabulary ends at once."""
+        """An answer to a request with these `vllm_xargs`; None where it does not ask for the grammar. One that was made for
+        another vocabulary ends at once."""
         asked = parse_argument(arguments)
         if asked is None:
             return None
