@@ -3,6 +3,7 @@
 import importlib
 import io
 import re
+import struct
 import warnings
 from typing import NamedTuple
 
@@ -15,6 +16,12 @@ from mmpt.errors import DataError
 
 MAX_PIXELS = 64_000_000
 MAX_SECONDS = 4 * 3600.0
+MAX_VALUES = 4 * 3600 * 384_000
+_SCAN, _MAX_SCANS = b"\xff\xda", 100
+_NO_PICTURE = (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+_NO_SOUND = (soundfile.LibsndfileError, RuntimeError, ValueError, OverflowError)
+_LISTED = re.compile(rb"RIFF....WAVE|fLaC|OggS|ID3|\xff[\xe0-\xff]", re.DOTALL)
+"""How WAV, FLAC, OGG and MP3 begin."""
 _BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262
 _SUFFIXES = {"WAV": "wav", "WAVEX": "wav", "FLAC": "flac", "OGG": "ogg", "MP3": "mp3"}
 _NO_SIZE = 0x7FFFF000
@@ -43,36 +50,63 @@ def open_image(data: bytes, formats: tuple[str, ...], max_pixels: int = MAX_PIXE
 
     Raises `DataError` where the bytes are no whole picture, or it has more than `max_pixels` pixels (checked in the header).
     """
+    picture = _undecoded(data, formats)
+    if picture.width * picture.height > max_pixels:
+        raise DataError(f"picture of {picture.width} x {picture.height} pixels, at most {max_pixels} are decoded")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(data), formats=formats)
-        if picture.width * picture.height > max_pixels:
-            raise DataError(f"picture of {picture.width} x {picture.height} pixels, at most {max_pixels} are decoded")
         picture.load()
         return picture
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as problem:
+    except _NO_PICTURE as problem:
         raise DataError(f"no picture that can be decoded ({reason(problem)})") from None
 
 
 def picture_size(data: bytes) -> tuple[int, int]:
     """(Width, height) of PNG, JPEG, WebP or GIF bytes by their header, nothing is decoded. Raises `DataError`."""
+    return _undecoded(data, ("PNG", "JPEG", "WEBP", "GIF")).size
+
+
+def _undecoded(data: bytes, formats: tuple[str, ...]) -> Image.Image:
+    """The picture, of which only the header is read. Raises `DataError`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP", "GIF")).size
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as problem:
+            picture = Image.open(io.BytesIO(data), formats=formats)
+    except _NO_PICTURE as problem:
         raise DataError(f"no picture that can be decoded ({reason(problem)})") from None
+    # Each scan of a progressive JPEG passes over the whole picture, and may have as few bytes as its mark.
+    if picture.format == "JPEG" and data.count(_SCAN) > _MAX_SCANS:
+        raise DataError(f"no picture that can be decoded ({data.count(_SCAN)} scans, at most {_MAX_SCANS} are decoded)")
+    return picture
 
 
 def sound_size(data: bytes) -> tuple[int, int, int]:
     """(Samples of a channel, channels, Hz) of WAV, FLAC, OGG or MP3 bytes by their header, nothing is decoded. Raises
     `DataError`."""
+    if not _LISTED.match(data[:12]):  # else libsndfile would try all that it knows
+        raise DataError("no audio that can be decoded (expected WAV, FLAC, OGG or MP3)")
     try:
         found = soundfile.info(io.BytesIO(data))
-    except (soundfile.LibsndfileError, RuntimeError) as problem:
+    except _NO_SOUND as problem:
         raise DataError(f"no audio that can be decoded ({reason(problem)})") from None
+    if found.format not in _SUFFIXES:
+        raise DataError(f"no audio that can be decoded ({found.format}, expected WAV, FLAC, OGG or MP3)")
     return found.frames, found.channels, found.samplerate
+
+
+def sized_sound(data: bytes, max_seconds: float = MAX_SECONDS, max_values: int = MAX_VALUES) -> tuple[bytes, int, int, int]:
+    """(Bytes, and their `sound_size`). MP3 without a Xing header and a WAV of no stated length tell it only while they are
+    decoded: they are, up to `max_seconds` and `max_values` of all channels, and become a WAV of float32. Raises `DataError`."""
+    frames, channels, rate = sound_size(data)
+    told = _xing_frames(data) if data[:4] not in (b"RIFF", b"fLaC", b"OggS") else frames or data[:4] != b"RIFF"
+    if told:
+        return data, frames, channels, rate
+    try:
+        values, rate, _ = _by_ffmpeg(data, max_seconds, max_values)
+        out = io.BytesIO()
+        soundfile.write(out, _mono(values), rate, format="WAV", subtype="FLOAT")
+    except _NO_SOUND as problem:
+        raise DataError(f"no audio that can be decoded ({reason(problem)})") from None
+    return out.getvalue(), len(values), 1, rate
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
@@ -98,7 +132,7 @@ def upright(picture: Image.Image) -> Image.Image:
     """The picture turned as its EXIF orientation says. Raises `DataError` where its EXIF cannot be read."""
     try:
         return ImageOps.exif_transpose(picture)
-    except (OSError, ValueError, SyntaxError) as problem:
+    except (OSError, ValueError, SyntaxError, TypeError, struct.error) as problem:  # Pillow raises them all on damaged EXIF
         raise DataError(f"no picture that can be decoded ({reason(problem)})") from None
 
 
@@ -164,7 +198,7 @@ def open_sound(data: bytes, max_seconds: float = MAX_SECONDS) -> Sound:
     """
     try:
         channels, rate, suffix = _by_libsndfile(data, max_seconds) or _by_ffmpeg(data, max_seconds)
-    except (soundfile.LibsndfileError, RuntimeError) as problem:
+    except _NO_SOUND as problem:
         raise DataError(f"no audio that can be decoded ({reason(problem)})") from None
     if not channels.size:
         raise DataError("audio without a single sample")
@@ -232,7 +266,7 @@ def _is_for_ffmpeg(data: bytes) -> bool:
     )
 
 
-def _by_ffmpeg(data: bytes, max_seconds: float) -> tuple[np.ndarray, int, str]:
+def _by_ffmpeg(data: bytes, max_seconds: float, max_values: int = MAX_VALUES) -> tuple[np.ndarray, int, str]:
     """As `_by_libsndfile`, by PyAV; its suffix is empty. Raises `DataError`."""
     try:
         av = importlib.import_module("av")
@@ -256,7 +290,7 @@ def _by_ffmpeg(data: bytes, max_seconds: float) -> tuple[np.ndarray, int, str]:
                 for frame in packet.decode():
                     pieces += [one.to_ndarray() for one in resampler.resample(frame)]
                     count += frame.samples
-                    if count > max_seconds * rate:
+                    if count > max_seconds * rate or count * len(pieces[0]) > max_values:
                         raise DataError(f"audio of more than {max_seconds:.0f} s, at most {max_seconds:.0f} s are decoded")
             pieces += [one.to_ndarray() for one in resampler.resample(None)] if pieces else []
             # What states no duration has an estimate of it.

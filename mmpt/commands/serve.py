@@ -46,10 +46,11 @@ def _serve(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"mmpt serve needs {problem.name} (pip install mmpt[serve])") from None
     from mmpt.inference.decoding import DecodingProcess
     from mmpt.inference.load import load
-    from mmpt.inference.server.hosts import LOCAL
+    from mmpt.inference.server.connections import guarded
+    from mmpt.inference.server.hosts import LOCAL, PRIVATE
     from mmpt.inference.server.limits import Limits
 
-    token, local = os.environ.get("MMPT_TOKEN"), arguments.host in (*LOCAL, "127.0.0.1")
+    token, local = os.environ.get("MMPT_TOKEN"), arguments.host in LOCAL
     if not local and not token:
         print(f"warning: anyone who reaches {arguments.host} may use this server; set MMPT_TOKEN", file=sys.stderr)
     name = arguments.run.resolve().name if arguments.engine else f"{arguments.run.resolve().name}/{checkpoint.name}"
@@ -59,12 +60,14 @@ def _serve(arguments: argparse.Namespace) -> None:
         model = connect(checkpoint, arguments.engine, os.environ.get("MMPT_ENGINE_KEY"))
     else:
         model = load(checkpoint)
-    limits, hosts = Limits(running=arguments.running), LOCAL if local else ("*",)
+    limits = Limits(running=arguments.running)
+    hosts = LOCAL if local else ("*",) if token else (PRIVATE,)
     with ExitStack() as stack:
         beside = bool(arguments.engine) or model.model.device.type == "cpu"
         decode = stack.enter_context(DecodingProcess(checkpoint, renderer)) if beside else None
         if not beside:  # else only the process that draws needs it
             model.tokenizer.render_by(renderer)
-        print(f"http://{arguments.host}:{arguments.port}/", flush=True)
+        print(f"http://{f'[{arguments.host}]' if ':' in arguments.host else arguments.host}:{arguments.port}/", flush=True)
         app = build_app(model, name, limits, token, hosts, decode, int((checkpoint / FILE).stat().st_mtime))
-        uvicorn.run(app, host=arguments.host, port=arguments.port, log_level="warning", timeout_keep_alive=20)
+        http = guarded(limits)
+        uvicorn.run(app, host=arguments.host, port=arguments.port, log_level="warning", timeout_keep_alive=20, http=http)

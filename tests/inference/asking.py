@@ -26,7 +26,7 @@ def limits() -> Limits:
         prompt_tokens=300,
         new_tokens=2000,
         running=4,
-        waiting=8,
+        waiting=16,
         arrival=1.5,
     )
 

@@ -10,6 +10,7 @@ import uvicorn
 
 from mmpt.inference.load import MultimodalModel
 from mmpt.inference.server.api import build_app
+from mmpt.inference.server.connections import guarded
 from mmpt.inference.server.limits import Limits
 
 
@@ -20,7 +21,7 @@ def serving(model: MultimodalModel, limits: Limits = Limits(), token: str | None
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error"))
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", http=guarded(limits)))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:

@@ -12,9 +12,12 @@ from thorough import thorough
 
 from mmpt.config import parse_config
 from mmpt.errors import CheckpointError, ConfigError, DataError
-from mmpt.evaluation.metrics.image_tokenizer import _chance, gate_figures
-from mmpt.tokenizers.image.batches import ImageExample, picture_bytes, to_pixels
-from mmpt.tokenizers.image.config import Gates, ImageTokenizerConfig
+from mmpt.evaluation.metrics.image_gates import gate_figures
+from mmpt.evaluation.metrics.image_tokenizer import _chance
+from mmpt.tokenizers.image.batches import ImageExample
+from mmpt.tokenizers.image.config import ImageTokenizerConfig
+from mmpt.tokenizers.image.gates import Gates
+from mmpt.tokenizers.image.pixels import picture_bytes, to_pixels
 from mmpt.tokenizers.image.stages import JointConfig, JointStage
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
 

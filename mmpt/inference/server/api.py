@@ -5,16 +5,20 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from mmpt.inference.decoding import Decode
 from mmpt.inference.load import MultimodalModel
 from mmpt.inference.server.about import about_routes
 from mmpt.inference.server.chat import chat_routes
 from mmpt.inference.server.errors import Refused, error
-from mmpt.inference.server.hosts import LOCAL, Hosts
+from mmpt.inference.server.guard import Guard
+from mmpt.inference.server.hosts import LOCAL
 from mmpt.inference.server.limits import Limits
+from mmpt.inference.server.page import page_routes
+from mmpt.inference.server.realtime import realtime_routes
 from mmpt.inference.server.serving import Serving
 
 LOG = logging.getLogger("mmpt.serve")
@@ -44,14 +48,18 @@ def build_app(
         serving.close()
 
     app = FastAPI(title="mmpt", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(Hosts, allowed=tuple(hosts))
+    app.add_middleware(Guard, limits=limits, hosts=tuple(hosts))
     app.state.service = serving.service
-    for router in (about_routes(serving, created), chat_routes(serving)):
+    for router in (page_routes(), about_routes(serving, created), chat_routes(serving), realtime_routes(serving)):
         app.include_router(router)
 
     @app.exception_handler(Refused)
     async def refused(_: Request, problem: Refused) -> JSONResponse:
         return error(problem.status, str(problem), problem.code)
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(*_) -> Response:
+        return Response(status_code=499)  # nobody reads it
 
     @app.exception_handler(HTTPException)
     async def unknown(request: Request, problem: HTTPException) -> JSONResponse:
@@ -60,7 +68,7 @@ def build_app(
 
     @app.exception_handler(Exception)
     async def failed(request: Request, problem: Exception) -> JSONResponse:
-        LOG.error("%s %s", request.method, request.url.path, exc_info=problem)
+        LOG.error("%r %r", request.method, request.url.path, exc_info=problem)
         return error(500, "the request could not be answered")
 
     return app

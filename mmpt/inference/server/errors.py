@@ -18,9 +18,16 @@ class Refused(Exception):
         self.status, self.code = status, code
 
 
+LONGEST = 500
+"""Characters of a reason, which may quote the request."""
+
+
 def error(status: int, reason: str, code: str | None = None, headers: Mapping[str, str] | None = None) -> JSONResponse:
     kinds = {401: "authentication_error", 429: "rate_limit_error"}
     kind = kinds.get(status, "invalid_request_error" if status < 500 else "server_error")
+    reason = reason if len(reason) <= LONGEST else f"{reason[:LONGEST]} …"
+    if status == 429:
+        headers = {"Retry-After": "1", **(headers or {})}
     return JSONResponse({"error": {"message": reason, "type": kind, "param": None, "code": code}}, status, headers)
 
 

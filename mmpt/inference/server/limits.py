@@ -9,6 +9,10 @@ class Limits:
 
     body: int = 32 << 20
     """Bytes of its body."""
+    values: int = 40_000
+    """Values in its JSON."""
+    text: int = 262_144
+    """Characters of all its texts."""
     media: int = 64
     """Pictures and sounds together."""
     pixels: int = 16_000_000
@@ -27,7 +31,29 @@ class Limits:
     """Seconds that its body may take to arrive."""
     request: float = 300.0
     """Seconds that it may take in all."""
+    head: float = 20.0
+    """Seconds until a connection has the head of its first request, or of the next."""
+    stalled: float = 20.0
+    """Seconds in which a client reads something of its answer, where it is behind."""
     running: int = 16
-    """Of the server: sequences that run at once."""
-    waiting: int = 64
-    """Of the server: sequences that wait for their turn."""
+    """Of the server: sequences that run at once, shared among those who ask."""
+    spare: int = 4
+    """Of the server: sequences more, of clients of whom none runs."""
+    waiting: int = 128
+    """Of the server: sequences that wait for their turn; each client as many as are left free."""
+    bodies: int = 256 << 20
+    """Of the server: bytes of all bodies; each client as many as are left free."""
+    connections: int = 2048
+    """Of the server: connections; each client as many as are left free."""
+    sessions: int = 32
+    """Of the server: realtime sessions that are open at once."""
+    session: float = 3600.0
+    """Seconds that a realtime session may last."""
+    idle: float = 300.0
+    """Seconds in which a realtime session is told nothing before it ends."""
+    message: int = 8 << 20
+    """Characters of one message in it."""
+    items: int = 200
+    """Of its conversation: items that are kept."""
+    responses: int = 4
+    """Of a realtime session: responses that are written at once."""

@@ -21,7 +21,7 @@ from mmpt.inference.samplers.top_p import TopP
 from mmpt.inference.server.kept import KeptAnswers
 from mmpt.inference.server.limits import Limits
 from mmpt.inference.settings import Settings
-from mmpt.media import decode_image, decode_speech, picture_size, sound_size
+from mmpt.media import decode_image, decode_speech, picture_size, sized_sound
 from mmpt.modality import MODALITIES, Modality
 
 _DATA_URL = re.compile(r"data:image/(png|jpeg|jpg|webp|gif);base64,", re.ASCII)
@@ -152,7 +152,7 @@ class ChatRequest(_Asked):
     guidance: float = pydantic.Field(default=1.0, ge=0, le=100)
     alternate: tuple[pydantic.PositiveInt, pydantic.PositiveInt] | None = None
     seed: int = pydantic.Field(default=0, gt=-(1 << 63), lt=1 << 63)
-    stop: Annotated[list[Annotated[str, pydantic.Field(min_length=1)]], pydantic.Field(max_length=4)] = []
+    stop: Annotated[list[Annotated[str, pydantic.Field(min_length=1, max_length=256)]], pydantic.Field(max_length=4)] = []
     stream: bool = False
     stream_options: StreamOptions | None = None
     audio: AudioOptions = AudioOptions()
@@ -222,8 +222,11 @@ class ChatRequest(_Asked):
         read), where ids are none of an answer, or an earlier answer is not known.
         """
         found: list[Said] = []
-        media, pixels, seconds = 0, 0, 0.0
+        media, pixels, seconds, characters = 0, 0, 0.0, 0
+        in_more_than_text = [any(not isinstance(one, TextPart) for one in message.said) for message in self.messages]
         for name, turn, part in self._places():
+            if len(found) == limits.prompt_tokens:  # each has a token at least
+                raise DataError(f"{name}: more than {limits.prompt_tokens} parts in one request")
             message = self.messages[turn]
             role: Role = "system" if message.role == "developer" else message.role
             if isinstance(part, EarlierAnswer):
@@ -232,21 +235,23 @@ class ChatRequest(_Asked):
                     raise DataError(f"{name}: audio.id: no such answer is kept; send the message's parts")
                 found.append(Coded(tuple(ids), role, turn))
                 continue
-            spoken = any(not isinstance(one, TextPart) for one in message.said)
-            if chat and role == "assistant" and spoken and isinstance(part, _OfAnswer) and part.ids:
+            if chat and role == "assistant" and in_more_than_text[turn] and isinstance(part, _OfAnswer) and part.ids:
                 try:
                     found.append(chat.coded(part.ids, turn))
                 except DataError as problem:
                     raise DataError(f"{name}: {problem}") from None
                 continue
             if isinstance(part, TextPart):
+                characters += len(part.text)
+                if characters > limits.text:
+                    raise DataError(f"{name}: more than {limits.text} characters in the texts of one request")
                 found.append(Text(part.text, 1.0, role, turn))
                 continue
             media += 1
             if media > limits.media:
                 raise DataError(f"{name}: more than {limits.media} pictures and sounds in one request")
             try:
-                medium = _image(part, limits) if isinstance(part, ImagePart) else _sound(part, limits)
+                medium = picture(part, limits) if isinstance(part, ImagePart) else _sound(part, limits)
             except DataError as problem:
                 raise DataError(f"{name}: {problem}") from None
             found.append(replace(medium, role=role, turn=turn))
@@ -278,7 +283,8 @@ class ChatRequest(_Asked):
                 yield f"messages.{number}.content.{place}", number, part
 
 
-def _image(part: ImagePart, limits: Limits) -> Image:
+def picture(part: ImagePart, limits: Limits) -> Image:
+    """Raises `DataError` where it is none, or too large; only its header is read."""
     opening = _DATA_URL.match(part.image_url.url[:40])
     if not opening:
         raise DataError("image_url.url: expected a data URL (data:image/png;base64,…); nothing is fetched from elsewhere")
@@ -291,7 +297,7 @@ def _image(part: ImagePart, limits: Limits) -> Image:
 
 def _sound(part: AudioPart, limits: Limits) -> Speech:
     data = _bytes(part.input_audio.data)
-    frames, channels, rate = sound_size(data)
+    data, frames, channels, rate = sized_sound(data, limits.sound, int(limits.sound * RATE))
     seconds = max(frames / rate, frames * channels / RATE)
     if seconds > limits.sound:
         raise DataError(f"audio of {seconds:.0f} s, at most {limits.sound:.0f} s are decoded")

@@ -6,8 +6,12 @@ import pydantic
 
 from mmpt.config import Schema
 from mmpt.tokenizers.figures import ImageFigures
+from mmpt.tokenizers.image.augment_config import AugmentConfig
+from mmpt.tokenizers.image.pixels import Aspect
 from mmpt.tokenizers.image.renderers import Renderer
 from mmpt.tokenizers.image.renderers.own import Own
+from mmpt.tokenizers.image.text_encoders import TextEncoder
+from mmpt.tokenizers.image.text_encoders.words import Words
 from mmpt.tokenizers.image.towers import Tower
 from mmpt.tokenizers.image.towers.open_clip import OpenClip
 from mmpt.tokenizers.quantizers import Quantizer
@@ -81,10 +85,12 @@ class DecoderConfig(Schema):
 class CaptionConfig(Schema):
     """The text tower over captions, used in training only."""
 
+    encoder: TextEncoder = Words()
+    """What reads captions."""
     words: int = 32
-    """Most words of a caption."""
+    """Most words of a caption, or tokens of a published encoder."""
     buckets: int = 16384
-    """Ids into which words are hashed."""
+    """Ids into which words, or such tokens where they are written, are hashed."""
     width: int = 128
     """Values of a state."""
     depth: int = 2
@@ -95,20 +101,14 @@ class CaptionConfig(Schema):
     """Size of the space in which images and captions are compared."""
 
 
-class AugmentConfig(Schema):
-    """Changes to a training image."""
-
-    shift: int = pydantic.Field(default=0, ge=0)
-    """Largest move to either side in pixels; borders repeat."""
-    flip: bool = False
-    """Mirrored half of the time; never where captions tell left from right."""
-
-
 class ImageTokenizerConfig(Schema):
     """An image tokenizer: tower → Q-Former → quantiser → decoder."""
 
     side: int
-    """Images are squashed to this many pixels square."""
+    """Images are made this many pixels square."""
+    aspect: Aspect = "squash"
+    """How: `squash` loses no part of an image and changes its shape, `crop` takes the largest square in its middle, `pad` lays it
+    whole on a white square."""
     tower: Tower
     """What makes features of pixels."""
     qformer: QformerConfig
@@ -153,20 +153,3 @@ class ImageTokenizerConfig(Schema):
         if problems:
             raise ValueError("; ".join(problems))
         return self
-
-
-class Gates(Schema):
-    """What a tokenizer must hold to be of use."""
-
-    used: float = pydantic.Field(default=0.5, ge=0, le=1)
-    """Least share of codes in use."""
-    entropy: float = pydantic.Field(default=0.5, ge=0, le=1)
-    """Least entropy of the codes' use ÷ log of their number."""
-    gap: float = 3.3
-    """Most points of R@mean that codes may lie below embeddings (SEED, table 1: 2.0 and 3.3)."""
-    recall: float = pydantic.Field(default=10.0, ge=0)
-    """Least R@mean of the embeddings themselves, in multiples of chance (0.5 where that is less), since codes as bad as bad
-    embeddings lie below nothing."""
-    prefixes: bool = True
-    """Whether each beginning of the codes must draw something nearer to the image than a shorter one and than other images'
-    codes."""

@@ -12,6 +12,9 @@ class AlignConfig(Schema):
     describe: float = pydantic.Field(default=0.0, ge=0)
     """Weight of the caption written by a small decoder from all states before they are quantised (the captioning loss of BLIP-2,
     Li et al. 2023, arXiv:2301.12597, which SEED leaves out)."""
+    match: float = pydantic.Field(default=0.0, ge=0)
+    """Weight of telling right pairs of image and caption from those that look right (the matching loss of BLIP-2); what tells
+    them is not saved."""
     pixels: float = pydantic.Field(default=0.0, ge=0)
     """Weight of the coarse image drawn from these states, so that a tower from scratch learns more of an image than its caption
     tells; one that was trained on millions knows it."""

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from mmpt.kernels.device import multiplies_bfloat16
 from mmpt.tokenizers.image.batches import ImageBatch
 from mmpt.tokenizers.image.losses import contrastive_loss, pixel_loss, prediction_loss
+from mmpt.tokenizers.image.matching import Matcher, matching_term
 from mmpt.tokenizers.image.stage_config import AlignConfig, DrawConfig, JointConfig, PerturbConfig, QuantizeConfig
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
 from mmpt.tokenizers.quantized import Quantized
@@ -60,13 +61,18 @@ class AlignStage(Stage):
             learned += [tokenizer.decoder.coarse, tokenizer.decoder.nothing]
         super().__init__(tokenizer, *learned)
         self.config = config
+        self.matcher = Matcher(tokenizer.config.captions, tokenizer.config.qformer.width) if config.match else None
 
     def terms(self, batch: ImageBatch, progress: float) -> dict[str, Term]:
         tokenizer, count = self.tokenizer, len(batch.pixels)
         hidden, states = tokenizer.states(batch.pixels)
         summary, _ = tokenizer.text(batch.captions)
-        contrast = contrastive_loss(tokenizer.image_embedding(hidden), summary, batch.captions, tokenizer.scale)
+        image = tokenizer.image_embedding(hidden)
+        contrast = contrastive_loss(image, summary, batch.captions, tokenizer.scale)
         found = {"contrast": Term.mean(contrast, count)}
+        if self.matcher is not None:
+            alike = tokenizer.scale.clamp(max=4.6).exp() * image @ F.normalize(summary.float(), dim=-1).T
+            found["match"] = matching_term(self.matcher, tokenizer.text, hidden, batch.captions, alike, self.config.match)
         states = _swapped(states, self.config.swap)
         if self.config.describe:
             found["describe"] = Term.mean(tokenizer.describer(states, batch.captions), count, self.config.describe)
@@ -147,7 +153,7 @@ class JointStage(Stage):
         terms = {
             "pixels": pixel_loss(tokenizer.decoder.coarse(vectors).float(), batch.pixels, config.tolerance),
             "contrast": contrastive_loss(tokenizer.image_embedding(hidden), summary, batch.captions, tokenizer.scale),
-            "predict": prediction_loss(states, predicted),
+            "predict": prediction_loss(states, predicted, (batch.captions != 0).any(dim=1)),
             "describe": tokenizer.describer(vectors, batch.captions),
         }
         found = {name: Term.mean(term, count, getattr(config, name)) for name, term in terms.items()}

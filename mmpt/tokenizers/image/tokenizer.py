@@ -19,10 +19,10 @@ from mmpt.errors import CheckpointError, DataError
 from mmpt.layers.qformer import Branch, Qformer, ReverseQformer
 from mmpt.storage import check_folder, published_folder, read_json, write_json
 from mmpt.tokenizers.figures import ImageFigures
-from mmpt.tokenizers.image.batches import picture_bytes, to_pixels
-from mmpt.tokenizers.image.captions import CaptionDecoder, TextTower, caption_ids
+from mmpt.tokenizers.image.captions import CaptionDecoder, TextTower
 from mmpt.tokenizers.image.config import FORMAT, ImageTokenizerConfig
 from mmpt.tokenizers.image.decoder import ImageDecoder
+from mmpt.tokenizers.image.pixels import picture_bytes, to_pixels
 from mmpt.tokenizers.image.renderers import ImageRenderer, Renderer
 from mmpt.tokenizers.quantized import Quantized
 
@@ -47,6 +47,8 @@ class ImageTokenizer(nn.Module):
         self.quantizer = config.quantizer.build()
         self.decoder = ImageDecoder(config.side, queries, dim, config.decoder)
         self.text = TextTower(config.captions, queries, dim)
+        if pretrained:
+            self.text.prepare()
         self.describer = CaptionDecoder(config.captions, queries, dim)
         self.summary = nn.Linear(width, config.captions.dim)
         self.scale = nn.Parameter(torch.tensor([math.log(1 / 0.07)]))  # of one dimension: DeepSpeed takes none without
@@ -150,7 +152,7 @@ class ImageTokenizer(nn.Module):
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Embeddings of length 1 of texts, float32 [n, captions.dim]."""
-        rows = [torch.tensor(caption_ids(text, self.config.captions) or [0]) for text in texts]
+        rows = [torch.tensor(self.config.captions.encoder.ids(text, self.config.captions) or [0]) for text in texts]
         with evaluating(self):
             found = [self.text(row[None].to(self.scale.device))[0] for row in rows]
         rows = torch.cat(found) if found else torch.zeros(0, self.config.captions.dim)
@@ -205,7 +207,9 @@ class ImageTokenizer(nn.Module):
         fast = torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda" and self.config.precision == "bf16")
         with evaluating(self), fast:
             for start in range(0, len(images), CHUNK):
-                squashed = np.stack([picture_bytes(image, self.config.side) for image in images[start : start + CHUNK]])
+                squashed = np.stack(
+                    [picture_bytes(image, self.config.side, self.config.aspect) for image in images[start : start + CHUNK]]
+                )
                 found.append(function(to_pixels(squashed).to(self.scale.device)).cpu().numpy())
         return np.concatenate(found) if found else np.zeros(0)
 

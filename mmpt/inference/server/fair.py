@@ -1,0 +1,90 @@
+"""The engine's places and its time, shared among clients."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from mmpt.inference.engine import Prompt
+from mmpt.inference.server.service import Service
+from mmpt.inference.server.shares import CLIENT, Turn, Turns
+from mmpt.inference.settings import Settings
+
+NOTICED, LONG = 64, 1024
+"""Tokens of a prompt from which on others notice it, since all that are being answered wait while it is read; and from which on
+they would notice two."""
+REST = 3.0
+"""After such a prompt its client's next is read only after so many times the seconds that it took, while other clients are there;
+after a long one nobody's long one is."""
+PACE = 0.0005
+"""Seconds that a token of a prompt takes, until one has been seen: who leaves before it is read has cost as much."""
+
+
+class FairService:
+    """A `Service` as its routes see it, in which each sequence waits for its client's turn, and prompts leave the engine time
+    for those who are being answered."""
+
+    def __init__(self, service: Service, turns: Turns, waiting: int) -> None:
+        self._service, self._turns, self._waiting = service, turns, waiting
+        self._long, self._own, self._pace = Turns(1, waiting), dict[str, Turns](), PACE
+
+    def __getattr__(self, name: str):
+        return getattr(self._service, name)
+
+    @property
+    def taken(self) -> int:
+        """Requests that wait or run."""
+        return self._turns.taken
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no room even to wait for who asks."""
+        return self._turns.full(CLIENT.get())
+
+    @asynccontextmanager
+    async def writing(self, prompt: Prompt, settings: Settings) -> AsyncIterator[AsyncIterator[list[int]]]:
+        """Inside, an iterator over the ids of each step. Raises `Busy` where there is no room even to wait."""
+        client = CLIENT.get()
+        with self._turns.turn(client) as turn:
+            found = self._written(prompt, settings, client, turn.come)
+            try:
+                yield found
+            finally:
+                await found.aclose()
+
+    async def _written(self, prompt: Prompt, settings: Settings, client: str, come: asyncio.Event) -> AsyncIterator[list[int]]:
+        await come.wait()
+        lanes, begun = self._lanes(client, len(prompt.ids)), None
+        held: list[tuple[Turns, Turn]] = []
+        try:
+            for lane in lanes:
+                held.append((lane, lane.enter(client)))
+                await held[-1][1].come.wait()
+            begun = time.monotonic()
+            async with self._service.writing(prompt, settings) as written:
+                async for ids in written:
+                    if held:
+                        self._pace = (time.monotonic() - begun) / len(prompt.ids)
+                        self._leave(held, len(prompt.ids))
+                    yield ids
+        finally:
+            self._leave(held, 0 if begun is None else len(prompt.ids))
+
+    def _lanes(self, client: str, tokens: int) -> list[Turns]:
+        """What a prompt of so many tokens waits for."""
+        if tokens <= NOTICED:
+            return []
+        own = self._own.setdefault(client, Turns(1, self._waiting))
+        return [own, self._long] if tokens > LONG else [own]
+
+    def _leave(self, held: list[tuple[Turns, Turn]], tokens: int) -> None:
+        """What waits behind a prompt of so many tokens goes on, after a rest where there are others."""
+        while held:
+            lane, turn = held.pop()
+            rest = REST * tokens * self._pace if self._turns.crowded(turn.client) else 0.0
+            asyncio.get_running_loop().call_later(rest, self._free, lane, turn)
+
+    def _free(self, lane: Turns, turn: Turn) -> None:
+        lane.leave(turn)
+        if lane is self._own.get(turn.client) and not lane.taken:
+            del self._own[turn.client]

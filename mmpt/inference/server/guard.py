@@ -1,0 +1,83 @@
+"""What every request passes before its route: who asks, from where, and how much of a body in how much time."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from mmpt.inference.server.errors import Refused, error
+from mmpt.inference.server.hosts import stranger
+from mmpt.inference.server.limits import Limits
+from mmpt.inference.server.shares import CLIENT, Share, client_of
+
+
+class Guard:
+    """Refuses strangers (see `stranger`) and bodies beyond `limits`, whichever route they go to. What is found while a body is
+    read is `Refused` in the route that reads it."""
+
+    def __init__(self, app: ASGIApp, limits: Limits, hosts: Sequence[str]) -> None:
+        self._app, self._limits, self._hosts = app, limits, hosts
+        self._bodies = Share(limits.bodies)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            return await self._app(scope, receive, send)
+        headers = Headers(scope=scope)
+        CLIENT.set(client_of(scope["client"][0] if scope["client"] else ""))
+        problem = stranger(headers, self._hosts)
+        if problem:
+            answer = error(403 if "origin" in headers and "origin" in problem else 400, problem)
+            if scope["type"] == "websocket":
+                return await WebSocket(scope, receive, send).send_denial_response(answer)
+            return await answer(scope, receive, send)
+        if scope["type"] == "websocket":
+            return await self._app(scope, receive, send)
+        if "content-length" in headers and "transfer-encoding" in headers:
+            # Whoever stands in front may have gone by the one, this server goes by the other: request smuggling.
+            reason = "a length and a transfer encoding: expected one of them"
+            return await error(400, reason, headers={"Connection": "close"})(scope, receive, send)
+        declared = headers.get("content-length", "0")
+        if declared.isdecimal() and int(declared) > self._limits.body:
+            reason = f"a body of {declared[:20]} bytes, at most {self._limits.body} are taken"
+            return await error(413, reason)(scope, receive, send)
+        if headers.get("content-encoding", "identity").lower() != "identity":
+            return await error(415, "a compressed body: expected it as it is")(scope, receive, send)
+        body = _Body(receive, self._limits, self._bodies)
+        try:
+            await self._app(scope, body.receive, send)
+        finally:
+            body.forget()
+
+
+class _Body:
+    """The body of one request, counted as it comes."""
+
+    def __init__(self, receive: Receive, limits: Limits, bodies: Share) -> None:
+        self._receive, self._limits, self._bodies = receive, limits, bodies
+        self._client, self._size, self._whole = CLIENT.get(), 0, False
+        self._until = time.monotonic() + limits.arrival
+
+    async def receive(self) -> Message:
+        if self._whole:
+            return await self._receive()
+        try:
+            async with asyncio.timeout(self._until - time.monotonic()):
+                message = await self._receive()
+        except TimeoutError:
+            raise Refused(408, f"the body did not arrive within {self._limits.arrival:g} s") from None
+        self._whole = message["type"] != "http.request" or not message.get("more_body", False)
+        came = len(message.get("body", b""))
+        if self._size + came > self._limits.body:
+            raise Refused(413, f"a body of more than {self._limits.body} bytes, at most {self._limits.body} are taken")
+        if not self._bodies.take(self._client, came):
+            raise Refused(429, "too many bodies at once, try again later", "rate_limit_exceeded")
+        self._size += came
+        return message
+
+    def forget(self) -> None:
+        """It is not held any more."""
+        self._bodies.give(self._client, self._size)
+        self._size = 0

@@ -1,0 +1,97 @@
+"""How what there is becomes several clients', and whose turn it is."""
+
+import asyncio
+
+import pytest
+
+from mmpt.inference.server.service import Busy
+from mmpt.inference.server.shares import Share, Turns, client_of
+
+
+@pytest.mark.parametrize(("clients", "most"), [(1, 50), (2, 33), (4, 20), (9, 10)])
+def test_each_client_gets_as_much_as_is_left_free(clients, most):
+    """k greedy clients hold 1 / (k + 1) each: the fixed point of dynamic thresholds."""
+    share, held = Share(100), dict.fromkeys(map(str, range(clients)), 0)
+    for _ in range(200):
+        for client in held:
+            held[client] += share.take(client)
+    assert all(abs(own - most) <= 1 for own in held.values()) and share.take("another")
+    for client, own in held.items():
+        share.give(client, own)
+    share.give("another")
+    assert share.may("0", 50) and not share.may("0", 101)
+
+
+def test_one_client_alone_has_all_places_and_the_next_gets_a_spare_one():
+    async def scene():
+        turns = Turns(4, 20, spare=1)
+        greedy = [turns.enter("a") for _ in range(10)]
+        assert [turn.come.is_set() for turn in greedy] == [True] * 4 + [False] * 6
+        first, second = turns.enter("b"), turns.enter("b")
+        assert first.come.is_set() and not second.come.is_set() and turns.taken == 12
+        turns.leave(greedy[0])  # a has three, b one: each may have two
+        assert not greedy[4].come.is_set() and not second.come.is_set()  # five places are taken with the spare one
+        turns.leave(greedy[1])
+        assert second.come.is_set() and not greedy[4].come.is_set()
+        for turn in (*greedy[2:], first, second):
+            turns.leave(turn)
+        assert turns.taken == 0 and not turns.full("a")
+
+    asyncio.run(scene())
+
+
+def test_who_waits_is_bounded_and_leaving_the_queue_frees_it():
+    async def scene():
+        turns = Turns(1, 4)
+        kept = [turns.enter("a") for _ in range(3)]  # one has the place, two wait: as many as are left free
+        assert turns.full("a") and not turns.full("b")
+        with pytest.raises(Busy):
+            turns.enter("a")
+        turns.leave(kept.pop())
+        assert not turns.full("a")
+        other = turns.enter("b")
+        turns.leave(kept.pop(0))
+        assert kept[0].come.is_set() or other.come.is_set()
+
+    asyncio.run(scene())
+
+
+def test_places_go_round():
+    async def scene():
+        turns, order = Turns(1, 100), []
+
+        async def work(client):
+            async with turns.place(client):
+                order.append(client)
+                await asyncio.sleep(0)
+
+        await asyncio.gather(*[work("a") for _ in range(6)], *[work("b") for _ in range(3)], work("c"))
+        assert sorted(order[1:4]) == ["a", "b", "c"] and turns.taken == 0
+
+    asyncio.run(scene())
+
+
+def test_a_place_that_nobody_waits_for_any_more_is_not_lost():
+    async def scene():
+        turns = Turns(1, 10)
+        first = turns.enter("a")
+
+        async def waits():
+            async with turns.place("b"):
+                pass
+
+        task = asyncio.ensure_future(waits())
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        turns.leave(first)
+        assert turns.taken == 0 and turns.enter("c").come.is_set()
+
+    asyncio.run(scene())
+
+
+def test_whose_an_address_is():
+    assert client_of("10.0.0.1") != client_of("10.0.0.2")
+    assert client_of("2001:db8::1") == client_of("2001:db8::ffff:1:2:3") != client_of("2001:db8:0:1::1")
+    assert client_of("::ffff:10.0.0.1") == "10.0.0.1" and client_of("") == ""
+    assert client_of("fe80::1%eth0") == client_of("fe80::2")
