@@ -3,17 +3,16 @@
 import argparse
 import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 from mmpt.errors import ConfigError
 from mmpt.model.checkpoints import find_checkpoint
 from mmpt.model.prompts import chosen_prompts
 from mmpt.scripts import HelpFormatter, run_argument
-from mmpt.storage import MANIFEST
 from mmpt.tokenizers.image.renderers import RENDERER_HELP, chosen_renderer
+from mmpt.vocabulary import FILE
 
-GRACE = 30
-"""Seconds in which answers that are being written may come to their end, once the server is told to stop."""
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -25,7 +24,7 @@ def add_serve(commands) -> None:
         help="a server with chat completions and a page to try them",
         description="Serve a model at /v1/chat/completions, and a page at /. With the environment variable MMPT_TOKEN set, "
         "clients must send it as a bearer token. Ctrl-C or SIGTERM: no more requests are taken, and answers that are being "
-        f"written have {GRACE} s to come to their end.",
+        "written may come to their end (--grace).",
     )
     run_argument(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
@@ -47,12 +46,21 @@ def add_serve(commands) -> None:
     )
     parser.add_argument("--device", help="cpu, cuda, cuda:1, … (default: a GPU where there is one)")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the decoder's weights")
+    parser.add_argument("--engine", metavar="URL", help="a vLLM that writes the ids: of what mmpt export --to vllm has written")
     parser.add_argument("--renderer", metavar="YAML", help=RENDERER_HELP)
     parser.set_defaults(action=_serve)
 
 
 def _serve(arguments: argparse.Namespace) -> None:
-    checkpoint, renderer = find_checkpoint(arguments.run), chosen_renderer(arguments.renderer)
+    renderer = chosen_renderer(arguments.renderer)
+    if arguments.engine:
+        if arguments.kv_tokens or arguments.dtype != "float32":
+            raise ConfigError("--engine: it goes without --kv-tokens and --dtype, which are vLLM's to be told")
+        from mmpt.inference.vllm.model import tokenizers_folder
+
+        checkpoint = tokenizers_folder(arguments.run)
+    else:
+        checkpoint = find_checkpoint(arguments.run)
     prompts = chosen_prompts(arguments.prompts, checkpoint)
     try:
         from mmpt.inference.server.api import build_app
@@ -71,16 +79,22 @@ def _serve(arguments: argparse.Namespace) -> None:
     token, local = os.environ.get("MMPT_TOKEN"), arguments.host in LOCAL
     if not local and not token:
         print(f"warning: anyone who reaches {arguments.host} may use this server; set MMPT_TOKEN", file=sys.stderr)
-    name = f"{arguments.run.resolve().name}/{checkpoint.name}"
+    name = arguments.run.resolve().name if arguments.engine else f"{arguments.run.resolve().name}/{checkpoint.name}"
     hosts = LOCAL if local else ("*",) if token else (PRIVATE,)
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
     limits = Limits(running=arguments.running, kv_tokens=arguments.kv_tokens)
-    options = {"device": device, "dtype": getattr(torch, arguments.dtype), "kv_tokens": arguments.kv_tokens}
     # Three processes: this one speaks HTTP, one writes, one makes sound and pictures of codes.
-    with EngineProcess(str(checkpoint), max_rows=limits.running + limits.spare, **options) as writer:
-        model = load(checkpoint, device, hollow=True)
-        with DecodingProcess(checkpoint, renderer, device) as decode:
-            print(f"http://{f'[{arguments.host}]' if ':' in arguments.host else arguments.host}:{arguments.port}/", flush=True)
-            created = int((checkpoint / MANIFEST).stat().st_mtime)
-            app = build_app(model, name, limits, token, hosts, decode, created, prompts, writer)
-            serve(app, arguments.host, arguments.port, app.state.closing, guarded(limits), arguments.grace)
+    with ExitStack() as stack:
+        if arguments.engine:
+            from mmpt.inference.vllm.model import connect
+
+            model, writer = connect(checkpoint, arguments.engine, os.environ.get("MMPT_ENGINE_KEY")), None
+        else:
+            options = {"device": device, "dtype": getattr(torch, arguments.dtype), "kv_tokens": arguments.kv_tokens}
+            writer = stack.enter_context(EngineProcess(str(checkpoint), max_rows=limits.running + limits.spare, **options))
+            model = load(checkpoint, device, hollow=True)
+        decode = stack.enter_context(DecodingProcess(checkpoint, renderer, device))
+        print(f"http://{f'[{arguments.host}]' if ':' in arguments.host else arguments.host}:{arguments.port}/", flush=True)
+        created = int((checkpoint / FILE).stat().st_mtime)
+        app = build_app(model, name, limits, token, hosts, decode, created, prompts, writer)
+        serve(app, arguments.host, arguments.port, app.state.closing, guarded(limits), arguments.grace)
