@@ -80,13 +80,17 @@ def spoken(samples: np.ndarray, sample_rate: int) -> Speech:
     return Speech(encode_wav(samples, sample_rate), "wav", sample_rate, len(samples) / sample_rate)
 
 
+NOTHING = np.zeros(0, dtype=np.int64)
+"""No codes."""
+
+
 class _Ask(NamedTuple):
     """What a decoding process is asked: a part of codes, or what a stream does (`speaking` opens it, `leave` forgets it)."""
 
     number: int
     what: Medium | Literal["speaking", "push", "finish", "leave"]
     stream: int = -1
-    codes: np.ndarray | None = None
+    codes: np.ndarray = NOTHING
 
 
 class DecodingProcess:
@@ -131,7 +135,7 @@ class DecodingProcess:
         finally:
             self._beside.send(_Ask(-1, "leave", stream))
 
-    def _ask(self, what: Any, stream: int = -1, codes: np.ndarray | None = None) -> Any:
+    def _ask(self, what: Any, stream: int = -1, codes: np.ndarray = NOTHING) -> Any:
         ask, answer = _Ask(next(self._numbers), what, stream, codes), Future[Any]()
         self._asked[ask.number] = answer
         self._beside.send(ask)
@@ -213,7 +217,7 @@ def _answer_sounds(decode: decode_with, sounds: list[_Ask], connection: Connecti
     found: list[Decoded] = []
     if len(sounds) > 1:
         try:
-            found = decode.sounds([ask.codes for ask in sounds if ask.codes is not None])
+            found = decode.sounds([ask.codes for ask in sounds])
         except MmptError:  # of one of them: each then by itself
             found = []
     for number, ask in enumerate(sounds):
@@ -241,4 +245,4 @@ class _Streams:
         if ask.stream not in self._open:
             raise DataError("the process that was speaking has died")
         stream = self._open[ask.stream][1]
-        return stream.finish() if ask.what == "finish" or ask.codes is None else stream.push(ask.codes)
+        return stream.finish() if ask.what == "finish" else stream.push(ask.codes)

@@ -53,7 +53,8 @@ class KeyValues:
         for layer, table in self._tables.items():
             most = table[0].shape[0] * table[0].shape[2]
             if most > SPARE * max(1, rows) * tokens:
-                self._tables[layer] = tuple(part[:rows, :, :tokens].clone() for part in table)
+                keys, values = (part[:rows, :, :tokens].clone() for part in table)
+                self._tables[layer] = keys, values
 
     def tables(self, layer: int, rows: int, tokens: int, like: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """The tables of a layer, with room for so many rows and tokens; `like` [1, heads, T, D] each."""

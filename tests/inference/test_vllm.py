@@ -268,7 +268,13 @@ def live(app):
 def test_served_by_vllm_the_answers_are_the_same(processors, exported, model):
     processor = processors["grammar_v1"](fake_vllm.config(exported), torch.device("cpu"), False)
     bodies = [
-        {"messages": user({"type": "text", "text": f"the {n}"}), "temperature": 1.3, "seed": n, "max_tokens": 60, "return_token_ids": True}
+        {
+            "messages": user({"type": "text", "text": f"the {n}"}),
+            "temperature": 1.3,
+            "seed": n,
+            "max_tokens": 60,
+            "return_token_ids": True,
+        }
         for n in range(4)
     ]
     with live(fake_vllm.server(processor, logits_of(model))) as url:

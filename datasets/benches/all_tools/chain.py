@@ -10,7 +10,7 @@ from all_tools.tower import SIDE, make, vector
 
 from mmpt.media import decode_image
 from mmpt.results import Figure
-from mmpt.tokenizers.image.batches import picture_bytes
+from mmpt.tokenizers.image.pixels import picture_bytes
 
 PICTURE_ROWS, SPEECH_ROWS = 4, 8
 SHARE, LEAST = 0.5, 2

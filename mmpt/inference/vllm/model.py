@@ -29,8 +29,8 @@ class VllmModel(MultimodalModel):
     name: str = ""
     context: int | None = None
 
-    def engine(self, max_rows: int = MAX_ROWS, kv_tokens: int | None = None) -> Any:
-        """See `MultimodalModel.engine`; keys and values are vLLM's."""
+    def engine(self, max_rows: int = MAX_ROWS, **options: Any) -> Any:
+        """See `MultimodalModel.engine`; whatever else is asked of an engine is vLLM's own."""
         return VllmEngine(self.client, self.name, self.context, self.tokenizer.vocabulary, max_rows)
 
 

@@ -16,7 +16,7 @@ from mmpt.data.store import Store
 from mmpt.document import Document, Image
 from mmpt.errors import DataError
 from mmpt.media import decode_image
-from mmpt.tokenizers.image.batches import picture_bytes, to_pixels
+from mmpt.tokenizers.image.pixels import picture_bytes, to_pixels
 from mmpt.tokenizers.image.tower import FrozenTower
 
 BATCH = 64
