@@ -168,3 +168,21 @@ def test_a_saved_tower_of_open_clip_asks_the_hub_for_no_text_side(monkeypatch):
     tower = OpenClip(model="xlm-roberta-base-ViT-B-32", pretrained="laion5b_s13b_b90k").build(64, pretrained=False)
     assert isinstance(tower, OpenClipTower) and tower(noise(64)).shape == (2, 4, 768) and tower.embedding_width == 512
     assert not any("text" in name for name, _ in tower.named_parameters()) and _untrained("ViT-S-32-alt", 64) is not None
+
+
+def test_a_residual_network_of_open_clip_takes_published_weights_at_another_side(tmp_path):
+    """open_clip itself refuses them: the positions with which it pools are of one side. Features are the convolutions'."""
+    import open_clip
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    whole = open_clip.create_model("RN50").eval()
+    save_file({key: value.contiguous() for key, value in whole.state_dict().items()}, tmp_path / "weights.safetensors")
+    tower = OpenClip(model="RN50", pretrained=str(tmp_path / "weights.safetensors")).build(256)
+    own = whole.visual
+    with torch.no_grad():
+        wanted = own.layer4(own.layer3(own.layer2(own.layer1(own.stem(tower.normalized(noise(256)))))))
+    torch.testing.assert_close(tower(noise(256)), wanted.flatten(2).transpose(1, 2), rtol=1e-5, atol=1e-5)
+    table = tower.model.attnpool.positional_embedding
+    assert table.shape == (65, 2048) and torch.equal(table[0], own.attnpool.positional_embedding[0])
+    assert tower.embed(noise(256)).shape == (2, 1024)

@@ -117,23 +117,33 @@ def of_open_clip(name: str, other: int) -> Iterator[tuple[int, float]]:
         save_file({key: value.contiguous() for key, value in native.state_dict().items()}, file)
         for side in (open_clip.get_model_config(name)["vision_cfg"]["image_size"], other):
             tower = OpenClip(model=name, pretrained=str(file)).build(side)
-            whole = open_clip.create_model(name, pretrained=str(file), force_image_size=side).eval()
+            # Of a residual network open_clip reads no weights at another side; its convolutions take any.
+            forced = {} if name == "RN50" else {"force_image_size": side}
+            whole = open_clip.create_model(name, pretrained=str(file), **forced).eval()
             trunk, seen = getattr(whole.visual, "trunk", None), []
             last = whole.visual.layer4 if name == "RN50" else whole.visual.transformer if trunk is None else trunk
             if trunk is None:
                 last.register_forward_hook(lambda module, inputs, output, seen=seen: seen.append(output))
-            own = open_clip.get_pretrained_cfg(name, open_clip.list_pretrained_tags_by_model(name)[0])
-            mean, std = own.get("mean") or open_clip.OPENAI_DATASET_MEAN, own.get("std") or open_clip.OPENAI_DATASET_STD
+            published = open_clip.get_pretrained_cfg(name, open_clip.list_pretrained_tags_by_model(name)[0])
+            mean, std = (
+                published.get("mean") or open_clip.OPENAI_DATASET_MEAN,
+                published.get("std") or open_clip.OPENAI_DATASET_STD,
+            )
             mean, std = (torch.tensor(values)[:, None, None] for values in (mean, std))
             pixels = ((noise(side) + 1) / 2 - mean) / std
-            embedding = whole.encode_image(pixels, normalize=False)
+            embedding = None if name == "RN50" and side == other else whole.encode_image(pixels, normalize=False)
+            if embedding is None:
+                own = whole.visual
+                own.layer4(own.layer3(own.layer2(own.layer1(own.stem(pixels)))))
             features = seen[0] if trunk is None else trunk.forward_features(pixels)
             features = features.flatten(2).transpose(1, 2) if features.ndim == 4 else features
             if trunk is None and name != "RN50" and whole.visual.attn_pool is None:
                 features = whole.visual.ln_post(features)
             found = tower(noise(side))
-            apart = (found - features[:, -found.shape[1] :]).abs().max()
-            yield side, max(float(apart), float((tower.embed(noise(side)) - embedding).abs().max()))
+            apart = [(found - features[:, -found.shape[1] :]).abs().max()]
+            if embedding is not None:
+                apart.append((tower.embed(noise(side)) - embedding).abs().max())
+            yield side, float(max(apart))
 
 
 def smallest_of_timm() -> list[tuple[str, int]]:

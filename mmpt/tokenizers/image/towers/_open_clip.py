@@ -9,6 +9,7 @@ from torch import nn
 from mmpt.errors import ConfigError
 from mmpt.layers.resting import at_rest
 from mmpt.tokenizers.image.tower import FrozenTower
+from mmpt.tokenizers.image.towers._positions import resampled
 from mmpt.tokenizers.image.towers._timm import feature_rows
 from mmpt.tokenizers.image.towers.open_clip import OpenClip
 
@@ -69,8 +70,16 @@ def _published(name: str, weights: str, side: int) -> Any:
     """The image side with `weights`: a tag of the model, or a file."""
     import open_clip
 
-    whole: Any = open_clip.create_model(name, pretrained=weights, weights_only=True, force_image_size=side)
-    return whole.visual
+    known: Any = open_clip.get_model_config(name)
+    residual = known is not None and isinstance(known["vision_cfg"].get("layers"), list)
+    # open_clip resamples the positions of its transformers, not those with which a residual network pools.
+    forced = {} if residual else {"force_image_size": side}
+    whole: Any = open_clip.create_model(name, pretrained=weights, weights_only=True, **forced)
+    if not residual or side == known["vision_cfg"]["image_size"]:
+        return whole.visual
+    visual = _untrained(name, side)
+    visual.load_state_dict(resampled(whole.visual.state_dict(), visual.state_dict()))
+    return visual
 
 
 def _untrained(name: str, side: int) -> Any:
