@@ -208,7 +208,7 @@ def test_a_torn_line_is_mended_and_no_line_is_lost_or_twice(tmp_path):
         pass
 
 
-KILLED = 40
+KILLED = 24
 
 
 @pytest.mark.slow
@@ -216,7 +216,7 @@ def test_killed_at_any_moment_the_same_command_goes_on(run, tmp_path):
     batch = write(tmp_path / "a.jsonl", *(request(str(n), messages=says(f"{n}"), return_token_ids=True) for n in range(KILLED)))
     words = ["generate", str(run), "--batch", str(batch), "--out", str(tmp_path / "out"), "--running", "2"]
     path, seen, kills = tmp_path / "out" / "answers.jsonl", 0, 0
-    while kills < 3:
+    while kills < 2:
         process = subprocess.Popen(
             [sys.executable, "-m", "mmpt.cli", *words], env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL
         )
@@ -229,7 +229,7 @@ def test_killed_at_any_moment_the_same_command_goes_on(run, tmp_path):
         kills += 1
         assert path.read_bytes().count(b"\n") >= seen, "an answer is lost"
         seen = path.read_bytes().count(b"\n")
-    assert 15 <= seen < KILLED
+    assert 10 <= seen < KILLED
     before = read_whole(path)
     done = subprocess.run([sys.executable, "-m", "mmpt.cli", *words], env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=120)
     assert done.returncode == 0
