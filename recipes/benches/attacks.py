@@ -124,7 +124,7 @@ def under(port: int, known: dict[int, list[int]], names: list[str], statuses: Se
         attackers.append(context.Process(target=fuzz, args=(port, len(names), fuzzed, ready, found), daemon=True))
     for one in attackers:
         one.start()
-    ready.wait(300)
+    ready.wait(900)
     time.sleep(2.0)  # it is on its way
     told = honest(port, known, seconds, attackers[-1].is_alive if fuzzed else lambda: False)
     stop.set()
@@ -201,7 +201,7 @@ def attack(port: int, place: int, name: str, ready, stop, found) -> None:
     os.nice(19)
     attacker = Attacker(port, place, stop)
     begin = ATTACKS[name](attacker)
-    ready.wait(300)
+    ready.wait(900)
     begin()
     stop.wait()
     found.put(attacker.seen)
@@ -212,7 +212,7 @@ def fuzz(port: int, place: int, count: int, ready, found) -> None:
     os.nice(10)
     draw, attacker, numbers = random.Random(0), Attacker(port, place, None), iter(range(count))
     given = [serving.fuzzed(draw, number) for number in range(count)]
-    ready.wait(300)
+    ready.wait(900)
 
     def work() -> None:
         for number in numbers:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
 from mmpt.inference.engine import Prompt
@@ -52,7 +52,7 @@ class FairService:
             finally:
                 await found.aclose()
 
-    async def _written(self, prompt: Prompt, settings: Settings, client: str, come: asyncio.Event) -> AsyncIterator[list[int]]:
+    async def _written(self, prompt: Prompt, settings: Settings, client: str, come: asyncio.Event) -> AsyncGenerator[list[int]]:
         await come.wait()
         lanes, begun = self._lanes(client, len(prompt.ids)), None
         held: list[tuple[Turns, Turn]] = []
