@@ -56,7 +56,7 @@ bench-training: $(READY)
 
 bench-inference: $(READY)
 	@short=; OMP_NUM_THREADS=1; export OMP_NUM_THREADS; \
-	for bench in inference serving attacks; do $(BIN)/python recipes/benches/$$bench.py || short=1; done; \
+	for bench in inference serving fuzzing attacks; do $(BIN)/python recipes/benches/$$bench.py || short=1; done; \
 	test -z "$$short"
 
 bench-data: $(READY)

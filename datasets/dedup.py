@@ -5,8 +5,8 @@
     python datasets/dedup.py IN [IN ...] OUT --settings datasets/specs/dedup_lines.yaml
 
 The first of several stays, in the order of the sets given. `--text 0` and `--image-distance -1` leave a comparison out. With
-`--settings` a file says how: of kind dedup, dedup_lines or dedup_semantic. What is kept of the documents to compare them lies
-beside OUT; stopped at any moment, the same command goes on, and a later one compares with it by `--against`.
+`--settings` a file says how: of kind dedup, dedup_lines, dedup_semantic or dedup_semantic_pictures. What is kept of the documents
+to compare them lies beside OUT; stopped at any moment, the same command goes on, and a later one compares with it by `--against`.
 """
 
 from pathlib import Path
@@ -20,7 +20,7 @@ from mmpt.errors import ConfigError
 from mmpt.progress import progress_bars
 from mmpt.scripts import main_guard, script_parser
 
-KINDS = ("dedup", "dedup_lines", "dedup_semantic")
+KINDS = ("dedup", "dedup_lines", "dedup_semantic", "dedup_semantic_pictures")
 
 
 @main_guard

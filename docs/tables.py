@@ -22,6 +22,8 @@ PAGES = (
     *sorted((ROOT / "recipes" / "reproduce").glob("*.md")),
 )
 STUDIES = ROOT / "recipes" / "results" / "reproduce.json"
+WIDEST = 12
+"""Columns of a table."""
 _FINDINGS = re.compile(r"(<!-- findings -->\n).*?(<!-- end -->)", re.DOTALL)
 _STUDY = re.compile(r"(<!-- study: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _ANSWERS = re.compile(r"(<!-- answers: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -64,13 +66,17 @@ def _list(rows: list[dict]) -> list[str]:
 
 
 def _grid(rows: list[dict]) -> list[str]:
-    """A line for each "WHAT" and a column for each "FIGURE" of figures named "WHAT: FIGURE"; a bar stands beside its value."""
+    """A line for each "WHAT" and a column for each "FIGURE" of figures named "WHAT: FIGURE", the other way round where a few have
+    many; a bar stands beside its value."""
     cells: dict[str, dict[str, str]] = {}
     for row in rows:
         what, figure = row["name"].split(": ", 1)
         bar = f" ({_bar(row)}{'' if row['ok'] else ', **short**'})" if row["bar"] is not None else ""
         cells.setdefault(what, {})[figure] = f"{row['value']:.4g}{bar}"
     columns = list(dict.fromkeys(figure for line in cells.values() for figure in line))
+    if len(columns) > WIDEST and len(cells) <= WIDEST // 2:
+        turned = {figure: {what: line[figure] for what, line in cells.items() if figure in line} for figure in columns}
+        cells, columns = turned, list(cells)
     lines = [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     lines += [f"| {what} | {' | '.join(line.get(column, '') for column in columns)} |" for what, line in cells.items()]
     return [*lines, ""] if rows else []

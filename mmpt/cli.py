@@ -5,6 +5,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+from mmpt.commands.chat import add_chat
 from mmpt.commands.export import add_export
 from mmpt.commands.generate import add_generate
 from mmpt.commands.import_model import add_import
@@ -24,6 +25,7 @@ def main() -> None:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (
         add_generate,
+        add_chat,
         add_serve,
         add_export,
         add_import,

@@ -32,7 +32,8 @@ class Vocabulary:
 
     `text_size` ids belong to the text tokenizer, whose content `text_fingerprint` identifies. `image_codes` and
     `speech_codes` are codebook sizes; each picture is exactly `codes_per_image` codes long; speech runs at `speech_rate`
-    codes a second. Where speech has several codebooks, each has an equal share of its range, in turn as `speech_layout` says.
+    codes a second. Where speech has several codebooks, each has an equal share of its range, in turn as `speech_layout` says;
+    where pictures have, a picture has as many codes of each, those of the first before those of the second.
     """
 
     text_size: int
@@ -43,6 +44,7 @@ class Vocabulary:
     speech_rate: float
     speech_codebooks: int = 1
     speech_layout: Layout = "flatten"
+    image_codebooks: int = 1
 
     @property
     def special_offset(self) -> int:
@@ -67,6 +69,8 @@ class Vocabulary:
         content = {"format": FORMAT, "special": SPECIAL, **asdict(self)}
         if self.speech_codebooks == 1:  # as it was before there could be several
             del content["speech_codebooks"], content["speech_layout"]
+        if self.image_codebooks == 1:
+            del content["image_codebooks"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def special(self, token: str) -> int:
@@ -81,6 +85,12 @@ class Vocabulary:
         """(First id, one past the last id) of a codebook of speech."""
         size = self.speech_codes // self.speech_codebooks
         return self.speech_offset + codebook * size, self.speech_offset + (codebook + 1) * size
+
+    def image_range(self, place: int) -> tuple[int, int]:
+        """(First id, one past the last id) of the codebook of a picture's code at `place`."""
+        size = self.image_codes // self.image_codebooks
+        first = self.image_offset + place * self.image_codebooks // self.codes_per_image * size
+        return first, first + size
 
     def codebook_of(self, token: int) -> int:
         """Which codebook of speech a code's id is of."""

@@ -63,7 +63,7 @@ def train(config: TrainingConfig, ranks: "World") -> int:
     from mmpt.training.profiling import profiled
     from mmpt.training.ramp import ramped
     from mmpt.training.signals import StopRequest
-    from mmpt.training.sources import chat_format, open_loader, open_sources
+    from mmpt.training.sources import chat_format, open_loader, open_sources, trained_prompts
 
     stop, ranks = StopRequest(), ranks.sharing(config.loader.sequence_parallel)
     config = settled(config)
@@ -107,7 +107,9 @@ def train(config: TrainingConfig, ranks: "World") -> int:
 
         def save(step: int) -> None:
             best = None if evaluation is None else evaluation.state_dict()
-            save_checkpoint(engine, step, loader.state_dict(), config, ranks, saving, chat, best)
+            save_checkpoint(
+                engine, step, loader.state_dict(), config, ranks, saving, chat, best, trained_prompts(config, sources)
+            )
 
         stopped = trainer.train(
             engine,

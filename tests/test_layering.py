@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "evaluation": BASE | {"kernels", "data", "tokenizers", "model", "inference", "progress", "results"},
     "doctor": {"kernels"},
     "catalogue": {"errors", "methods"},
-    "commands": BASE | {"scripts", "tokenizers", "model", "inference", "evaluation"},
+    "commands": BASE | {"scripts", "progress", "tokenizers", "model", "inference", "evaluation"},
     "cli": BASE | {"commands", "scripts", "doctor", "catalogue", "model", "training"},
 }
 KERNELS_MAY_USE = {"torch", "triton", "xformers"}

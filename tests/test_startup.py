@@ -16,7 +16,7 @@ SCRIPTS = sorted(
     for path in (ROOT / folder).glob("*.py")
     if "__main__" in path.read_text(encoding="utf-8")  # others are modules of these
 )
-COMMANDS = ("", "generate", "serve", "export", "push", "soup", "inspect", "tokenizers", "doctor")
+COMMANDS = ("", "generate", "chat", "serve", "export", "push", "soup", "inspect", "tokenizers", "doctor")
 RUN = """
 import contextlib, io, json, os, runpy, sys
 os.chdir(sys.argv[1])

@@ -4,7 +4,8 @@ RUN is what tokenizers/train.py wrote, or the tokenizer's own folder. Prints the
 evaluation.html in RUN) shows, of speech, spectrograms, audio before and after, and how often each code was used; of pictures,
 what is drawn from ever more of their codes, and which others share them. Decoded sound is read by --listener, a recogniser of
 transformers, or by --recognizer, another speech tokenizer, or else by the tokenizer itself, which says little; --judges adds
-DNSMOS, speaker similarity and PESQ (`pip install mmpt[judges]`). Gates say whether it is of use: exit code 1 where one is short.
+DNSMOS, speaker similarity and PESQ (`pip install mmpt[judges]`). Of pictures, --trained-on says what it learned from: doing
+without a tokenizer, by the nearest of those pictures, is a floor. Gates say whether it is of use: exit code 1 where one is short.
 """
 
 import argparse
@@ -12,9 +13,10 @@ import json
 import sys
 from pathlib import Path
 
+from mmpt.config import load_config
 from mmpt.results import lines
 from mmpt.scripts import main_guard, script_parser
-from mmpt.tokenizers.image.config import Gates
+from mmpt.tokenizers.image.gates import Gates
 from mmpt.tokenizers.kind import tokenizer_kind
 from mmpt.tokenizers.speech.config import SoundGates
 
@@ -34,10 +36,11 @@ def main() -> None:
     for name in BARS:
         what = "most" if name == "reconstruction_wer" else "least"
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, help=f"{what} {name} of decoded sound")
-    gates = Gates()
-    parser.add_argument("--used", type=float, default=gates.used, help="least share of codes in use")
-    parser.add_argument("--entropy", type=float, default=gates.entropy, help="least entropy of the codes")
-    parser.add_argument("--gap", type=float, default=gates.gap, help="most points of R@mean below embeddings")
+    parser.add_argument("--trained-on", type=Path, nargs="+", default=[], help="of pictures: shards it learned from, for floors")
+    parser.add_argument("--gates", type=Path, metavar="YAML", help="of pictures: bars as `gates` in a specification has them")
+    parser.add_argument("--used", type=float, help="least share of codes in use")
+    parser.add_argument("--entropy", type=float, help="least entropy of the codes")
+    parser.add_argument("--gap", type=float, help="most points of R@mean below embeddings")
     arguments = parser.parse_args()
     folder = arguments.run / "tokenizer" if (arguments.run / "tokenizer").is_dir() else arguments.run
     page = arguments.page or arguments.run / "evaluation.html"
@@ -63,12 +66,15 @@ def of_speech(arguments: argparse.Namespace, page: Path) -> bool:
 
 
 def of_pictures(arguments: argparse.Namespace, page: Path) -> bool:
-    from mmpt.evaluation.metrics.image_tokenizer import gate_figures
+    from mmpt.evaluation.metrics.image_gates import gate_figures
     from mmpt.evaluation.pages.image import evaluate_image_run
 
-    found = evaluate_image_run(arguments.run, arguments.shards, page, arguments.limit)
-    print(json.dumps(found.figures, indent=2))
-    gates = gate_figures(found.figures, Gates(used=arguments.used, entropy=arguments.entropy, gap=arguments.gap))
+    bars = load_config(arguments.gates, Gates) if arguments.gates else Gates()
+    told = {name: value for name in ("used", "entropy", "gap") if (value := getattr(arguments, name)) is not None}
+    bars = bars.model_copy(update=told)
+    found = evaluate_image_run(arguments.run, arguments.shards, page, bars, arguments.limit, arguments.trained_on)
+    print(json.dumps({**found.figures, "judge": found.judge}, indent=2))
+    gates = gate_figures(found.figures, bars, found.judge)
     print("\n".join(lines(gates)), file=sys.stderr)
     return all(gate.ok for gate in gates)
 

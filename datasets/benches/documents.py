@@ -1,19 +1,20 @@
 """Public repositories of documents, each against another library: is every picture and every word in its set, or listed?
 
-    python datasets/benches/documents.py --notebooks FOLDER --rst FOLDER --pdf FOLDER --epub FOLDER
+    python datasets/benches/documents.py --markdown FOLDER --notebooks FOLDER --rst FOLDER --pdf FOLDER --epub FOLDER
 
-Notebooks are counted by json, cmark-gfm and html5lib; reStructuredText by regular expressions; PDF by pypdf; EPUB by EbookLib
-and html5lib: the sources use none of these. Each folder goes through build.py, lint.py, stats.py and view.py, and what is counted
-is what the set holds. Measured (results/documents.json): jakevdp/PythonDataScienceHandbook d6623145 (CC BY-NC-ND, notebooks),
-spyder-ide/spyder-docs (MIT, `doc/`), py-pdf/sample-files 6921079e (CC BY-SA), and IDPF/epub3-samples 7651e200, whose folders are
-zipped as they lie. Writes datasets/results/documents.json.
+Markdown is counted by cmark-gfm and html5lib, notebooks by these and json, reStructuredText by regular expressions, PDF by pypdf,
+EPUB by EbookLib and html5lib: the sources use none of these. Each folder goes through build, lint, stats, view, score, select,
+dedup (of documents, and of pictures by their embeddings) and to_tokens, and what is counted is what the sets hold. Measured
+(results/documents.json): datacarpentry/image-processing 4da0c08a (CC BY, Markdown), jakevdp/PythonDataScienceHandbook d6623145
+(CC BY-NC-ND, notebooks), spyder-ide/spyder-docs 8ebd37b6 (MIT, `doc/`), py-pdf/sample-files 6921079e (CC BY-SA), and
+IDPF/epub3-samples 7651e200, whose folders are zipped as they lie; files above some megabytes (a PDF, sounds and films of EPUBs)
+were not there. Writes datasets/results/documents.json, in which figures of kinds not named stay.
 """
 
 import base64
 import hashlib
 import json
 import re
-import subprocess
 import sys
 import tempfile
 import unicodedata
@@ -26,6 +27,8 @@ from urllib.parse import unquote, urljoin
 
 import html5lib
 import pypdf
+from all_tools.chain import through
+from all_tools.sets import records, tool, write
 from ebooklib import ITEM_DOCUMENT, epub
 from page_cases.reference import rendered
 
@@ -64,23 +67,28 @@ def main() -> None:
     if not folders or (missing := [str(folder) for folder in folders.values() if not folder.is_dir()]):
         raise ConfigError(f"expected folders that are there, not {', '.join(missing) if folders else 'none'}")
     figures = [figure for kind, folder in folders.items() for figure in measured(kind, folder.resolve())]
+    if RESULT.exists() and arguments.result == RESULT:
+        rows = json.loads(RESULT.read_text())["figures"]
+        before = [Figure(row["name"], row["value"], row["bar"], row["at_most"]) for row in rows]
+        figures += [one for one in before if one.name.partition(": ")[0] not in folders]
+    figures.sort(key=lambda one: [*READINGS].index(one.name.partition(": ")[0]))
     packages = ("nbformat", "docutils", "pypdfium2", "pypdf", "EbookLib", "html5lib", "cmarkgfm")
     sys.exit(0 if report(figures, arguments.result, packages) else 1)
 
 
 def measured(kind: str, folder: Path) -> list[Figure]:
     with tempfile.TemporaryDirectory() as temporary:
-        out = Path(temporary) / "set"
-        spec = Path(temporary) / "spec.yaml"
-        spec.write_text(json.dumps({"sources": [{"kind": kind, "folder": str(folder), "name": "x"}]}))
-        run("build.py", spec, out, "--processes", "1", "--max-lost", "1")
-        problems = run("lint.py", out, check=False)
-        run("stats.py", out)
-        run("view.py", out, Path(temporary) / "page.html")
-        lost = from_lines((out / LOST_FILE).read_bytes())
-        documents = [one for one in Shards(folder=str(out)).documents() if isinstance(one, Document)]
-        page = (Path(temporary) / "page.html").read_text()
-    count = compared(kind, folder, documents, lost)
+        place = Path(temporary)
+        spec = {"sources": [{"kind": kind, "folder": str(folder), "name": "x"}]}
+        tool(place, "build.py", write(place, "spec.yaml", spec), "raw", "--processes", "1", "--max-lost", "1")
+        problems = tool(place, "lint.py", "raw").count("\n") - 1
+        tool(place, "stats.py", "raw")
+        tool(place, "view.py", "raw", "page.html")
+        gone = from_lines((place / "raw" / LOST_FILE).read_bytes())
+        documents = [one for one in Shards(folder=str(place / "raw")).documents() if isinstance(one, Document)]
+        page = (place / "page.html").read_text()
+        after, off = through(place, records(place / "raw"))
+    count = compared(kind, folder, documents, gone)
     return [
         Figure(f"{kind}: files", count["files"]),
         Figure(f"{kind}: documents", len(documents)),
@@ -92,17 +100,10 @@ def measured(kind: str, folder: Path) -> list[Figure]:
         Figure(f"{kind}: words another library sees", count["words"]),
         Figure(f"{kind}: share of them in the set", round(count["found"] / max(1, count["words"]), 5), BARS[kind]),
         Figure(f"{kind}: files neither in the set nor listed", count["unlisted"], 0, at_most=True),
-        Figure(f"{kind}: things listed as lost", len(lost)),
+        Figure(f"{kind}: things listed as lost", len(gone)),
+        *(Figure(f"{kind}: {one.name}", one.value, one.bar, one.at_most) for one in after),
+        Figure(f"{kind}: tools whose counts are off", sum(map(bool, off.values())), 0, at_most=True),
     ]
-
-
-def run(script: str, *arguments: object, check: bool = True) -> int:
-    """Lines that the script prints where it fails, and 0."""
-    command = [sys.executable, str(ROOT / "datasets" / script), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if check and done.returncode:
-        raise ConfigError(f"{script}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
-    return len(done.stdout.splitlines()) if done.returncode else 0
 
 
 def compared(kind: str, folder: Path, documents: list[Document], lost: list) -> Counter:
@@ -182,6 +183,7 @@ def browsed(html: str) -> tuple[list[str], str]:
     return pictures, "".join(texts)
 
 
+RASTER = (".png", ".jpg", ".jpeg", ".webp")
 HIDDEN = {"head", "script", "style", "nav", "template", "audio", "video", "svg"}
 INLINE = {
     "a",
@@ -230,6 +232,17 @@ def without_escapes(text: str) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
+def markdown(folder: Path) -> Iterator[tuple[str, Seen]]:
+    """Pages as cmark-gfm and a browser read them, without the YAML before them and the attributes of pandoc and kramdown."""
+    for path in sorted(folder.rglob("*.md")):
+        text = re.sub(r"\A---\n.*?\n---\n", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+        text = re.sub(r"(?<=\))\{[^}]*\}|\{:[^}]*\}", "", text)
+        references, shown = browsed(rendered(text))
+        files = [path.parent / unquote(one) for one in references if not re.match(r"[a-z]+:", one)]
+        there = [hashed(file.read_bytes()) for file in files if file.is_file() and file.suffix.lower() in RASTER]
+        yield str(path.relative_to(folder)), Seen(there, Counter(words_of(shown)))
+
+
 def restructured(folder: Path) -> Iterator[tuple[str, Seen]]:
     """The directives of pictures, and the words of lines that are neither directives nor their options."""
     for path in sorted(folder.rglob("*.rst")):
@@ -237,7 +250,7 @@ def restructured(folder: Path) -> Iterator[tuple[str, Seen]]:
         pictures = []
         for target in re.findall(r"^[ \t]*\.\. (?:\|[^|]+\| )?(?:image|figure):: *(\S+)", text, re.MULTILINE):
             file = folder / target.lstrip("/") if target.startswith("/") else path.parent / target
-            if file.is_file() and file.suffix in (".png", ".jpg", ".jpeg", ".webp"):
+            if file.is_file() and file.suffix in RASTER:
                 pictures.append(hashed(file.read_bytes()))
         lines = re.sub(
             r"^( *)\.\. (?:toctree|raw|video|youtube|meta|index)::.*\n(?:(?:\1 +.*)?\n)*", "", text, flags=re.MULTILINE
@@ -278,14 +291,14 @@ def books(folder: Path) -> Iterator[tuple[str, Seen]]:
             references, text = browsed(data.decode("utf-8", "replace"))
             for reference in references:
                 name = unquote(urljoin(item.get_name(), reference))
-                if name in content and PurePosixPath(name).suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"):
+                if name in content and PurePosixPath(name).suffix.lower() in RASTER:
                     pictures.append(hashed(content[name].get_content()))
             words.update(words_of(text))
         yield str(path.relative_to(folder)), Seen(pictures, words)
 
 
-READINGS: dict[str, Reading] = {"notebooks": notebooks, "rst": restructured, "pdf": portable, "epub": books}
-BARS = {"notebooks": 0.99, "rst": 0.98, "pdf": 0.9, "epub": 0.99}
+READINGS: dict[str, Reading] = {"markdown": markdown, "notebooks": notebooks, "rst": restructured, "pdf": portable, "epub": books}
+BARS = {"markdown": 0.99, "notebooks": 0.99, "rst": 0.98, "pdf": 0.9, "epub": 0.99}
 """Least share of words. pypdf parts words, and reads ligatures, otherwise than pdfium; regular expressions know no roles."""
 
 

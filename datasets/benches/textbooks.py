@@ -7,13 +7,13 @@ damaged ones: bytes cut out, flipped and put twice, and files of entities. Write
 """
 
 import random
-import re
 import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
+from all_tools.sets import without_tex, words
 from lxml import etree
 
 from mmpt.data.lost import Lost
@@ -125,15 +125,6 @@ def captions_apart(document: Document, captions: list[str]) -> int:
         apart += not after
         place = after[0] if after else place
     return apart
-
-
-def without_tex(text: str) -> str:
-    """The text without TeX's own words."""
-    return re.sub(r"\\(?:begin|end)\{matrix\}|\\[a-z]+", " ", text)
-
-
-def words(text: str) -> list[str]:
-    return re.findall(r"[^\W_]+", text)
 
 
 def reading(path: Path) -> Seen:

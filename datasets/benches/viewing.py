@@ -2,16 +2,18 @@
 
     python datasets/benches/viewing.py [DOCUMENTS]
 
-Beside each figure of the large set stands that of one of a hundredth of its documents. Writes datasets/results/viewing.json.
+Beside each figure of the large set stands that of one of a hundredth of its documents. Memory is what the process of a tool and
+those that it starts hold at once, asked for twenty times a second. Writes datasets/results/viewing.json.
 """
 
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
+import psutil
 from PIL import Image as Picture
 
 from mmpt.data.lost import LOST_FILE, Lost, to_lines
@@ -24,13 +26,13 @@ from mmpt.scripts import main_guard
 ROOT = Path(__file__).resolve().parents[2]
 RESULT = ROOT / "datasets" / "results" / "viewing.json"
 ROUNDS = 3
+EVERY = 0.05
 CHILD = """
-import json, re, runpy, sys, time
+import json, runpy, sys, time
 began = time.perf_counter()
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
-most = int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])  # getrusage's begins with the parent's
-print(json.dumps([time.perf_counter() - began, most / 2**20]))
+print(json.dumps(time.perf_counter() - began))
 """
 
 
@@ -78,12 +80,28 @@ def write(folder: Path, documents: int) -> Path:
 
 
 def measure(script: str, *arguments: str, rounds: int = ROUNDS) -> tuple[float, float]:
-    """(Median seconds, most GiB) of a tool in a process of its own, without Python's start."""
-    found = []
+    """(Median seconds without Python's start, most GiB) of a tool in a process of its own."""
+    seconds, most = [], 0
     for _ in range(rounds):
         command = [sys.executable, "-c", CHILD, str(ROOT / "datasets" / script), *arguments]
-        found.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]))
-    return statistics.median(one[0] for one in found), max(one[1] for one in found)
+        with tempfile.TemporaryFile("w+") as told:
+            process = psutil.Popen(command, stdout=told)
+            while process.poll() is None:
+                most = max(most, held_by(process))
+                time.sleep(EVERY)
+            told.seek(0)
+            if process.returncode:
+                sys.exit(f"{script} ended with {process.returncode}\n{told.read()}")
+            seconds.append(json.loads(told.read().splitlines()[-1]))
+    return statistics.median(seconds), most / 2**30
+
+
+def held_by(process: psutil.Process) -> int:
+    """Bytes of memory of a process and those below it; 0 where it has just ended."""
+    try:
+        return sum(one.memory_info().rss for one in (process, *process.children(recursive=True)))
+    except psutil.Error:
+        return 0
 
 
 if __name__ == "__main__":

@@ -6,13 +6,18 @@ from pathlib import Path
 from mmpt.model.checkpoints import find_checkpoint
 from mmpt.scripts import HelpFormatter, run_argument
 
+PROCESSOR = "--logits-processors mmpt.inference.vllm.grammar_v2:GrammarProcessor"
+
 
 def add_export(commands) -> None:
     """Add the command to those of `mmpt`."""
     parser = commands.add_parser("export", formatter_class=HelpFormatter, help="a folder for other people's engines")
     run_argument(parser)
     parser.add_argument(
-        "--to", choices=("hf", "llava"), default="hf", help="a causal LM of transformers, or a Llava, pictures too"
+        "--to",
+        choices=("hf", "llava", "vllm"),
+        default="hf",
+        help="a causal LM of transformers; a Llava, pictures too; or for vLLM, with what makes pictures and sound of its ids",
     )
     parser.add_argument("--out", type=Path, required=True, help="the new folder")
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="of the weights")
@@ -26,5 +31,11 @@ def _export(arguments: argparse.Namespace) -> None:
 
     from mmpt.model.export import export_hf
 
-    said = export_hf(checkpoint, arguments.out, getattr(torch, arguments.dtype), arguments.keep_adapter, arguments.to == "llava")
+    dtype, llava, vllm = getattr(torch, arguments.dtype), arguments.to == "llava", arguments.to == "vllm"
+    said = export_hf(checkpoint, arguments.out, dtype, arguments.keep_adapter, llava, vllm)
+    if vllm:
+        said += [
+            f"vllm serve {arguments.out} {PROCESSOR}",
+            f"mmpt serve {arguments.out} --port 8001 --engine http://localhost:8000",
+        ]
     print("\n".join([str(arguments.out), *said]))

@@ -13,8 +13,9 @@ from mmpt.document import Part, Text
 from mmpt.errors import ConfigError
 from mmpt.modality import MEDIA, MODALITIES, Modality
 from mmpt.model.checkpoints import find_checkpoint
+from mmpt.progress import progress_bars
 from mmpt.scripts import HelpFormatter, run_argument
-from mmpt.storage import write_bytes
+from mmpt.storage import MANIFEST, sha256, write_bytes
 from mmpt.tokenizers.image.renderers import RENDERER_HELP, chosen_renderer
 
 if TYPE_CHECKING:
@@ -28,14 +29,18 @@ def add_generate(commands) -> None:
         formatter_class=HelpFormatter,
         help="continue a prompt of text, pictures and speech",
         description="Continue a prompt. --text, --image and --speech may be given in any order and number; the order counts. "
-        "--messages is a conversation instead, marked by the model's chat template.",
+        "--messages is a conversation instead, marked by the model's chat template. --batch is a file of requests to the server, "
+        "in OpenAI's batch form, whose answers come into the folder --out; the same command goes on where it was stopped.",
     )
     run_argument(parser)
     for name, metavar in (("text", "TEXT"), ("image", "FILE"), ("speech", "FILE")):
         parser.add_argument(f"--{name}", metavar=metavar, dest="prompt", action=_Append, help=f"a {name} part of the prompt")
     parser.add_argument("--messages", metavar="FILE", type=Path, help="a conversation in JSON, in place of a prompt")
+    parser.add_argument("--batch", metavar="FILE", type=Path, help="requests in JSON lines; each has settings of its own")
+    parser.add_argument("--inline", action="store_true", help="of a batch: pictures and sounds within the answers, not as files")
+    parser.add_argument("--running", type=int, default=16, help="of a batch: requests that are answered side by side")
     parser.add_argument("--to", nargs="+", choices=MODALITIES, help="what may be written (default: anything)")
-    parser.add_argument("--out", type=Path, default=Path("."), help="folder of the .wav and .png files")
+    parser.add_argument("--out", type=Path, default=Path("."), help="folder of the .wav and .png files, or of a batch")
     parser.add_argument("--page", type=Path, help="also prompt and answer as one document, media in place: a .html or .md file")
     parser.add_argument("--max-tokens", type=int, default=256, help="most tokens to generate")
     parser.add_argument("--temperature", type=float, default=0.0, help="0 takes the likeliest token each time")
@@ -54,8 +59,11 @@ def add_generate(commands) -> None:
 
 
 def _generate(arguments: argparse.Namespace) -> None:
+    if arguments.batch:
+        _batch(arguments)
+        return
     if not (arguments.prompt or arguments.messages):
-        raise ConfigError("the prompt is empty: give --text, --image or --speech, or --messages")
+        raise ConfigError("the prompt is empty: give --text, --image or --speech, or --messages or --batch")
     if arguments.prompt and arguments.messages:
         raise ConfigError("--messages: it goes without --text, --image and --speech, which would be of no turn")
     from mmpt.inference.document_page import check_page, document_page, keep
@@ -94,6 +102,55 @@ def _generate(arguments: argparse.Namespace) -> None:
                 asked.append((part, Path(given[1]) if given else keep(arguments.out, part.suffix, part.data)))
         write_bytes(arguments.page, document_page(arguments.page, asked, answer).encode())
         print(arguments.page)
+
+
+OF_REQUESTS = ("prompt", "messages", "to", "page", "max_tokens", "temperature", "top_p", "top_k", "image_temperature",
+               "speech_temperature", "sampler", "guidance", "alternate", "seed")  # fmt: skip
+"""Options that each request of a batch has in its body."""
+
+
+def _batch(arguments: argparse.Namespace) -> None:
+    plain = argparse.ArgumentParser()
+    add_generate(plain.add_subparsers())
+    defaults = plain.parse_args(["generate", str(arguments.run)])
+    given = [name for name in OF_REQUESTS if getattr(arguments, name) != getattr(defaults, name)]
+    if given:
+        names = ", ".join("a prompt" if name == "prompt" else f"--{name.replace('_', '-')}" for name in given)
+        raise ConfigError(f"--batch goes without {names}: each request says so itself")
+    if arguments.running < 1:
+        raise ConfigError(f"--running {arguments.running}: expected 1 or more")
+    from mmpt.inference.batch.requests import count_lines
+
+    count = count_lines(arguments.batch)
+    checkpoint, renderer = find_checkpoint(arguments.run), chosen_renderer(arguments.renderer)
+    try:
+        from mmpt.inference.batch.run import run_batch
+    except ImportError as problem:
+        raise ConfigError(f"--batch needs {problem.name} (pip install mmpt[serve])") from None
+    import asyncio
+
+    from mmpt.inference.batch.answers import ANSWERS, answers
+    from mmpt.inference.decoding import DecodingProcess
+    from mmpt.inference.load import load
+    from mmpt.inference.server.limits import Limits
+
+    # The same name as `mmpt serve` has for it, so that the same requests go to either.
+    name = f"{arguments.run.resolve().name}/{checkpoint.name}"
+    of = {"format": "mmpt-batch/1", "batch": sha256(arguments.batch), "checkpoint": _identity(checkpoint)}
+    identity = of | {"model": name, "inline": arguments.inline, "renderer": arguments.renderer}
+    with answers(arguments.out, identity, arguments.inline) as found, progress_bars() as bars:
+        task = bars.add_task("answers", total=count, completed=len(found.done))
+        if len(found.done) < count:
+            model = load(checkpoint)
+            with DecodingProcess(checkpoint, renderer) as decode:
+                limits = Limits(running=arguments.running)
+                asyncio.run(run_batch(arguments.batch, found, model, name, limits, decode, lambda: bars.advance(task)))
+    print(arguments.out / ANSWERS)
+
+
+def _identity(checkpoint: Path) -> str:
+    manifest = checkpoint / MANIFEST
+    return sha256(manifest) if manifest.is_file() else str(checkpoint.resolve())
 
 
 def _settings(arguments: argparse.Namespace) -> "Settings":

@@ -15,7 +15,7 @@ from typing import TypeVar
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from mmpt.errors import DataError
+from mmpt.errors import ConfigError, DataError
 from mmpt.storage import write_bytes
 
 ATTEMPTS = 16
@@ -227,6 +227,14 @@ class Store:
                     raise DataError(f"{what}: {_reason(problem)}{after}") from None
             time.sleep(min(LONGEST_WAIT, LONGEST_WAIT / 40 * 2 ** (attempt - 1)))
         raise AssertionError("unreachable")
+
+
+def files_of(location: str | Path) -> dict[str, int]:
+    """Name → bytes of each file of a folder that a specification names. Raises `ConfigError` where there is none."""
+    try:
+        return Store(location).files()
+    except DataError as problem:
+        raise ConfigError(str(problem)) from None
 
 
 def write_file(location: str | Path, data: bytes) -> None:

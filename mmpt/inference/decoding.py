@@ -1,23 +1,27 @@
 """Codes of a block to the picture or the sound they stand for: here, or in a process beside this one."""
 
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from functools import lru_cache
-from multiprocessing import get_context
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from itertools import count
+from multiprocessing.connection import Connection
 from pathlib import Path
-from threading import Lock
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
 
 from mmpt.document import Image, Speech
-from mmpt.errors import VocabularyError
+from mmpt.errors import DataError, MmptError, VocabularyError
+from mmpt.inference.beside import Beside, Loop, received
 from mmpt.media import encode_png, encode_wav
 from mmpt.modality import Medium
 from mmpt.tokenizers.image.renderers import Renderer, chosen_renderer
+from mmpt.tokenizers.interface import AnySpeechTokenizer, SoundStream
 from mmpt.tokenizers.multimodal import MultimodalTokenizer
+
+TOGETHER = 16
+"""Sounds that are decoded in one batch at most: whoever comes first does not wait for more."""
 
 
 class Decoded(NamedTuple):
@@ -27,23 +31,48 @@ class Decoded(NamedTuple):
     samples: np.ndarray | None
 
 
-Decode = Callable[[Medium, np.ndarray], Decoded]
-"""(What the codes are of, codes int64 [n]) → what they stand for."""
+class Decode(Protocol):
+    """Codes to what they stand for."""
+
+    def __call__(self, kind: Medium, codes: np.ndarray) -> Decoded:
+        """What the codes int64 [n] of one part stand for."""
+        ...
+
+    def speaking(self) -> AbstractContextManager[SoundStream]:
+        """A stream of codes to sound, of a tokenizer that speaks in blocks."""
+        ...
 
 
-def decode_with(tokenizer: MultimodalTokenizer, voice: np.ndarray | None = None) -> Decode:
+class decode_with:  # noqa: N801 (used as a function)
     """By the decoders of `tokenizer`, in this process."""
 
-    def decode(kind: Medium, codes: np.ndarray) -> Decoded:
-        if kind == "image" and tokenizer.image is not None:
-            (picture,) = tokenizer.image.render(codes[None])
-            return Decoded(Image(encode_png(picture), "png", picture.width, picture.height), None)
-        if kind == "image" or tokenizer.speech is None:  # the grammar opens no block without codes
-            raise VocabularyError(f"codes of {kind}, but no {kind} tokenizer")
-        (samples,) = tokenizer.speech.decode([codes], voice)
-        return Decoded(spoken(samples, tokenizer.speech.sound_rate), samples)
+    def __init__(self, tokenizer: MultimodalTokenizer, voice: np.ndarray | None = None) -> None:
+        self._tokenizer, self._voice = tokenizer, voice
 
-    return decode
+    def __call__(self, kind: Medium, codes: np.ndarray) -> Decoded:
+        """See `Decode`."""
+        if kind == "speech":
+            (found,) = self.sounds([codes])
+            return found
+        if self._tokenizer.image is None:  # the grammar opens no block without codes
+            raise VocabularyError(f"codes of {kind}, but no {kind} tokenizer")
+        (picture,) = self._tokenizer.image.render(codes[None])
+        return Decoded(Image(encode_png(picture), "png", picture.width, picture.height), None)
+
+    def sounds(self, codes: Sequence[np.ndarray]) -> list[Decoded]:
+        """What each of several code sequences says, decoded in one batch."""
+        speech = self._speech
+        return [Decoded(spoken(one, speech.sound_rate), one) for one in speech.decode(codes, self._voice)]
+
+    def speaking(self) -> AbstractContextManager[SoundStream]:
+        """See `Decode`."""
+        return self._speech.speaking(self._voice)
+
+    @property
+    def _speech(self) -> AnySpeechTokenizer:
+        if self._tokenizer.speech is None:
+            raise VocabularyError("codes of speech, but no speech tokenizer")
+        return self._tokenizer.speech
 
 
 def spoken(samples: np.ndarray, sample_rate: int) -> Speech:
@@ -51,52 +80,169 @@ def spoken(samples: np.ndarray, sample_rate: int) -> Speech:
     return Speech(encode_wav(samples, sample_rate), "wav", sample_rate, len(samples) / sample_rate)
 
 
+NOTHING = np.zeros(0, dtype=np.int64)
+"""No codes."""
+
+
+class _Ask(NamedTuple):
+    """What a decoding process is asked: a part of codes, or what a stream does (`speaking` opens it, `leave` forgets it)."""
+
+    number: int
+    what: Medium | Literal["speaking", "push", "finish", "leave"]
+    stream: int = -1
+    codes: np.ndarray = NOTHING
+
+
 class DecodingProcess:
     """Decodes in a process of its own, with the tokenizers of `checkpoint`: on a CPU, sound takes as long as the decoder LLM
-    itself, and two threads of one Python would wait for each other. A process that is killed is replaced. Use it in a `with`."""
+    itself. Sounds that wait are decoded in one batch. A process that is killed is replaced: parts are asked of its successor,
+    streams end in a `DataError`. Use it in a `with`, from any threads."""
 
-    def __init__(self, checkpoint: Path, renderer: Renderer | None = None) -> None:
+    def __init__(self, checkpoint: Path, renderer: Renderer | None = None, device: str = "cpu") -> None:
         """`renderer`: what draws images instead of the image tokenizer's own choice."""
-        self._checkpoint, self._lock = str(checkpoint), Lock()
-        self._renderer = renderer and renderer.model_dump_json()
+        arguments = str(checkpoint), renderer and renderer.model_dump_json(), device
+        self._beside = Beside(_begin, arguments, self._heard, self._lost, self._lost)
+        self._numbers = count()
+        self._asked: dict[int, Future] = {}
 
-    def __enter__(self) -> Decode:
-        self._pool = self._started()
-        return self._decode
+    def __enter__(self) -> "DecodingProcess":
+        self._beside.start()
+        return self
 
     def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        self._beside.close()
+        self._fail(list(self._asked), "the server stops")
 
-    def _started(self) -> ProcessPoolExecutor:
-        # Spawned, not forked: a fork would copy the locks of this process's threads as they stand.
-        pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
-        pool.submit(_ready, self._checkpoint, self._renderer).result()
-        return pool
+    @property
+    def pid(self) -> int:
+        """Of the process as it is now."""
+        return self._beside.pid
 
-    def _decode(self, kind: Medium, codes: np.ndarray) -> Decoded:
-        pool = self._pool
+    def __call__(self, kind: Medium, codes: np.ndarray) -> Decoded:
+        """See `Decode`. A process that dies over it twice is not asked again."""
         try:
-            return pool.submit(_decode, self._checkpoint, self._renderer, kind, codes).result()
-        except BrokenProcessPool:
-            with self._lock:
-                # Several threads may have met the same death: the first of them starts the new process for all.
-                if self._pool is pool:
-                    self._pool = self._started()
-            return self._pool.submit(_decode, self._checkpoint, self._renderer, kind, codes).result()
+            return self._ask(kind, codes=codes)
+        except _Lost:
+            return self._ask(kind, codes=codes)
+
+    @contextmanager
+    def speaking(self) -> Iterator[SoundStream]:
+        """See `Decode`."""
+        stream = next(self._numbers)
+        self._ask("speaking", stream)
+        try:
+            yield _Stream(self, stream)
+        finally:
+            self._beside.send(_Ask(-1, "leave", stream))
+
+    def _ask(self, what: Any, stream: int = -1, codes: np.ndarray = NOTHING) -> Any:
+        ask, answer = _Ask(next(self._numbers), what, stream, codes), Future[Any]()
+        self._asked[ask.number] = answer
+        self._beside.send(ask)
+        if self._beside.gone:
+            self._lost()
+        return answer.result()
+
+    def _heard(self, said: tuple[int, Any, Exception | None]) -> None:
+        number, found, problem = said
+        answer = self._asked.pop(number)
+        if problem is not None:
+            answer.set_exception(problem)
+        else:
+            answer.set_result(found)
+
+    def _lost(self) -> None:
+        self._fail(list(self._asked), "the process that decodes has died")
+
+    def _fail(self, numbers: list[int], reason: str) -> None:
+        for number in numbers:
+            if (found := self._asked.pop(number, None)) is not None:
+                found.set_exception(_Lost(reason))
 
 
-def _decode(checkpoint: str, renderer: str | None, kind: Medium, codes: np.ndarray) -> Decoded:
-    return decode_with(_tokenizer(checkpoint, renderer))(kind, codes)
+class _Lost(DataError):
+    """What was asked went with its process."""
 
 
-def _ready(checkpoint: str, renderer: str | None) -> None:
-    _tokenizer(checkpoint, renderer)
+class _Stream:
+    """A stream of codes to sound in a decoding process."""
+
+    def __init__(self, process: DecodingProcess, number: int) -> None:
+        self._process, self._number = process, number
+
+    def push(self, codes: np.ndarray) -> np.ndarray:
+        return self._process._ask("push", self._number, codes)
+
+    def finish(self) -> np.ndarray:
+        return self._process._ask("finish", self._number)
 
 
-@lru_cache(maxsize=1)
-def _tokenizer(checkpoint: str, renderer: str | None) -> MultimodalTokenizer:
-    """Loaded once in the process; `renderer` as JSON."""
+def _begin(checkpoint: str, renderer: str | None, device: str) -> Loop:
+    """`renderer` as JSON."""
     torch.set_num_threads(1)
     tokenizer = MultimodalTokenizer.of_checkpoint(Path(checkpoint))
     tokenizer.render_by(chosen_renderer(renderer))
-    return tokenizer
+    for module in (tokenizer.speech, tokenizer.image):
+        if module is not None:
+            module.to(device)
+    decode, streams = decode_with(tokenizer), _Streams(tokenizer)
+
+    def loop(connection: Connection) -> None:
+        while True:
+            waiting: list[_Ask] = []
+            while len(waiting) < TOGETHER and connection.poll(0 if waiting else None):
+                waiting.append(received(connection))
+            sounds = [ask for ask in waiting if ask.what == "speech"]
+            # What others wait for in the middle of their sound goes first, then sounds, then pictures.
+            for ask in waiting:
+                if ask.what not in ("speech", "image"):
+                    streams.obey(ask, connection)
+            _answer_sounds(decode, sounds, connection)
+            for ask in waiting:
+                if ask.what == "image":
+                    _answer(connection, ask, lambda ask=ask: decode("image", ask.codes))
+
+    return loop
+
+
+def _answer(connection: Connection, ask: _Ask, found: Any) -> None:
+    try:
+        result, problem = found(), None
+    except Exception as wrong:  # the mistake is told where the codes came from
+        result, problem = None, wrong if isinstance(wrong, MmptError) else RuntimeError(repr(wrong))
+    connection.send((ask.number, result, problem))
+
+
+def _answer_sounds(decode: decode_with, sounds: list[_Ask], connection: Connection) -> None:
+    found: list[Decoded] = []
+    if len(sounds) > 1:
+        try:
+            found = decode.sounds([ask.codes for ask in sounds])
+        except MmptError:  # of one of them: each then by itself
+            found = []
+    for number, ask in enumerate(sounds):
+        _answer(connection, ask, lambda ask=ask, number=number: found[number] if found else decode("speech", ask.codes))
+
+
+class _Streams:
+    """The streams that are open in a decoding process."""
+
+    def __init__(self, tokenizer: MultimodalTokenizer) -> None:
+        self._decode, self._open = decode_with(tokenizer), dict[int, tuple[ExitStack, SoundStream]]()
+
+    def obey(self, ask: _Ask, connection: Connection) -> None:
+        if ask.what == "leave":
+            if ask.stream in self._open:  # else it went with the process before this one
+                self._open.pop(ask.stream)[0].close()
+            return
+        _answer(connection, ask, lambda: self._step(ask))
+
+    def _step(self, ask: _Ask) -> np.ndarray | None:
+        if ask.what == "speaking":
+            stack = ExitStack()
+            self._open[ask.stream] = stack, stack.enter_context(self._decode.speaking())
+            return None
+        if ask.stream not in self._open:
+            raise DataError("the process that was speaking has died")
+        stream = self._open[ask.stream][1]
+        return stream.finish() if ask.what == "finish" else stream.push(ask.codes)

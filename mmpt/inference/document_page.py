@@ -23,11 +23,11 @@ def check_page(page: Path | None) -> None:
         raise ConfigError(f"--page {page}: there is a file already, which is not overwritten")
 
 
-def keep(folder: Path, suffix: str, data: bytes) -> Path:
-    """Write `data` as answer-N.`suffix`, N the first number that is free; nothing is ever overwritten."""
+def keep(folder: Path, suffix: str, data: bytes, stem: str = "answer") -> Path:
+    """Write `data` as `stem`-N.`suffix`, N the first number that is free; nothing is ever overwritten."""
     number = 0
     while True:
-        path = folder / f"answer-{number}.{suffix}"
+        path = folder / f"{stem}-{number}.{suffix}"
         try:
             with open(path, "xb") as file:
                 file.write(data)

@@ -18,15 +18,17 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from mmpt.data.loading.packing import FeatureParts
-from mmpt.errors import DataError
+from mmpt.errors import ConfigError, DataError
+from mmpt.inference.adjusting import Likely, adjusted, likely
 from mmpt.inference.grammar import Grammar, Masks, check_alternate
 from mmpt.inference.sampling import choose
 from mmpt.inference.settings import Settings
+from mmpt.inference.text_grammar import TextGrammar, TextGrammars
 from mmpt.modality import Medium
 from mmpt.model.entering import Entering, Memory
 from mmpt.model.feature_inputs import FeatureInputs
 from mmpt.model.forward import head_tables, hidden_states
-from mmpt.model.key_values import KeyValues
+from mmpt.model.key_values import GROWTH, KeyValues, area
 from mmpt.vocabulary import Vocabulary
 
 MAX_ROWS = 64
@@ -46,15 +48,27 @@ class Prompt:
 
 @dataclass(eq=False)
 class Writing:
-    """A sequence on its way: `ids` written so far, without its end; `finished` once there will be no more."""
+    """A sequence on its way: `ids` written so far, without its end; `finished` once there will be no more. `likely`: of each id,
+    where the settings ask for `logprobs`."""
 
     prompt: Prompt
     settings: Settings
     ids: list[int] = field(default_factory=list)
     finished: bool = False
+    likely: list[Likely] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.generator = torch.Generator().manual_seed(self.settings.seed)
+
+    @property
+    def rows(self) -> int:
+        """Of the cache at most: its own, and that of its guide."""
+        return 1 if self.settings.guidance == 1.0 else 2
+
+    @property
+    def most(self) -> int:
+        """Tokens that it will be at most."""
+        return len(self.prompt.ids) + self.settings.max_new_tokens
 
 
 @dataclass(eq=False)
@@ -67,6 +81,7 @@ class _Row:
     prompt: Prompt
     pending: int = -1
     guide: bool = False
+    text: TextGrammar | None = None
     kept: dict[str, Memory] = field(default_factory=dict)
     """What layers inside the decoder go on attending to, by the kind of media."""
 
@@ -74,8 +89,9 @@ class _Row:
 class Engine:
     """`submit` sequences, then `step` until `busy` no more; `cancel` one at any time between two steps.
 
-    At most `max_rows` run at once, those guided by a prompt-free twin counting twice while they draw. Not safe for several
-    threads.
+    At most `max_rows` run at once, those guided by a prompt-free twin counting twice while they draw, and no more than
+    `kv_tokens` of keys and values can come of those that run, each counted as long as the longest may become (so the tables
+    are): the others wait. Not safe for several threads.
     """
 
     def __init__(
@@ -84,8 +100,14 @@ class Engine:
         vocabulary: Vocabulary,
         inputs: FeatureInputs | None = None,
         max_rows: int = MAX_ROWS,
+        kv_tokens: int | None = None,
+        text_grammars: TextGrammars | None = None,
     ) -> None:
+        if kv_tokens is not None and kv_tokens < GROWTH:
+            raise ConfigError(f"kv_tokens: {kv_tokens}, expected {GROWTH} at least")
+        self._room = kv_tokens or sys.maxsize
         self.model, self.vocabulary, self.inputs, self.max_rows = model, vocabulary, inputs, max_rows
+        self._text_grammars = text_grammars
         self._masks = Masks(vocabulary, model.device)
         self.reset()
         self.context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
@@ -106,7 +128,8 @@ class Engine:
 
     def submit(self, prompt: Prompt, settings: Settings) -> Writing:
         """A sequence that will be written from the next step on. Raises `DataError` where the prompt has no id, or leaves no
-        room in the decoder's context; where it leaves less than is asked for, so much is written."""
+        room in the decoder's context, or they cannot be kept at all; where it leaves less than is asked for, so much is
+        written."""
         if not prompt.ids:
             raise DataError("the prompt is empty")
         writing = Writing(prompt, self.fitted(prompt, settings))
@@ -120,7 +143,11 @@ class Engine:
         room = self.context - len(prompt.ids) + 1  # the end is never read
         if room < 2:
             raise DataError(f"the prompt has {len(prompt.ids)} tokens, the model's context with the answer is {self.context}")
-        return settings.model_copy(update={"max_new_tokens": min(room, settings.max_new_tokens)})
+        found = settings.model_copy(update={"max_new_tokens": min(room, settings.max_new_tokens)})
+        alone = Writing(prompt, found)
+        if area(alone.rows, alone.most) > self._room:
+            raise DataError(f"the prompt and its answer may become {alone.most} tokens, there is room for {self._room} in all")
+        return found
 
     @torch.inference_mode()
     def cancel(self, writing: Writing) -> None:
@@ -138,9 +165,7 @@ class Engine:
         before = {row.writing: len(row.writing.ids) for row in self._rows}
         admitted = self._admitted()
         before |= dict.fromkeys(admitted, 0)
-        new = [
-            _Row(writing, Grammar(self.vocabulary, writing.settings, writing.prompt.end), writing.prompt) for writing in admitted
-        ]
+        new = [self._begun(writing) for writing in admitted]
         new += [_Row(row.writing, row.grammar, self._unprompted, guide=True) for row in self._opened]
         self._opened = []
         if new or self._rows:
@@ -150,13 +175,22 @@ class Engine:
             self._write(self._guided(logits))
         return [(writing, writing.ids[count:]) for writing, count in before.items()]
 
+    def _begun(self, writing: Writing) -> _Row:
+        grammar, text = Grammar(self.vocabulary, writing.settings, writing.prompt.end), writing.settings.text_grammar
+        held = self._text_grammars.start(text) if text is not None and self._text_grammars else None
+        return _Row(writing, grammar, writing.prompt, text=held)
+
     def _admitted(self) -> list[Writing]:
         """Those that wait and for which there is room."""
         new: list[Writing] = []
         tokens = 0
+        running = [row.writing for row in self._rows if not row.guide]
+        rows, longest = sum(one.rows for one in running), max((one.most for one in running), default=0)
         while self._waiting and len(self._rows) + len(new) < self.max_rows:
-            tokens += len(self._waiting[0].prompt.ids)
-            if new and tokens > MAX_PROMPT_TOKENS:
+            first = self._waiting[0]
+            tokens += len(first.prompt.ids)
+            rows, longest = rows + first.rows, max(longest, first.most)
+            if (new and tokens > MAX_PROMPT_TOKENS) or area(rows, longest) > self._room:
                 break
             new.append(self._waiting.popleft())
         return new
@@ -211,13 +245,21 @@ class Engine:
         """Choose the next token of each sequence."""
         rows = [(number, row) for number, row in enumerate(self._rows) if not row.guide]
         forbidden = torch.stack([self._masks.forbidden(row.grammar.allowed(), row.grammar.end) for _, row in rows])
+        for place, (_, row) in enumerate(rows):
+            if row.text is not None:
+                row.text.forbid(forbidden[place], row.grammar.end)
         samplers = [row.writing.settings.sampler(row.grammar.inside or "text") for _, row in rows]
         if len(rows) < len(self._rows):
             logits = logits[[number for number, _ in rows]]
-        chosen = choose(logits, forbidden, samplers, [row.writing.generator for _, row in rows])
+        writings = [row.writing for _, row in rows]
+        moved = adjusted(logits, [one.settings for one in writings], [one.ids for one in writings])
+        chosen = choose(moved, forbidden, samplers, [one.generator for one in writings])
+        _tell(logits, chosen, [row for _, row in rows])
         pending: dict[Writing, int] = {}
         for (_, row), token in zip(rows, chosen, strict=True):
             row.grammar.advance(token)
+            if row.text is not None and token != row.grammar.end:
+                row.text.advance(token)
             row.pending = pending[row.writing] = token
             if token != row.grammar.end:
                 row.writing.ids.append(token)
@@ -251,6 +293,14 @@ def _keep(new: Sequence[_Row], features: Entering | None) -> None:
         for row, count, end in zip(new, counts, accumulate(counts), strict=True):
             if count:
                 row.kept[kind] = memories[kind][0].memory.part(end - count, end)
+
+
+def _tell(logits: Tensor, chosen: Sequence[int], rows: Sequence[_Row]) -> None:
+    """Keep how likely the tokens `chosen` were by `logits` [rows, V], of those rows that ask for it."""
+    for place, (token, row) in enumerate(zip(chosen, rows, strict=True)):
+        most = row.writing.settings.logprobs
+        if most is not None and token != row.grammar.end:
+            row.writing.likely += likely(logits[place : place + 1], [token], most)
 
 
 def write_all(engine: Engine, prompts: Sequence[Prompt], settings: Sequence[Settings]) -> list[list[int]]:

@@ -54,7 +54,7 @@ class Assembler:
     """
 
     def __init__(self, tokenizer: MultimodalTokenizer, voice: np.ndarray | None = None, decode: Decode | None = None) -> None:
-        self._tokenizer, self._voice = tokenizer, voice
+        self._tokenizer = tokenizer
         self._decode = decode or decode_with(tokenizer, voice)
         self._vocabulary = tokenizer.vocabulary
         self._opening: dict[int, Medium] = {self._vocabulary.special(f"<|{kind}|>"): kind for kind in MEDIA}
@@ -97,7 +97,7 @@ class Assembler:
         self._inside = kind
         speech = self._tokenizer.speech
         if kind == "speech" and speech is not None and speech.speaks_in_blocks:
-            self._stream = self._stack.enter_context(speech.speaking(self._voice))
+            self._stream = self._stack.enter_context(self._decode.speaking())
 
     def _close(self) -> Iterator[Event]:
         """The open part ends, if there is one."""

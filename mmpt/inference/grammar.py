@@ -3,7 +3,8 @@
     free:      text* ( <|image|> code^N <|/image|> | <|speech|> code+ <|/speech|> | text )* <|end|>
     alternate: ( text^T <|speech|> code^S <|/speech|> )* text* <|speech|> code+ <|/speech|> <|end|>
 
-Speech of several codebooks comes in whole frames, its codes in the order of `mmpt.codebooks`.
+Speech of several codebooks comes in whole frames, its codes in the order of `mmpt.codebooks`; a picture of several comes codebook
+by codebook.
 
 Each sequence has a `Grammar` that follows it token by token; what may come next is a set of names, for which `Masks` has the ids.
 """
@@ -17,7 +18,7 @@ from mmpt.modality import Medium
 from mmpt.vocabulary import Vocabulary
 
 Allowed = frozenset[str]
-"""Names of ranges (`text`, `image`, `speech`, and of a codebook of speech `speech 0`, `speech 1`, …) and of special tokens
+"""Names of ranges (`text`, `image`, `speech`, and of their codebooks `image 0`, `speech 0`, `speech 1`, …) and of special tokens
 (`<|end|>`, …)."""
 
 
@@ -44,7 +45,7 @@ class Grammar:
         if self.finished:
             return frozenset({"<|end|>"})
         if self._inside == "image":
-            return frozenset({"image" if self._count < self._vocabulary.codes_per_image else "<|/image|>"})
+            return frozenset({self._in_image()})
         if self._inside == "speech":
             return frozenset(self._in_speech())
         found = self._alternating(*self._alternate) if self._alternate else self._between_blocks()
@@ -84,6 +85,12 @@ class Grammar:
         if first <= token < last:
             return self._vocabulary.special_name(token)
         return "text" if token < first else "image" if token < self._vocabulary.speech_offset else "speech"
+
+    def _in_image(self) -> str:
+        codes, books = self._vocabulary.codes_per_image, self._vocabulary.image_codebooks
+        if self._count == codes:
+            return "<|/image|>"
+        return "image" if books == 1 else f"image {self._count * books // codes}"
 
     def _in_speech(self) -> set[str]:
         turns, fixed = self._turns, self._alternate is not None and not self._last
@@ -149,6 +156,10 @@ class Masks:
             mask = torch.ones(self._vocabulary.size, dtype=torch.bool)
             ranges = self._vocabulary.ranges()
             ranges |= {f"speech {n}": self._vocabulary.codebook_range(n) for n in range(self._vocabulary.speech_codebooks)}
+            each = self._vocabulary.codes_per_image // self._vocabulary.image_codebooks
+            ranges |= {
+                f"image {n}": self._vocabulary.image_range(n * each) for n in range(self._vocabulary.image_codebooks) if each
+            }
             for name in allowed - {"<|end|>"}:
                 first, last = ranges.get(name) or (self._vocabulary.special(name), self._vocabulary.special(name) + 1)
                 mask[first:last] = False

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,23 @@ from mmpt.config import parse_config
 from mmpt.data.feature_rows import TaggedView, feature_block
 from mmpt.data.token_documents import Piece, conversation_pieces, in_turn, tagged
 from mmpt.document import Part, Text
+from mmpt.errors import ConfigError
 from mmpt.inference.engine import Engine, Prompt, write_all
 from mmpt.inference.events import Assembler, Event
 from mmpt.inference.settings import Settings
+from mmpt.inference.text_grammar import TextGrammars
+from mmpt.inference.token_names import TokenNames
 from mmpt.modality import medium_of
 from mmpt.model.adaptation import merge_adapter
 from mmpt.model.checkpoints import find_checkpoint
 from mmpt.model.feature_inputs import FOLDER, FeatureInputs
-from mmpt.model.loading import load_model
+from mmpt.model.forward import causal_lm
+from mmpt.model.loading import FORMAT, load_parts
+from mmpt.storage import check_folder
 from mmpt.tokenizers.image.renderers import Renderer
 from mmpt.tokenizers.multimodal import MultimodalTokenizer
-from mmpt.vocabulary import check_same
+from mmpt.tokenizers.text import load_text_tokenizer
+from mmpt.vocabulary import Vocabulary, check_same
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,17 @@ class MultimodalModel:
 
     def engine(self, **options: Any) -> Engine:
         """An `Engine` for many sequences at once."""
-        return Engine(self.model, self.tokenizer.vocabulary, self.inputs, **options)
+        return Engine(self.model, self.tokenizer.vocabulary, self.inputs, text_grammars=self.text_grammars, **options)
+
+    @cached_property
+    def names(self) -> TokenNames:
+        """What each token is called."""
+        return TokenNames(self.tokenizer.text, self.tokenizer.vocabulary)
+
+    @cached_property
+    def text_grammars(self) -> TextGrammars:
+        """What holds text to a grammar."""
+        return TextGrammars(self.names)
 
     def prompts(self, prompts: Sequence[Sequence[Said]]) -> list[Prompt]:
         """Each prompt (a sequence of parts) as ids, `<|begin|>` first. Media of a kind that has a connector enter as features.
@@ -122,25 +139,57 @@ def load(
     device: str | torch.device | None = None,
     dtype: torch.dtype = torch.float32,
     renderer: Renderer | None = None,
+    hollow: bool = False,
 ) -> MultimodalModel:
     """Load a checkpoint folder, or the newest checkpoint of a run folder, onto `device` (a GPU where there is one); its adapters
-    are merged. `renderer`: what draws images instead of the image tokenizer's own choice.
+    are merged. `renderer`: what draws images instead of the image tokenizer's own choice. `hollow`: without the decoder's
+    weights, for whoever makes prompts and reads answers that another process writes (with them where media enter as features).
 
     Raises `CheckpointError` where something is missing or damaged, `VocabularyError` where the parts do not fit together.
     """
-    checkpoint = find_checkpoint(Path(path))
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    model, vocabulary = load_model(checkpoint, dtype)
-    if isinstance(model, PeftModel):
-        model = merge_adapter(model)  # beside the weights they cost half of each pass
+    checkpoint, device = find_checkpoint(Path(path)), _device(device)
+    model, vocabulary, inputs = _decoder(checkpoint, device, dtype, hollow and not (checkpoint / FOLDER).is_dir())
     tokenizer = MultimodalTokenizer.of_checkpoint(checkpoint)
     check_same(vocabulary, f"{checkpoint}/vocabulary.json", tokenizer.vocabulary, f"the tokenizers in {checkpoint}")
-    inputs = None
-    if (checkpoint / FOLDER).is_dir():
-        inputs = FeatureInputs.load(checkpoint / FOLDER, model).to(device).eval()
     for module in (tokenizer.speech, tokenizer.image):
         if module is not None:
             module.to(device)
-    model.to(device)  # pyright: ignore[reportArgumentType] (transformers wraps `to` in a decorator without types)
     tokenizer.render_by(renderer)
     return MultimodalModel(model, tokenizer, inputs)
+
+
+def load_engine(
+    path: Path | str, device: str | torch.device | None = None, dtype: torch.dtype = torch.float32, **options: Any
+) -> Engine:
+    """The engine of a checkpoint alone, of its tokenizers only that of text; else as `load`. `options`: of `Engine`."""
+    checkpoint = find_checkpoint(Path(path))
+    model, vocabulary, inputs = _decoder(checkpoint, _device(device), dtype)
+    names = TokenNames(load_text_tokenizer(checkpoint / "text_tokenizer"), vocabulary)
+    return Engine(model, vocabulary, inputs, text_grammars=TextGrammars(names), **options)
+
+
+def _decoder(
+    checkpoint: Path, device: torch.device, dtype: torch.dtype, hollow: bool = False
+) -> tuple[PreTrainedModel, Vocabulary, FeatureInputs | None]:
+    check_folder(checkpoint, FORMAT)
+    model, vocabulary = load_parts(checkpoint, dtype=dtype, hollow=hollow)
+    if isinstance(model, PeftModel):
+        # Beside the weights adapters cost half of each pass.
+        model = causal_lm(model) if hollow else merge_adapter(model)
+    inputs = None
+    if (checkpoint / FOLDER).is_dir():
+        inputs = FeatureInputs.load(checkpoint / FOLDER, model).to(device).eval()
+    if not hollow:
+        model.to(device)  # pyright: ignore[reportArgumentType] (transformers wraps `to` in a decorator without types)
+    return model.eval(), vocabulary, inputs
+
+
+def _device(asked: str | torch.device | None) -> torch.device:
+    """Raises `ConfigError` where there is no such device here."""
+    try:
+        device = torch.device(asked or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as problem:  # torch without CUDA asserts
+        said = str(problem).strip().splitlines()[0]
+        raise ConfigError(f"device {asked}: expected cpu, cuda or cuda:N that is there ({said})") from None
+    return device

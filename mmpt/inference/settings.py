@@ -32,12 +32,25 @@ class Settings(Schema):
     seed: int = pydantic.Field(default=0, ge=0, lt=1 << 62)
     """Of the sampling: the same seed, prompt and settings give the same tokens, whatever else is written beside them."""
 
+    frequency_penalty: float = pydantic.Field(default=0.0, ge=-2, le=2)
+    """Taken off a token's logit for each time that it was written already."""
+    presence_penalty: float = pydantic.Field(default=0.0, ge=-2, le=2)
+    """Taken off a token's logit where it was written already."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """(id, what is added to its logit)."""
+    logprobs: int | None = pydantic.Field(default=None, ge=0, le=20)
+    """Log-probabilities of the tokens written, and of so many of the likeliest at each place; null: none."""
+    text_grammar: str | None = None
+    """What the text keeps to, of `mmpt.inference.text_grammar`; nothing but text is written then."""
+
     @pydantic.model_validator(mode="after")
     def _outputs(self) -> "Settings":
         if not self.outputs:
             raise ValueError(f"outputs: expected some of {', '.join(MODALITIES)}")
         if self.alternate and not {"text", "speech"} <= set(self.outputs):
             raise ValueError("alternate needs text and speech among the outputs")
+        if self.text_grammar is not None and self.outputs != ("text",):
+            raise ValueError("text_grammar: it goes with outputs of text alone")
         return self
 
     def sampler(self, name: str) -> Sampler:

@@ -12,6 +12,7 @@ from mmpt.chat import ChatFormat, ChatMarker
 from mmpt.errors import CheckpointError, ConfigError
 from mmpt.model.adaptation import merge_adapter, save_adapter
 from mmpt.model.export_llava import as_llava
+from mmpt.model.export_vllm import CODES, add_tokenizers, check_for_vllm
 from mmpt.model.feature_inputs import FOLDER, FeatureInputs
 from mmpt.model.loading import FORMAT, load_parts
 from mmpt.storage import check_folder, published_folder
@@ -23,7 +24,12 @@ EXPORT = "mmpt-export/1"
 
 
 def export_hf(
-    checkpoint: Path, out: Path, dtype: torch.dtype = torch.float32, keep_adapter: bool = False, llava: bool = False
+    checkpoint: Path,
+    out: Path,
+    dtype: torch.dtype = torch.float32,
+    keep_adapter: bool = False,
+    llava: bool = False,
+    vllm: bool = False,
 ) -> list[str]:
     """Write `checkpoint` as the folder `out`; returns lines on what is in there, and what cannot be.
 
@@ -33,7 +39,8 @@ def export_hf(
     text tokenizer, `ConfigError` where `out` is there already.
 
     With `llava` it is transformers' Llava, with the encoder and the connector of pictures inside, and a processor. Raises
-    `ConfigError` where they do not fit in there.
+    `ConfigError` where they do not fit in there. With `vllm` the tokenizers of codes lie beside the model. Raises `ConfigError`
+    where the model reads more than ids.
     """
     checkpoint, out = Path(checkpoint), Path(out)
     if out.exists():
@@ -41,6 +48,8 @@ def export_hf(
     check_folder(checkpoint, FORMAT)
     if not (checkpoint / "text_tokenizer").is_dir():
         raise CheckpointError(f"{checkpoint}: text_tokenizer/ is missing, the ids of its text have no meaning")
+    if vllm:
+        check_for_vllm(checkpoint, keep_adapter)
     model, vocabulary = load_parts(checkpoint, dtype=dtype)
     tokenizer = extended_tokenizer(load_text_tokenizer(checkpoint / "text_tokenizer"), vocabulary)
     chat = ChatFormat.load(checkpoint)
@@ -75,6 +84,9 @@ def export_hf(
             model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
         vocabulary.save(folder)
+        if vllm:
+            add_tokenizers(checkpoint, folder)
+            said.append(f"{CODES}/: the tokenizers, for mmpt serve --engine")
     if chat is not None:
         said.append("the chat template of its training; apply_chat_template gives the same ids")
     if (checkpoint / FOLDER).is_dir() and not llava:

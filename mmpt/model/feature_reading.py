@@ -13,7 +13,7 @@ from mmpt.errors import DataError
 from mmpt.media import decode_image, decode_speech
 from mmpt.modality import SAMPLE_RATE
 from mmpt.model.config import FeatureInputConfig, PictureFeaturesConfig
-from mmpt.tokenizers.image.batches import picture_bytes, to_pixels
+from mmpt.tokenizers.image.pixels import picture_bytes, to_pixels
 
 Reader = Callable[[bytes | None], Tensor]
 

@@ -12,6 +12,13 @@ from torch.nn import functional as F
 
 GROWTH = 256
 """Tokens by which the tables grow."""
+SPARE = 4
+"""Tables of so many times what is needed are given back for smaller ones."""
+
+
+def area(rows: int, tokens: int) -> int:
+    """Tokens for which tables of so many rows of so many tokens have room."""
+    return rows * _up(tokens, GROWTH)
 
 
 class KeyValues:
@@ -38,18 +45,30 @@ class KeyValues:
                         part[row] = part[last]
             self.lengths[row] = self.lengths[last]
         self.lengths.pop()
+        self._give_back()
+
+    def _give_back(self) -> None:
+        """Of a long sequence that is gone nothing is kept."""
+        rows, tokens = len(self.lengths), _up(max(self.lengths, default=0) + 1, GROWTH)
+        for layer, table in self._tables.items():
+            most = table[0].shape[0] * table[0].shape[2]
+            if most > SPARE * max(1, rows) * tokens:
+                keys, values = (part[:rows, :, :tokens].clone() for part in table)
+                self._tables[layer] = keys, values
 
     def tables(self, layer: int, rows: int, tokens: int, like: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """The tables of a layer, with room for so many rows and tokens; `like` [1, heads, T, D] each."""
         found = self._tables.get(layer)
         if found is None or found[0].shape[0] < rows or found[0].shape[2] < tokens:
             old = found or (like[0][:0, :, :0], like[1][:0, :, :0])
-            # In steps, so that tables are copied once in many tokens; zeros, since what no row has written is read (and masked).
-            rows, tokens = max(rows, old[0].shape[0]), _up(max(tokens, old[0].shape[2]), GROWTH)
+            # In steps, so that tables are copied once in many tokens, and no larger than what runs needs; zeros, since what
+            # no row has written is read (and masked).
+            tokens = _up(tokens, GROWTH)
             keys, values = (part.new_zeros(rows, part.shape[1], tokens, part.shape[3]) for part in like)
             found = keys, values
             for table, part in zip(found, old, strict=True):
-                table[: part.shape[0], :, : part.shape[2]] = part
+                kept = part[:rows, :, :tokens]
+                table[: kept.shape[0], :, : kept.shape[2]] = kept
             self._tables[layer] = found
         return found
 

@@ -17,6 +17,7 @@ from mmpt.model.adaptation import merge_adapter
 from mmpt.model.backbone import load_backbone
 from mmpt.model.loading import FORMAT, load_parts
 from mmpt.model.merges import Merge
+from mmpt.model.prompts import Prompts
 from mmpt.storage import check_folder, link_tree, published_folder
 from mmpt.tokenizers.quiet import no_progress_bars
 from mmpt.vocabulary import Vocabulary, check_same
@@ -126,6 +127,8 @@ def save_soup(model: PreTrainedModel, vocabulary: Vocabulary, of: Sequence[Path]
         vocabulary.save(folder)
         if chat := ChatFormat.load(first):
             chat.save(folder)
+        if prompts := Prompts.load(first):
+            prompts.save(folder)
         for name in TOKENIZERS:
             if (first / name).is_dir():
                 link_tree(first / name, folder / name)

@@ -34,20 +34,22 @@ class SpeechFigures:
 
 @dataclass(frozen=True)
 class ImageFigures:
-    """`codes` ids, `codes_per_image` of them for a picture of `side` × `side` pixels."""
+    """`codes` ids of all `codebooks` together, `codes_per_image` of them for a picture of `side` × `side` pixels: as many of each
+    codebook, those of the first before those of the second."""
 
     codes: int
     codes_per_image: int
     side: int
+    codebooks: int = 1
 
     @property
     def bits(self) -> float:
         """Bits of a picture."""
-        return self.codes_per_image * math.log2(self.codes)
+        return self.codes_per_image * math.log2(self.codes / self.codebooks)
 
     def in_vocabulary(self) -> dict[str, Any]:
         """The fields of a `Vocabulary` that follow from it."""
-        return {"image_codes": self.codes, "codes_per_image": self.codes_per_image}
+        return {"image_codes": self.codes, "codes_per_image": self.codes_per_image, "image_codebooks": self.codebooks}
 
 
 Figures = SpeechFigures | ImageFigures

@@ -1,6 +1,7 @@
 """Checkpoints: RUN/checkpoints/step-00000400, whole or not there, checked by hash before use, without pickle.
 
-    manifest.json  vocabulary.json  [chat.json]  recipe.yaml  backbone/  [adapter/]  [new_rows.safetensors]  [linear.safetensors]
+    manifest.json  vocabulary.json  [chat.json]  [prompts.json]  recipe.yaml  backbone/  [adapter/]  [new_rows.safetensors]
+    [linear.safetensors]
     [features/KIND/] [text_tokenizer/ speech_tokenizer/ image_tokenizer/]
     training/optimizer.safetensors   training/state.json
 
@@ -38,6 +39,7 @@ from mmpt.model.feature_inputs import FOLDER, PREFIXES
 from mmpt.model.hollow import INDEX, WHOLE
 from mmpt.model.loading import FORMAT, NEW_ROWS
 from mmpt.model.new_rows import new_tables
+from mmpt.model.prompts import Prompts
 from mmpt.storage import MANIFEST, check_folder, link_tree, published_folder, read_json, room_for, write_bytes, write_json
 from mmpt.tokenizers.quiet import no_progress_bars
 from mmpt.tokenizers.text import copy_text_tokenizer
@@ -67,9 +69,10 @@ def save_checkpoint(
     saving: Background,
     chat: ChatFormat | None = None,
     evaluation: dict[str, Any] | None = None,
+    prompts: Prompts | None = None,
 ) -> Path:
     """Publish the state of a language model after update `step`; see `publish`. Of a frozen backbone links are saved. `chat`: how
-    its conversations are marked; `evaluation`: the state of the run's evaluations."""
+    its conversations are marked; `evaluation`: the state of the run's evaluations; `prompts`: the words by which it is asked."""
     frozen = frozen_folder(config) if config.frozen else None
     trained = cast(LanguageModel, engine.module.trainable)
     vocabulary, inputs = trained.vocabulary, trained.inputs
@@ -94,6 +97,8 @@ def save_checkpoint(
         write_recipe(config, folder)
         if chat is not None:
             chat.save(folder)
+        if prompts is not None:
+            prompts.save(folder)
         for name, tokenizer in config.tokenizers.items():
             (copy_text_tokenizer if name == tokenizer_folder("text") else link_tree)(tokenizer, folder / name)
         if encoders is not None:

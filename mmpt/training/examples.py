@@ -208,7 +208,7 @@ def with_codes(examples: Examples[Picture], path: Path | None, config: ImageToke
         return examples
     names, places = np.unique(examples.rows["name"], return_inverse=True)
     dtype = np.int16 if config.quantizer.codes < 1 << 15 else np.int32
-    codes = np.full((len(names), config.qformer.queries), -1, dtype=dtype)
+    codes = np.full((len(names), config.figures.codes_per_image), -1, dtype=dtype)
     for line in read_codes(path):
         name = np.uint64(id_hash(line["id"]))
         place = int(np.searchsorted(names, name))

@@ -13,6 +13,7 @@ from mmpt.data.shards.read import TokenShards
 from mmpt.data.shards.tokens import Medium
 from mmpt.errors import ConfigError
 from mmpt.model.feature_inputs import FeatureInputs
+from mmpt.model.prompts import Prompts, arranged_prompts
 from mmpt.training.config import TrainingConfig
 from mmpt.training.mixture import mixture_of
 from mmpt.vocabulary import Vocabulary, check_same
@@ -46,6 +47,13 @@ def chat_format(config: TrainingConfig, sources: Sequence[TokenShards]) -> ChatF
         return ChatFormat.load(config.base)
     path = config.backbone.path if config.backbone is not None else None
     return ChatFormat.load(Path(path).parent) if path is not None else None  # a checkpoint's own backbone/
+
+
+def trained_prompts(config: TrainingConfig, sources: Sequence[TokenShards]) -> Prompts | None:
+    """The words with which the sources ask for speech, text and pictures, or where none does, those of the checkpoint that the
+    run starts from."""
+    found = arranged_prompts(one.manifest.built for one in sources)
+    return found if found is not None or config.base is None else Prompts.load(config.base)
 
 
 def sample(sources: Sequence[TokenShards], count: int = 2000) -> Iterator[Sequence[int]]:

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 import pydantic
 
 from mmpt.config import Schema
-from mmpt.tokenizers.image.config import Gates, ImageTokenizerConfig
+from mmpt.tokenizers.image.config import ImageTokenizerConfig
+from mmpt.tokenizers.image.gates import Gates
 from mmpt.tokenizers.image.stage_config import AlignConfig, DrawConfig, JointConfig, QuantizeConfig
 from mmpt.tokenizers.speech.config import AdversariesConfig, MelDecoderConfig, SoundGates, SpeechConfig, TextToCodesConfig
 from mmpt.tokenizers.speech.vocoders.istft import Istft

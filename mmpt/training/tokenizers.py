@@ -16,12 +16,6 @@ from mmpt.document import Text
 from mmpt.errors import ConfigError, DataError
 from mmpt.modality import SAMPLE_RATE
 from mmpt.tokenizers.image.batches import picture_batches
-from mmpt.tokenizers.image.stages import (
-    AlignStage,
-    DrawStage,
-    JointStage,
-    QuantizeStage,
-)
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
 from mmpt.tokenizers.interface import AnySpeechTokenizer
 from mmpt.tokenizers.load import load_speech_coder
@@ -37,6 +31,7 @@ from mmpt.training.distributed import World
 from mmpt.training.examples import Examples, features, known_codes, parts, pictures, recordings, spoken, utterances, with_codes
 from mmpt.training.fit import fit
 from mmpt.training.specs import ImageSpec, SpeakingSpec, SpeechSpec, TextSpec, TextToCodesSpec, VocoderSpec
+from mmpt.training.stage_kinds import KINDS
 
 BEGIN_FROM = 2000
 """Utterances, the first, from which a codebook behind a fixed encoder begins."""
@@ -207,11 +202,10 @@ def _train_image(spec: ImageSpec, folder: Path, world: World) -> int:
         raise ConfigError(f"{spec.start}: configured without `branches`, which stages.quantize trains")
     examples = pictures(spec.data, model.config, spec.examples, folder, world, spec.cache_mib)
     words = int(examples.sizes.max())
-    kinds = {"joint": JointStage, "align": AlignStage, "quantize": QuantizeStage, "draw": DrawStage, "harden": DrawStage}
     for name, stage in spec.stages.given.items():
         chosen = with_codes(examples, getattr(stage, "generated_codes", None), model.config)
         with ahead(picture_batches(chosen, words, model.config, stage.fit)) as batches:
-            stopped = fit(kinds[name](model, stage), batches, stage.fit, folder / name, world)
+            stopped = fit(KINDS[name](model, stage), batches, stage.fit, folder / name, world)
         if stopped:
             return stopped
     if world.rank == 0:

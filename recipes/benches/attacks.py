@@ -142,7 +142,7 @@ def answer(port: int, place: int, number: int) -> tuple[list[int], float]:
     status, said = exchange(port, f"127.0.1.{place + 1}", body)
     if status != 200:
         raise RuntimeError(f"{status}: {said[:200]!r}")
-    return json.loads(said)["choices"][0]["message"]["ids"], time.perf_counter() - begun
+    return json.loads(said)["choices"][0]["token_ids"], time.perf_counter() - begun
 
 
 def exchange(port: int, source: str, body: bytes, kind: str = "application/json", seconds: float = 120) -> tuple[int, bytes]:

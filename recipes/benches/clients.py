@@ -109,9 +109,9 @@ def spoken(address: str, number: int) -> Answer:
         for line in response:
             if not line.startswith(b"data: {"):
                 continue
-            delta = json.loads(line[6:])["choices"][0]["delta"]
-            tokens += len(delta.get("ids", []))
-            if "audio" in delta:
+            choice = json.loads(line[6:])["choices"][0]
+            delta, tokens = choice["delta"], tokens + len(choice["token_ids"])
+            if "data" in delta.get("audio", {}):
                 first = time.perf_counter() - began if first is None else first
                 sound += len(base64.b64decode(delta["audio"]["data"])) / 2 / delta["audio"]["sample_rate"]
         return Answer(first, time.perf_counter() - began, sound, tokens)

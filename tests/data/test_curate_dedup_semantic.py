@@ -96,7 +96,7 @@ def test_documents_that_say_the_same_go(tmp_path):
     with ShardWriter(tmp_path / "in", built={}, max_documents=4) as writer:
         for one in documents:
             writer.write(one)
-    step = DedupSemantic(model=encoder(tmp_path / "model"), clusters=2, keep="first", similarity=0.999)
+    step = DedupSemantic(model=encoder(tmp_path / "model"), keep="first", similarity=0.999)
     summary = curate(step, [tmp_path / "in"], tmp_path / "out")
     assert [one.id for one in DocumentShards(tmp_path / "out")] == ["d0", "d1", "d2", "picture"]
     assert summary.lost == {"semantic": 6}

@@ -249,6 +249,8 @@ class Hub(http.server.BaseHTTPRequestHandler):
                 for name in names
                 if str(name).startswith(below)
             ]
+            folders = {str(parent) for name in names for parent in name.parents if str(parent) > below} - {"."}
+            tree += [{"type": "directory", "path": name, "oid": "0" * 40} for name in sorted(folders)]
             self.answer(json.dumps(tree).encode())
         elif path.startswith("/api/datasets/someone/something"):
             about = {"id": "someone/something", "sha": "0" * 40, "siblings": [], "tags": [], "private": False, "downloads": 0}
@@ -280,7 +282,8 @@ class Hub(http.server.BaseHTTPRequestHandler):
 def built(tmp_path: Path, endpoint: str, *options: str) -> subprocess.CompletedProcess:
     """What datasets/build.py says of a specification with the address of a repository, the hub being at `endpoint`."""
     spec = tmp_path / "spec.yaml"
-    spec.write_text("sources: [{kind: hub_rows, rows: hf://datasets/someone/something, parts: [{image: image}, {text: text}]}]\n")
+    source = "kind: hub_rows, rows: hf://datasets/someone/something, split: train, parts: [{image: image}, {text: text}]"
+    spec.write_text(f"sources: [{{{source}}}]\n")
     environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
     environment |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "0"}
     code = "import sys, runpy; from mmpt.data import store; store.ATTEMPTS = 2; sys.argv = sys.argv[1:]"
@@ -296,13 +299,17 @@ def test_the_address_of_a_repository_is_read_by_its_own_file_system(tmp_path):
         {"image": [{"bytes": png(n), "path": None} for n in range(3)], "text": ["a", "b", "c"]},
         image=IMAGE, text=STRING,
     )  # fmt: skip
+    write_rows(tmp_path / "repo" / "data" / "held.parquet", {"text": ["held out"]}, text=STRING)
+    (tmp_path / "repo" / "README.md").write_text(
+        "---\nconfigs:\n- config_name: x\n  data_files: [{split: train, path: data/train-*}, {split: test, path: data/h*}]\n---\n"
+    )
     asked: list[str] = []
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Hub, tmp_path / "repo", asked))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     done = built(tmp_path, f"http://127.0.0.1:{server.server_address[1]}", "--processes", "1")
     server.shutdown()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert asked and all(one.startswith("bytes=") for one in asked)
+    assert [one for one in asked if not one.startswith("bytes=")] == ["all"], "the README alone is read whole"
     found = read(kind="shards", folder=str(tmp_path / "out"))
     assert [shape(one) for one in found] == [[png(n), text] for n, text in enumerate("abc")]
     assert all(isinstance(one.parts[0], Image) for one in found)

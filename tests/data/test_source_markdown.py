@@ -220,6 +220,23 @@ def test_pictures_in_the_page_itself(folder):
     assert one(folder, f"a ![x](data:image/png;base64,{data}) b") == ["a", ("x", png(7)), "b"]
 
 
+@pytest.mark.parametrize(
+    ("text", "alt"),
+    [
+        ("![](images/1.png){alt='Bacteria colony, at 10 %'}", "Bacteria colony, at 10 %"),
+        ('![](images/1.png){alt="The well\'s <edge>" .class width=30%}', "The well's <edge>"),
+        ("![Figure 1](images/1.png){alt='a colony'}", "Figure 1 a colony"),
+        ("![same](images/1.png){alt='same'}", "same"),
+        ('![](images/1.png){fig-alt="as Quarto has it"}', "as Quarto has it"),
+        ('![](images/1.png){: alt="as kramdown has it"}', "as kramdown has it"),
+        ("[![](images/1.png){alt='in a link'}](x.html)", "in a link"),
+        ("![](<images/1.png>){width=3}", ""),
+    ],
+)
+def test_the_alternative_text_may_be_an_attribute(folder, text, alt):
+    assert one(folder, f"Look:\n\n{text}\n\nand go on{{alt='x'}}") == ["Look:", (alt, png(1)), "and go on{alt='x'}"]
+
+
 def test_what_is_missing_damaged_or_elsewhere_is_listed_and_the_rest_keeps_its_order(folder):
     (folder / "images" / "empty.png").write_bytes(b"")
     (folder / "images" / "cut.png").write_bytes(png(1)[:50])

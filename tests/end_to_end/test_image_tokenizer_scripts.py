@@ -75,13 +75,27 @@ def test_each_stage_has_its_metrics_and_the_page_says_what_is_short(place):
 
 
 @pytest.mark.parametrize(
-    ("gates", "code"), [({"used": 0, "entropy": 0, "gap": 100, "recall": 0, "prefixes": False}, 0), ({"entropy": 1}, 1)]
+    ("gates", "code"),
+    [({"used": 0, "entropy": 0, "gap": 100, "recall": 0, "prefixes": False, "floors": None}, 0), ({"entropy": 1}, 1)],
 )
 def test_a_training_ends_by_its_gates(place, gates, code):
     changes = {"held_out": str(place / "shards"), "gates": gates}
     done = harden(place, f"gated-{code}", [{"id": "noise/0/0", "codes": [0, 1, 2, 3]}], **changes)
     assert done.returncode == code and "entropy" in done.stdout and ("short" in done.stdout) == bool(code)
     assert (place / f"gated-{code}" / "tokenizer").is_dir() and (place / f"gated-{code}" / "evaluation.html").is_file()
+
+
+def test_a_tokenizer_no_better_than_its_floors_is_said_to_be(place):
+    """Held out are the very pictures it learned from: the nearest of those is the picture itself, which nothing draws as well."""
+    done = run("evaluate", place / "seed", place / "shards", "--trained-on", place / "shards")
+    short = [line for line in done.stderr.splitlines() if line.endswith("short")]
+    assert done.returncode == 1 and any("PSNR above the nearest training picture, dB" in line for line in short)
+    figures = json.loads(done.stdout)
+    assert figures["PSNR of the nearest training picture"] > 70 and figures["raw pixels, picture to text R@1"] == 1
+    assert figures["training pictures looked through"] == 12 and "random convolutions" in figures["judge"]
+    (place / "gates.yaml").write_text("{floors: null, used: 0, entropy: 0, gap: 100, recall: 0, prefixes: false, rfid: 0}")
+    done = run("evaluate", place / "seed", place / "shards", "--trained-on", place / "shards", "--gates", place / "gates.yaml")
+    assert done.returncode == 1 and ["rFID" in line for line in done.stderr.splitlines() if line.endswith("short")] == [True]
 
 
 def test_the_decoder_alone_learns_from_the_codes_of_a_language_model(place):

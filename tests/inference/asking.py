@@ -11,7 +11,7 @@ import PIL.Image
 from mmpt.inference.server.limits import Limits
 from mmpt.media import encode_png, encode_wav
 
-HOT = {"temperature": 1.3, "max_tokens": 60}
+HOT = {"temperature": 1.3, "max_tokens": 60, "return_token_ids": True}
 
 
 def limits() -> Limits:

@@ -12,12 +12,19 @@ from mmpt.inference.load import MultimodalModel
 from mmpt.inference.server.api import build_app
 from mmpt.inference.server.connections import guarded
 from mmpt.inference.server.limits import Limits
+from mmpt.model.prompts import Prompts
 
 
 @contextmanager
-def serving(model: MultimodalModel, limits: Limits = Limits(), token: str | None = None) -> Iterator[tuple[str, object]]:  # noqa: B008
-    """(its address, its `Service`)."""
-    app = build_app(model, "tiny", limits, token)
+def serving(
+    model: MultimodalModel,
+    limits: Limits = Limits(),  # noqa: B008
+    token: str | None = None,
+    prompts: Prompts = Prompts(),  # noqa: B008
+    **processes,
+) -> Iterator[tuple[str, object]]:
+    """(its address, its `Service`). `processes`: `decode` and `writer` of `build_app`."""
+    app = build_app(model, "tiny", limits, token, prompts=prompts, **processes)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

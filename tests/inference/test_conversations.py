@@ -139,25 +139,32 @@ def test_two_spoken_turns_by_the_client_of_openai(model, address):
     """The second question comes after the first answer in the ids in which that was written, by its name or sent back whole."""
     client = openai.OpenAI(base_url=f"{address}/v1", api_key="none")
     options = {"model": "tiny", "modalities": ["text", "audio"], "audio": {"voice": "default", "format": "wav"}, "max_tokens": 60,
-               "temperature": 1.5, "extra_body": {"alternate": [3, 5]}}  # fmt: skip
+               "temperature": 1.5, "extra_body": {"alternate": [3, 5], "return_token_ids": True}}  # fmt: skip
     messages = user(sound(tone(1)))
     first = client.chat.completions.create(messages=messages, seed=3, **options)
-    answer = first.choices[0].message
-    assert answer.audio.id and len(base64.b64decode(answer.audio.data)) > 44 and answer.ids
+    answer, written = first.choices[0].message, first.choices[0].token_ids
+    assert answer.audio.id and len(base64.b64decode(answer.audio.data)) > 44 and written
     before = asked(model, messages)
     assert first.usage.prompt_tokens == len(before)
 
     following = user(sound(tone(2)))
     kept = KeptAnswers()
-    kept._ids[answer.audio.id] = np.array(answer.ids)
+    kept.keep(answer.id.removeprefix("msg-"), written)
+    whole = answer.model_dump()
+    unnamed = {key: value for key, value in whole.items() if key != "id"}  # known by the ids of its parts alone
     found = []
-    for again in ({"role": "assistant", "audio": {"id": answer.audio.id}}, answer.model_dump()):
+    for again in (
+        {"role": "assistant", "audio": {"id": answer.audio.id}},
+        {"role": "assistant", "id": answer.id},
+        whole,
+        unnamed,
+    ):
         second = client.chat.completions.create(messages=[*messages, again, *following], **options)
         ids = asked(model, json.loads(json.dumps([*messages, again, *following])), kept)
-        assert ids[: len(before) + len(answer.ids) + 1] == [*before, *answer.ids, model.tokenizer.chat.end]
+        assert ids[: len(before) + len(written) + 1] == [*before, *written, model.tokenizer.chat.end]
         assert second.usage.prompt_tokens == len(ids) and second.choices[0].message.audio
-        found.append((ids, second.choices[0].message.ids))
-    assert found[0] == found[1]
+        found.append((ids, second.choices[0].token_ids))
+    assert all(one == found[0] for one in found)
 
 
 def test_a_stream_is_kept_too(address):

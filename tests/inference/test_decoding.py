@@ -2,10 +2,12 @@
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
+from mmpt.errors import DataError
 from mmpt.inference.decoding import DecodingProcess, decode_with
 from mmpt.model.checkpoints import find_checkpoint
 from mmpt.tokenizers.image.renderers.own import Own
@@ -26,9 +28,52 @@ def test_a_process_of_its_own_gives_the_same_and_is_replaced(tmp_path):
             assert found.part == wanted.part
             assert (found.samples is None) == (kind == "image")
             assert kind == "image" or np.array_equal(found.samples, wanted.samples)
-        (process,) = beside._pool._processes
-        os.kill(process, signal.SIGKILL)
+        os.kill(beside.pid, signal.SIGKILL)
         assert decode("image", asked["image"]).part == here("image", asked["image"]).part
         with pytest.raises(Exception, match="codes|sequence|expected"):  # a mistake stays a mistake
             decode("speech", np.array([-5]))
         assert decode("image", asked["image"]).samples is None
+
+
+def test_sounds_decoded_in_one_batch_are_those_of_each_alone(tmp_path):
+    tokenizer = MultimodalTokenizer.of_checkpoint(find_checkpoint(write_checkpoint(tmp_path)))
+    decode, draw = decode_with(tokenizer), np.random.default_rng(0)
+    asked = [draw.integers(0, tokenizer.speech.codes, length) for length in (3, 17, 64, 1, 40)]  # of one window and of more
+    for codes, found in zip(asked, decode.sounds(asked), strict=True):
+        alone = decode("speech", codes).samples
+        assert found.samples.shape == alone.shape and np.abs(found.samples - alone).max() <= 1e-5
+
+
+@pytest.mark.slow
+def test_many_ask_a_process_at_once_and_a_mistake_is_told_to_its_own_alone(tmp_path):
+    checkpoint = find_checkpoint(write_checkpoint(tmp_path))
+    tokenizer = MultimodalTokenizer.of_checkpoint(checkpoint)
+    here, draw = decode_with(tokenizer), np.random.default_rng(1)
+    asked = [draw.integers(0, tokenizer.speech.codes, length) for length in (5, 30, 12, 8, 21, 3)]
+    asked[3] = np.array([-5])
+
+    def spoken(codes):
+        try:
+            return decode("speech", codes).samples
+        except DataError as problem:
+            return str(problem)
+
+    def streamed(codes):
+        with decode.speaking() as stream:
+            pieces = [stream.push(codes[place : place + 4]) for place in range(0, len(codes), 4)]
+            return np.concatenate([*pieces, stream.finish()])
+
+    with DecodingProcess(checkpoint) as decode, ThreadPoolExecutor(12) as pool:
+        whole = [pool.submit(spoken, codes) for codes in asked]
+        streams = [pool.submit(streamed, codes) for number, codes in enumerate(asked) if number != 3]
+        assert "expected 0" in whole[3].result(60)
+        good = [number for number in range(6) if number != 3]
+        for number, stream in zip(good, streams, strict=True):
+            alone = here("speech", asked[number]).samples
+            for found in (whole[number].result(60), stream.result(60)):
+                assert found.shape == alone.shape and np.abs(found - alone).max() <= 1e-4
+        with decode.speaking() as stream:
+            stream.push(asked[1])
+            os.kill(decode.pid, signal.SIGKILL)
+            with pytest.raises(DataError, match="has died"):
+                stream.finish()

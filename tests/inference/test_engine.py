@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 from thorough import thorough
 from torch.nn import functional as F
 
-from mmpt.errors import DataError
+from mmpt.errors import ConfigError, DataError
 from mmpt.inference.engine import Engine, Prompt, write_all
 from mmpt.inference.samplers.top_p import TopP
 from mmpt.inference.sampling import choose
 from mmpt.inference.settings import Settings
 from mmpt.model.backbone import BackboneConfig, build_backbone
 from mmpt.model.forward import packed_logits
+from mmpt.model.key_values import GROWTH
 from mmpt.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary(40, "f" * 64, image_codes=9, codes_per_image=4, speech_codes=7, speech_rate=12.5)
@@ -171,3 +172,50 @@ def test_samples_have_the_softmaxs_frequencies():
 def test_an_empty_prompt_is_refused():
     with pytest.raises(DataError, match="empty"):
         Engine(build(), VOCABULARY).submit(Prompt([]), Settings())
+
+
+def _tables(engine: Engine) -> int:
+    """Tokens that the tables of a layer have room for."""
+    return max((keys.shape[0] * keys.shape[2] for keys, _ in engine._cache._tables.values()), default=0)
+
+
+@hypothesis_settings(deadline=None, max_examples=6)
+@given(st.lists(st.tuples(st.integers(1, 300), st.integers(1, 12)), min_size=2, max_size=5), st.integers(2, 5))
+def test_with_little_room_sequences_wait_and_are_the_same(asked, room):
+    model, draw = build(), torch.Generator().manual_seed(5)
+    given_prompts = [Prompt(torch.randint(0, 40, (length,), generator=draw).tolist()) for length, _ in asked]
+    each = [Settings(max_new_tokens=count, seed=number, text=TopP(temperature=1.0)) for number, (_, count) in enumerate(asked)]
+    wanted = write_all(Engine(model, VOCABULARY), given_prompts, each)
+    engine = Engine(model, VOCABULARY, kv_tokens=room * GROWTH)
+    written = [engine.submit(prompt, one) for prompt, one in zip(given_prompts, each, strict=True)]
+    while engine.busy:
+        engine.step()
+        assert _tables(engine) <= room * GROWTH
+    assert [one.ids for one in written] == wanted
+
+
+def test_what_never_fits_is_refused_and_a_guided_picture_counts_twice():
+    engine, prompt = Engine(build(), VOCABULARY, kv_tokens=2 * GROWTH), prompts(1)[0]
+    with pytest.raises(DataError, match="there is room for 512 in all"):
+        engine.submit(prompt, Settings(max_new_tokens=2 * GROWTH))
+    engine.submit(prompt, Settings(max_new_tokens=GROWTH))
+    with pytest.raises(DataError, match="there is room"):
+        engine.submit(prompt, Settings(max_new_tokens=GROWTH, guidance=2.0))
+    with pytest.raises(ConfigError, match="kv_tokens: 100, expected 256"):
+        Engine(engine.model, VOCABULARY, kv_tokens=100)
+
+
+def test_the_room_of_a_long_sequence_is_given_back_while_a_short_one_runs_on():
+    model, long = build(), Prompt(list(range(40)) * 40)
+    settings = Settings(outputs=("speech",), max_new_tokens=40, speech=TopP(temperature=1.0))
+    wanted = write_all(Engine(model, VOCABULARY), prompts(1), [settings])
+    engine = Engine(model, VOCABULARY)
+    short, other = engine.submit(prompts(1)[0], settings), engine.submit(long, settings)
+    for _ in range(2):
+        engine.step()
+    assert _tables(engine) >= 2 * len(long.ids)
+    engine.cancel(other)
+    assert _tables(engine) <= GROWTH
+    while engine.busy:
+        engine.step()
+    assert [short.ids] == wanted and _tables(engine) <= GROWTH

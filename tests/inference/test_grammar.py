@@ -60,6 +60,16 @@ def test_text_and_speech_in_turn(seed, room, text, speech):
     assert all(len(values) <= text for kind, values in blocks if kind == "text")
 
 
+@given(st.integers(0, 10**6), st.integers(1, 60), st.integers(1, 4))
+@settings(deadline=None, max_examples=50)
+def test_a_picture_of_several_codebooks_comes_codebook_by_codebook(seed, room, codebooks):
+    vocabulary = Vocabulary(10, "f" * 64, 2 * codebooks, 3 * codebooks, 5, 12.5, image_codebooks=codebooks)
+    masks = Masks(vocabulary, torch.device("cpu"))
+    for kind, codes in vocabulary.split(sample(seed, vocabulary, masks, max_new_tokens=room, outputs=("text", "image"))):
+        if kind == "image":
+            assert (codes // 2).tolist() == [book for book in range(codebooks) for _ in range(3)]
+
+
 @given(st.integers(0, 10**6), st.integers(1, 60), st.integers(2, 4), st.sampled_from(["flatten", "delay"]), st.booleans())
 @settings(deadline=None, max_examples=100)
 def test_codebooks_of_speech_come_in_turn_and_frames_are_whole(seed, room, codebooks, layout, alternate):

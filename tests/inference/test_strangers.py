@@ -66,8 +66,10 @@ def test_a_websocket_of_a_stranger_is_closed_before_it_is_open(host, origin):
         sent.append(message)
 
     scope = {"type": "websocket", "path": "/", "headers": headers, "client": ("127.0.0.1", 1)}
+    scope |= {"extensions": {"websocket.http.response": {}}}
     asyncio.run(Guard(app, Limits(), LOCAL)(scope, None, send))  # pyright: ignore[reportArgumentType]
-    assert [one["type"] for one in sent] == ["websocket.close"]
+    assert [one["type"] for one in sent] == ["websocket.http.response.start", "websocket.http.response.body"]
+    assert sent[0]["status"] == (403 if origin else 400)
 
 
 def test_every_route_but_the_page_and_its_health_wants_the_token(model):
@@ -76,7 +78,7 @@ def test_every_route_but_the_page_and_its_health_wants_the_token(model):
     assert ("/v1/chat/completions", "POST") in found
     with serving(model, Limits(), "secret") as (address, _):
         for path, method in sorted(found):
-            if path in ("/", "/favicon.ico", "/health", "/metrics"):
+            if path in ("/", "/favicon.ico", "/health", "/metrics", "/static/{name}"):
                 continue
             path = path.replace("{number}", "tiny")
             twice = [("Authorization", "Bearer secret"), ("authorization", "Bearer x")]

@@ -51,7 +51,7 @@ def speech_tokenizer(block: int | None = 5) -> SpeechTokenizer:
     return model
 
 
-def image_tokenizer() -> ImageTokenizer:
+def image_tokenizer(**changes) -> ImageTokenizer:
     torch.manual_seed(0)
     content = {
         "side": 16, "tower": {"patch": 4, "width": 32, "depth": 1, "heads": 4},
@@ -59,6 +59,7 @@ def image_tokenizer() -> ImageTokenizer:
         "quantizer": {"kind": "ema", "codes": 16, "dim": 6, "normalize": True},
         "decoder": {"patch": 4, "width": 32, "depth": 1, "heads": 4},
         "captions": {"words": 6, "buckets": 64, "width": 16, "depth": 1, "heads": 2, "dim": 8},
+        **changes,
     }  # fmt: skip
     model = ImageTokenizer(parse_config(content, ImageTokenizerConfig, "tiny"))
     draw = np.random.default_rng(0)
@@ -68,14 +69,19 @@ def image_tokenizer() -> ImageTokenizer:
 
 
 def write_checkpoint(
-    folder: Path, sharp: float = 8.0, text: PreTrainedTokenizerBase | None = None, chat: ChatConfig | None = None, **backbone
+    folder: Path,
+    sharp: float = 8.0,
+    text: PreTrainedTokenizerBase | None = None,
+    chat: ChatConfig | None = None,
+    image: ImageTokenizer | None = None,
+    **backbone,
 ) -> Path:
     """`sharp` widens the embeddings, so that what came before matters to what comes next."""
     parts = folder / "parts"
     text = text or train_text_tokenizer(WORDS, 300)
     text.save_pretrained(parts / "text_tokenizer")
     speech_tokenizer().save(parts / "speech_tokenizer")
-    image_tokenizer().save(parts / "image_tokenizer")
+    (image or image_tokenizer()).save(parts / "image_tokenizer")
     names = ("text_tokenizer", "speech_tokenizer", "image_tokenizer")
     vocabulary = MultimodalTokenizer.load(*(parts / name for name in names)).vocabulary
     model = build_backbone(BackboneConfig(config={**BACKBONE, **backbone}), vocabulary.size, seed=1)

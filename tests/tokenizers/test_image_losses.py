@@ -34,10 +34,11 @@ def test_pictures_with_one_caption_are_right_answers_for_each_other():
 
 def test_prediction_loss_is_the_share_of_variance_left_open():
     states = torch.randn(200, 3, 4, generator=torch.Generator().manual_seed(0))
-    assert prediction_loss(states, states) == 0
-    assert prediction_loss(states, states.mean(dim=0).expand_as(states)).item() == pytest.approx(1, abs=1e-3)
+    told = torch.ones(200, dtype=torch.bool)
+    assert prediction_loss(states, states, told) == 0
+    assert prediction_loss(states, states.mean(dim=0).expand_as(states), told).item() == pytest.approx(1, abs=1e-3)
     for scale in (0.5, 2.0):
-        assert prediction_loss(states * scale, states * scale / 2).item() == pytest.approx(0.25, abs=0.02)
+        assert prediction_loss(states * scale, states * scale / 2, told).item() == pytest.approx(0.25, abs=0.02)
 
 
 def test_pixel_loss_without_tolerance_is_its_definition():
@@ -61,3 +62,14 @@ def test_a_crisp_shape_nearby_is_better_than_a_blur_over_where_it_may_be():
     moved = [pixels.roll(x, dims=-1) for x in (-1, 0, 1)]
     blur = torch.stack(moved).mean(dim=0)
     assert sum(pixel_loss(moved[1], m, 1) for m in moved) < sum(pixel_loss(blur, m, 1) for m in moved)
+
+
+def test_an_image_without_a_caption_is_not_predicted():
+    states, predicted = torch.randn(2, 6, 3, 4, generator=torch.Generator().manual_seed(0)).unbind()
+    told = torch.tensor([True, False, True, True, False, True])
+    other = torch.where(told[:, None, None], predicted, 1e3)
+    assert prediction_loss(states, other, told) == prediction_loss(states, predicted, told) > 0.5
+    predicted.requires_grad_(True)
+    nothing = prediction_loss(states, predicted, ~torch.ones(6, dtype=torch.bool))
+    nothing.backward()
+    assert nothing == 0 and predicted.grad is not None and predicted.grad.abs().sum() == 0

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from mmpt.config import parse_config
 from mmpt.errors import ConfigError, DataError
 from mmpt.tokenizers.image.batches import ImageBatch
-from mmpt.tokenizers.image.config import ImageTokenizerConfig, PixelFlowConfig
+from mmpt.tokenizers.image.config import PixelFlowConfig
 from mmpt.tokenizers.image.flow import PixelFlow
+from mmpt.tokenizers.image.perturbing import perturbed
+from mmpt.tokenizers.image.stage_config import PerturbConfig
 from mmpt.tokenizers.image.stages import (
     AlignConfig,
     AlignStage,
@@ -21,15 +22,14 @@ from mmpt.tokenizers.image.stages import (
     DrawStage,
     JointConfig,
     JointStage,
-    PerturbConfig,
     QuantizeConfig,
     QuantizeStage,
     _swapped,
-    nearest_entries,
-    perturbed,
 )
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
 from mmpt.tokenizers.terms import Term
+
+from .tiny_stages import batch, tokenizer
 
 STAGES = {
     "align": (AlignStage, AlignConfig()),
@@ -50,31 +50,6 @@ LEARNS = {
     "harden": {"decoder"},
     "joint": {"tower", "qformer", "down", "text", "describer", "summary", "scale", "decoder"},
 }
-
-
-def config(**changes) -> ImageTokenizerConfig:
-    content = {
-        "side": 16,
-        "tower": {"patch": 4, "width": 16, "depth": 1, "heads": 2},
-        "qformer": {"queries": 5, "width": 16, "depth": 1, "heads": 2},
-        "quantizer": {"kind": "ema", "codes": 16, "dim": 6, "normalize": True},
-        "branches": {"depth": 1, "reverse_depth": 1},
-        "decoder": {"patch": 4, "width": 16, "depth": 0, "heads": 2, "flow": {"dim": 8, "blocks": 1, "steps": 4}},
-        "captions": {"words": 6, "buckets": 64, "width": 16, "depth": 1, "heads": 2, "dim": 8},
-        **changes,
-    }
-    return parse_config(content, ImageTokenizerConfig, "test")
-
-
-def tokenizer(**changes) -> ImageTokenizer:
-    torch.manual_seed(0)
-    return ImageTokenizer(config(**changes))
-
-
-def batch(count: int = 8, seed: int = 0) -> ImageBatch:
-    draw = torch.Generator().manual_seed(seed)
-    pixels = F.interpolate(torch.rand(count, 3, 4, 4, generator=draw) * 2 - 1, 16, mode="bilinear")
-    return ImageBatch(pixels, torch.randint(1, 64, (count, 4), generator=draw), torch.full((count, 5), -1))
 
 
 def loss_of(terms: dict[str, Term]) -> torch.Tensor:
@@ -212,7 +187,7 @@ def test_codes_are_perturbed_to_near_neighbours(size, neighbours, pictures, shar
     entries = torch.randn(size, 3)
     codes = torch.randint(0, size, (30, 6))
     options = PerturbConfig(pictures=pictures, codes=share, neighbours=neighbours)
-    changed = perturbed(codes, nearest_entries(lambda ids: entries[ids], size, neighbours), options)
+    changed = perturbed(codes, entries[None], options)
     distances = torch.cdist(entries, entries)
     rank = distances.argsort(dim=1, stable=True).argsort(dim=1)
     assert int(rank[codes, changed].max()) <= min(neighbours, size - 1)
@@ -225,8 +200,7 @@ def test_codes_are_perturbed_to_near_neighbours(size, neighbours, pictures, shar
 def test_a_share_of_the_codes_is_perturbed():
     torch.manual_seed(0)
     entries, codes = torch.randn(64, 4), torch.randint(0, 64, (4000, 8))
-    nearest = nearest_entries(lambda ids: entries[ids], 64, 5)
-    wrong = codes != perturbed(codes, nearest, PerturbConfig(pictures=0.5, codes=0.2, neighbours=5))
+    wrong = codes != perturbed(codes, entries[None], PerturbConfig(pictures=0.5, codes=0.2, neighbours=5))
     assert wrong.float().mean().item() == pytest.approx(0.1, abs=0.01)
     assert wrong.any(dim=1).float().mean().item() == pytest.approx(0.5 * (1 - 0.8**8), abs=0.03)
 

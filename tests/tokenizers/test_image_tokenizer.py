@@ -12,9 +12,12 @@ from thorough import thorough
 
 from mmpt.config import parse_config
 from mmpt.errors import CheckpointError, ConfigError, DataError
-from mmpt.evaluation.metrics.image_tokenizer import _chance, gate_figures
-from mmpt.tokenizers.image.batches import ImageExample, picture_bytes, to_pixels
-from mmpt.tokenizers.image.config import Gates, ImageTokenizerConfig
+from mmpt.evaluation.metrics.image_gates import gate_figures
+from mmpt.evaluation.metrics.image_tokenizer import _chance
+from mmpt.tokenizers.image.batches import ImageExample
+from mmpt.tokenizers.image.config import ImageTokenizerConfig
+from mmpt.tokenizers.image.gates import Gates
+from mmpt.tokenizers.image.pixels import picture_bytes, to_pixels
 from mmpt.tokenizers.image.stages import JointConfig, JointStage
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
 
@@ -195,7 +198,7 @@ def test_a_word_of_the_caption_is_not_seen_before_it_is_written():
     [
         ({"tower": {"patch": 3, "width": 32, "depth": 1, "heads": 4}}, "tower.patch 3 is no power of two"),
         ({"qformer": {"queries": 5, "width": 30, "depth": 1, "heads": 4}}, "qformer.width 30 is no multiple"),
-        ({"quantizer": {"kind": "none", "dim": 4}}, "quantizer.kind none does not give one code"),
+        ({"quantizer": {"kind": "none", "dim": 4}}, "quantizer.kind none gives no codes"),
         ({"quantizer": {"kind": "fsq", "levels": [4, 1]}}, "quantizer.levels"),
         ({"picture": 3}, "picture: unknown key"),
     ],

@@ -16,13 +16,14 @@ from mmpt.data.shards.write import TokenShardWriter
 from mmpt.errors import CheckpointError, ConfigError, VocabularyError
 from mmpt.model.backbone import BackboneConfig, build_backbone
 from mmpt.model.checkpoints import find_checkpoint
+from mmpt.model.prompts import Prompts, chosen_prompts
 from mmpt.storage import link_tree
 from mmpt.tokenizers.published.mimi import Mimi
 from mmpt.tokenizers.published_folder import import_tokenizer
 from mmpt.tokenizers.text import train_text_tokenizer
 from mmpt.training.agreement import backbone_vocabulary, check_parts, settled
 from mmpt.training.config import TrainingConfig
-from mmpt.training.sources import chat_format
+from mmpt.training.sources import chat_format, trained_prompts
 from mmpt.vocabulary import Vocabulary
 
 for folder in (Path(__file__).parent, Path(__file__).parents[1] / "inference"):
@@ -136,6 +137,29 @@ def test_finetuning_starts_from_a_run_folder_and_takes_its_tokenizers(run, tmp_p
         settled(
             parse_config({**ranks.settings(Path("x"), "run", 0), "from": str(tmp_path), "new_rows": True}, TrainingConfig, "test")
         )
+
+
+def test_a_checkpoint_keeps_the_words_by_which_its_data_asks_or_those_of_its_base(run, tmp_path):
+    known = Vocabulary(9, "f" * 64, 0, 0, 0, 0.0)
+    arrangements = [
+        {"order": ["text", "speech"], "prompt": ""},
+        {"order": ["text", "speech"], "prompt": "read"},
+        {"order": ["speech", "image"], "prompt": "show"},
+        {"order": ["text", "image"], "prompt": "paint"},
+    ]
+    for name, built in {"plain": {}, "asking": {"to_tokens": {"arrangements": arrangements}}}.items():
+        with TokenShardWriter(tmp_path / name, vocabulary=known, built=built) as writer:
+            writer.write(TokenDocument("d", "s", np.array([9, 1, 10])))
+    plain, asking = (TokenShards(tmp_path / name) for name in ("plain", "asking"))
+    fresh = config(run)
+    found = trained_prompts(fresh, [plain, asking])
+    assert found == Prompts(speech="read", image="paint") and trained_prompts(fresh, [plain]) is None
+    found.save(tmp_path)
+    assert Prompts.load(tmp_path) == found == chosen_prompts(None, tmp_path) and Prompts.load(tmp_path / "plain") is None
+    going_on = parse_config(
+        {**ranks.settings(Path("x"), "run", 0), "from": str(tmp_path), "new_rows": True}, TrainingConfig, "test"
+    )
+    assert trained_prompts(going_on, [plain]) == found
 
 
 def sets(tmp_path, **chats) -> list[TokenShards]:

@@ -18,11 +18,12 @@ import pictures
 import torch
 from safetensors.torch import load_file
 
-from mmpt.evaluation.metrics.image_tokenizer import ImageEvaluation, evaluate_image_tokenizer, gate_figures
+from mmpt.evaluation.metrics.image_gates import gate_figures
+from mmpt.evaluation.metrics.image_tokenizer import ImageEvaluation, evaluate_image_tokenizer
 from mmpt.evaluation.pages.image import STAGES, write_image_page
 from mmpt.evaluation.readers.scenes import read_scene
 from mmpt.results import Figure, report
-from mmpt.tokenizers.image.config import Gates
+from mmpt.tokenizers.image.gates import Gates
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
 
 WRONG = 0.1

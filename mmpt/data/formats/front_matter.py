@@ -10,6 +10,13 @@ _TOML = re.compile(r"\A\+\+\+[ \t]*\n(.*?\n)?\+\+\+[ \t]*(\n|\Z)", re.DOTALL)
 MAX_CHARACTERS = 1 << 18
 
 
+def yaml_of(text: str) -> dict:
+    """The mapping in the YAML before it; empty where there is none. Raises `yaml.YAMLError`."""
+    match = _YAML.match(text)
+    found = yaml.safe_load(match[1] or "") if match else None
+    return found if isinstance(found, dict) else {}
+
+
 def front_matter(text: str) -> tuple[str, str]:
     """The title in it ("" where there is none) and the text, on as many lines, without it.
 

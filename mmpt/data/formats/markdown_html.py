@@ -135,7 +135,7 @@ def _inline(token: Token, page: _Page, in_table: bool = False) -> Iterator[str]:
             line += 1
             yield "<br>"
         elif kind in ("image", "picture"):
-            alt = child.attrs.get("alt") if kind == "picture" else "".join(_words(child.children or []))
+            alt = _alternative(child)
             anywhere = ' x-anywhere="1"' if child.attrs.get("anywhere") else ""
             yield f'<img src="{escape(str(child.attrs.get("src", "")))}" alt="{escape(str(alt))}" x-line="{line}"{anywhere}>'
         elif kind == "html_inline":
@@ -168,11 +168,17 @@ def _link(token: Token, following: list[Token]) -> tuple[str, str]:
     return "[", f"]({address}" + (f' "{title}")' if title else ")")
 
 
+def _alternative(token: Token) -> str:
+    """The text in the brackets of a picture, and behind it what an attribute says, where it says something else."""
+    said = str(token.attrs.get("alt") or "".join(_words(token.children or [])))
+    return " ".join(dict.fromkeys(one for one in (said, token.meta.get("alt", "")) if one))
+
+
 def _words(children: list[Token]) -> Iterator[str]:
     """The text of a picture's alternative."""
     for child in children:
         if child.type in ("image", "picture"):
-            yield str(child.attrs.get("alt") or "".join(_words(child.children or [])))
+            yield _alternative(child)
         elif child.type in ("softbreak", "hardbreak"):
             yield " "
         elif child.type != "html_inline":

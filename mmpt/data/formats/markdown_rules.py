@@ -56,7 +56,8 @@ def plain_jsx(html: str, imports: dict[str, str]) -> str:
 
 
 def _attributes(state: StateInline, silent: bool) -> bool:
-    """`{: …}` after what it is about, or on a line of its own; `{ … }` after a link or picture."""
+    """`{: …}` after what it is about, or on a line of its own; `{ … }` after a link or picture. Of a picture `alt` is kept, as
+    the lessons of The Carpentries have it, and Quarto's `fig-alt`."""
     if state.src[state.pos] != "{":
         return False
     match = _ATTRIBUTES.match(state.src, state.pos, state.posMax)
@@ -70,6 +71,9 @@ def _attributes(state: StateInline, silent: bool) -> bool:
             return False
     elif before != ")":
         return False
+    if not silent and before == ")" and not state.pending and state.tokens and state.tokens[-1].type in ("image", "picture"):
+        pairs = {name: one or two or three for name, one, two, three in _PAIR.findall(match[0][1:-1])}
+        state.tokens[-1].meta["alt"] = pairs.get("alt", "")
     state.pos = match.end()
     return True
 

@@ -1,22 +1,23 @@
 """From rows with pictures and recordings inside, as the Hugging Face hub has them, to the parts that a specification names."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import zip_longest
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import pydantic
 
 from mmpt.config import Schema
 from mmpt.data.formats.row_media import medium_bytes
-from mmpt.data.lost import Lost
+from mmpt.data.lost import Documents, Lost
 from mmpt.data.parts import image_part, speech_part
 from mmpt.data.store import Store
-from mmpt.document import Part, Text
+from mmpt.document import Document, Part, Text
 from mmpt.errors import DataError
 
 Kind = Literal["image", "audio", "text"]
+R = TypeVar("R")
 
 
 class RowPart(Schema):
@@ -49,6 +50,25 @@ class RowPart(Schema):
     def columns(self) -> list[tuple[Kind, str]]:
         named: list[tuple[Kind, str]] = [("image", self.image), ("audio", self.audio), ("text", self.text)]
         return [(kind, column) for kind, column in named if column]
+
+
+def row_documents(rows: Iterable[tuple[str, str, R] | Lost], make: Callable[[str, str, R], Documents]) -> Documents:
+    """What `make` gives of (where it lies, id of its document, row), and a `Lost` for each row of which it raises `DataError`."""
+    for one in rows:
+        if isinstance(one, Lost):
+            yield one
+            continue
+        try:
+            yield from make(*one)
+        except DataError as problem:
+            yield Lost(one[0], str(problem), one[1])
+
+
+def row_document(document_id: str, source: str, parts: Sequence[Part], meta: dict) -> Document:
+    """The document of a row. Raises `DataError` where nothing is in it."""
+    if not parts:
+        raise DataError("nothing in it")
+    return Document(document_id, source, tuple(parts), meta)
 
 
 def row_parts(row: dict, parts: tuple[RowPart, ...], store: Store, where: str, document: str) -> Iterator[Part | Lost]:

@@ -1,11 +1,11 @@
 """Rows of JSON lines, JSON arrays, Parquet, CSV and TSV files: cut into units, each row whole or listed with its reason."""
 
-import re
 import sys
 from collections.abc import Iterator
 from typing import Protocol
 
 from mmpt.data.formats import rows_csv, rows_json, rows_lines, rows_parquet
+from mmpt.data.formats.hub_files import Wanted
 from mmpt.data.formats.row_range import RowRange, Shape
 from mmpt.data.lost import Lost
 from mmpt.data.store import Store
@@ -47,9 +47,9 @@ PIECES = 64
 LEAST_BYTES = 1 << 20
 
 
-def row_units(location: str, media: int = 0, files: str = "") -> list[Unit[RowRange]]:
-    """Units of the file at `location`, or of every file with rows in that folder, in order; with `files`, a regular expression,
-    of those of its files whose path matches it.
+def row_units(location: str, media: int = 0, wanted: Wanted | None = None) -> list[Unit[RowRange]]:
+    """Units of the file at `location`, or of every file with rows in that folder, in order; with `wanted`, of those of its files
+    that are.
 
     A unit brings at most about `UNIT_BYTES`, the pictures and the sound that its rows name counted with `media` bytes a row, so
     a small table of many recordings is many units.
@@ -57,12 +57,12 @@ def row_units(location: str, media: int = 0, files: str = "") -> list[Unit[RowRa
     """
     try:
         store, names = open_rows(location)
-        if files and not location.endswith(SUFFIXES):
-            names = {name: size for name, size in names.items() if re.fullmatch(files, name, re.DOTALL)}
+        if wanted and not location.endswith(SUFFIXES):
+            names = {name: size for name, size in names.items() if wanted.has(name)}
         names = {name: size or _size(store, name) for name, size in names.items()}
         if not names:
-            matching = f" whose path matches {files!r}" if files else ""
-            raise ConfigError(f"{location}: no file with rows{matching} ({', '.join(SUFFIXES)})")
+            which = f" {wanted.said}" if wanted else ""
+            raise ConfigError(f"{location}: no file with rows{which} ({', '.join(SUFFIXES)})")
         names = {name: size for name, size in names.items() if size}
         shapes = _shapes(store, names)
         # In about `PIECES` pieces where that is worth it, but never above the bytes of a unit.
@@ -111,6 +111,12 @@ def row_id(name: str, location: str, where: str) -> str:
 def read_rows(location: str, what: RowRange) -> Iterator[tuple[str, dict] | Lost]:
     """(where it lies, row) for each row of a unit, and a `Lost` for each that is none."""
     return _suffix_format(what.file)[1].read(Store(folder_of(location)), what)
+
+
+def named_rows(name: str, location: str, what: RowRange) -> Iterator[tuple[str, str, dict] | Lost]:
+    """(where it lies, id of its document, row) of each row of a unit of the source `name`; a `Lost` for each that is none."""
+    for one in read_rows(location, what):
+        yield one if isinstance(one, Lost) else (one[0], row_id(name, location, one[0]), one[1])
 
 
 def _shapes(store: Store, names: dict[str, int]) -> dict[str, Shape]:

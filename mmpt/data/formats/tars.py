@@ -4,18 +4,18 @@ Headers and the zeros that pad each member are checked, so that damage is notice
 sound header. A tar has no checksum of contents: blocks cut out so exactly that a sound tar is left cannot be noticed.
 """
 
-import re
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 
+from mmpt.data.formats.hub_files import Wanted
 from mmpt.data.lost import Lost
 from mmpt.data.parts import MAX_BYTES
-from mmpt.data.store import Store
+from mmpt.data.store import Store, files_of
 from mmpt.data.unit import Unit
-from mmpt.errors import ConfigError, DataError
+from mmpt.errors import ConfigError
 
 BLOCK = 512
 
@@ -29,16 +29,20 @@ class Sample:
     problem: str = ""
 
 
-def tar_units(folder: str, files: str = ".*") -> list[Unit[str]]:
-    """One for each .tar in the folder whose path matches `files`. Raises `ConfigError` where there is none."""
-    try:
-        listed = Store(folder).files()
-    except DataError as problem:
-        raise ConfigError(str(problem)) from None
-    found = [Unit(name, size) for name, size in listed.items() if name.endswith(".tar") and re.fullmatch(files, name, re.DOTALL)]
+def tar_units(folder: str, wanted: Wanted | None = None) -> list[Unit[str]]:
+    """One for each .tar in the folder that is `wanted`. Raises `ConfigError` where there is none."""
+    listed = files_of(folder)
+    found = [Unit(name, size) for name, size in listed.items() if name.endswith(".tar") and (not wanted or wanted.has(name))]
     if not found:
-        raise ConfigError(f"{folder}: no .tar in it" + (f" whose path matches {files!r}" if files != ".*" else ""))
+        raise ConfigError(f"{folder}: no .tar in it" + (f" {wanted.said}" if wanted else ""))
     return found
+
+
+def named_samples(store: Store, name: str, source: str) -> Iterator[tuple[str, str, Sample] | Lost]:
+    """(where it lies, id of its document, sample) for each of a tar of the source `source`, and damage as `read_samples`."""
+    for one in read_samples(store, name):
+        where, document_id = store.path(name), f"{source}/{name.removesuffix('.tar')}"
+        yield one if isinstance(one, Lost) else (f"{where}: {one.key}", f"{document_id}/{one.key}", one)
 
 
 def read_samples(store: Store, name: str, key: Callable[[str], str] | None = None) -> Iterator[Sample | Lost]:

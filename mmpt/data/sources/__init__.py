@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from mmpt.config import Expression
 from mmpt.data.lost import Documents, Lost
-from mmpt.data.store import Store
+from mmpt.data.store import Store, files_of
 from mmpt.data.unit import Unit, grouped
 from mmpt.errors import ConfigError, DataError
 from mmpt.methods import Method
@@ -75,10 +75,7 @@ class FileSource(NamedSource):
 
     def units(self) -> list[Unit[list[str]]]:
         """Runs of files. Raises `ConfigError` where there is no folder, or no such file in it."""
-        try:
-            listed = Store(self.folder).files()
-        except DataError as problem:
-            raise ConfigError(str(problem)) from None
+        listed = files_of(self.folder)
         found = [(name, max(1, size)) for name, size in listed.items() if name.lower().endswith(self.suffixes)]
         found = [(name, size) for name, size in found if re.fullmatch(self.files, name, re.DOTALL)]
         if not found:

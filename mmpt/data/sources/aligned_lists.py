@@ -16,8 +16,8 @@ from typing import ClassVar, NamedTuple
 from mmpt.data.formats.downloads import check_downloads, finder
 from mmpt.data.formats.pictures import Naming
 from mmpt.data.formats.row_range import RowRange
-from mmpt.data.formats.rows import MEDIA_BYTES, read_rows, row_id, row_units
-from mmpt.data.formats.tars import Sample, read_samples, tar_units
+from mmpt.data.formats.rows import MEDIA_BYTES, named_rows, row_units
+from mmpt.data.formats.tars import Sample, named_samples, tar_units
 from mmpt.data.lost import Documents, Lost
 from mmpt.data.parts import image_part
 from mmpt.data.shards.sample import decode_json
@@ -91,22 +91,21 @@ class AlignedLists(NamedSource):
 
 
 def _rows(config: AlignedLists, what: RowRange) -> Iterator[_Row | Lost]:
-    name, find = config.source_name(config.rows), finder(config.images, config.naming, config.downloads)
-    for one in read_rows(config.rows, what):
-        yield one if isinstance(one, Lost) else _Row(one[0], row_id(name, config.rows, one[0]), one[1], find)
+    find = finder(config.images, config.naming, config.downloads)
+    for one in named_rows(config.source_name(config.rows), config.rows, what):
+        yield one if isinstance(one, Lost) else _Row(*one, find)
 
 
 def _samples(config: AlignedLists, tar: str) -> Iterator[_Row | Lost]:
-    store, name = Store(config.rows), config.source_name(config.rows)
-    for one in read_samples(store, tar):
+    for one in named_samples(Store(config.rows), tar, config.source_name(config.rows)):
         if isinstance(one, Lost):
             yield one
             continue
-        where, document_id = f"{store.path(tar)}: {one.key}", f"{name}/{tar.removesuffix('.tar')}/{one.key}"
+        where, document_id, sample = one
         try:
-            if one.problem or "json" not in one.members:
-                raise DataError(one.problem or f"no member json (there is {', '.join(one.members)})")
-            yield _Row(where, document_id, decode_json(one.members["json"]), partial(_member, one))
+            if sample.problem or "json" not in sample.members:
+                raise DataError(sample.problem or f"no member json (there is {', '.join(sample.members)})")
+            yield _Row(where, document_id, decode_json(sample.members["json"]), partial(_member, sample))
         except DataError as problem:
             yield Lost(where, str(problem), document_id)
 

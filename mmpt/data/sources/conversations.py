@@ -8,15 +8,15 @@ from typing import ClassVar
 
 from mmpt.data.formats.conversation_turns import Medium, Turn, read_turns
 from mmpt.data.formats.row_media import medium_bytes
+from mmpt.data.formats.row_parts import row_document, row_documents
 from mmpt.data.formats.row_range import RowRange
-from mmpt.data.formats.rows import MEDIA_BYTES, folder_of, read_rows, row_id, row_units
+from mmpt.data.formats.rows import MEDIA_BYTES, folder_of, named_rows, row_units
 from mmpt.data.lost import Documents, Lost
 from mmpt.data.parts import image_part, speech_part
 from mmpt.data.sources import NamedSource
 from mmpt.data.store import Store
 from mmpt.data.unit import Unit
-from mmpt.document import Document, Part, Text
-from mmpt.errors import DataError
+from mmpt.document import Part, Text
 
 NOT_UNDERSTOOD = "not understood"
 """The rule under which keys are listed whose content is in no document."""
@@ -60,24 +60,18 @@ class Conversations(NamedSource):
         name, images = self.source_name(self.rows), self.images or folder_of(self.rows)
         stores = {"image": Store(images), "audio": Store(self.audio or images)}
         seen: set[str] = set()
-        for one in read_rows(self.rows, unit.what):
-            if isinstance(one, Lost):
-                yield one
-                continue
-            where, row = one
-            document_id = row_id(name, self.rows, where)
-            try:
-                parts, unknown = self.row_parts(row, stores)
-            except DataError as problem:
-                yield Lost(where, str(problem), document_id)
-                continue
+
+        def document(where: str, document_id: str, row: dict) -> Documents:
+            parts, unknown = self.row_parts(row, stores)
             for key in sorted(unknown - seen):
                 yield Lost(
                     where, f"{key}: not understood, left out here and in rows after it", document_id, False, NOT_UNDERSTOOD
                 )
-            seen |= unknown
+            seen.update(unknown)
             meta = {"language": self.language, "license": self.license, "conversation": row.get("id")}
-            yield Document(document_id, name, tuple(parts), {key: value for key, value in meta.items() if value})
+            yield row_document(document_id, name, parts, {key: value for key, value in meta.items() if value})
+
+        return row_documents(named_rows(name, self.rows, unit.what), document)
 
     def row_parts(self, row: dict, stores: dict[str, Store]) -> tuple[list[Part], set[str]]:
         """See `conversation_parts`."""

@@ -4,22 +4,20 @@ sources: [{kind: hub_folder, folder: OWNER_NAME/, parts: [{image: image}, {text:
 """
 
 import mimetypes
-import re
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 import pydantic
 
-from mmpt.config import Expression
-from mmpt.data.formats.row_parts import RowPart, meta_of, row_parts
+from mmpt.data.formats.hub_files import HubFiles, Wanted
+from mmpt.data.formats.row_parts import RowPart, meta_of, row_document, row_documents, row_parts
 from mmpt.data.formats.row_range import RowRange
-from mmpt.data.formats.rows import MEDIA_BYTES, every_row, read_rows, row_id, row_units
+from mmpt.data.formats.rows import MEDIA_BYTES, every_row, named_rows, row_units
 from mmpt.data.lost import Documents, Lost, kept
 from mmpt.data.sources import NamedSource
-from mmpt.data.store import Store
+from mmpt.data.store import Store, files_of
 from mmpt.data.unit import Unit, grouped
-from mmpt.document import Document
-from mmpt.errors import ConfigError, DataError
+from mmpt.errors import ConfigError
 
 TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")
@@ -33,7 +31,7 @@ class Piece(NamedTuple):
     files: list[str] | None = None
 
 
-class HubFolder(NamedSource):
+class HubFolder(HubFiles, NamedSource):
     """Folders of media with metadata.csv, .jsonl or .parquet, as `datasets` loads `imagefolder` and `audiofolder`
     (github.com/huggingface/datasets).
 
@@ -45,8 +43,6 @@ class HubFolder(NamedSource):
     """Folder or `hf://` address; what `huggingface_hub.snapshot_download` leaves, links and all."""
     parts: tuple[RowPart, ...] = pydantic.Field(min_length=1)
     """What each document consists of, in order: {image: image}, {text: text}; {audio: audio, transcript: transcription}."""
-    files: Expression = ".*"
-    """Regular expression of the paths that count, tables and media: a split, such as `train/.*`."""
     meta: tuple[str, ...] = ()
     """Columns that go along as meta."""
     language: str = ""
@@ -57,10 +53,8 @@ class HubFolder(NamedSource):
     def units(self) -> list[Unit[Piece]]:
         """Ranges of the tables' rows, and one for what none of them names; runs of files where there is no table. Raises
         `ConfigError` where there is nothing to read."""
-        try:
-            files = self._files(Store(self.folder))
-        except DataError as problem:
-            raise ConfigError(str(problem)) from None
+        wanted = self.wanted(self.folder)
+        files = self._kept_files(wanted)
         if tables := _tables(files):
             found = [
                 Unit(Piece(name, unit.what), unit.size) for name in tables for unit in row_units(self._at(name), MEDIA_BYTES)
@@ -68,7 +62,7 @@ class HubFolder(NamedSource):
             return [*found, Unit(Piece(), 1)]
         media = [(name, size) for name, size in files.items() if _is_medium(name)]
         if not media:
-            raise ConfigError(f"{self.folder}: no {', '.join(TABLES)}, picture or recording in it that matches {self.files!r}")
+            raise ConfigError(f"{self.folder}: no {', '.join(TABLES)}, picture or recording in it {wanted.said}")
         return [Unit(Piece(files=unit.what), unit.size) for unit in grouped(media)] + [Unit(Piece(), 1)]
 
     def read(self, unit: Unit[Piece]) -> Documents:
@@ -76,39 +70,28 @@ class HubFolder(NamedSource):
         that no row names."""
         piece = Piece(*unit.what)
         store, source = Store(self.folder), self.source_name(self.folder)
+
+        def document(where: str, document_id: str, row: dict) -> Documents:
+            parts = yield from kept(row_parts(row, self.parts, store, where, document_id))
+            meta = meta_of(row, self.meta, language=self.language, license=self.license)
+            yield row_document(document_id, source, parts, meta)
+
         if piece.files is not None:
             for name in piece.files:
                 label = PurePosixPath(name).parent.name
                 row: dict[str, Any] = {"image": {"path": name}, "audio": {"path": name}, "label": label, "file_name": name}
-                yield from self._document(store, source, store.path(name), f"{source}/{name}", row)
+                yield from row_documents([(store.path(name), f"{source}/{name}", row)], document)
             return
         if piece.rows is None:
             yield from self._left(store, source)
             return
-        for one in read_rows(self._at(piece.table), piece.rows):
-            if isinstance(one, Lost):
-                yield one
-                continue
-            where, row = one
-            beside = PurePosixPath(piece.table).parent
-            document_id = row_id(f"{source}/{beside}" if str(beside) != "." else source, self._at(piece.table), where)
-            yield from self._document(store, source, where, document_id, _named(row, beside))
-
-    def _document(self, store: Store, source: str, where: str, document_id: str, row: dict) -> Documents:
-        try:
-            parts = yield from kept(row_parts(row, self.parts, store, where, document_id))
-            meta = meta_of(row, self.meta, language=self.language, license=self.license)
-        except DataError as problem:
-            yield Lost(where, str(problem), document_id)
-            return
-        if not parts:
-            yield Lost(where, "nothing in it", document_id)
-            return
-        yield Document(document_id, source, tuple(parts), meta)
+        beside = PurePosixPath(piece.table).parent
+        rows = named_rows(f"{source}/{beside}" if str(beside) != "." else source, self._at(piece.table), piece.rows)
+        yield from row_documents(rows, lambda where, document_id, row: document(where, document_id, _named(row, beside)))
 
     def _left(self, store: Store, source: str) -> Documents:
         """Media that no row names, and archives, which are not opened."""
-        files = self._files(store)
+        files = self._kept_files(self.wanted(self.folder))
         tables, named = _tables(files), set()
         for table in tables:
             for one in every_row(self._at(table)):
@@ -120,8 +103,8 @@ class HubFolder(NamedSource):
             elif tables and _is_medium(name) and name not in named:
                 yield Lost(store.path(name), "no row of a table names it", f"{source}/{name}", rule="not in a table")
 
-    def _files(self, store: Store) -> dict[str, int]:
-        return {name: size for name, size in store.files().items() if re.fullmatch(self.files, name, re.DOTALL)}
+    def _kept_files(self, wanted: Wanted) -> dict[str, int]:
+        return {name: size for name, size in files_of(self.folder).items() if wanted.has(name)}
 
     def _at(self, name: str) -> str:
         return f"{self.folder.rstrip('/')}/{name}"

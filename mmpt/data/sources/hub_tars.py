@@ -6,21 +6,21 @@ sources: [{kind: hub_tars, folder: hf://datasets/OWNER/NAME, parts: [{image: jpg
 import pydantic
 
 from mmpt.config import Expression
-from mmpt.data.formats.row_parts import RowPart, meta_of, row_parts
-from mmpt.data.formats.tars import Sample, read_samples, tar_units
-from mmpt.data.lost import Documents, Lost, kept
+from mmpt.data.formats.hub_files import HubFiles
+from mmpt.data.formats.row_parts import RowPart, meta_of, row_document, row_documents, row_parts
+from mmpt.data.formats.tars import Sample, named_samples, tar_units
+from mmpt.data.lost import Documents, kept
 from mmpt.data.shards.sample import decode_json
 from mmpt.data.sources import NamedSource
 from mmpt.data.store import Store
 from mmpt.data.unit import Unit
-from mmpt.document import Document
 from mmpt.errors import DataError
 
 _TEXTS = ("txt", "text", "transcript", "cls", "caption")
 """Members that are text, as `webdataset` decodes them."""
 
 
-class HubTars(NamedSource):
+class HubTars(HubFiles, NamedSource):
     """WebDataset repositories of the hub, as github.com/huggingface/datasets reads them: a sample is the members of one key, a
     column is what follows the key in a member's name."""
 
@@ -30,7 +30,7 @@ class HubTars(NamedSource):
     """What each document consists of, in order, the columns being suffixes: {image: jpg;png}, {audio: flac, transcript: txt},
     {text: json.caption}."""
     files: Expression = r".*\.tar"
-    """Regular expression of the paths that are read: a configuration or a split."""
+    """Regular expression of the paths that are read."""
     meta: tuple[str, ...] = ()
     """Keys of the member `json` that go along as meta."""
     language: str = ""
@@ -40,28 +40,20 @@ class HubTars(NamedSource):
 
     def units(self) -> list[Unit[str]]:
         """One for each tar. Raises `ConfigError` where there is none."""
-        return tar_units(self.folder, self.files)
+        return tar_units(self.folder, self.wanted(self.folder))
 
     def read(self, unit: Unit[str]) -> Documents:
         """One document for each sample that is whole; any other is listed."""
         store, source = Store(self.folder), self.source_name(self.folder)
-        for one in read_samples(store, unit.what):
-            if isinstance(one, Lost):
-                yield one
-                continue
-            where, document_id = f"{store.path(unit.what)}: {one.key}", f"{source}/{unit.what.removesuffix('.tar')}/{one.key}"
-            try:
-                row = _row(one)
-                parts = yield from kept(row_parts(row, self.parts, store, where, document_id))
-                about = row.get("json")
-                meta = meta_of(about if isinstance(about, dict) else {}, self.meta, language=self.language, license=self.license)
-            except DataError as problem:
-                yield Lost(where, str(problem), document_id)
-                continue
-            if not parts:
-                yield Lost(where, "nothing in it", document_id)
-                continue
-            yield Document(document_id, source, tuple(parts), meta)
+
+        def document(where: str, document_id: str, sample: Sample) -> Documents:
+            row = _row(sample)
+            parts = yield from kept(row_parts(row, self.parts, store, where, document_id))
+            about = row.get("json")
+            meta = meta_of(about if isinstance(about, dict) else {}, self.meta, language=self.language, license=self.license)
+            yield row_document(document_id, source, parts, meta)
+
+        return row_documents(named_samples(store, unit.what, source), document)
 
 
 def _row(sample: Sample) -> dict:

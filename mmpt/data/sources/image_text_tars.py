@@ -4,10 +4,12 @@ sources: [{kind: image_text_tars, folder: laion/}]
 """
 
 import math
+from functools import partial
 
 from mmpt.data.formats.pictures import SUFFIXES, caption
-from mmpt.data.formats.tars import Sample, read_samples, tar_units
-from mmpt.data.lost import Documents, Lost
+from mmpt.data.formats.row_parts import row_documents
+from mmpt.data.formats.tars import Sample, named_samples, tar_units
+from mmpt.data.lost import Documents
 from mmpt.data.parts import image_part
 from mmpt.data.shards.sample import decode_json
 from mmpt.data.sources import NamedSource
@@ -39,20 +41,15 @@ class ImageTextTars(NamedSource):
 
     def read(self, unit: Unit[str]) -> Documents:
         """One document for each sample: (image, text). A sample is whole, or it is listed; nothing of another is put to it."""
-        store, stem = Store(self.folder), unit.what.removesuffix(".tar")
-        source = self.source_name(self.folder)
-        for one in read_samples(store, unit.what):
-            if isinstance(one, Lost):
-                yield one
-            else:
-                yield from _document(self, f"{store.path(unit.what)}: {one.key}", f"{source}/{stem}/{one.key}", one)
+        samples = named_samples(Store(self.folder), unit.what, self.source_name(self.folder))
+        return row_documents(samples, partial(_document, self))
 
 
 def _document(config: ImageTextTars, where: str, document_id: str, sample: Sample) -> Documents:
+    group = sample.members
+    if sample.problem:
+        raise DataError(sample.problem)
     try:
-        group = sample.members
-        if sample.problem:
-            raise DataError(sample.problem)
         images = [name for name in group if name in SUFFIXES]
         if len(images) != 1:
             raise DataError(f"{len(images)} pictures, expected one (members: {', '.join(group)})")
@@ -63,9 +60,8 @@ def _document(config: ImageTextTars, where: str, document_id: str, sample: Sampl
         if text is None:
             raise DataError(f"no caption (members: {', '.join(group)})")
         picture = image_part(group[images[0]], text)
-    except (DataError, UnicodeDecodeError) as problem:
-        yield Lost(where, str(problem), document_id)
-        return
+    except UnicodeDecodeError as problem:
+        raise DataError(str(problem)) from None
     # img2dataset writes NaN where a table had no number.
     meta = {key: value for key, value in meta.items() if not (isinstance(value, float) and not math.isfinite(value))}
     meta |= {key: value for key, value in (("language", config.language), ("license", config.license)) if value}

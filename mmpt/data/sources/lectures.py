@@ -30,7 +30,7 @@ from mmpt.data.hearing.stretches import spoken_stretches
 from mmpt.data.lost import Documents, Lost
 from mmpt.data.parts import MAX_BYTES, image_part
 from mmpt.data.sources import NamedSource
-from mmpt.data.store import Store
+from mmpt.data.store import Store, files_of
 from mmpt.data.unit import Unit
 from mmpt.document import IMAGE_SUFFIXES, SPEECH_SUFFIXES, Document, Part, Speech, Text
 from mmpt.errors import ConfigError, DataError
@@ -108,10 +108,7 @@ class Lectures(NamedSource):
 
         Raises `ConfigError` where there is no such folder, or nothing of a lecture in it.
         """
-        try:
-            files = Store(self.folder).files()
-        except DataError as problem:
-            raise ConfigError(str(problem)) from None
+        files = files_of(self.folder)
         videos = _by_stem(files, video.SUFFIXES)
         sounds = _by_stem(files, SPEECH_SUFFIXES)
         frames = _frame_folders(self, files)

@@ -13,7 +13,7 @@ from mmpt.data.formats.tars import Sample, read_samples
 from mmpt.data.lost import Documents, Lost
 from mmpt.data.parts import opened, piece_of
 from mmpt.data.sources import NamedSource
-from mmpt.data.store import Store
+from mmpt.data.store import Store, files_of
 from mmpt.data.unit import Unit
 from mmpt.errors import ConfigError, DataError
 
@@ -45,10 +45,7 @@ class LhotseShar(NamedSource):
 
     def units(self) -> list[Unit[Shard]]:
         """One for each shard. Raises `ConfigError` where there is none."""
-        try:
-            files = Store(self.folder).files()
-        except DataError as problem:
-            raise ConfigError(str(problem)) from None
+        files = files_of(self.folder)
         found = []
         for name in files:
             if match := _CUTS.fullmatch(name):

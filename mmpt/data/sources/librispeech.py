@@ -8,7 +8,7 @@ from typing import NamedTuple
 from mmpt.data.formats.utterances import utterance
 from mmpt.data.lost import Documents, Lost
 from mmpt.data.sources import NamedSource
-from mmpt.data.store import Store
+from mmpt.data.store import Store, files_of
 from mmpt.data.unit import Unit, grouped
 from mmpt.errors import ConfigError, DataError
 
@@ -39,10 +39,7 @@ class LibriSpeech(NamedSource):
 
     def units(self) -> list[Unit[list[Chapter]]]:
         """Runs of chapters. Raises `ConfigError` where there is none."""
-        try:
-            files = Store(self.folder).files()
-        except DataError as problem:
-            raise ConfigError(str(problem)) from None
+        files = files_of(self.folder)
         audio: dict[str, dict[str, int]] = {}
         for name, size in files.items():
             if name.endswith(".flac"):

@@ -17,7 +17,7 @@ from mmpt.data.formats.markdown_html import markdown_html, parser
 from mmpt.data.formats.references import page_parts
 from mmpt.data.lost import Documents, Lost, kept
 from mmpt.data.sources import NamedSource
-from mmpt.data.store import Store
+from mmpt.data.store import Store, files_of
 from mmpt.data.unit import Unit, grouped
 from mmpt.document import Document
 from mmpt.errors import ConfigError, DataError
@@ -59,10 +59,7 @@ class Markdown(NamedSource):
 
     def units(self) -> list[Unit[list[str]]]:
         """Runs of files, one where they are long. Raises `ConfigError` where there is no folder, or no such file in it."""
-        try:
-            files = Store(self.folder).files()
-        except DataError as problem:
-            raise ConfigError(str(problem)) from None
+        files = files_of(self.folder)
         found = sorted((name for name in files if re.fullmatch(self.files, name, re.DOTALL)), key=_natural)
         if not found:
             raise ConfigError(f"{self.folder}: no file matches {self.files!r}")

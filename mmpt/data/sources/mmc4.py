@@ -10,12 +10,13 @@ import numpy as np
 import pydantic
 
 from mmpt.data.formats.downloads import check_downloads, finder
+from mmpt.data.formats.row_parts import row_document, row_documents
 from mmpt.data.formats.row_range import RowRange
-from mmpt.data.formats.rows import MEDIA_BYTES, read_rows, row_id, row_units
+from mmpt.data.formats.rows import MEDIA_BYTES, named_rows, row_units
 from mmpt.data.lost import Documents, Lost
 from mmpt.data.sources import NamedSource
 from mmpt.data.unit import Unit
-from mmpt.document import Document, Text
+from mmpt.document import Text
 from mmpt.errors import DataError
 
 
@@ -52,17 +53,9 @@ class Mmc4(NamedSource):
     def read(self, unit: Unit[RowRange]) -> Documents:
         """One document for each row: sentences in order, each picture before its own."""
         find, name = finder(self.images, "path", self.downloads), self.source_name(self.rows)
-        for one in read_rows(self.rows, unit.what):
-            if isinstance(one, Lost):
-                yield one
-                continue
-            where, row = one
-            document_id = row_id(name, self.rows, where)
-            try:
-                sentences, names, similarity = _lists(row, "raw_url" if self.downloads else "image_name")
-            except DataError as problem:
-                yield Lost(where, str(problem), document_id)
-                continue
+
+        def document(where: str, document_id: str, row: dict) -> Documents:
+            sentences, names, similarity = _lists(row, "raw_url" if self.downloads else "image_name")
             before, scores = {}, {}
             placed = assign(similarity)  # for the document as a whole: a picture may have to give way to a better one
             for number, reference in enumerate(names):
@@ -82,11 +75,10 @@ class Mmc4(NamedSource):
                 for number, text in enumerate(sentences)
                 for part in ([before[number]] if number in before else []) + ([Text(text)] if text else [])
             ]
-            if not parts:
-                yield Lost(where, "nothing in it", document_id)
-                continue
             meta = {"language": self.language, "license": self.license, "url": row.get("url"), "scores": {"similarity": scores}}
-            yield Document(document_id, name, tuple(parts), {key: value for key, value in meta.items() if value})
+            yield row_document(document_id, name, parts, {key: value for key, value in meta.items() if value})
+
+        return row_documents(named_rows(name, self.rows, unit.what), document)
 
 
 def assign(similarity: np.ndarray) -> dict[int, int]:

@@ -14,7 +14,7 @@ from mmpt.data.formats.utterances import as_long_as, spoken
 from mmpt.data.lost import Documents, Lost
 from mmpt.data.parts import opened, piece_of, speech_part
 from mmpt.data.sources import NamedSource
-from mmpt.data.store import Store
+from mmpt.data.store import Store, files_of
 from mmpt.data.unit import Unit
 from mmpt.document import Document, Speech
 from mmpt.errors import ConfigError, DataError
@@ -50,10 +50,7 @@ class NemoTarred(NamedSource):
 
     def units(self) -> list[Unit[Shard]]:
         """One for each tar. Raises `ConfigError` where there is none, or one without a manifest."""
-        try:
-            files = Store(self.folder).files()
-        except DataError as problem:
-            raise ConfigError(str(problem)) from None
+        files = files_of(self.folder)
         own = {int(match["number"]): name for name in files if (match := _MANIFEST.fullmatch(name))}
         tars = {name: int(match["number"]) for name in files if (match := _TAR.fullmatch(name))}
         if not tars:

@@ -20,7 +20,7 @@ from mmpt.data.formats.references import page_parts
 from mmpt.data.formats.xml_tree import local_name, xml_root
 from mmpt.data.lost import Documents, Lost, kept
 from mmpt.data.sources import NamedSource
-from mmpt.data.store import Store
+from mmpt.data.store import Store, files_of
 from mmpt.data.unit import Unit, grouped
 from mmpt.document import Document, Image, Text
 from mmpt.errors import ConfigError, DataError
@@ -55,11 +55,7 @@ class Openstax(NamedSource):
     def units(self) -> list[Unit[list[Module]]]:
         """Runs of modules: those of each collection in its order, then those that no collection names. Raises `ConfigError` where
         there is no folder, or no module in it."""
-        store = Store(self.folder)
-        try:
-            files = store.files()
-        except DataError as problem:
-            raise ConfigError(str(problem)) from None
+        store, files = Store(self.folder), files_of(self.folder)
         found = {name: size for name, size in files.items() if PurePosixPath(name).name == MODULE}
         if not found:
             raise ConfigError(f"{self.folder}: no {MODULE} in it")

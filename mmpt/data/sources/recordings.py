@@ -13,7 +13,7 @@ import pydantic
 from mmpt.data.lost import Documents, Lost
 from mmpt.data.parts import speech_part
 from mmpt.data.sources import NamedSource
-from mmpt.data.store import Store
+from mmpt.data.store import Store, files_of
 from mmpt.data.unit import Unit, grouped
 from mmpt.document import Document, Speech, Text
 from mmpt.errors import ConfigError, DataError
@@ -142,10 +142,7 @@ def _strings(config: Recordings, first: int, last: int) -> Documents:
 
 
 def _files(config: Recordings) -> dict[str, int]:
-    try:
-        return Store(config.folder).files()
-    except DataError as problem:
-        raise ConfigError(str(problem)) from None
+    return files_of(config.folder)
 
 
 def _recordings_by_speaker(config: Recordings, files: Iterable[str]) -> dict[str, list[tuple[str, str]]]:

@@ -10,7 +10,7 @@ from mmpt.data.formats.utterances import spoken
 from mmpt.data.lost import Documents, Lost
 from mmpt.data.parts import speech_part
 from mmpt.data.sources import NamedSource
-from mmpt.data.store import Store
+from mmpt.data.store import Store, files_of
 from mmpt.data.unit import Unit, grouped
 from mmpt.document import SPEECH_SUFFIXES
 from mmpt.errors import ConfigError, DataError
@@ -56,10 +56,7 @@ class TextGrid(NamedSource):
 
     def units(self) -> list[Unit[list[Aligned]]]:
         """Runs of TextGrids. Raises `ConfigError` where there is none."""
-        try:
-            files = Store(self.folder).files()
-        except DataError as problem:
-            raise ConfigError(str(problem)) from None
+        files = files_of(self.folder)
         grids = [name for name in files if name.endswith(SUFFIX)]
         if not grids:
             raise ConfigError(f"{self.folder}: no *{SUFFIX} in it")

@@ -17,7 +17,7 @@ from mmpt.data.formats.warc import Record, picture_at, read_records
 from mmpt.data.lost import Documents, Lost, kept
 from mmpt.data.parts import image_part
 from mmpt.data.sources import NamedSource
-from mmpt.data.store import Store
+from mmpt.data.store import Store, files_of
 from mmpt.data.unit import Unit
 from mmpt.document import Document, Image, Text
 from mmpt.errors import ConfigError, DataError
@@ -49,10 +49,7 @@ class Warc(NamedSource):
     def units(self) -> list[Unit[str]]:
         """One for each archive. Raises `ConfigError` where there is none."""
         check_downloads(self.downloads)
-        try:
-            files = Store(self.folder).files()
-        except DataError as problem:
-            raise ConfigError(str(problem)) from None
+        files = files_of(self.folder)
         found = [Unit(name, size) for name, size in files.items() if name.endswith(SUFFIXES)]
         if not found:
             raise ConfigError(f"{self.folder}: no {', '.join(SUFFIXES)} in it")

@@ -1,44 +1,60 @@
 """What an image tokenizer keeps: its codebook, the meaning of its codes, and what is drawn from them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from PIL import Image
 
+from mmpt.evaluation.metrics.frechet import Moments, frechet_distance
+from mmpt.evaluation.metrics.picture_floors import Floors, floors, word_vectors
+from mmpt.evaluation.metrics.picture_judge import PictureJudge, psnr
 from mmpt.evaluation.metrics.retrieval import picture_text_recalls
 from mmpt.evaluation.readers import Read
-from mmpt.results import Figure
 from mmpt.tokenizers.codebook_health import code_counts, codebook_health
-from mmpt.tokenizers.image.batches import picture_bytes
-from mmpt.tokenizers.image.config import Gates
+from mmpt.tokenizers.image.gates import JudgeConfig
+from mmpt.tokenizers.image.perturbing import perturbed
+from mmpt.tokenizers.image.pixels import picture_bytes
+from mmpt.tokenizers.image.stage_config import PerturbConfig
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
 
 RANKS = (1, 5, 10)
 """Those of SEED's tables."""
+WRONG = (0.1, 0.2, 0.3)
+"""Shares of the codes that pFID is the mean over."""
 
 
 @dataclass(frozen=True)
 class ImageEvaluation:
-    """`figures` by name; `codes` [n, codes_per_image]; `counts` [codebook]; pictures `drawn` from the first 1, 2, 4, … codes."""
+    """`figures` by name; `codes` [n, codes_per_image]; `counts` [codebook]; pictures `drawn` from the first 1, 2, 4, … codes; the
+    name of the network that judged them."""
 
     figures: dict[str, float]
     codes: np.ndarray
     counts: list[int]
     drawn: dict[int, list[Image.Image]]
+    judge: str
 
 
 def evaluate_image_tokenizer(
-    tokenizer: ImageTokenizer, pictures: Sequence[Image.Image], captions: Sequence[str], reader: Read | None = None
+    tokenizer: ImageTokenizer,
+    pictures: Sequence[Image.Image],
+    captions: Sequence[str],
+    reader: Read | None = None,
+    judged_by: JudgeConfig | None = None,
+    trained_on: Iterable[tuple[np.ndarray, str]] = (),
 ) -> ImageEvaluation:
-    """Figures over pictures and their captions.
+    """Figures over held-out pictures and their captions.
 
-    R@k of embeddings and of codes need a tokenizer with `branches`, `gap` is the difference of their R@mean in points.
+    R@k of embeddings; that of codes needs a tokenizer with `branches`, and `gap` is the difference of their R@mean in points.
     `distance of the first K` is the mean squared difference, in −1 … 1, of a picture drawn without guidance from its first K
-    codes; `… of others` from the first K of another picture. `read`: share of pictures drawn from all codes in which `reader`
+    codes; `… of others` from the first K of another picture. PSNR, the distance of features and rFID are of what `decode` draws
+    of all codes, pFID of codes that are perturbed; the same figures of floors are of the mean picture and of the nearest of
+    `trained_on`, whose text is also what raw pixels retrieve by. `read`: share of pictures drawn from all codes in which `reader`
     finds the caption.
     """
+    side, aspect = tokenizer.config.side, tokenizer.config.aspect
     codes = tokenizer.encode(pictures)
     counts = code_counts(torch.from_numpy(codes), tokenizer.codes)
     health = codebook_health(counts)
@@ -51,40 +67,85 @@ def evaluate_image_tokenizer(
         "perplexity": health["perplexity"],
         "entropy": health["entropy"],
     }
-    if tokenizer.restoring is not None:
-        texts = tokenizer.embed_texts(captions)
-        embeddings = {"embeddings": tokenizer.embed(pictures), "codes": tokenizer.embed_codes(codes)}
-        found = {name: picture_text_recalls(rows, texts, captions, RANKS) for name, rows in embeddings.items()}
-        figures |= {f"{name}, {key}": value for name, row in found.items() for key, value in row.items()}
-        figures["R@mean by chance"] = _chance(texts, captions)
-        figures["gap"] = 100 * (found["embeddings"]["R@mean"] - found["codes"]["R@mean"])
-    originals = _values(pictures, tokenizer.config.side)
+    originals = np.stack([picture_bytes(picture, side, aspect) for picture in pictures])
+    floor = floors(originals, trained_on)
+    figures |= _retrieval(tokenizer, pictures, captions, codes, floor)
     others = np.roll(codes, 1, axis=0)
     drawn = {}
     for count in prefixes(tokenizer.codes_per_image):
         drawn[count] = tokenizer.decode(codes, first=count, guidance=0.0)
-        wrong = _values(tokenizer.decode(others, first=count, guidance=0.0), tokenizer.config.side)
-        figures[f"distance of the first {count}"] = _distance(originals, _values(drawn[count], tokenizer.config.side))
-        figures[f"distance of the first {count} of others"] = _distance(originals, wrong)
+        wrong = tokenizer.decode(others, first=count, guidance=0.0)
+        figures[f"distance of the first {count}"] = _distance(originals, stacked(drawn[count]))
+        figures[f"distance of the first {count} of others"] = _distance(originals, stacked(wrong))
+    judge, final = PictureJudge(judged_by or JudgeConfig(), side), tokenizer.decode(codes)
+    figures |= looks(judge, originals, stacked(final), floor)
+    figures |= _as_sets(judge, tokenizer, originals, stacked(final), codes)
     if reader:
-        final = tokenizer.decode(codes)
         figures["read"] = float(np.mean([reader(one) == caption for one, caption in zip(final, captions, strict=True)]))
         figures["read in originals"] = float(
             np.mean([reader(one) == caption for one, caption in zip(pictures, captions, strict=True)])
         )
-    return ImageEvaluation(figures, codes, [int(count) for count in counts.tolist()], drawn)
+    return ImageEvaluation(figures, codes, [int(count) for count in counts.tolist()], drawn, judge.name)
 
 
-def gate_figures(figures: dict[str, float], gates: Gates) -> list[Figure]:
-    """The figures that `gates` bars, with their bars."""
-    found = [Figure("codes used", figures["codes_used"], gates.used), Figure("entropy", figures["entropy"], gates.entropy)]
-    if "gap" in figures:
-        found.append(Figure("R@mean of codes below embeddings, points", figures["gap"], gates.gap, at_most=True))
-        over_chance = figures["embeddings, R@mean"] / figures["R@mean by chance"]
-        found.append(Figure("R@mean of embeddings ÷ chance", over_chance, min(gates.recall, 0.5 / figures["R@mean by chance"])))
-    if gates.prefixes:
-        found.append(Figure("beginnings that bring nothing", float(len(_idle_prefixes(figures))), 0.0, at_most=True))
+def looks(judge: PictureJudge, originals: np.ndarray, drawn: np.ndarray, floor: Floors) -> dict[str, float]:
+    """PSNR and distance of features, of what is drawn and of the floors; all uint8 [n, side, side, 3]."""
+    shown = {"": drawn, " of the mean picture": np.broadcast_to(floor.mean, originals.shape)}
+    if floor.looked:
+        shown[" of the nearest training picture"] = floor.nearest
+    figures = {"training pictures looked through": float(floor.looked)}
+    for name, one in shown.items():
+        figures[f"PSNR{name}"] = float(psnr(originals, one).mean())
+        figures[f"feature distance{name}"] = float(judge.distance(originals, one).mean())
+    return figures
+
+
+def _retrieval(
+    tokenizer: ImageTokenizer, pictures: Sequence[Image.Image], captions: Sequence[str], codes: np.ndarray, floor: Floors
+) -> dict[str, float]:
+    texts = tokenizer.embed_texts(captions)
+    found = {"embeddings": picture_text_recalls(tokenizer.embed(pictures), texts, captions, RANKS)}
+    figures = {"R@mean by chance": _chance(texts, captions)}
+    if tokenizer.restoring is not None:
+        found["codes"] = picture_text_recalls(tokenizer.embed_codes(codes), texts, captions, RANKS)
+        figures["gap"] = 100 * (found["embeddings"]["R@mean"] - found["codes"]["R@mean"])
+    if floor.looked:
+        names = list(dict.fromkeys(captions))
+        nearest = word_vectors(floor.texts, names)
+        found["raw pixels"] = picture_text_recalls(nearest, word_vectors(captions, names), captions, RANKS)
+    return figures | {f"{name}, {key}": value for name, row in found.items() for key, value in row.items()}
+
+
+def _as_sets(
+    judge: PictureJudge, tokenizer: ImageTokenizer, originals: np.ndarray, drawn: np.ndarray, codes: np.ndarray
+) -> dict[str, float]:
+    """rFID, and pFID: the mean over `WRONG` shares of the codes, each replaced by one of its nearest entries (after RobusTok, Qiu
+    et al. 2025, arXiv:2509.12474, whose shares and neighbours are others)."""
+    if len(originals) < 2:
+        return {}
+    real = _moments(judge, originals)
+    figures = {"rFID": frechet_distance(real, _moments(judge, drawn))}
+    entries, found = tokenizer.entries().cpu(), []
+    neighbours = max(1, min(100, entries.shape[1] // 40))
+    for number, share in enumerate(WRONG):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(number)
+            asked = PerturbConfig(pictures=1.0, codes=share, neighbours=neighbours)
+            spoiled = perturbed(torch.from_numpy(codes), entries, asked).numpy()
+        found.append(frechet_distance(real, _moments(judge, stacked(tokenizer.decode(spoiled)))))
+    return figures | {"pFID": float(np.mean(found)), "pFID neighbours": float(neighbours)}
+
+
+def _moments(judge: PictureJudge, pictures: np.ndarray) -> Moments:
+    rows = judge.vectors(pictures)
+    found = Moments(rows.shape[1])
+    found.add(rows)
     return found
+
+
+def stacked(pictures: Sequence[Image.Image]) -> np.ndarray:
+    """uint8 [n, height, width, 3] of RGB pictures of one size."""
+    return np.stack([np.asarray(picture) for picture in pictures])
 
 
 def _chance(texts: np.ndarray, captions: Sequence[str]) -> float:
@@ -101,18 +162,6 @@ def prefixes(queries: int) -> list[int]:
     return [*(1 << i for i in range(queries.bit_length()) if 1 << i < queries), queries]
 
 
-def _idle_prefixes(figures: dict[str, float]) -> list[int]:
-    """Beginnings that draw nothing nearer to the picture than the one before, or than codes of another picture."""
-    counts = prefixes(int(figures["codes_per_image"]))
-    own = [figures[f"distance of the first {count}"] for count in counts]
-    other = [figures[f"distance of the first {count} of others"] for count in counts]
-    before = [float("inf"), *own[:-1]]
-    return [count for count, *row in zip(counts, own, other, before, strict=True) if row[0] >= row[1] or row[0] >= row[2]]
-
-
-def _values(pictures: Sequence[Image.Image], side: int) -> np.ndarray:
-    return np.stack([picture_bytes(picture, side) for picture in pictures]).astype(np.float32) / 127.5 - 1
-
-
 def _distance(one: np.ndarray, other: np.ndarray) -> float:
-    return float(np.square(one - other).mean())
+    apart = [np.square((a.astype(np.float32) - b) / 127.5).mean() for a, b in zip(one, other, strict=True)]
+    return float(np.mean(apart))

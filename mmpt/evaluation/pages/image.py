@@ -13,8 +13,10 @@ from mmpt.document import Image as ImagePart
 from mmpt.errors import DataError
 from mmpt.evaluation.metrics.image_tokenizer import ImageEvaluation, evaluate_image_tokenizer
 from mmpt.evaluation.pages.plots import codebook_plot, training_plot
+from mmpt.evaluation.training_pictures import training_pictures
 from mmpt.media import decode_image, encode_png
 from mmpt.storage import write_bytes
+from mmpt.tokenizers.image.gates import Gates
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
 
 SHOWN, NEIGHBOURS = 12, 4
@@ -24,15 +26,26 @@ _MEANING = {
     "entropy": "entropy of the codes ÷ that of even use",
     "embeddings, R@mean": "R@mean of embeddings",
     "codes, R@mean": "R@mean of codes",
+    "PSNR": "PSNR of what is drawn, dB",
+    "PSNR of the mean picture": "PSNR of the mean picture, dB",
     "read": "drawn pictures that read as their captions",
     "bits_per_image": "bits a picture",
 }
 
 
-def evaluate_image_run(run: Path, shards: Path, page: Path, limit: int | None = None) -> ImageEvaluation:
+def evaluate_image_run(
+    run: Path,
+    shards: Path,
+    page: Path,
+    gates: Gates | None = None,
+    limit: int | None = None,
+    trained_on: Sequence[Path] = (),
+    examples: int | None = None,
+) -> ImageEvaluation:
     """Measure `run`/tokenizer, or the tokenizer in `run` itself, on the pictures of document shards, and write the page.
 
-    Raises `DataError` where the shards hold no picture.
+    `trained_on`: the shards whose first `examples` pictures it learned from, for the floors. Raises `DataError` where the shards
+    hold no picture.
     """
     tokenizer = ImageTokenizer.load(run / "tokenizer" if (run / "tokenizer").is_dir() else run)
     stream = (part for document in DocumentShards(shards) for part in document.parts if isinstance(part, ImagePart))
@@ -40,7 +53,10 @@ def evaluate_image_run(run: Path, shards: Path, page: Path, limit: int | None = 
     if not shown:
         raise DataError(f"{shards}: no picture")
     pictures, captions = [decode_image(part.data) for part in shown], [part.alt for part in shown]
-    found = evaluate_image_tokenizer(tokenizer, pictures, captions)
+    known, config, gates = iter(()), tokenizer.config, gates or Gates()
+    if gates.floors and trained_on:
+        known = training_pictures(trained_on, gates.floors.sample, config.side, config.aspect, examples)
+    found = evaluate_image_tokenizer(tokenizer, pictures, captions, judged_by=gates.judge, trained_on=known)
     write_image_page(page, run.name, pictures, captions, found, [run / stage / "metrics.jsonl" for stage in STAGES])
     return found
 
@@ -70,7 +86,7 @@ def write_image_page(
         html.heading("Nearest by equal codes"),
         html.card(html.table([_nearest(number, pictures, found.codes) for number in chosen])),
     ]
-    lead = f"{len(pictures)} pictures, {found.codes.shape[1]} codes each."
+    lead = f"{len(pictures)} pictures, {found.codes.shape[1]} codes each; features by {found.judge}."
     write_bytes(path, html.page(title, body, lead).encode())
 
 

@@ -1,21 +1,25 @@
-"""One answer on its way: its events as they come, its end, and how it is sent."""
+"""One answer on its way: its events as they come, and its end."""
 
 import asyncio
-import json
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack
+from typing import Any
 
 from fastapi import Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 
+from mmpt.document import Text
+from mmpt.inference.adjusting import Likely
 from mmpt.inference.engine import Prompt
-from mmpt.inference.events import Assembler, Event
-from mmpt.inference.server.errors import error
-from mmpt.inference.server.messages import deltas, message
+from mmpt.inference.events import Assembler, AudioDelta, Event, PartDone
+from mmpt.inference.server.closing import stopping
+from mmpt.inference.server.errors import Refused, error
+from mmpt.inference.server.service import Busy, Written
 from mmpt.inference.server.serving import Serving
 from mmpt.inference.server.stopping import StopWords
+from mmpt.inference.server.tokens import Counts, counted
 from mmpt.inference.settings import Settings
 
 LOG = logging.getLogger("mmpt.serve")
@@ -23,13 +27,20 @@ GRACE = 10.0
 """Seconds in which a client may read the end of an answer that was cut off for its time."""
 
 
-class Answer:
-    """What has been written so far of one answer."""
+class Stopping(Exception):
+    """The server stops, and the answer is not whole."""
 
-    def __init__(self, name: str, model: str, prompt: Prompt, settings: Settings) -> None:
-        self.id, self.model, self.prompt_tokens, self.created = name, model, len(prompt.ids), int(time.time())
-        self._most, self._cut, self._stopped = settings.max_new_tokens, False, False
+
+class Answer:
+    """What has been written so far of one answer, number `index` to its request; `likely` of its ids as far as asked for."""
+
+    def __init__(self, serving: Serving, name: str, prompt: Prompt, settings: Settings, index: int = 0) -> None:
+        self.name, self.index = (f"{name}-{index}" if index else name), index
+        self.prompt = counted(serving.model.tokenizer.vocabulary, prompt.ids)
+        self._vocabulary, self._most = serving.model.tokenizer.vocabulary, settings.max_new_tokens
+        self._cut = self._stopped = False
         self.ids: list[int] = []
+        self.likely: list[Likely] = []
         self.events: list[Event] = []
 
     def cut(self) -> None:
@@ -47,57 +58,119 @@ class Answer:
         # The last of `max_new_tokens` is always the end.
         return "length" if self._cut or len(self.ids) + 1 >= self._most else "stop"
 
-    def json(self, kind: str, choice: dict, **more) -> dict:
-        found = {"id": self.id, "object": kind, "created": self.created, "model": self.model}
-        return found | {"choices": [{"index": 0, **choice}], **more}
+    @property
+    def has_media(self) -> bool:
+        """Whether anything but text is in it."""
+        return any(isinstance(event, PartDone) and not isinstance(event.content, Text) for event in self.events)
 
     @property
-    def usage(self) -> dict:
-        counts = {"prompt_tokens": self.prompt_tokens, "completion_tokens": len(self.ids)}
-        return counts | {"total_tokens": sum(counts.values())}
+    def written(self) -> Counts:
+        """How many tokens of which modality."""
+        return counted(self._vocabulary, self.ids)
 
 
 async def answering(
-    serving: Serving, written: AsyncIterator[list[int]], stop: StopWords, until: float, answer: Answer
+    serving: Serving, written: AsyncIterator[Written], stop: StopWords, until: float, answer: Answer
 ) -> AsyncIterator[list[Event]]:
-    """The events of each step, up to a stop word; after `until` the answer is cut off where it stands. One that comes to its end
-    is kept."""
+    """The events of each step, up to a stop word; after `until` the answer is cut off where it stands. One with more than text
+    that comes to its end is kept. Raises `Stopping` where the server does before that."""
     assembler = Assembler(serving.model.tokenizer, decode=serving.decode)
+    watch = serving.metrics.watch()
     try:
         while True:
-            async with asyncio.timeout(until - time.monotonic()):
-                ids = await anext(written, None)
-            if ids is None:
+            async with serving.closing.clock(until):
+                new = await anext(written, None)
+            if new is None:
                 break
-            answer.ids += ids
-            if assembler.heavy(ids):
-                found = await serving.decoded(lambda ids=ids: list(assembler.push(ids)))
+            watch.written(len(new.ids))
+            answer.ids += new.ids
+            answer.likely += new.likely
+            if assembler.heavy(new.ids):
+                async with serving.closing.clock(until):
+                    found = await serving.decoded(lambda ids=new.ids: list(assembler.push(ids)))
             else:
-                found = list(assembler.push(ids))
+                found = list(assembler.push(new.ids))
             found = stop(found)
+            if any(isinstance(event, AudioDelta) for event in found):
+                watch.sounded()
             answer.events += found
             if stop.found:
                 answer.stop()
-                serving.kept.keep(f"audio-{answer.id}", answer.events)
+                _ended(serving, answer)
                 yield found
                 return
             yield found
+        async with serving.closing.clock(until):
+            found = stop(await serving.decoded(lambda: list(assembler.finish())))
     except TimeoutError:
+        serving.metrics.tokens(answer.prompt, answer.written)
+        if serving.closing.begun and time.monotonic() < until:
+            raise Stopping from None
         answer.cut()
         return
-    found = stop(await serving.decoded(lambda: list(assembler.finish())))
     if stop.found:
         answer.stop()
     answer.events += found
-    serving.kept.keep(f"audio-{answer.id}", answer.events)
+    _ended(serving, answer)
     yield found
 
 
-class Stream(StreamingResponse):
-    """Server-sent events; however they end (all sent, client gone, client too slow), `stack` is left."""
+def _ended(serving: Serving, answer: Answer) -> None:
+    serving.metrics.tokens(answer.prompt, answer.written)
+    if answer.has_media:
+        serving.kept.keep(answer.name, answer.ids)
 
-    def __init__(self, lines: AsyncIterator[str], stack: AsyncExitStack, until: float) -> None:
-        super().__init__(lines, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+async def asked(
+    serving: Serving, stack: AsyncExitStack, prompts: Sequence[tuple[Prompt, Settings]], until: float, stop: Sequence[str] = ()
+) -> tuple[list[Answer], AsyncGenerator[tuple[Answer, list[Event] | None]]]:
+    """An answer to each of `prompts`, and the events of all as they come, None at the end of each. They run as long as `stack` is
+    not left. Raises `Busy` where there is no room."""
+    name, answers, streams = serving.new_name(), [], []
+    for index, (prompt, settings) in enumerate(prompts):
+        written = await stack.enter_async_context(serving.service.writing(prompt, settings))
+        answers.append(Answer(serving, name, prompt, settings, index))
+        streams.append(answering(serving, written, StopWords(stop), until, answers[-1]))
+    events = _side_by_side(answers, streams)
+    stack.push_async_callback(events.aclose)  # nobody reads on while what writes is left
+    return answers, events
+
+
+async def _side_by_side(
+    answers: Sequence[Answer], streams: Sequence[AsyncIterator[list[Event]]]
+) -> AsyncGenerator[tuple[Answer, list[Event] | None]]:
+    queue: asyncio.Queue[tuple[Answer, Any]] = asyncio.Queue(len(streams))
+
+    async def drain(answer: Answer, stream: AsyncIterator[list[Event]]) -> None:
+        try:
+            async for events in stream:
+                await queue.put((answer, events))
+            await queue.put((answer, None))
+        except Exception as problem:
+            await queue.put((answer, problem))
+
+    tasks = [asyncio.ensure_future(drain(*one)) for one in zip(answers, streams, strict=True)]
+    try:
+        left = len(tasks)
+        while left:
+            answer, found = await queue.get()
+            if isinstance(found, Exception):
+                raise found
+            left -= found is None
+            yield answer, found
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Stream(StreamingResponse):
+    """A body as it is written; however it ends (all sent, client gone, client too slow), `stack` is left."""
+
+    def __init__(
+        self, lines: AsyncIterator[str | bytes], stack: AsyncExitStack, until: float, media_type: str = "text/event-stream"
+    ) -> None:
+        super().__init__(lines, media_type=media_type, headers={"Cache-Control": "no-store"})
         self._stack, self._until = stack, until
 
     async def __call__(self, scope, receive, send) -> None:
@@ -110,48 +183,40 @@ class Stream(StreamingResponse):
             await self._stack.aclose()
 
 
-async def lines(events: AsyncIterator[list[Event]], answer: Answer, usage: bool) -> AsyncIterator[str]:
-    """A streamed answer as server-sent events; with `usage` a last one of it alone."""
-    kind = "chat.completion.chunk"
-
-    def line(content: dict) -> str:
-        return f"data: {json.dumps(content, ensure_ascii=False)}\n\n"
-
-    try:
-        yield line(answer.json(kind, {"delta": {"role": "assistant"}, "finish_reason": None}))
-        async for found in events:
-            for delta in deltas(found, answer.id):
-                yield line(answer.json(kind, {"delta": delta, "finish_reason": None}))
-        yield line(answer.json(kind, {"delta": {}, "finish_reason": answer.reason}, usage=answer.usage))
-        if usage:
-            yield line(answer.json(kind, {}, usage=answer.usage) | {"choices": []})
-    except Exception:
-        LOG.exception("%s: the answer could not be written", answer.id)
-        yield line({"error": {"message": "the answer could not be written", "type": "server_error"}})
-    yield "data: [DONE]\n\n"
-
-
-async def whole(request: Request, events: AsyncIterator[list[Event]], answer: Answer) -> Response:
-    """The answer once it is whole; where its client goes before, it is given up."""
-    writing = asyncio.ensure_future(_drained(events))
+async def drained(request: Request, events: AsyncIterator[object], what: str = "answer") -> Response | None:
+    """Wait for the last of `events`. None then, else what is to be answered: where its client goes before, it is given up."""
+    writing = asyncio.ensure_future(_last(events))
     leaving = asyncio.ensure_future(_disconnected(request))
     try:
         await asyncio.wait({writing, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not writing.done():
             return Response(status_code=499)
         writing.result()
+        return None
+    except (Busy, Refused):
+        raise
+    except Stopping:
+        return stopping()
     except Exception:
-        LOG.exception("%s: the answer could not be written", answer.id)
-        return error(500, "the answer could not be written")
+        LOG.exception("the %s could not be written", what)
+        return error(500, f"the {what} could not be written")
     finally:
         for task in (writing, leaving):
             task.cancel()
         await asyncio.gather(writing, leaving, return_exceptions=True)
-    choice = {"message": message(answer.events, answer.id), "finish_reason": answer.reason}
-    return JSONResponse(answer.json("chat.completion", choice, usage=answer.usage))
 
 
-async def _drained(events: AsyncIterator[list[Event]]) -> None:
+def problem_said(problem: Exception, what: str = "answer") -> dict:
+    """What a stream says that has begun and cannot go on."""
+    if isinstance(problem, Stopping):
+        return {
+            "error": {"message": "the server is stopping, try again later", "type": "server_error", "code": "server_stopping"}
+        }
+    LOG.error("the %s could not be written", what, exc_info=problem)
+    return {"error": {"message": f"the {what} could not be written", "type": "server_error", "param": None, "code": None}}
+
+
+async def _last(events: AsyncIterator[object]) -> None:
     async for _ in events:
         pass
 

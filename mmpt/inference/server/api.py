@@ -13,11 +13,20 @@ from mmpt.inference.decoding import Decode
 from mmpt.inference.load import MultimodalModel
 from mmpt.inference.server.about import about_routes
 from mmpt.inference.server.chat import chat_routes
+from mmpt.inference.server.closing import Door
 from mmpt.inference.server.errors import Refused, error
 from mmpt.inference.server.guard import Guard
 from mmpt.inference.server.hosts import LOCAL
 from mmpt.inference.server.limits import Limits
+from mmpt.inference.server.metrics import Counting
+from mmpt.inference.server.page import page_routes
+from mmpt.inference.server.pictures import picture_routes
+from mmpt.inference.server.realtime import realtime_routes
 from mmpt.inference.server.serving import Serving
+from mmpt.inference.server.speech import speech_routes
+from mmpt.inference.server.transcription import transcription_routes
+from mmpt.inference.server.writers import Writer
+from mmpt.model.prompts import Prompts
 
 LOG = logging.getLogger("mmpt.serve")
 
@@ -30,14 +39,17 @@ def build_app(
     hosts: Sequence[str] = LOCAL,
     decode: Decode | None = None,
     created: int | None = None,
+    prompts: Prompts = Prompts(),  # noqa: B008 (frozen)
+    writer: Writer | None = None,
 ) -> FastAPI:
     """The server of one model, called `name` in answers.
 
     `token`: what clients must send as `Authorization: Bearer`. `hosts`: names under which a browser may have reached it ("*":
     any), so that no other site's page can by a name of its own that points here. `decode` makes pictures and sounds of codes, by
-    default in threads here. `created`: when the model was made, in seconds since 1970; by default now.
+    default in threads here. `created`: when the model was made, in seconds since 1970; by default now. `prompts`: how the model
+    is asked to speak, to write down and to draw. `writer` writes, by default the model's engine in a thread here.
     """
-    serving = Serving(model, name, limits, token, decode)
+    serving = Serving(model, name, limits, token, decode, prompts, writer)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -47,13 +59,23 @@ def build_app(
 
     app = FastAPI(title="mmpt", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Guard, limits=limits, hosts=tuple(hosts))
-    app.state.service = serving.service
-    for router in (about_routes(serving, created), chat_routes(serving)):
+    app.add_middleware(Door, closing=serving.closing)
+    app.add_middleware(Counting, metrics=serving.metrics)  # the outermost: what is turned away counts too
+    app.state.service, app.state.closing = serving.service, serving.closing
+    for router in (
+        page_routes(),
+        about_routes(serving, created),
+        chat_routes(serving),
+        speech_routes(serving),
+        transcription_routes(serving),
+        picture_routes(serving),
+        realtime_routes(serving),
+    ):
         app.include_router(router)
 
     @app.exception_handler(Refused)
     async def refused(_: Request, problem: Refused) -> JSONResponse:
-        return error(problem.status, str(problem), problem.code)
+        return error(problem.status, str(problem), problem.code, param=problem.param)
 
     @app.exception_handler(ClientDisconnect)
     async def gone(*_) -> Response:

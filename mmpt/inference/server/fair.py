@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
 from mmpt.inference.engine import Prompt
-from mmpt.inference.server.service import Service
+from mmpt.inference.server.service import Service, Written
 from mmpt.inference.server.shares import CLIENT, Turn, Turns
 from mmpt.inference.settings import Settings
 
@@ -41,9 +41,13 @@ class FairService:
         """Whether there is no room even to wait for who asks."""
         return self._turns.full(CLIENT.get())
 
+    def room(self, count: int) -> bool:
+        """Whether `count` more of who asks may at least wait."""
+        return not self._turns.full(CLIENT.get(), count)
+
     @asynccontextmanager
-    async def writing(self, prompt: Prompt, settings: Settings) -> AsyncIterator[AsyncIterator[list[int]]]:
-        """Inside, an iterator over the ids of each step. Raises `Busy` where there is no room even to wait."""
+    async def writing(self, prompt: Prompt, settings: Settings) -> AsyncIterator[AsyncIterator[Written]]:
+        """Inside, an iterator over what each step has written. Raises `Busy` where there is no room even to wait."""
         client = CLIENT.get()
         with self._turns.turn(client) as turn:
             found = self._written(prompt, settings, client, turn.come)
@@ -52,7 +56,7 @@ class FairService:
             finally:
                 await found.aclose()
 
-    async def _written(self, prompt: Prompt, settings: Settings, client: str, come: asyncio.Event) -> AsyncGenerator[list[int]]:
+    async def _written(self, prompt: Prompt, settings: Settings, client: str, come: asyncio.Event) -> AsyncGenerator[Written]:
         await come.wait()
         lanes, begun = self._lanes(client, len(prompt.ids)), None
         held: list[tuple[Turns, Turn]] = []
@@ -62,11 +66,11 @@ class FairService:
                 await held[-1][1].come.wait()
             begun = time.monotonic()
             async with self._service.writing(prompt, settings) as written:
-                async for ids in written:
+                async for new in written:
                     if held:
                         self._pace = (time.monotonic() - begun) / len(prompt.ids)
                         self._leave(held, len(prompt.ids))
-                    yield ids
+                    yield new
         finally:
             self._leave(held, 0 if begun is None else len(prompt.ids))
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from mmpt.inference.server.errors import Refused, error
 from mmpt.inference.server.hosts import stranger
@@ -27,12 +28,13 @@ class Guard:
         headers = Headers(scope=scope)
         CLIENT.set(client_of(scope["client"][0] if scope["client"] else ""))
         problem = stranger(headers, self._hosts)
-        if scope["type"] == "websocket":
-            if problem:
-                return await send({"type": "websocket.close", "code": 1008, "reason": problem})
-            return await self._app(scope, receive, send)
         if problem:
-            return await error(403 if "origin" in headers and "origin" in problem else 400, problem)(scope, receive, send)
+            answer = error(403 if "origin" in headers and "origin" in problem else 400, problem)
+            if scope["type"] == "websocket":
+                return await WebSocket(scope, receive, send).send_denial_response(answer)
+            return await answer(scope, receive, send)
+        if scope["type"] == "websocket":
+            return await self._app(scope, receive, send)
         if "content-length" in headers and "transfer-encoding" in headers:
             # Whoever stands in front may have gone by the one, this server goes by the other: request smuggling.
             reason = "a length and a transfer encoding: expected one of them"

@@ -21,6 +21,8 @@ class Limits:
     """Pixels of all its pictures."""
     sound: float = 120.0
     """Seconds of one sound."""
+    recording: float = 1500.0
+    """Seconds of a recording that is to be written down."""
     all_sound: float = 240.0
     """Seconds of all its sounds."""
     prompt_tokens: int = 8192
@@ -45,3 +47,19 @@ class Limits:
     """Of the server: bytes of all bodies; each client as many as are left free."""
     connections: int = 2048
     """Of the server: connections; each client as many as are left free."""
+    sessions: int = 32
+    """Of the server: realtime sessions that are open at once."""
+    session: float = 3600.0
+    """Seconds that a realtime session may last."""
+    idle: float = 300.0
+    """Seconds in which a realtime session is told nothing before it ends."""
+    message: int = 8 << 20
+    """Characters of one message in it."""
+    items: int = 200
+    """Of its conversation: items that are kept."""
+    conversation: int = 64 << 20
+    """Bytes of media that are kept of it."""
+    responses: int = 4
+    """Of a realtime session: responses that are written at once."""
+    kv_tokens: int | None = None
+    """Of the server: tokens whose keys and values are kept, see `mmpt.inference.engine.Engine`."""

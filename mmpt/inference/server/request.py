@@ -1,7 +1,7 @@
 """Requests in the form of OpenAI's chat completions: every field is obeyed, or refused with a reason.
 
-messages[].content: text, or parts {type: text | image_url (data URL) | input_audio}; an earlier spoken answer may be named by
-`audio: {id}`. A field that is null is absent.
+messages[].content: text, or parts {type: text | image_url (data URL) | input_audio}; an earlier answer may be named by `id`, or
+by that of its sound (`audio: {id}`). A field that is null is absent.
 """
 
 import base64
@@ -16,10 +16,13 @@ import pydantic
 from mmpt.chat import ChatMarker, Coded, Said
 from mmpt.document import Image, Role, Speech, Text
 from mmpt.errors import DataError
+from mmpt.inference.load import MultimodalModel
 from mmpt.inference.samplers import Sampler
 from mmpt.inference.samplers.top_p import TopP
+from mmpt.inference.server.fields import Asked, Body
 from mmpt.inference.server.kept import KeptAnswers
 from mmpt.inference.server.limits import Limits
+from mmpt.inference.server.sounds import SoundFormat, check_format
 from mmpt.inference.settings import Settings
 from mmpt.media import decode_image, decode_speech, picture_size, sized_sound
 from mmpt.modality import MODALITIES, Modality
@@ -32,33 +35,22 @@ RATE = 96_000
 """Samples of all channels that a second of the budget may hold: 48 kHz, two channels."""
 
 
-def _present(content: object) -> object:
-    """Without what is null, at any depth."""
-    if isinstance(content, dict):
-        return {key: _present(value) for key, value in content.items() if value is not None}
-    return [_present(value) for value in content] if isinstance(content, list) else content
-
-
-class _Asked(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid")
-
-
-class TextPart(_Asked):
+class TextPart(Asked):
     type: Literal["text"]
     text: str
 
 
-class ImageUrl(_Asked):
+class ImageUrl(Asked):
     url: str
     detail: Literal["auto"] = "auto"
 
 
-class InputAudio(_Asked):
+class InputAudio(Asked):
     data: str
     format: Literal["wav", "mp3", "flac", "ogg"] = "wav"
 
 
-class _OfAnswer(_Asked):
+class _OfAnswer(Asked):
     """A part of an answer may be sent back as it came."""
 
     index: int = 0
@@ -84,63 +76,92 @@ AnyPart = Annotated[AnsweredText | ImagePart | AudioPart, pydantic.Field(discrim
 
 
 class EarlierAnswer(NamedTuple):
-    """A whole answer, by the id of its sound."""
+    """A whole answer, by the id of its message or of its sound."""
 
     id: str
 
 
-class Message(_Asked):
-    """An answer's message may be sent back whole: its `parts` are then what was said, not `content` and `audio`. Without them
-    `audio`, by its id, is the whole answer."""
+class Message(Asked):
+    """An answer's message may be sent back whole. Where the answer of its `id` is still kept, that is what was said, in the ids
+    that it was written in; else its `parts`, not `content` and `audio`. Without them `audio`, by its id, is the whole answer."""
 
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[AnyPart] = ""
     parts: list[AnyPart] = []
     audio: dict = {}
     ids: list[int] = []
+    id: str = ""
     annotations: Annotated[list, pydantic.Field(max_length=0)] = []
 
     @pydantic.model_validator(mode="after")
     def _said(self) -> "Message":
         if self.audio and not self.parts and not (self.role == "assistant" and isinstance(self.audio.get("id"), str)):
             raise ValueError("audio: expected the id of an earlier answer of the assistant's")
-        if not (self.parts or self.audio) and "content" not in self.model_fields_set:
+        if not (self.parts or self.audio or self.id) and "content" not in self.model_fields_set:
             raise ValueError("content: Field required")
         return self
 
-    @property
-    def said(self) -> "Sequence[TextPart | ImagePart | AudioPart | EarlierAnswer]":
+    def said(self, kept: KeptAnswers | None) -> "Sequence[TextPart | ImagePart | AudioPart | EarlierAnswer]":
         """Its parts, a plain text as one."""
+        if self.role == "assistant" and self.id and kept and kept.ids(self.id) is not None:
+            return [EarlierAnswer(self.id)]
         if self.parts:
             return self.parts
-        if self.audio:
-            return [EarlierAnswer(self.audio["id"])]
+        if self.audio or (self.id and not self.content):
+            return [EarlierAnswer(self.audio["id"] if self.audio else self.id)]
         return [TextPart(type="text", text=self.content)] if isinstance(self.content, str) else self.content
 
 
-class StreamOptions(_Asked):
+class StreamOptions(Asked):
     include_usage: bool = False
     include_obfuscation: Literal[False] = False
 
 
-class AudioOptions(_Asked):
-    """One voice; a whole answer is a WAV, a stream 16-bit PCM, as OpenAI has them."""
+class AudioOptions(Asked):
+    """One voice. A stream is `pcm16`, as OpenAI has it."""
 
     voice: Literal["default"] = "default"
-    format: Literal["wav", "pcm16"] = "wav"
+    format: Literal["wav", "aac", "mp3", "flac", "opus", "pcm16"] = "wav"
+
+    @property
+    def file(self) -> SoundFormat:
+        """The format by its other name."""
+        return "pcm" if self.format == "pcm16" else self.format
 
 
-class ResponseFormat(_Asked):
+class JsonSchema(Asked):
+    """`strict` or not, the schema is enforced."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", populate_by_name=True)
+
+    name: Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    description: str = ""
+    content: dict[str, Any] = pydantic.Field(default={"type": "object"}, alias="schema")
+    strict: bool = False
+
+
+class PlainFormat(Asked):
     type: Literal["text"]
 
 
-class ChatRequest(_Asked):
+class ObjectFormat(Asked):
+    type: Literal["json_object"]
+
+
+class SchemaFormat(Asked):
+    type: Literal["json_schema"]
+    json_schema: JsonSchema
+
+
+ResponseFormat = Annotated[PlainFormat | ObjectFormat | SchemaFormat, pydantic.Field(discriminator="type")]
+
+
+class ChatRequest(Body):
     """Roles are marked by the model's chat template; where it has none, the parts of all messages follow each other. `sampler`
     stands for `temperature`, `top_p` and `top_k`, and `sampling` for all of them for a modality of the answer. The fields of the
     last group change nothing in an answer; of those before them only the values that ask for nothing are taken."""
 
     messages: list[Message] = pydantic.Field(min_length=1)
-    model: str | None = None
     modalities: list[OpenAIModality] = pydantic.Field(default=["text", "image", "audio"], min_length=1)
     max_tokens: int | None = pydantic.Field(default=None, ge=1)
     max_completion_tokens: int | None = pydantic.Field(default=None, ge=1)
@@ -157,30 +178,31 @@ class ChatRequest(_Asked):
     stream_options: StreamOptions | None = None
     audio: AudioOptions = AudioOptions()
 
-    n: Literal[1] = 1
-    logprobs: Literal[False] = False
-    top_logprobs: Literal[0] = 0
-    response_format: ResponseFormat = ResponseFormat(type="text")
+    n: int = pydantic.Field(default=1, ge=1, le=128)
+    logprobs: bool = False
+    top_logprobs: int = pydantic.Field(default=0, ge=0, le=20)
+    response_format: ResponseFormat = PlainFormat(type="text")
+    logit_bias: dict[pydantic.NonNegativeInt, Annotated[float, pydantic.Field(ge=-100, le=100)]] = {}
+    frequency_penalty: float = pydantic.Field(default=0.0, ge=-2, le=2)
+    presence_penalty: float = pydantic.Field(default=0.0, ge=-2, le=2)
+    return_token_ids: bool = False
+
     tools: Annotated[list, pydantic.Field(max_length=0)] = []
     tool_choice: Literal["none", "auto"] = "none"
     functions: Annotated[list, pydantic.Field(max_length=0)] = []
     function_call: Literal["none", "auto"] = "none"
-    logit_bias: Annotated[dict, pydantic.Field(max_length=0)] = {}
-    frequency_penalty: Annotated[float, pydantic.Field(ge=0, le=0)] = 0.0
-    presence_penalty: Annotated[float, pydantic.Field(ge=0, le=0)] = 0.0
 
-    user: Any = None
     metadata: Any = None
     store: Literal[False] = False
     service_tier: Literal["auto", "default"] = "auto"
     parallel_tool_calls: Any = None
-    safety_identifier: Any = None
     prompt_cache_key: Any = None
+
+    _used: list[Any] = pydantic.PrivateAttr(default_factory=list)
 
     @pydantic.model_validator(mode="before")
     @classmethod
-    def _null_is_absent(cls, content: object) -> object:
-        content = _present(content)
+    def _one_stop_word(cls, content: object) -> object:
         if isinstance(content, dict) and isinstance(content.get("stop"), str):
             content = {**content, "stop": [content["stop"]]}
         return content
@@ -191,28 +213,56 @@ class ChatRequest(_Asked):
             raise ValueError("stream_options goes with stream: true")
         if self.sampler is not None and {"temperature", "top_p", "top_k"} & self.model_fields_set:
             raise ValueError("sampler: it goes without temperature, top_p and top_k, which are settings of its own")
-        if "format" in self.audio.model_fields_set and (self.audio.format == "pcm16") != self.stream:
-            raise ValueError("audio.format: expected wav for a whole answer, pcm16 in a stream")
+        if "format" in self.audio.model_fields_set and self.stream and self.audio.format != "pcm16":
+            raise ValueError("audio.format: expected pcm16 in a stream")
+        if self.top_logprobs and not self.logprobs:
+            raise ValueError("top_logprobs goes with logprobs: true")
+        if not isinstance(self.response_format, PlainFormat):
+            if "modalities" in self.model_fields_set and self.modalities != ["text"]:
+                raise ValueError("response_format: JSON is text, expected modalities: [text]")
+            if self.alternate is not None:
+                raise ValueError("response_format: JSON is text, and goes without alternate")
         return self
 
-    def settings(self, limits: Limits) -> Settings:
-        """As the engine takes them. Raises `DataError` on what goes beyond `limits`, `ValueError` on what does not go
-        together."""
+    def settings(self, limits: Limits, model: MultimodalModel) -> list[Settings]:
+        """As the engine takes them, for each of the `n` answers. Raises `DataError` on what goes beyond `limits`, `ValueError` on
+        what does not go together."""
         asked = self.max_completion_tokens or self.max_tokens or min(512, limits.new_tokens)
         if asked > limits.new_tokens:
             raise DataError(f"max_tokens: {asked}, at most {limits.new_tokens} are written")
+        if self.n > limits.running:
+            raise DataError(f"n: {self.n}, at most {limits.running} answers are written at once")
+        size = model.tokenizer.vocabulary.size
+        if unknown := next((token for token in self.logit_bias if token >= size), None):
+            raise DataError(f"logit_bias: {unknown} is no token, expected 0 … {size - 1}")
+        check_format(self.audio.file)
+        grammar = self._grammar(model)
         common = self.sampler or TopP(temperature=self.temperature, top_p=self.top_p, top_k=self.top_k)
         text, image, speech = (self.sampling.get(_NAMES[name], common) for name in ("text", "image", "speech"))
-        return Settings(
-            outputs=tuple(name for name in MODALITIES if _NAMES[name] in self.modalities),
+        base = Settings(
+            outputs=("text",) if grammar else tuple(name for name in MODALITIES if _NAMES[name] in self.modalities),
             text=text,
             image=image,
             speech=speech,
             max_new_tokens=asked + 1,  # the end of the answer, which OpenAI does not count
             guidance=self.guidance,
             alternate=self.alternate,
-            seed=self.seed % (1 << 62),
+            seed=self.seed % (1 << 61),
+            frequency_penalty=self.frequency_penalty,
+            presence_penalty=self.presence_penalty,
+            logit_bias=tuple(self.logit_bias.items()),
+            logprobs=self.top_logprobs if self.logprobs else None,
+            text_grammar=grammar,
         )
+        return [base.model_copy(update={"seed": base.seed + number}) for number in range(self.n)]
+
+    def _grammar(self, model: MultimodalModel) -> str | None:
+        if isinstance(self.response_format, PlainFormat):
+            return None
+        schema = (
+            self.response_format.json_schema.content if isinstance(self.response_format, SchemaFormat) else {"type": "object"}
+        )
+        return model.text_grammars.json(schema)
 
     def parts(self, limits: Limits, chat: ChatMarker | None = None, kept: KeptAnswers | None = None) -> list[Said]:
         """The prompt, each message a turn. With `chat`, what the assistant said in more than text stands there by the ids that it
@@ -222,9 +272,12 @@ class ChatRequest(_Asked):
         read), where ids are none of an answer, or an earlier answer is not known.
         """
         found: list[Said] = []
+        self._used = []
         media, pixels, seconds, characters = 0, 0, 0.0, 0
-        in_more_than_text = [any(not isinstance(one, TextPart) for one in message.said) for message in self.messages]
-        for name, turn, part in self._places():
+        in_more_than_text = [any(not isinstance(one, TextPart) for one in message.said(kept)) for message in self.messages]
+        for place in self._places(kept):
+            self._used.append(place)
+            name, turn, part = place
             if len(found) == limits.prompt_tokens:  # each has a token at least
                 raise DataError(f"{name}: more than {limits.prompt_tokens} parts in one request")
             message = self.messages[turn]
@@ -232,7 +285,7 @@ class ChatRequest(_Asked):
             if isinstance(part, EarlierAnswer):
                 ids = kept.ids(part.id) if kept else None
                 if ids is None:
-                    raise DataError(f"{name}: audio.id: no such answer is kept; send the message's parts")
+                    raise DataError(f"{name}: no such answer is kept; send the message's parts")
                 found.append(Coded(tuple(ids), role, turn))
                 continue
             if chat and role == "assistant" and in_more_than_text[turn] and isinstance(part, _OfAnswer) and part.ids:
@@ -251,7 +304,7 @@ class ChatRequest(_Asked):
             if media > limits.media:
                 raise DataError(f"{name}: more than {limits.media} pictures and sounds in one request")
             try:
-                medium = _image(part, limits) if isinstance(part, ImagePart) else _sound(part, limits)
+                medium = picture(part, limits) if isinstance(part, ImagePart) else _sound(part, limits)
             except DataError as problem:
                 raise DataError(f"{name}: {problem}") from None
             found.append(replace(medium, role=role, turn=turn))
@@ -267,7 +320,7 @@ class ChatRequest(_Asked):
 
     def damaged(self, parts: Sequence[Said]) -> str:
         """The place and the reason of the first of the prompt's `parts` that cannot be decoded; "" where all can."""
-        for (name, *_), part in zip(self._places(), parts, strict=True):
+        for (name, *_), part in zip(self._used, parts, strict=True):
             try:
                 if isinstance(part, Image):
                     decode_image(part.data)
@@ -277,13 +330,14 @@ class ChatRequest(_Asked):
                 return f"{name}: {problem}"
         return ""
 
-    def _places(self) -> Iterator[tuple[str, int, TextPart | ImagePart | AudioPart | EarlierAnswer]]:
+    def _places(self, kept: KeptAnswers | None) -> Iterator[tuple[str, int, TextPart | ImagePart | AudioPart | EarlierAnswer]]:
         for number, message in enumerate(self.messages):
-            for place, part in enumerate(message.said):
+            for place, part in enumerate(message.said(kept)):
                 yield f"messages.{number}.content.{place}", number, part
 
 
-def _image(part: ImagePart, limits: Limits) -> Image:
+def picture(part: ImagePart, limits: Limits) -> Image:
+    """Raises `DataError` where it is none, or too large; only its header is read."""
     opening = _DATA_URL.match(part.image_url.url[:40])
     if not opening:
         raise DataError("image_url.url: expected a data URL (data:image/png;base64,…); nothing is fetched from elsewhere")

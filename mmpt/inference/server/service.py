@@ -1,14 +1,15 @@
-"""The engine in a thread of its own, between requests that come and go."""
+"""Between requests that come and go and what writes their answers."""
 
 import asyncio
-import sys
-import threading
-from collections.abc import AsyncIterator, Callable
+import itertools
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from mmpt.inference.engine import Engine, Prompt, Writing
+from mmpt.inference.adjusting import Likely
+from mmpt.inference.engine import Engine, Prompt
+from mmpt.inference.server.writers import Cancel, EngineThread, News, Submit, Writer
 from mmpt.inference.settings import Settings
 
 
@@ -16,143 +17,91 @@ class Busy(Exception):
     """No more requests are taken: as many run and wait as may."""
 
 
-SWITCH = 0.0005
-"""Seconds after which Python lets another thread go on: with its usual 0.005 the engine, which asks for its turn thousands of
-times a second, waits for others' Python more than it works (16 clients on 2 cores: 597 → 763 tokens/s)."""
-
-
-class _News(NamedTuple):
-    """What a request is told of a step: its new `ids`, whether there will be more, and why not, where the engine has failed."""
+class Written(NamedTuple):
+    """What is told of an answer: new `ids`, and how likely each was, where the request asks for that."""
 
     ids: list[int]
-    finished: bool
-    failure: Exception | None = None
+    likely: list[Likely]
 
 
 @dataclass(eq=False)
 class _Request:
-    """What its client asked for, where its news go, and, once the engine knows of it, its sequence."""
+    """Where its news go."""
 
-    prompt: Prompt
-    settings: Settings
     loop: asyncio.AbstractEventLoop
-    queue: "asyncio.Queue[_News]"
-    writing: Writing | None = None
+    queue: "asyncio.Queue[News]"
 
 
 class Service:
     """`writing` gives the ids of one request as they come; whoever leaves it frees the room at once."""
 
-    def __init__(self, engine: Engine, waiting: int) -> None:
+    def __init__(self, engine: Engine, waiting: int, writer: Writer | None = None) -> None:
+        """`engine`: knows what fits; it writes too, in a thread, if there is no other `writer`."""
         self._engine, self._most = engine, engine.max_rows + waiting
-        self._changed = threading.Condition()
-        self._commands: list[Callable[[], None]] = []
-        self._requests: dict[Writing, _Request] = {}
-        self._taken, self._closed = 0, False
-        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._writer = writer or EngineThread(engine)
+        self._numbers = itertools.count()
+        self._requests: dict[int, _Request] = {}
 
     @property
     def taken(self) -> int:
         """Requests that wait or run."""
-        return self._taken
+        return len(self._requests)
 
     @property
     def full(self) -> bool:
         """Whether there is no room even to wait."""
-        return self._taken >= self._most
+        return self.taken >= self._most
 
     def fitted(self, prompt: Prompt, settings: Settings) -> Settings:
         """See `Engine.fitted`."""
         return self._engine.fitted(prompt, settings)
 
     def start(self) -> None:
-        sys.setswitchinterval(SWITCH)
-        self._thread.start()
+        self._writer.start(self._tell, self._lost)
 
     def close(self) -> None:
-        """Stop the thread; what still runs gets nothing more."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
-        self._thread.join()
+        """What still runs gets nothing more."""
+        self._writer.close()
 
     @asynccontextmanager
-    async def writing(self, prompt: Prompt, settings: Settings) -> AsyncIterator[AsyncIterator[list[int]]]:
-        """Inside, an iterator over the ids of each step. Raises `Busy` where there is no room even to wait."""
+    async def writing(self, prompt: Prompt, settings: Settings) -> AsyncIterator[AsyncIterator[Written]]:
+        """Inside, an iterator over what each step has written. Raises `Busy` where there is no room even to wait."""
         if self.full:
             raise Busy
-        self._taken += 1
-        request = _Request(prompt, settings, asyncio.get_running_loop(), asyncio.Queue())
+        number, queue = next(self._numbers), asyncio.Queue[News]()
+        self._requests[number] = _Request(asyncio.get_running_loop(), queue)
         try:
-            self._send(lambda: self._submit(request))
-            yield self._ids(request.queue)
+            self._writer.send(Submit(number, prompt, settings))
+            yield _ids(queue)
         finally:
-            # Commands run in their order: a client that goes at once is submitted first, then cancelled.
-            self._taken -= 1
-            self._send(lambda: self._cancel(request))
+            # Commands are obeyed in their order: a client that goes at once is submitted first, then cancelled.
+            del self._requests[number]
+            self._writer.send(Cancel(number))
 
-    async def _ids(self, queue: "asyncio.Queue[_News]") -> AsyncIterator[list[int]]:
-        while True:
-            news = await queue.get()
-            if news.failure is not None:
-                raise RuntimeError("the engine has failed") from news.failure
-            if news.ids:
-                yield news.ids
-            if news.finished:
-                return
-
-    def _send(self, command: Callable[[], None]) -> None:
-        """Have the engine's thread do it between two steps: nobody else touches the engine."""
-        with self._changed:
-            self._commands.append(command)
-            self._changed.notify()
-
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                while not (self._commands or self._engine.busy or self._closed):
-                    self._changed.wait()
-                if self._closed:
-                    return
-                commands, self._commands = self._commands, []
-            try:
-                for command in commands:
-                    command()
-                steps = self._engine.step() if self._engine.busy else []
-            except Exception as failure:  # no request may wait for ever
-                self._fail(failure)
-                continue
-            self._tell({writing: _News(ids, writing.finished) for writing, ids in steps})
-
-    def _submit(self, request: _Request) -> None:
-        request.writing = self._engine.submit(request.prompt, request.settings)
-        self._requests[request.writing] = request
-
-    def _cancel(self, request: _Request) -> None:
-        if request.writing is None:  # the engine failed before it knew of it
-            return
-        if not request.writing.finished:
-            self._engine.cancel(request.writing)
-        self._requests.pop(request.writing, None)
-
-    def _tell(self, news: dict[Writing, _News]) -> None:
+    def _tell(self, news: Sequence[News]) -> None:
         """Wake each loop once for all that is new."""
-        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Queue[_News], _News]]] = {}
-        for writing, told in news.items():
-            if writing in self._requests:
-                request = self._requests[writing]
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Queue[News], News]]] = {}
+        for told in news:
+            if (request := self._requests.get(told.number)) is not None:
                 by_loop.setdefault(request.loop, []).append((request.queue, told))
         for loop, found in by_loop.items():
             loop.call_soon_threadsafe(_put, found)
 
-    def _fail(self, failure: Exception) -> None:
-        self._tell({writing: _News([], True, failure) for writing in self._requests})
-        for writing in self._requests:
-            writing.finished = True
-        self._requests.clear()
-        self._engine.reset()
+    def _lost(self) -> None:
+        self._tell([News(number, [], [], True, "what wrote it has died") for number in list(self._requests)])
 
 
-def _put(found: "list[tuple[asyncio.Queue[_News], _News]]") -> None:
+async def _ids(queue: "asyncio.Queue[News]") -> AsyncIterator[Written]:
+    while True:
+        news = await queue.get()
+        if news.failure:
+            raise RuntimeError(f"the answer could not be written: {news.failure}")
+        if news.ids:
+            yield Written(news.ids, news.likely)
+        if news.finished:
+            return
+
+
+def _put(found: "list[tuple[asyncio.Queue[News], News]]") -> None:
     for queue, news in found:
         queue.put_nowait(news)

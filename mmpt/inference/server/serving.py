@@ -5,6 +5,8 @@ import hmac
 import os
 import sys
 import time
+import uuid
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pydantic
@@ -14,30 +16,46 @@ from fastapi.responses import JSONResponse
 from mmpt.errors import MmptError
 from mmpt.inference.decoding import Decode
 from mmpt.inference.load import MultimodalModel
-from mmpt.inference.server.errors import Refused, error, mistakes
+from mmpt.inference.server.closing import Closing
+from mmpt.inference.server.errors import Refused, error, mistaken, mistakes
 from mmpt.inference.server.fair import FairService
 from mmpt.inference.server.kept import KeptAnswers
 from mmpt.inference.server.limits import Limits
+from mmpt.inference.server.metrics import Metrics
 from mmpt.inference.server.service import Busy, Service
 from mmpt.inference.server.shares import CLIENT, Turns
+from mmpt.inference.server.writers import Writer
+from mmpt.model.prompts import Prompts
 
 
 class Serving:
     """One model, called `name` in answers, and what its requests go through.
 
     `token`: what clients must send as `Authorization: Bearer`. `decode` makes pictures and sounds of codes, by default in
-    threads here.
+    threads here. `prompts`: how the model is asked to speak, to write down and to draw. `writer` writes, by default the model's
+    engine in a thread here.
     """
 
-    def __init__(self, model: MultimodalModel, name: str, limits: Limits, token: str | None, decode: Decode | None) -> None:
+    def __init__(
+        self,
+        model: MultimodalModel,
+        name: str,
+        limits: Limits,
+        token: str | None,
+        decode: Decode | None,
+        prompts: Prompts = Prompts(),  # noqa: B008 (frozen)
+        writer: Writer | None = None,
+    ) -> None:
+        self.prompts, self.closing = prompts, Closing()
         self.model, self.name, self.limits, self.decode = model, name, limits, decode
         self._token = token
         rows = limits.running + limits.spare
         self.service = FairService(
-            Service(model.engine(max_rows=rows), limits.waiting),
+            Service(model.engine(max_rows=rows, kv_tokens=limits.kv_tokens), limits.waiting, writer),
             Turns(limits.running, limits.waiting, limits.spare),
             limits.waiting,
         )
+        self.metrics = Metrics(lambda: self.service.taken, limits.running)
         self.kept = KeptAnswers()
         # Media have threads of their own: whoever sends text alone does not wait for others' pictures.
         self._reading, self._media = (
@@ -53,19 +71,29 @@ class Serving:
     def close(self) -> None:
         self.service.close()
         for threads in (self._reading[0], self._media[0], self._decoding):
-            threads.shutdown(cancel_futures=True)
+            threads.shutdown(wait=False, cancel_futures=True)  # nobody waits for what they do any more
 
     def allow(self, request: Request) -> None:
         """Raises `Refused` where the request has not the token."""
-        given = [value.encode("latin-1") for value in request.headers.getlist("authorization")]
+        self.admit(request.headers.getlist("authorization"))
+
+    def admit(self, given: Sequence[str]) -> None:
+        """Raises `Refused` where the headers `given` are not one with the token."""
         wanted = f"Bearer {self._token}".encode()
-        if self._token is not None and not (len(given) == 1 and hmac.compare_digest(given[0], wanted)):
+        if self._token is not None and not (
+            len(given) == 1 and hmac.compare_digest(given[0].encode("latin-1", "replace"), wanted)
+        ):
             raise Refused(401, "expected the header Authorization: Bearer with this server's token")
 
     def known(self, asked: str | None) -> None:
         """Raises `Refused` where another model is asked for."""
         if asked is not None and asked != self.name:
             raise Refused(404, f"the model {asked!r} does not exist; this server has {self.name!r}", "model_not_found")
+
+    @staticmethod
+    def new_name() -> str:
+        """One that no answer has yet."""
+        return uuid.uuid4().hex
 
     def busy(self) -> JSONResponse:
         """The answer where too many wait already."""
@@ -81,7 +109,7 @@ class Serving:
         except Busy:
             raise Refused(429, "too much waits to be read, try again later", "rate_limit_exceeded") from None
         except pydantic.ValidationError as problem:
-            raise Refused(400, mistakes(problem)) from None
+            raise Refused(400, mistakes(problem), param=mistaken(problem)) from None
         except (MmptError, ValueError, RecursionError) as problem:
             raise Refused(400, str(problem)) from None
 

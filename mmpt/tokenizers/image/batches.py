@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from mmpt.errors import DataError
-from mmpt.media import to_rgb
-from mmpt.tokenizers.image.captions import caption_ids
+from mmpt.tokenizers.image.augment import kept, varied
 from mmpt.tokenizers.image.config import ImageTokenizerConfig
+from mmpt.tokenizers.image.pixels import to_pixels
 
 
 class ImageExample(NamedTuple):
@@ -23,8 +23,8 @@ class ImageExample(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """What a batch takes of an example: `pixels` uint8 [side, side, 3]; `caption` int32 [words]; `generated` int [queries], −1
-    where there are no codes of a language model, or None."""
+    """What a batch takes of an example: `pixels` uint8 [height, width, 3], as `augment.kept` has it; `caption` int32 [words];
+    `generated` int [queries], −1 where there are no codes of a language model, or None."""
 
     pixels: np.ndarray
     caption: np.ndarray
@@ -53,29 +53,19 @@ class BatchPlan(Protocol):
     def seed(self) -> int: ...
 
 
-def picture_bytes(picture: Image.Image, side: int) -> np.ndarray:
-    """RGB uint8 [side, side, 3], squashed to a square as SEED does: nothing is cut off."""
-    return np.asarray(to_rgb(picture).resize((side, side), Image.Resampling.BICUBIC))
-
-
-def to_pixels(pictures: np.ndarray) -> torch.Tensor:
-    """uint8 [B, side, side, 3] → float32 [B, 3, side, side] in −1 … 1."""
-    return torch.from_numpy(pictures.transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1)
-
-
 def prepared(example: ImageExample, config: ImageTokenizerConfig) -> Picture:
     """What batches take of `example`. Raises `DataError` where its generated codes do not fit."""
     generated = None if example.generated is None else checked_codes(example.generated, repr(example.text), config)
-    caption = np.array(caption_ids(example.text, config.captions), dtype=np.int32)
-    return Picture(picture_bytes(example.picture, config.side), caption, generated)
+    caption = np.array(config.captions.encoder.ids(example.text, config.captions), dtype=np.int32)
+    return Picture(kept(example.picture, config.side, config.aspect, config.augment), caption, generated)
 
 
 def checked_codes(codes: Sequence[int], name: str, config: ImageTokenizerConfig) -> np.ndarray:
     """int64 [queries]. Raises `DataError`, saying that they are of `name`, where they are no codes of such a tokenizer."""
-    queries, size = config.qformer.queries, config.quantizer.codes
+    count, size = config.figures.codes_per_image, config.quantizer.codes
     found = np.array(codes, dtype=np.int64)
-    if found.shape != (queries,) or found.min() < 0 or found.max() >= size:
-        raise DataError(f"generated codes {found.tolist()} of {name}: expected {queries} from 0 to {size - 1}")
+    if found.shape != (count,) or found.min() < 0 or found.max() >= size:
+        raise DataError(f"generated codes {found.tolist()} of {name}: expected {count} from 0 to {size - 1}")
     return found
 
 
@@ -100,10 +90,11 @@ def picture_batches(
         places = (step * fit.batch_size + np.arange(rank * share, (rank + 1) * share)).tolist()
         chosen = [pictures[int(order(place // len(pictures))[place % len(pictures)])] for place in places]
         draws = [np.random.default_rng((fit.seed, place, 1)) for place in places]
-        changed = np.stack([_augment(one.pixels, config, random) for one, random in zip(chosen, draws, strict=True)])
+        pairs = zip(chosen, draws, strict=True)
+        changed = np.stack([varied(one.pixels, config.side, config.augment, random) for one, random in pairs])
         # As wide as the longest caption of all, not of the batch: shapes that change make compiled kernels anew.
         captions = np.zeros((share, max(1, words)), dtype=np.int64)
-        generated = np.full((share, config.qformer.queries), -1, dtype=np.int64)
+        generated = np.full((share, config.figures.codes_per_image), -1, dtype=np.int64)
         for row, one in enumerate(chosen):
             captions[row, : len(one.caption)] = one.caption
             if one.generated is not None:
@@ -111,12 +102,3 @@ def picture_batches(
         return ImageBatch(to_pixels(changed), torch.from_numpy(captions), torch.from_numpy(generated))
 
     return batch
-
-
-def _augment(picture: np.ndarray, config: ImageTokenizerConfig, random: np.random.Generator) -> np.ndarray:
-    shift = config.augment.shift
-    if shift:
-        x, y = random.integers(0, 2 * shift + 1, 2)
-        padded = np.pad(picture, ((shift, shift), (shift, shift), (0, 0)), mode="edge")
-        picture = padded[y : y + config.side, x : x + config.side]
-    return picture[:, ::-1] if config.augment.flip and random.random() < 0.5 else picture

@@ -1,9 +1,5 @@
-"""Captions as hashed words, and the two small text models beside the image tokenizer while it is trained."""
+"""The small text models beside the image tokenizer while it is trained."""
 
-import unicodedata
-import zlib
-
-import regex
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -11,25 +7,7 @@ from torch.nn import functional as F
 from mmpt.layers.attention import blocks
 from mmpt.layers.positions import table
 from mmpt.tokenizers.image.config import CaptionConfig
-
-_DENSE = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-_WORD = regex.compile(
-    rf"[{_DENSE}--\p{{M}}]\p{{M}}*"  # a letter of a script without spaces, with its marks
-    rf"|[[\p{{L}}\p{{N}}_]--[{_DENSE}]][[\p{{L}}\p{{M}}\p{{N}}_]--[{_DENSE}]]*"  # letters, marks and digits up to the next space
-    r"|\p{So}",  # an emoji
-    regex.V1,
-)
-
-
-def caption_ids(text: str, config: CaptionConfig) -> list[int]:
-    """Ids 1 … buckets − 1 of the first `words` words, by CRC-32 (the hashing trick, Weinberger et al. 2009); 0 pads.
-
-    A word is a run of letters, their marks and digits; in scripts without spaces (Chinese, Japanese, Thai, Lao, Khmer, Burmese)
-    each letter with its marks; an emoji is one too. No vocabulary has to be built or stored; two words that meet in one bucket
-    are read as the same word.
-    """
-    words = _WORD.findall(unicodedata.normalize("NFC", text.lower()))[: config.words]
-    return [zlib.crc32(word.encode()) % (config.buckets - 1) + 1 for word in words]
+from mmpt.tokenizers.image.text_encoders._published import PublishedText
 
 
 class TextTower(nn.Module):
@@ -37,8 +15,7 @@ class TextTower(nn.Module):
 
     def __init__(self, config: CaptionConfig, queries: int, code_dim: int):
         super().__init__()
-        self.words = nn.Embedding(config.buckets, config.width, padding_idx=0)
-        nn.init.normal_(self.words.weight, std=0.02)
+        self.words = config.encoder.build(config)
         self.positions = table(config.words, config.width)
         self.slots = table(1 + queries, config.width)
         self.blocks = blocks(config.depth, config.width, config.heads)
@@ -48,13 +25,24 @@ class TextTower(nn.Module):
 
     def forward(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """`ids` [B, L] (0: padding) → summary [B, dim] and predictions [B, queries, code_dim]."""
-        words = self.words(ids) + self.positions[: ids.shape[1]]
+        words, told = self.read(ids)
         x = torch.cat([self.slots.expand(len(ids), -1, -1), words], dim=1)
-        seen = torch.cat([ids.new_ones(len(ids), len(self.slots), dtype=torch.bool), ids != 0], dim=1)[:, None, None, :]
+        seen = torch.cat([ids.new_ones(len(ids), len(self.slots), dtype=torch.bool), told], dim=1)[:, None, None, :]
         for block in self.blocks:
             x = block(x, seen)
         x = self.norm(x[:, : len(self.slots)])
         return self.summary(x[:, 0]), self.prediction(x[:, 1:])
+
+    def prepare(self) -> None:
+        """Load a published encoder, whose width the first layer takes over. Raises `ConfigError` where it cannot be loaded."""
+        if isinstance(self.words, PublishedText):
+            self.read(torch.ones(1, 1, dtype=torch.long))
+
+    def read(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The encoder's states of `ids` [B, L] with their positions, [B, N, width], and which of them mean something, [B, N]."""
+        words = self.words(ids)
+        # An encoder may give one state for a whole caption.
+        return words + self.positions[: words.shape[1]], (ids != 0)[:, : words.shape[1]]
 
 
 class CaptionDecoder(nn.Module):
@@ -64,6 +52,7 @@ class CaptionDecoder(nn.Module):
 
     def __init__(self, config: CaptionConfig, queries: int, code_dim: int):
         super().__init__()
+        self.buckets = config.buckets
         self.codes = nn.Linear(code_dim, config.width)
         self.words = nn.Embedding(config.buckets, config.width, padding_idx=0)
         nn.init.normal_(self.words.weight, std=0.02)
@@ -76,6 +65,7 @@ class CaptionDecoder(nn.Module):
 
     def forward(self, vectors: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         """Mean cross-entropy of words `ids` [B, L] (0: padding) given `vectors` [B, queries, code_dim] and the words before."""
+        ids = torch.where(ids == 0, 0, (ids - 1) % (self.buckets - 1) + 1)  # those of a published tokenizer may be more
         length = vectors.shape[1] + ids.shape[1] - 1
         x = torch.cat([self.codes(vectors), self.words(ids[:, :-1])], dim=1) + self.positions[:length]
         for block in self.blocks:

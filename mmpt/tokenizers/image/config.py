@@ -6,8 +6,11 @@ import pydantic
 
 from mmpt.config import Schema
 from mmpt.tokenizers.figures import ImageFigures
+from mmpt.tokenizers.image.augment_config import Aspect, AugmentConfig
 from mmpt.tokenizers.image.renderers import Renderer
 from mmpt.tokenizers.image.renderers.own import Own
+from mmpt.tokenizers.image.text_encoders import TextEncoder
+from mmpt.tokenizers.image.text_encoders.words import Words
 from mmpt.tokenizers.image.towers import Tower
 from mmpt.tokenizers.image.towers.open_clip import OpenClip
 from mmpt.tokenizers.quantizers import Quantizer
@@ -56,7 +59,7 @@ class PixelFlowConfig(Schema):
     blocks: int = pydantic.Field(default=6, ge=1)
     """How many of them."""
     patch: int = pydantic.Field(default=2, ge=1)
-    """Side in pixels (a power of two) of what becomes one position."""
+    """Side in pixels, a divisor of `side`, of what becomes one position."""
     steps: int = pydantic.Field(default=8, ge=1)
     """Euler steps from noise to image."""
     guidance: float = pydantic.Field(default=0.5, ge=0)
@@ -67,13 +70,17 @@ class DecoderConfig(Schema):
     """The way from codes back to pixels."""
 
     patch: int
-    """Side in pixels (a power of two) of what is drawn of one state; one convolution for each doubling up to pixels."""
+    """Side in pixels, a divisor of `side`, of what is drawn of one state; one convolution for each of its prime factors."""
     width: int
     """Values of a state."""
     depth: int
     """Transformer blocks over the states; 0 is allowed."""
     heads: int
     """Of each block's attention; a divisor of `width`."""
+    join: Literal["linear", "attention"] = "linear"
+    """How states are made of the codes: all of them by one linear map of all codes, which learns fastest and grows with codes ×
+    states; or each begins as its position, with the codes beside it in the blocks (TiTok, Yu et al. 2024, arXiv:2406.07550,
+    section 3.2), which does not grow."""
     flow: PixelFlowConfig | None = None
     """What draws a finer image from that one; by default nothing does."""
 
@@ -81,10 +88,12 @@ class DecoderConfig(Schema):
 class CaptionConfig(Schema):
     """The text tower over captions, used in training only."""
 
+    encoder: TextEncoder = Words()
+    """What reads captions."""
     words: int = 32
-    """Most words of a caption."""
+    """Most words of a caption, or tokens of a published encoder."""
     buckets: int = 16384
-    """Ids into which words are hashed."""
+    """Ids into which words, or such tokens where they are written, are hashed."""
     width: int = 128
     """Values of a state."""
     depth: int = 2
@@ -95,26 +104,22 @@ class CaptionConfig(Schema):
     """Size of the space in which images and captions are compared."""
 
 
-class AugmentConfig(Schema):
-    """Changes to a training image."""
-
-    shift: int = pydantic.Field(default=0, ge=0)
-    """Largest move to either side in pixels; borders repeat."""
-    flip: bool = False
-    """Mirrored half of the time; never where captions tell left from right."""
-
-
 class ImageTokenizerConfig(Schema):
     """An image tokenizer: tower → Q-Former → quantiser → decoder."""
 
     side: int
-    """Images are squashed to this many pixels square."""
+    """Images are made this many pixels square."""
+    aspect: Aspect = "squash"
+    """How: `squash` loses no part of an image and changes its shape, `crop` takes the largest square in its middle, `pad` lays it
+    whole on a white square."""
     tower: Tower
     """What makes features of pixels."""
     qformer: QformerConfig
     """What makes a short causal sequence of the features."""
     quantizer: Quantizer
-    """What makes codes of that sequence; one for each query."""
+    """What makes codes of that sequence: one for each query, or, of `residual`, one of each of its stages: then all queries'
+    codes of the first stage come first, which captions are compared with, and those of the others, which only the image needs,
+    after them (several codes of a place: RQ-VAE, Lee et al. 2022, arXiv:2203.01941; UniTok, Ma et al. 2025, arXiv:2502.20321)."""
     decoder: DecoderConfig
     """What makes pixels of codes."""
     branches: BranchConfig | None = None
@@ -132,7 +137,8 @@ class ImageTokenizerConfig(Schema):
     @property
     def figures(self) -> ImageFigures:
         """How many codes, and how many for a picture."""
-        return ImageFigures(self.quantizer.codes, self.qformer.queries, self.side)
+        depth = self.quantizer.depth
+        return ImageFigures(self.quantizer.codes, self.qformer.queries * depth, self.side, depth)
 
     @pydantic.model_validator(mode="after")
     def _sizes_fit(self) -> "ImageTokenizerConfig":
@@ -145,28 +151,13 @@ class ImageTokenizerConfig(Schema):
         if self.decoder.flow:
             patches["decoder.flow"] = self.decoder.flow.patch
         for name, patch in patches.items():
-            if patch < 1 or patch & (patch - 1) or self.side % patch:
-                problems.append(f"{name}.patch {patch} is no power of two that divides side {self.side}")
-        if not self.quantizer.codes or self.quantizer.depth > 1:
-            problems.append(f"quantizer.kind {self.quantizer.kind} does not give one code for each query")
+            if patch < 1 or self.side % patch:
+                problems.append(f"{name}.patch {patch} does not divide side {self.side}")
+        if self.decoder.join == "attention" and not self.decoder.depth:
+            problems.append("decoder.join attention needs decoder.depth of 1 at least")
+        if not self.quantizer.codes:
+            problems.append(f"quantizer.kind {self.quantizer.kind} gives no codes")
         problems += self.renderer.problems(self.branches is not None)
         if problems:
             raise ValueError("; ".join(problems))
         return self
-
-
-class Gates(Schema):
-    """What a tokenizer must hold to be of use."""
-
-    used: float = pydantic.Field(default=0.5, ge=0, le=1)
-    """Least share of codes in use."""
-    entropy: float = pydantic.Field(default=0.5, ge=0, le=1)
-    """Least entropy of the codes' use ÷ log of their number."""
-    gap: float = 3.3
-    """Most points of R@mean that codes may lie below embeddings (SEED, table 1: 2.0 and 3.3)."""
-    recall: float = pydantic.Field(default=10.0, ge=0)
-    """Least R@mean of the embeddings themselves, in multiples of chance (0.5 where that is less), since codes as bad as bad
-    embeddings lie below nothing."""
-    prefixes: bool = True
-    """Whether each beginning of the codes must draw something nearer to the image than a shorter one and than other images'
-    codes."""

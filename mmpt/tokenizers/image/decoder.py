@@ -1,5 +1,7 @@
 """From the vectors of the codes back to pixels: a coarse image, and what a flow draws from it."""
 
+import math
+
 import torch
 from torch import nn
 
@@ -34,24 +36,48 @@ class ImageDecoder(nn.Module):
 
 class PixelDecoder(nn.Module):
     """All code vectors, joined, give the first state of every patch by one linear map (as in SEED's released de-tokenizer, which
-    joins the codes for its one image embedding); blocks, and convolutions that double the size, refine it to pixels."""
+    joins the codes for its one image embedding), or stand beside the patches in the blocks (as in TiTok); blocks, and
+    convolutions that grow the side by a factor each, refine it to pixels."""
 
     def __init__(self, side: int, queries: int, code_dim: int, config: DecoderConfig):
         super().__init__()
         self.grid, self.width = side // config.patch, config.width
-        self.first = nn.Linear(queries * code_dim, self.grid**2 * config.width)
+        joined = config.join == "linear"
+        self.first = nn.Linear(queries * code_dim, self.grid**2 * config.width) if joined else nn.Linear(code_dim, config.width)
+        self.places = None if joined else table(queries, config.width)
         self.positions = table(self.grid**2, config.width)
         self.blocks = blocks(config.depth, config.width, config.heads)
-        doublings = config.patch.bit_length() - 1
-        channels = [config.width, *(max(32, config.width >> (i + 1)) for i in range(doublings - 1)), 3]
+        factors = prime_factors(config.patch) or [1]
+        grown = [math.prod(factors[: i + 1]) for i in range(len(factors))]
+        channels = [config.width, *(max(32, config.width // factor) for factor in grown[:-1]), 3]
         layers: list[nn.Module] = []
-        for before, after in zip(channels[:-1], channels[1:], strict=True):
-            layers += [nn.GELU(), nn.Conv2d(before, 4 * after, 3, 1, 1), nn.PixelShuffle(2)]
+        for before, after, factor in zip(channels[:-1], channels[1:], factors, strict=True):
+            layers += [nn.GELU(), nn.Conv2d(before, factor**2 * after, 3, 1, 1), nn.PixelShuffle(factor)]
         self.upsampling = nn.Sequential(*layers)
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
         """Pixels [B, 3, side, side], −1 … 1 where training went well, of `vectors` [B, queries, code_dim]."""
-        x = self.first(vectors.flatten(1)).unflatten(1, (self.grid**2, self.width)) + self.positions
+        if self.places is None:
+            x = self.first(vectors.flatten(1)).unflatten(1, (self.grid**2, self.width)) + self.positions
+        else:
+            x = torch.cat([self.positions.expand(len(vectors), -1, -1), self.first(vectors) + self.places], dim=1)
         for block in self.blocks:
             x = block(x)
+        x = x[:, : self.grid**2]
         return self.upsampling(x.transpose(1, 2).unflatten(2, (self.grid, self.grid)))
+
+    @property
+    def last(self) -> torch.Tensor:
+        """The weight of the last layer."""
+        return next(layer.weight for layer in reversed(self.upsampling) if isinstance(layer, nn.Conv2d))
+
+
+def prime_factors(number: int) -> list[int]:
+    """The largest first, so that what grows most does so where there is least; none of 1."""
+    found, factor = [], 2
+    while number > 1:
+        while number % factor == 0:
+            found.append(factor)
+            number //= factor
+        factor += 1
+    return found[::-1]

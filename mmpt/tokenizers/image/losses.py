@@ -75,14 +75,17 @@ class _Gathered(torch.autograd.Function):
         return gradient.split(ctx.rows)[dist.get_rank()]
 
 
-def prediction_loss(states: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
-    """Share of the variance of the states before quantisation that their prediction from the caption leaves open (1 − R²).
+def prediction_loss(states: torch.Tensor, predicted: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
+    """Share of the variance of the states before quantisation that their prediction from the caption leaves open (1 − R²), over
+    the images that are `told` [B] of by a caption; 0 where none is.
 
     Both are [B, queries, D]. Gradient flows both ways: the states move to where a small text model can follow, in the spirit
     of a prior learned along with the tokenizer (LARP, Wang et al. 2024). As a share of the batch's own variance it cannot be
     lowered by making all states alike.
     """
     states, predicted = states.float(), predicted.float()
-    open_variance = (states - predicted).square().mean(dim=(0, 2))
+    # At least one, so that every parameter has a gradient: of nothing, zeros.
+    apart = (states - predicted)[told] if told.any() else 0 * (states - predicted)
+    open_variance = apart.square().mean(dim=(0, 2))
     variance = (states - states.mean(dim=0)).square().mean(dim=(0, 2))
     return (open_variance / (variance + 1e-4)).mean()

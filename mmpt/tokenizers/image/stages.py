@@ -3,16 +3,18 @@
 Each stage is a module for `fit`: its parameters that ask for a gradient learn, the tokenizer's others are frozen.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from mmpt.kernels.device import multiplies_bfloat16
+from mmpt.tokenizers.image.adversary import Adversary
 from mmpt.tokenizers.image.batches import ImageBatch
 from mmpt.tokenizers.image.losses import contrastive_loss, pixel_loss, prediction_loss
-from mmpt.tokenizers.image.stage_config import AlignConfig, DrawConfig, JointConfig, PerturbConfig, QuantizeConfig
+from mmpt.tokenizers.image.matching import Matcher, matching_term
+from mmpt.tokenizers.image.perceptual import Perceptual
+from mmpt.tokenizers.image.perturbing import left_of, perturbed
+from mmpt.tokenizers.image.stage_config import AlignConfig, DrawConfig, JointConfig, QuantizeConfig
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
 from mmpt.tokenizers.quantized import Quantized
 from mmpt.tokenizers.terms import Term, Trainable, codebook_terms
@@ -28,6 +30,8 @@ class Stage(Trainable):
         for part in parts:
             if part is not None:
                 part.requires_grad_(True)
+        self._perceptual: tuple[Perceptual, nn.Module] | None = None
+        self.adversary: Adversary | None = None
         if tokenizer.config.tower.frozen:  # whatever a stage would have learn
             tokenizer.tower.requires_grad_(False)
 
@@ -46,6 +50,27 @@ class Stage(Trainable):
         """What is told of the codes."""
         return codebook_terms(quantized.codes, self.tokenizer.codes, self.tokenizer.quantizer.restart_count())
 
+    def look(self, config: DrawConfig | JointConfig) -> None:
+        """Compare what is drawn as `config` says, beside its pixels."""
+        if config.perceptual:
+            # In a tuple it is no part of the stage: a published network does not belong into checkpoints.
+            self._perceptual = (config.perceptual, config.perceptual.build(self.tokenizer.tower))
+        if config.adversary:
+            self.adversary = Adversary(config.adversary)
+
+    def looked(self, drawn: torch.Tensor, pixels: torch.Tensor, own: Term, progress: float) -> dict[str, Term]:
+        """The terms of that comparison; `own`: that of the pixels."""
+        found: dict[str, Term] = {}
+        rest = own.weight * own.total / own.count
+        if self._perceptual:
+            settings, module = self._perceptual
+            away = module.to(pixels.device)(drawn, pixels).mean()
+            found["perceptual"] = Term.mean(away, len(drawn), settings.weight)
+            rest = rest + settings.weight * away
+        if self.adversary and progress >= self.adversary.config.start:
+            found |= self.adversary.terms(drawn, pixels, rest, self.tokenizer.decoder.coarse.last)
+        return found
+
 
 class AlignStage(Stage):
     """Stage I."""
@@ -60,13 +85,18 @@ class AlignStage(Stage):
             learned += [tokenizer.decoder.coarse, tokenizer.decoder.nothing]
         super().__init__(tokenizer, *learned)
         self.config = config
+        self.matcher = Matcher(tokenizer.config.captions, tokenizer.config.qformer.width) if config.match else None
 
     def terms(self, batch: ImageBatch, progress: float) -> dict[str, Term]:
         tokenizer, count = self.tokenizer, len(batch.pixels)
         hidden, states = tokenizer.states(batch.pixels)
         summary, _ = tokenizer.text(batch.captions)
-        contrast = contrastive_loss(tokenizer.image_embedding(hidden), summary, batch.captions, tokenizer.scale)
+        image = tokenizer.image_embedding(hidden)
+        contrast = contrastive_loss(image, summary, batch.captions, tokenizer.scale)
         found = {"contrast": Term.mean(contrast, count)}
+        if self.matcher is not None:
+            alike = tokenizer.scale.clamp(max=4.6).exp() * image @ F.normalize(summary.float(), dim=-1).T
+            found["match"] = matching_term(self.matcher, tokenizer.text, hidden, batch.captions, alike, self.config.match)
         states = _swapped(states, self.config.swap)
         if self.config.describe:
             found["describe"] = Term.mean(tokenizer.describer(states, batch.captions), count, self.config.describe)
@@ -78,7 +108,24 @@ class AlignStage(Stage):
         return found
 
 
-class QuantizeStage(Stage):
+class CodebookStage(Stage):
+    """One in which the codebook learns."""
+
+    def read(self, quantized: Quantized, config: QuantizeConfig | JointConfig, progress: float) -> torch.Tensor:
+        """The codes [B, codes_per_image] that are read, some of them not right where `config` asks for that."""
+        codes = self.tokenizer.in_order(quantized.codes)
+        if config.perturb is None:
+            return codes
+        return perturbed(codes, self.tokenizer.entries(), config.perturb, left_of(config.perturb, progress, config.quantize_from))
+
+    def meant(self, states: torch.Tensor, quantized: Quantized, codes: torch.Tensor, perturb: bool) -> torch.Tensor:
+        """What captions are made of, [B, queries, dim] with the gradient of `states`: the vectors of the first codebook."""
+        if self.tokenizer.books == 1 and not perturb:
+            return quantized.states  # the entries as they were when they were chosen
+        return _through(states, self.tokenizer.meaning(codes))
+
+
+class QuantizeStage(CodebookStage):
     """Stage II."""
 
     def __init__(self, tokenizer: ImageTokenizer, config: QuantizeConfig):
@@ -90,7 +137,9 @@ class QuantizeStage(Stage):
         hidden, states = tokenizer.states(batch.pixels)
         target = tokenizer.target.embed(batch.pixels) if tokenizer.target else tokenizer.image_embedding(hidden)
         quantized = tokenizer.quantize(states) if progress >= config.quantize_from else None
-        vectors = states if quantized is None else quantized.states
+        vectors = states
+        if quantized is not None:
+            vectors = self.meant(states, quantized, self.read(quantized, config, progress), config.perturb is not None)
         restoring, embedding = tokenizer.branches()
         restored = restoring(vectors)
         away = (1 - F.cosine_similarity(restored.float(), hidden.detach().float(), dim=-1)).mean()
@@ -108,68 +157,71 @@ class DrawStage(Stage):
     def __init__(self, tokenizer: ImageTokenizer, config: DrawConfig):
         super().__init__(tokenizer, tokenizer.decoder)
         self.config = config
-        self.nearest: torch.Tensor | None = None
+        self.look(config)
 
     def terms(self, batch: ImageBatch, progress: float) -> dict[str, Term]:
         tokenizer, config, count = self.tokenizer, self.config, len(batch.pixels)
         with torch.no_grad():
             tokenizer.quantizer.eval()  # `train` of the stage has set it to learn
             quantized = tokenizer.quantize(tokenizer.states(batch.pixels)[1])
-            codes = quantized.codes
+            codes = tokenizer.in_order(quantized.codes)
             if config.perturb:
-                if self.nearest is None:  # the codebook is frozen
-                    self.nearest = nearest_entries(tokenizer.quantizer.decode, tokenizer.codes, config.perturb.neighbours)
-                codes = perturbed(codes, self.nearest, config.perturb)
+                codes = perturbed(codes, tokenizer.entries(), config.perturb)
             other = (batch.generated >= 0) & (torch.rand(count, 1, device=codes.device) < config.generated)
-            vectors = tokenizer.quantizer.decode(torch.where(other, batch.generated, codes))
-        vectors = tokenizer.decoder.first(vectors, _given(vectors, config.beginnings, config.empty))
+            codes = torch.where(other, batch.generated, codes)
+            given = _given(codes, config.beginnings, config.empty)
+            vectors = tokenizer.vectors(codes, given)
+        vectors = tokenizer.decoder.first(vectors, given)
         coarse = tokenizer.decoder.coarse(vectors).float()
         found = {"pixels": Term.mean(pixel_loss(coarse, batch.pixels, config.tolerance), count, config.pixels)}
+        found |= self.looked(coarse, batch.pixels, found["pixels"], progress)
         if tokenizer.decoder.flow is not None:
             found["flow"] = tokenizer.decoder.flow.loss(batch.pixels, coarse.detach(), vectors)._replace(weight=config.flow)
         return found
 
 
-class JointStage(Stage):
+class JointStage(CodebookStage):
     """All parts at once."""
 
     def __init__(self, tokenizer: ImageTokenizer, config: JointConfig):
         learned = (tokenizer.tower, tokenizer.qformer, tokenizer.down, tokenizer.quantizer, tokenizer.decoder.coarse)
-        super().__init__(tokenizer, *learned, tokenizer.text, tokenizer.describer, tokenizer.summary, tokenizer.scale)
+        nothing = tokenizer.decoder.nothing if config.beginnings else None
+        super().__init__(tokenizer, *learned, nothing, tokenizer.text, tokenizer.describer, tokenizer.summary, tokenizer.scale)
         self.config = config
+        self.look(config)
 
     def terms(self, batch: ImageBatch, progress: float) -> dict[str, Term]:
         tokenizer, config, count = self.tokenizer, self.config, len(batch.pixels)
         hidden, states = tokenizer.states(batch.pixels)
         quantized = tokenizer.quantize(states) if progress >= config.quantize_from else None
-        vectors = states if quantized is None else quantized.states
+        vectors, codes, drawn_of = states, None, states
+        if quantized is not None:
+            codes = self.read(quantized, config, progress)
+            drawn_of = vectors = self.meant(states, quantized, codes, config.perturb is not None)
+        given = _given(states if codes is None else codes, config.beginnings) if config.beginnings else None
+        if codes is not None and tokenizer.books > 1:
+            drawn_of = _through(states, tokenizer.vectors(codes, given))
+        if given is not None:
+            drawn_of = tokenizer.decoder.first(drawn_of, given)
         summary, predicted = tokenizer.text(batch.captions)
+        drawn = tokenizer.decoder.coarse(drawn_of).float()
         terms = {
-            "pixels": pixel_loss(tokenizer.decoder.coarse(vectors).float(), batch.pixels, config.tolerance),
+            "pixels": pixel_loss(drawn, batch.pixels, config.tolerance),
             "contrast": contrastive_loss(tokenizer.image_embedding(hidden), summary, batch.captions, tokenizer.scale),
-            "predict": prediction_loss(states, predicted),
+            "predict": prediction_loss(states, predicted, (batch.captions != 0).any(dim=1)),
             "describe": tokenizer.describer(vectors, batch.captions),
         }
         found = {name: Term.mean(term, count, getattr(config, name)) for name, term in terms.items()}
+        found |= self.looked(drawn, batch.pixels, found["pixels"], progress)
         if quantized is None:
             return found
         found["quantizer"] = Term(quantized.loss, quantized.count)
         return {**found, **self.used(quantized)}
 
 
-def nearest_entries(decode: Callable[[torch.Tensor], torch.Tensor], size: int, neighbours: int) -> torch.Tensor:
-    """The `neighbours` other entries nearest to each of a codebook of `size`, the nearest first: int64 [size, neighbours] on the
-    device of the codebook (fewer where there are no more)."""
-    entries = decode(torch.arange(size))
-    return torch.cdist(entries, entries).argsort(dim=1, stable=True)[:, 1 : neighbours + 1]
-
-
-def perturbed(codes: torch.Tensor, nearest: torch.Tensor, config: PerturbConfig) -> torch.Tensor:
-    """`codes` [B, queries], some of them replaced by a random one of their `nearest` entries, as `config` says."""
-    chosen = nearest[codes, torch.randint(nearest.shape[1], codes.shape, device=codes.device)]
-    wrong = torch.rand(codes.shape, device=codes.device) < config.codes
-    wrong &= torch.rand(len(codes), 1, device=codes.device) < config.pictures
-    return torch.where(wrong, chosen, codes)
+def _through(states: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+    """The values of `vectors` with the gradient of `states` (straight through: Bengio et al. 2013, arXiv:1308.3432)."""
+    return states + (vectors - states).detach()
 
 
 def _swapped(vectors: torch.Tensor, share: float) -> torch.Tensor:
@@ -180,9 +232,9 @@ def _swapped(vectors: torch.Tensor, share: float) -> torch.Tensor:
     return torch.where(wrong, vectors.detach().roll(1, dims=0), vectors)
 
 
-def _given(vectors: torch.Tensor, beginnings: float, empty: float = 0.0) -> torch.Tensor:
-    """How many of the first of `vectors` [B, queries, D] are given of each image: [B]."""
-    (count, queries), device = vectors.shape[:2], vectors.device
+def _given(codes: torch.Tensor, beginnings: float, empty: float = 0.0) -> torch.Tensor:
+    """How many of the first of `codes` [B, n] or vectors [B, n, D] are given of each image: [B]."""
+    (count, queries), device = codes.shape[:2], codes.device
     chance = torch.rand(count, device=device)
     random = torch.randint(1, queries + 1, (count,), device=device)
     given = torch.where(chance < beginnings + empty, random, queries)

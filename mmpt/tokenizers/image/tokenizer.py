@@ -19,15 +19,16 @@ from mmpt.errors import CheckpointError, DataError
 from mmpt.layers.qformer import Branch, Qformer, ReverseQformer
 from mmpt.storage import check_folder, published_folder, read_json, write_json
 from mmpt.tokenizers.figures import ImageFigures
-from mmpt.tokenizers.image.batches import picture_bytes, to_pixels
-from mmpt.tokenizers.image.captions import CaptionDecoder, TextTower, caption_ids
+from mmpt.tokenizers.image.captions import CaptionDecoder, TextTower
 from mmpt.tokenizers.image.config import FORMAT, ImageTokenizerConfig
 from mmpt.tokenizers.image.decoder import ImageDecoder
+from mmpt.tokenizers.image.pixels import picture_bytes, to_pixels
 from mmpt.tokenizers.image.renderers import ImageRenderer, Renderer
 from mmpt.tokenizers.quantized import Quantized
 
 if TYPE_CHECKING:
     from mmpt.tokenizers.image.towers._open_clip import OpenClipTower
+    from mmpt.tokenizers.quantizers._residual import ResidualQuantizer
 
 CHUNK = 64  # images at a time in encode and decode
 
@@ -47,6 +48,8 @@ class ImageTokenizer(nn.Module):
         self.quantizer = config.quantizer.build()
         self.decoder = ImageDecoder(config.side, queries, dim, config.decoder)
         self.text = TextTower(config.captions, queries, dim)
+        if pretrained:
+            self.text.prepare()
         self.describer = CaptionDecoder(config.captions, queries, dim)
         self.summary = nn.Linear(width, config.captions.dim)
         self.scale = nn.Parameter(torch.tensor([math.log(1 / 0.07)]))  # of one dimension: DeepSpeed takes none without
@@ -70,7 +73,12 @@ class ImageTokenizer(nn.Module):
 
     @property
     def codes_per_image(self) -> int:
-        return self.config.qformer.queries
+        return self.config.figures.codes_per_image
+
+    @property
+    def books(self) -> int:
+        """Codes of each query, of a codebook each: those of the first, which captions are compared with, come first."""
+        return self.config.quantizer.depth
 
     @property
     def device(self) -> torch.device:
@@ -100,6 +108,36 @@ class ImageTokenizer(nn.Module):
         with torch.autocast(states.device.type, enabled=False):
             return self.quantizer(states)
 
+    def in_order(self, codes: torch.Tensor) -> torch.Tensor:
+        """What the quantiser gives, [B, queries] or [B, queries, books], as a picture's codes [B, codes_per_image]: all queries'
+        codes of the first codebook, then all of the second, …"""
+        return codes if codes.ndim == 2 else codes.transpose(1, 2).flatten(1)
+
+    def vectors(self, codes: torch.Tensor, counts: torch.Tensor | None = None) -> torch.Tensor:
+        """float32 [B, queries, D] of `codes` [B, codes_per_image]. `counts` [B]: so many of the first alone; what a query has no
+        code for at all is the decoder's to replace."""
+        if self.books == 1:
+            return self.quantizer.decode(codes)
+        by_query = codes.unflatten(1, (self.books, -1)).transpose(1, 2)
+        if counts is None:
+            return self.quantizer.decode(by_query)
+        places = torch.arange(codes.shape[1], device=codes.device).view(self.books, -1).t()
+        given = places < counts[:, None, None]
+        return (cast("ResidualQuantizer", self.quantizer).parts(by_query) * given[..., None]).sum(dim=-2)
+
+    def entries(self) -> torch.Tensor:
+        """Those of each codebook: float32 [books, size, D]."""
+        size = self.codes // self.books
+        codes = torch.arange(size, device=self.device)
+        if self.books == 1:
+            return self.quantizer.decode(codes)[None]
+        every = torch.stack([codes + number * size for number in range(self.books)], dim=-1)
+        return cast("ResidualQuantizer", self.quantizer).parts(every).transpose(0, 1)
+
+    def meaning(self, codes: torch.Tensor) -> torch.Tensor:
+        """Of what captions are compared with: of the codes of the first codebook alone."""
+        return self.vectors(codes, torch.full((len(codes),), codes.shape[1] // self.books, device=codes.device))
+
     def image_embedding(self, hidden: torch.Tensor) -> torch.Tensor:
         """What is compared with captions, of length 1: [B, captions.dim] of Q-Former states [B, queries, width]."""
         compared = hidden[:, -1] if self.config.qformer.summary == "last" else hidden.mean(dim=1)
@@ -107,7 +145,7 @@ class ImageTokenizer(nn.Module):
 
     def encode(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Codes int64 [n, codes_per_image] of images of any size and mode."""
-        found = self._of_images(images, lambda pixels: self.quantize(self.states(pixels)[1]).codes)
+        found = self._of_images(images, lambda pixels: self.in_order(self.quantize(self.states(pixels)[1]).codes))
         return found if len(found) else np.zeros((0, self.codes_per_image), dtype=np.int64)
 
     def decode(
@@ -122,9 +160,9 @@ class ImageTokenizer(nn.Module):
         if not 0 <= count <= self.codes_per_image:
             raise DataError(f"first is {first}, expected 0 … {self.codes_per_image}")
 
-        def draw(vectors: torch.Tensor) -> torch.Tensor:
-            counts = torch.full((len(vectors),), count, device=vectors.device)
-            drawn = self.decoder.draw(self.decoder.first(vectors, counts), seed, guidance)
+        def draw(rows: torch.Tensor) -> torch.Tensor:
+            counts = torch.full((len(rows),), count, device=rows.device)
+            drawn = self.decoder.draw(self.decoder.first(self.vectors(rows, counts), counts), seed, guidance)
             return ((drawn.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
         return [Image.fromarray(value) for value in self._of_codes(codes, draw)]
@@ -146,11 +184,11 @@ class ImageTokenizer(nn.Module):
 
     def embed_codes(self, codes: np.ndarray) -> np.ndarray:
         """The same embeddings of what the codes [n, codes_per_image] give back of the image's states."""
-        return self._of_codes(codes, lambda vectors: self.image_embedding(self._restored(vectors)))
+        return self._of_codes(codes, lambda rows: self.image_embedding(self._restored(rows)))
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Embeddings of length 1 of texts, float32 [n, captions.dim]."""
-        rows = [torch.tensor(caption_ids(text, self.config.captions) or [0]) for text in texts]
+        rows = [torch.tensor(self.config.captions.encoder.ids(text, self.config.captions) or [0]) for text in texts]
         with evaluating(self):
             found = [self.text(row[None].to(self.scale.device))[0] for row in rows]
         rows = torch.cat(found) if found else torch.zeros(0, self.config.captions.dim)
@@ -162,11 +200,11 @@ class ImageTokenizer(nn.Module):
 
     def features_of_codes(self, codes: np.ndarray) -> np.ndarray:
         """Those states as the codes [n, codes_per_image] give them back."""
-        return self._of_codes(codes, lambda vectors: self._restored(vectors).float())
+        return self._of_codes(codes, lambda rows: self._restored(rows).float())
 
     def predicted_embedding(self, codes: np.ndarray) -> np.ndarray:
         """The embedding that stage II predicts from codes, float32 [n, width of the target], such as unCLIP is conditioned on."""
-        return self._of_codes(codes, lambda vectors: self.branches()[1](vectors).float())
+        return self._of_codes(codes, lambda rows: self.branches()[1](self.meaning(rows)).float())
 
     def save(self, folder: Path) -> None:
         """Publish config.json and model.safetensors in `folder`."""
@@ -195,8 +233,8 @@ class ImageTokenizer(nn.Module):
             raise DataError("this tokenizer was configured without `branches`, which stage II trains")
         return self.restoring, self.embedding
 
-    def _restored(self, vectors: torch.Tensor) -> torch.Tensor:
-        return self.branches()[0](vectors)
+    def _restored(self, codes: torch.Tensor) -> torch.Tensor:
+        return self.branches()[0](self.meaning(codes))
 
     def _of_images(self, images: Sequence[Image.Image], function: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
         found = []
@@ -205,7 +243,9 @@ class ImageTokenizer(nn.Module):
         fast = torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda" and self.config.precision == "bf16")
         with evaluating(self), fast:
             for start in range(0, len(images), CHUNK):
-                squashed = np.stack([picture_bytes(image, self.config.side) for image in images[start : start + CHUNK]])
+                squashed = np.stack(
+                    [picture_bytes(image, self.config.side, self.config.aspect) for image in images[start : start + CHUNK]]
+                )
                 found.append(function(to_pixels(squashed).to(self.scale.device)).cpu().numpy())
         return np.concatenate(found) if found else np.zeros(0)
 
@@ -218,7 +258,7 @@ class ImageTokenizer(nn.Module):
         found = []
         with evaluating(self):
             for rows in torch.from_numpy(codes.astype(np.int64)).split(CHUNK):
-                found.append(function(self.quantizer.decode(rows.to(self.scale.device))).cpu().numpy())
+                found.append(function(rows.to(self.scale.device)).cpu().numpy())
         return np.concatenate(found)
 
 

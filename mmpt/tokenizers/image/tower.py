@@ -41,6 +41,11 @@ class FrozenTower(Resting, TowerModule):
         """Pixels [B, 3, side, side] in −1 … 1 as the model was trained on them."""
         return ((pixels + 1) / 2 - self.mean) / self.std
 
+    @torch.no_grad()
+    def embed(self, pixels: torch.Tensor) -> torch.Tensor:
+        """One vector [B, D] of each picture, of any length: here the mean of its features."""
+        return self(pixels).mean(dim=1)
+
     @abstractmethod
     def layer_states(self, pixels: torch.Tensor, layers: list[int]) -> list[torch.Tensor]:
         """One state [B, width] of each image after each of `layers` (rising, counted from 0): the class token's, or the mean of

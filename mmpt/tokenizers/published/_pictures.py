@@ -13,7 +13,7 @@ from torch import nn
 from mmpt.errors import CheckpointError, ConfigError, DataError
 from mmpt.storage import read_json
 from mmpt.tokenizers.figures import ImageFigures
-from mmpt.tokenizers.image.batches import picture_bytes
+from mmpt.tokenizers.image.pixels import picture_bytes
 from mmpt.tokenizers.image.renderers import Renderer
 
 _TOGETHER = 8  # images

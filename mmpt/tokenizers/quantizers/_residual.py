@@ -47,6 +47,12 @@ class ResidualQuantizer(QuantizerModule):
         states = x + (total - x).detach()
         return Quantized(states, torch.stack(codes, dim=-1), torch.stack(losses).mean(), count)
 
+    def parts(self, codes: torch.Tensor) -> torch.Tensor:
+        """What each stage gives of the vectors of `codes` [..., stages]: float32 [..., stages, D]."""
+        size = self.config.stage.codes
+        found = [stage.decode(codes[..., number] - number * size) for number, stage in enumerate(self._stages())]
+        return torch.stack(found, dim=-2)
+
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
         first, *others = self._stages()
         total = first.decode(codes[..., 0])

@@ -4,10 +4,10 @@ al. 2023, arXiv:2306.06546, section 3.3)."""
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
+from mmpt.tokenizers.adversaries import Judges, Looked
 from mmpt.tokenizers.speech.config import AdversariesConfig
 from mmpt.tokenizers.terms import Term
 
@@ -17,40 +17,23 @@ RESOLUTIONS = ((1536, 384), (768, 192), (384, 96))
 """(window, hop) in samples of the spectra that are looked at."""
 FOOLING, FEATURES = 0.5, 5.0  # weights beside those of `IstftVocoder.loss`; HiFi-GAN's in relation to its log-mel's 45
 _SLOPE = 0.1
-Looked = tuple[Tensor, list[Tensor]]
-"""A judgement [B, places], near 1 for a recording, and the features of each layer."""
 
 
-class Adversaries(nn.Module):
+class Adversaries(Judges):
     """All of them. `terms` is what both sides learn from a batch, by one optimizer."""
 
     def __init__(self, config: AdversariesConfig):
-        super().__init__()
-        self.config = config
         by_period = (ByPeriod(period, config.channels) for period in PERIODS)
         by_resolution = (ByResolution(*resolution, config.channels) for resolution in RESOLUTIONS)
-        self.each = nn.ModuleList([*by_period, *by_resolution])
-
-    def forward(self, samples: Tensor) -> list[Looked]:
-        """What each says of `samples` [B, n]."""
-        return [one(samples) for one in self.each]
+        super().__init__([*by_period, *by_resolution], "least_squares")
+        self.config = config
 
     def terms(self, made: Tensor, samples: Tensor) -> dict[str, Term]:
-        """Of sound that was `made` [B, n] of the log-mel of `samples` [B, n]. `adversaries`: least squares of telling them apart,
-        which teaches these modules alone. `fooling`, and `features`, the distance of what the layers see: teach what made it."""
-        real, fake = self(samples), self(made.detach())
-        told = [(1 - one).square().mean() + other.square().mean() for (one, _), (other, _) in zip(real, fake, strict=True)]
-        # Judged by weights that do not learn from it.
-        frozen = {name: weight.detach() for name, weight in self.named_parameters()}
-        judged: list[Looked] = functional_call(self, frozen, (made,))
-        fooled = [(1 - one).square().mean() for one, _ in judged]
-        seen = [
-            (one - other.detach()).abs().mean() / other.detach().abs().mean().clamp_min(1e-3)
-            for (_, ones), (_, others) in zip(judged, real, strict=True)
-            for one, other in zip(ones, others, strict=True)
-        ]
-        means = {"adversaries": (told, 1.0), "fooling": (fooled, FOOLING), "features": (seen, FEATURES)}
-        return {name: Term.mean(torch.stack(parts).mean(), len(made), weight) for name, (parts, weight) in means.items()}
+        """Of sound that was `made` [B, n] of the log-mel of `samples` [B, n]: `adversaries` teaches these modules alone,
+        `fooling` and `features` what made it."""
+        told, fooled, features = self.judged(made, samples)
+        means = {"adversaries": (told, 1.0), "fooling": (fooled, FOOLING), "features": (features, FEATURES)}
+        return {name: Term.mean(mean, len(made), weight) for name, (mean, weight) in means.items()}
 
 
 class ByPeriod(nn.Module):

@@ -1,12 +1,17 @@
 """Vectors on disk, their clusters, and which of a cluster are nearly the same."""
 
+import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
+import pydantic
 
+from mmpt.config import Schema
 from mmpt.data.curate.copies.buckets import Member, name_of, read_array
 from mmpt.data.engine.run import RunConfig
 from mmpt.data.engine.task import enter
@@ -17,6 +22,8 @@ from mmpt.data.store import Store
 VECTORS = "vectors"
 SAMPLED = 256
 """Vectors for each cluster from which its centre is found."""
+LEAST = 16
+"""Distinct vectors for each cluster: of a small set every one would be alone in its own, and nothing compared."""
 TOGETHER = 1 << 16
 """Vectors whose clusters one task goes through; a larger cluster stands alone."""
 BLOCK = 2048
@@ -24,9 +31,24 @@ NONE = 0xFFFFFFFF
 """In place of a cluster: there is nothing to compare."""
 
 
+class ClusterSettings(Schema):
+    """Which vectors are the same, and which of the same stays."""
+
+    similarity: float = pydantic.Field(default=0.95, gt=0, le=1)
+    """Cosine from which on two are the same: 1 - ε of the paper."""
+    clusters: int = pydantic.Field(default=100, ge=1)
+    """Of k-means, at most one for 16 vectors; only within one is compared, so that the cost falls with their number."""
+    keep: Literal["farthest", "first"] = "farthest"
+    """Which of the same stays. farthest: the one least like the middle of its cluster, as in the paper; first: the first one."""
+    seed: int = 0
+    """Of k-means."""
+    against: tuple[str, ...] = ()
+    """Folders of embeddings that earlier runs have kept (OUT.vectors): what is in those sets goes from this one."""
+
+
 @dataclass(frozen=True)
 class Clustered:
-    """What is the same for all clusters: shards of vectors with `dim` numbers, of which those from the document `own` on are
+    """What is the same for all clusters: shards of vectors with `dim` numbers, of which those from the number `own` on are
     decided, the folder where it stands which cluster each is in, and from which cosine on two are the same."""
 
     members: tuple[Member, ...]
@@ -43,6 +65,28 @@ def vectors(member: Member, dim: int) -> np.ndarray:
     return read_array(member.location, name_of(member.shard, VECTORS, "rows"), "<f4").reshape(-1, dim)
 
 
+def names(member: Member) -> list:
+    """What each vector of a shard is of."""
+    return json.loads(Store(member.location).read(name_of(member.shard, VECTORS, "ids")))
+
+
+def dim_of(members: Sequence[Member]) -> int:
+    """Numbers of a vector, as the first shard that has one says."""
+    for member in members:
+        store = Store(member.location)
+        if count := len(names(member)):
+            return store.size(name_of(member.shard, VECTORS, "rows")) // 4 // count
+    return 1
+
+
+def alike(
+    config: ClusterSettings, members: Sequence[Member], count: int, own: int, dim: int, place: str, run: RunConfig
+) -> list[tuple[int, int, float]]:
+    """(Vector that goes, the one that it is like, their cosine) of the `count` vectors of `members`, by number, from `own` on."""
+    given = Clustered(tuple(members), dim, own, place, config.similarity, config.keep == "farthest", os.getcwd())
+    return copies(given, centres(members, count, dim, config.clusters, config.seed), run)
+
+
 def centres(members: Sequence[Member], documents: int, dim: int, clusters: int, seed: int) -> np.ndarray:
     """float32 [clusters or fewer, dim], of length 1, by k-means of an even sample."""
     step = max(1, documents // (clusters * SAMPLED))
@@ -51,7 +95,8 @@ def centres(members: Sequence[Member], documents: int, dim: int, clusters: int, 
     sample = sample[np.abs(sample).sum(axis=1) > 0]
     if not len(sample):
         return np.zeros((0, dim), np.float32)
-    found = need("sklearn.cluster").KMeans(min(clusters, len(np.unique(sample, axis=0))), n_init=1, random_state=seed).fit(sample)
+    most = max(1, len(np.unique(sample, axis=0)) // LEAST)
+    found = need("sklearn.cluster").KMeans(min(clusters, most), n_init=1, random_state=seed).fit(sample)
     return (found.cluster_centers_ / np.maximum(np.linalg.norm(found.cluster_centers_, axis=1, keepdims=True), 1e-12)).astype(
         np.float32
     )

@@ -96,9 +96,9 @@ def shares(members: Sequence[Member], numbers: Iterable[int]) -> Iterator[tuple[
         yield member, ordered[low:high].tolist()
 
 
-def ids_of(members: Sequence[Member], table: str, numbers: Iterable[int]) -> dict[int, str]:
-    """Number → id of documents; of each shard that one is in the ids are read once."""
-    found: dict[int, str] = {}
+def ids_of(members: Sequence[Member], table: str, numbers: Iterable[int]) -> dict[int, Any]:
+    """Number → what the table has for its name: the id of documents; of each shard that one is in the ids are read once."""
+    found: dict[int, Any] = {}
     for member, own in shares(members, numbers):
         ids = json.loads(read_span(member.location, name_of(member.shard, table, "ids"), 0, None)) if own else []
         found |= {number: ids[number - member.first] for number in own}

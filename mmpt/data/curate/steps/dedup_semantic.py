@@ -1,10 +1,9 @@
 """Documents without those that say the same, by embeddings of their texts."""
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import pydantic
@@ -12,7 +11,7 @@ from rich.progress import Progress
 
 from mmpt.config import Schema
 from mmpt.data.curate.copies.buckets import name_of
-from mmpt.data.curate.copies.clusters import VECTORS, Clustered, centres, copies
+from mmpt.data.curate.copies.clusters import VECTORS, ClusterSettings, alike, dim_of
 from mmpt.data.curate.copies.sign import ids_of, members_of, shares, sign_sets, write_decisions
 from mmpt.data.curate.portions import Portion, ShardSets
 from mmpt.data.curate.scorers import text_of
@@ -37,23 +36,12 @@ class EmbeddingSettings(Schema):
     """Tokens of a text that are looked at."""
 
 
-class DedupSemantic(Step, EmbeddingSettings):
+class DedupSemantic(Step, ClusterSettings, EmbeddingSettings):
     """SemDeDup: embeddings in clusters of k-means, and in each of those the ones whose cosine with another is high go (Abbas et
     al. 2023, arXiv:2303.09540). Embeddings lie on disk, in OUT.vectors.
     """
 
     keeps_documents: ClassVar = True
-
-    similarity: float = pydantic.Field(default=0.95, gt=0, le=1)
-    """Cosine from which on documents are the same: 1 - ε of the paper."""
-    clusters: int = pydantic.Field(default=100, ge=1)
-    """Of k-means; only within one is compared, so that the cost falls with their number."""
-    keep: Literal["farthest", "first"] = "farthest"
-    """Which of the same stays. farthest: the one least like the middle of its cluster, as in the paper; first: the first one."""
-    seed: int = 0
-    """Of k-means."""
-    against: tuple[str, ...] = ()
-    """Folders of embeddings that earlier runs have kept (OUT.vectors): what is in those sets goes from this one."""
 
     def prepare(self, sets: ShardSets, run: RunConfig, progress: Progress | None, out: str) -> list[Unit[Portion]]:
         """Each shard with the name of the file that says what goes of it."""
@@ -64,9 +52,7 @@ class DedupSemantic(Step, EmbeddingSettings):
         members, documents = members_of([*self.against, store.location], settings, VECTORS)
         own = members[len(members) - len(units) :]
         first = own[0].first if own else documents
-        dim = _dim(store, len(units))
-        given = Clustered(tuple(members), dim, first, store.location, self.similarity, self.keep == "farthest", os.getcwd())
-        gone = copies(given, centres(members, documents, dim, self.clusters, self.seed), run)
+        gone = alike(self, members, documents, first, dim_of(members), store.location, run)
         names = ids_of(members, VECTORS, {keeper for _, keeper, _ in gone})
         told = {number: f"like {names[keeper]} (cosine {cosine:.3f})" for number, keeper, cosine in gone}
         files = [
@@ -106,14 +92,6 @@ def _sign(settings: EmbeddingSettings, store: Store, shard: int, documents: Iter
         rows[-1][there] = found
     store.write(name_of(shard, VECTORS, "ids"), json.dumps(ids).encode())
     store.write(name_of(shard, VECTORS, "rows"), b"".join(one.tobytes() for one in rows))
-
-
-def _dim(store: Store, shards: int) -> int:
-    """Numbers of a vector."""
-    for shard in range(shards):
-        if count := len(json.loads(store.read(name_of(shard, VECTORS, "ids")))):
-            return store.size(name_of(shard, VECTORS, "rows")) // 4 // count
-    return 1
 
 
 def _place(out: str) -> str:

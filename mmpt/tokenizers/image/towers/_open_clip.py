@@ -9,6 +9,7 @@ from torch import nn
 from mmpt.errors import ConfigError
 from mmpt.layers.resting import at_rest
 from mmpt.tokenizers.image.tower import FrozenTower
+from mmpt.tokenizers.image.towers._timm import feature_rows
 from mmpt.tokenizers.image.towers.open_clip import OpenClip
 
 
@@ -18,12 +19,15 @@ class OpenClipTower(FrozenTower):
     model: Any  # a model of open_clip: its methods are not those of nn.Module
 
     def __init__(self, side: int, config: OpenClip, pretrained: bool):
-        import open_clip
-
         try:
-            weights: dict[str, Any] = {"pretrained": config.pretrained} if pretrained and config.pretrained else {}
-            model: Any = open_clip.create_model(config.model, weights_only=True, force_image_size=side, **weights).visual
+            if pretrained and config.pretrained:
+                model = _published(config.model, config.pretrained, side)
+            else:
+                model = _untrained(config.model, side)
             super().__init__(model, *_statistics(config.model, config.pretrained, model))
+            # Where patches are pooled by attention, the last norm is of what is pooled, not of patches.
+            self._normed = getattr(model, "attn_pool", None) is None
+            self._maps = _gives_maps(model, side)
             self.width = self(torch.zeros(1, 3, side, side)).shape[-1]
             self.embedding_width = self.embed(torch.zeros(1, 3, side, side)).shape[-1]
         except Exception as problem:  # open_clip raises whatever its models and the hub raise
@@ -31,10 +35,12 @@ class OpenClipTower(FrozenTower):
 
     @at_rest
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        found = self.model.forward_intermediates(
-            self.normalized(pixels), indices=1, normalize_intermediates=True, intermediates_only=True, output_fmt="NLC"
-        )
-        return found["image_intermediates"][-1]
+        if (trunk := getattr(self.model, "trunk", None)) is not None:  # a model of timm
+            return feature_rows(trunk, trunk.forward_features(self.normalized(pixels)))[
+                :, getattr(trunk, "num_prefix_tokens", 0) :
+            ]
+        found = self._intermediates(pixels, 1, normalize_intermediates=self._normed)["image_intermediates"][-1]
+        return found.flatten(2).transpose(1, 2) if self._maps else found
 
     @torch.no_grad()
     def embed(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -44,21 +50,68 @@ class OpenClipTower(FrozenTower):
 
     @torch.no_grad()
     def layer_states(self, pixels: torch.Tensor, layers: list[int]) -> list[torch.Tensor]:
-        found = self.model.forward_intermediates(
-            self.normalized(pixels), indices=layers, intermediates_only=True, output_fmt="NLC", output_extra_tokens=True
-        )
+        found = self._intermediates(pixels, layers, output_extra_tokens=not self._maps)
         patches = found["image_intermediates"]
+        if self._maps:
+            return [part.mean(dim=(2, 3)) for part in patches]
         prefixes = found.get("image_intermediates_prefix", [None] * len(patches))
         pairs = zip(patches, prefixes, strict=True)
         return [part.mean(dim=1) if prefix is None or not prefix.shape[1] else prefix[:, 0] for part, prefix in pairs]
 
+    def _intermediates(self, pixels: torch.Tensor, layers: int | list[int], **asked: Any) -> dict[str, list[torch.Tensor]]:
+        fmt = "NCHW" if self._maps else "NLC"
+        return self.model.forward_intermediates(
+            self.normalized(pixels), indices=layers, intermediates_only=True, output_fmt=fmt, **asked
+        )
+
+
+def _published(name: str, weights: str, side: int) -> Any:
+    """The image side with `weights`: a tag of the model, or a file."""
+    import open_clip
+
+    whole: Any = open_clip.create_model(name, pretrained=weights, weights_only=True, force_image_size=side)
+    return whole.visual
+
+
+def _untrained(name: str, side: int) -> Any:
+    """The image side, whose weights the caller reads. No text side is built, for which some models ask the hub."""
+    import open_clip
+
+    known: Any = open_clip.get_model_config(name)
+    if known is None:  # one of the hub, or of a folder
+        whole: Any = open_clip.create_model(name, load_weights=False, force_image_size=side)
+        return whole.visual
+    vision = open_clip.CLIPVisionCfg(**{**known["vision_cfg"], "image_size": side, "timm_model_pretrained": False})
+    text = open_clip.CLIPTextCfg(context_length=1, vocab_size=1, width=1, heads=1, layers=1)
+    visual: Any = open_clip.CLIP(known["embed_dim"], vision, text, quick_gelu=known.get("quick_gelu", False)).visual
+    if vision.timm_model_name:  # a transformer of timm resamples its positions
+        visual.set_input_size(side)
+    return visual
+
+
+def _gives_maps(model: Any, side: int) -> bool:
+    """Whether it gives its features as maps [B, width, H, W] alone, as convolutional networks do."""
+    try:
+        with torch.no_grad():
+            model.eval().forward_intermediates(
+                torch.zeros(1, 3, side, side), indices=1, intermediates_only=True, output_fmt="NLC"
+            )
+    except AssertionError:  # what open_clip and timm say of another format
+        return True
+    return False
+
 
 def _statistics(name: str, pretrained: str | None, model: nn.Module) -> tuple[Sequence[float], Sequence[float]]:
-    """Mean and deviation of the pixels that an open_clip model was trained on. It knows those of its published weights; to
-    weights of a file, or none, it gives CLIP's, which are not SigLIP's."""
+    """Mean and deviation of the pixels that an open_clip model was trained on, as it knows them of its published weights: those
+    of the tag, else of the model's first. To weights of a file, or none, it would give CLIP's, which are not SigLIP's."""
     import open_clip
 
     own: Any = model
     tags = open_clip.list_pretrained_tags_by_model(name)
-    published: Any = open_clip.get_pretrained_cfg(name, tags[0]) if tags and pretrained not in tags else {}
-    return tuple(published.get("mean") or own.image_mean), tuple(published.get("std") or own.image_std)
+    tag = pretrained if pretrained in tags else next(iter(tags), None)
+    published: Any = open_clip.get_pretrained_cfg(name, tag) if tag else {}
+    mean, deviation = published.get("mean"), published.get("std")
+    return (
+        tuple(mean or getattr(own, "image_mean", open_clip.OPENAI_DATASET_MEAN)),
+        tuple(deviation or getattr(own, "image_std", open_clip.OPENAI_DATASET_STD)),
+    )
