@@ -156,8 +156,10 @@ def exchange(port: int, source: str, body: bytes, kind: str = "application/json"
 
 
 def memory(pid: int) -> float:
-    """kB that the server's own process has in memory."""
-    return next(float(line.split()[1]) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if "VmRSS" in line)
+    """kB that the server has in memory, in all its processes."""
+    own = next(float(line.split()[1]) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if "VmRSS" in line)
+    children = " ".join(one.read_text() for one in Path(f"/proc/{pid}/task").glob("*/children"))
+    return own + sum(memory(int(child)) for child in children.split())
 
 
 # --- in a process of the attacker's
