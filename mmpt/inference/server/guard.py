@@ -51,13 +51,13 @@ class Guard:
             return await error(415, "a compressed body: expected it as it is")(scope, receive, send)
         body = _Body(receive, self._limits, self._bodies, headers)
 
-        async def answer(message: Message) -> None:
+        async def told(message: Message) -> None:
             if message["type"] == "http.response.start" and body.left > LEFT:  # refused: the rest is not even thrown away
                 message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
             await send(message)
 
         try:
-            await self._app(scope, body.receive, answer)
+            await self._app(scope, body.receive, told)
         finally:
             body.forget()
 

@@ -104,7 +104,7 @@ class Serving:
         """Tokenizers work in threads, so that the others' answers go on; what a request has wrong is `Refused`."""
         threads, turns = self._media if media else self._reading
         try:
-            async with turns.place(CLIENT.get()):
+            async with turns.place(CLIENT.get(), self.service.rest):
                 return await asyncio.get_running_loop().run_in_executor(threads, function, *arguments)
         except Busy:
             raise Refused(429, "too much waits to be read, try again later", "rate_limit_exceeded") from None
