@@ -188,16 +188,16 @@ def resampled(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
     return samples if rate == wanted else soxr.resample(samples, rate, wanted).astype(np.float32)
 
 
-def open_sound(data: bytes, max_seconds: float = MAX_SECONDS) -> Sound:
+def open_sound(data: bytes, max_seconds: float = MAX_SECONDS, max_values: int = MAX_VALUES) -> Sound:
     """Decode a recording: what libsndfile knows (WAV, FLAC, OGG, MP3, AIFF, SPHERE, W64, RF64, …), and by PyAV (extra `data`)
     MP3 without a Xing header, AAC, MP4 and WebM.
 
     Channels are averaged. Where the average has less than a hundredth of their power, as of channels of opposite phase, the
     loudest channel stands for them. Raises `DataError` where the bytes are no whole audio, hold no sample, hold NaN, or last
-    longer than `max_seconds`.
+    longer than `max_seconds`; what PyAV reads has at most `max_values` of all channels.
     """
     try:
-        channels, rate, suffix = _by_libsndfile(data, max_seconds) or _by_ffmpeg(data, max_seconds)
+        channels, rate, suffix = _by_libsndfile(data, max_seconds) or _by_ffmpeg(data, max_seconds, max_values)
     except _NO_SOUND as problem:
         raise DataError(f"no audio that can be decoded ({reason(problem)})") from None
     if not channels.size:

@@ -38,6 +38,8 @@ class TextGrammars:
         problem = self._library.LLMatcher.validate_grammar(grammar, self._tokenizer)
         if problem:
             raise DataError(f"no JSON schema that can be enforced ({_first_line(problem)})")
+        if not self.start(grammar).allowed().any():  # one that means itself, or what takes llguidance too long
+            raise DataError("no JSON schema that can be enforced (no text of this model begins as it asks)")
 
     def start(self, grammar: str) -> "TextGrammar":
         """At the beginning of a text."""
@@ -81,10 +83,14 @@ class TextGrammar:
     def __init__(self, matcher: Any, size: int) -> None:
         self._matcher, self._size = matcher, size
 
+    def allowed(self) -> torch.Tensor:
+        """bool [ids of text]: which may come next."""
+        wide = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
+        return torch.from_numpy(np.unpackbits(wide, bitorder="little")[: self._size].astype(bool))
+
     def forbid(self, forbidden: torch.Tensor, end: int) -> None:
         """Also forbid in `forbidden` bool [V] the ids of text that may not come next, and `end` where the text may not end."""
-        wide = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
-        allowed = torch.from_numpy(np.unpackbits(wide, bitorder="little")[: self._size].astype(bool))
+        allowed = self.allowed()
         closed = bool(forbidden[end])
         allowed &= ~forbidden[: self._size].cpu()
         over = self._matcher.is_accepting() or not bool(allowed.any())  # a vocabulary may lack what the grammar asks for

@@ -124,7 +124,7 @@ def under(port: int, known: dict[int, list[int]], names: list[str], statuses: Se
         attackers.append(context.Process(target=fuzz, args=(port, len(names), fuzzed, ready, found), daemon=True))
     for one in attackers:
         one.start()
-    ready.wait(300)
+    ready.wait(900)
     time.sleep(2.0)  # it is on its way
     told = honest(port, known, seconds, attackers[-1].is_alive if fuzzed else lambda: False)
     stop.set()
@@ -156,8 +156,10 @@ def exchange(port: int, source: str, body: bytes, kind: str = "application/json"
 
 
 def memory(pid: int) -> float:
-    """kB that the server's own process has in memory."""
-    return next(float(line.split()[1]) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if "VmRSS" in line)
+    """kB that the server has in memory, in all its processes."""
+    own = next(float(line.split()[1]) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if "VmRSS" in line)
+    children = " ".join(one.read_text() for one in Path(f"/proc/{pid}/task").glob("*/children"))
+    return own + sum(memory(int(child)) for child in children.split())
 
 
 # --- in a process of the attacker's
@@ -201,7 +203,7 @@ def attack(port: int, place: int, name: str, ready, stop, found) -> None:
     os.nice(19)
     attacker = Attacker(port, place, stop)
     begin = ATTACKS[name](attacker)
-    ready.wait(300)
+    ready.wait(900)
     begin()
     stop.wait()
     found.put(attacker.seen)
@@ -212,7 +214,7 @@ def fuzz(port: int, place: int, count: int, ready, found) -> None:
     os.nice(10)
     draw, attacker, numbers = random.Random(0), Attacker(port, place, None), iter(range(count))
     given = [serving.fuzzed(draw, number) for number in range(count)]
-    ready.wait(300)
+    ready.wait(900)
 
     def work() -> None:
         for number in numbers:

@@ -84,8 +84,28 @@ def typed() -> Iterator[tuple[str, bytes]]:
     yield "long stop words", asking(stop=["a" * 200_000 + str(n) for n in range(4)], max_tokens=500, temperature=1.0)
     yield "a regex as a stop word", asking(stop=["(a+)+$", "((.*)*)*x"], max_tokens=50)
     yield "special tokens as stop words", asking(stop=["<|end|>", "<|image|>"], max_tokens=50)
+    for number, schema in enumerate(schemas()):
+        form = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+        yield f"JSON schema {number}", asking(**{"max_tokens": 20, "temperature": 1.5, "response_format": form})
+    yield "a bias for each token", asking(logit_bias={str(token): 100 for token in range(20_000)})
+    yield "128 answers at once", asking(n=128)
     for number, sampler in enumerate(samplers()):
         yield f"sampler {number}", asking(**{"max_tokens": 4, **sampler})
+
+
+def schemas() -> Iterator[dict]:
+    """JSON schemas that mean themselves, or a regular expression that explodes."""
+    yield {"$defs": {"a": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}
+    yield {"$ref": "file:///etc/passwd"}
+    yield {"type": "integer", "multipleOf": 10**9 + 7}
+    yield {"type": "integer", "minimum": -(10**300), "maximum": 10**300, "multipleOf": 7}
+    yield {"type": "array", "minItems": 10**9, "items": {"type": "integer"}}
+    yield {"type": "string", "minLength": 10**9}
+    yield {"enum": [f"x{number}" for number in range(10_000)]}
+    for pattern in ("^(a+)+$", "^((a{1,1000}){1,1000}){1,1000}$", "^(.*a.{1000}){50}$"):
+        yield {"type": "string", "pattern": pattern}
+    yield {"allOf": [{"type": "string", "pattern": f"^.*{letter}.*{letter}.*$"} for letter in "abcdefghijklmnop"]}
+    yield {"anyOf": [{"type": "string", "pattern": f"^.*{number}.{{{number + 50}}}$"} for number in range(100)]}
 
 
 def samplers() -> Iterator[dict]:

@@ -23,6 +23,7 @@ from mmpt.inference.engine import Prompt
 from mmpt.inference.load import load
 from mmpt.inference.server import fair
 from mmpt.inference.server.fair import FairService
+from mmpt.inference.server.guard import LEFT
 from mmpt.inference.server.limits import Limits
 from mmpt.inference.server.shares import CLIENT, Turns
 from mmpt.inference.settings import Settings
@@ -91,7 +92,11 @@ def test_no_body_costs_much_or_makes_the_server_fail(model):
         with httpx.Client(timeout=60) as client:
             for name, body in hostile.bodies():
                 begun = time.process_time()
-                response = client.post(f"{address}/v1/chat/completions", content=body, headers=headers)
+                try:
+                    response = client.post(f"{address}/v1/chat/completions", content=body, headers=headers)
+                except httpx.TransportError:
+                    assert len(body) > LEFT, name  # refused, and not read to its end
+                    continue
                 assert response.status_code < 500, (name, response.text)
                 # The server is a thread of this process: seconds of all its threads. 20 to 200 where a guard is missing.
                 assert time.process_time() - begun < 8, name
@@ -120,6 +125,8 @@ def test_what_is_no_http_is_answered_once_and_by_no_failure(server):
             if "length" in name or "encoding" in name:
                 assert found.startswith(b"HTTP/1.1 400") or not found, name
                 assert found.count(b"HTTP/1.1 ") <= 1, name  # what follows is no request of its own
+            if name in ("length and chunks", "chunks and length"):
+                assert b"expected one of them" in found and b"connection: close" in found.lower(), name
     assert httpx.get(f"{address}/health").status_code == 200
 
 

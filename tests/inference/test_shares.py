@@ -1,6 +1,7 @@
 """How what there is becomes several clients', and whose turn it is."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -67,6 +68,21 @@ def test_places_go_round():
 
         await asyncio.gather(*[work("a") for _ in range(6)], *[work("b") for _ in range(3)], work("c"))
         assert sorted(order[1:4]) == ["a", "b", "c"] and turns.taken == 0
+
+    asyncio.run(scene())
+
+
+def test_who_rests_holds_up_nobody():
+    async def scene():
+        turns, order, begun = Turns(1, 100), [], time.monotonic()
+
+        async def work(client):
+            async with turns.place(client, lambda *_: 0.1):
+                order.append((client, time.monotonic() - begun))
+
+        await asyncio.gather(work("a"), work("a"), work("b"), work("c"))
+        assert [client for client, _ in order] == ["a", "b", "c", "a"]
+        assert order[2][1] < 0.1 <= order[3][1] and turns.taken == 0
 
     asyncio.run(scene())
 

@@ -14,8 +14,8 @@ NOTICED, LONG = 64, 1024
 """Tokens of a prompt from which on others notice it, since all that are being answered wait while it is read; and from which on
 they would notice two."""
 REST = 3.0
-"""After such a prompt its client's next is read only after so many times the seconds that it took, while other clients are there;
-after a long one nobody's long one is."""
+"""After such a prompt, and after a body or media were read, its client's next wait so many times the seconds that it took, while
+other clients are there; after a long prompt anyone's next long one does."""
 PACE = 0.0005
 """Seconds that a token of a prompt takes, until one has been seen: who leaves before it is read has cost as much."""
 
@@ -44,6 +44,10 @@ class FairService:
     def room(self, count: int) -> bool:
         """Whether `count` more of who asks may at least wait."""
         return not self._turns.full(CLIENT.get(), count)
+
+    def rest(self, client: str, spent: float) -> float:
+        """Seconds in which others go first, after work for the client that took some."""
+        return REST * spent if self._turns.crowded(client) else 0.0
 
     @asynccontextmanager
     async def writing(self, prompt: Prompt, settings: Settings) -> AsyncIterator[AsyncIterator[Written]]:
@@ -85,8 +89,7 @@ class FairService:
         """What waits behind a prompt of so many tokens goes on, after a rest where there are others."""
         while held:
             lane, turn = held.pop()
-            rest = REST * tokens * self._pace if self._turns.crowded(turn.client) else 0.0
-            asyncio.get_running_loop().call_later(rest, self._free, lane, turn)
+            asyncio.get_running_loop().call_later(self.rest(turn.client, tokens * self._pace), self._free, lane, turn)
 
     def _free(self, lane: Turns, turn: Turn) -> None:
         lane.leave(turn)

@@ -13,6 +13,9 @@ from mmpt.inference.server.hosts import stranger
 from mmpt.inference.server.limits import Limits
 from mmpt.inference.server.shares import CLIENT, Share, client_of
 
+LEFT = 4 << 20
+"""Bytes of a refused body that are still read, so that its client reads the answer; with more to come the connection ends."""
+
 
 class Guard:
     """Refuses strangers (see `stranger`) and bodies beyond `limits`, whichever route they go to. What is found while a body is
@@ -42,12 +45,19 @@ class Guard:
         declared = headers.get("content-length", "0")
         if declared.isdecimal() and int(declared) > self._limits.body:
             reason = f"a body of {declared[:20]} bytes, at most {self._limits.body} are taken"
-            return await error(413, reason)(scope, receive, send)
+            more = {"Connection": "close"} if len(declared) > 15 or int(declared) > LEFT else {}
+            return await error(413, reason, headers=more)(scope, receive, send)
         if headers.get("content-encoding", "identity").lower() != "identity":
             return await error(415, "a compressed body: expected it as it is")(scope, receive, send)
-        body = _Body(receive, self._limits, self._bodies)
+        body = _Body(receive, self._limits, self._bodies, headers)
+
+        async def told(message: Message) -> None:
+            if message["type"] == "http.response.start" and body.left > LEFT:  # refused: the rest is not even thrown away
+                message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+            await send(message)
+
         try:
-            await self._app(scope, body.receive, send)
+            await self._app(scope, body.receive, told)
         finally:
             body.forget()
 
@@ -55,8 +65,11 @@ class Guard:
 class _Body:
     """The body of one request, counted as it comes."""
 
-    def __init__(self, receive: Receive, limits: Limits, bodies: Share) -> None:
+    def __init__(self, receive: Receive, limits: Limits, bodies: Share, headers: Headers) -> None:
         self._receive, self._limits, self._bodies = receive, limits, bodies
+        self._json, self._values = headers.get("content-type", "").lower().startswith("application/json"), 0
+        declared = headers.get("content-length", "0")
+        self._declared = limits.body if "transfer-encoding" in headers or not declared.isdecimal() else int(declared)
         self._client, self._size, self._whole = CLIENT.get(), 0, False
         self._until = time.monotonic() + limits.arrival
 
@@ -69,13 +82,24 @@ class _Body:
         except TimeoutError:
             raise Refused(408, f"the body did not arrive within {self._limits.arrival:g} s") from None
         self._whole = message["type"] != "http.request" or not message.get("more_body", False)
-        came = len(message.get("body", b""))
+        part = message.get("body", b"")
+        came = len(part)
+        if self._json:
+            # Seen before it is parsed: each becomes an object many times its size. Base64 has none of these signs.
+            self._values += part.count(b",") + part.count(b"[") + part.count(b"{")
+            if self._values > self._limits.values:
+                raise Refused(400, f"more than {self._limits.values} values in the body")
         if self._size + came > self._limits.body:
             raise Refused(413, f"a body of more than {self._limits.body} bytes, at most {self._limits.body} are taken")
         if not self._bodies.take(self._client, came):
             raise Refused(429, "too many bodies at once, try again later", "rate_limit_exceeded")
         self._size += came
         return message
+
+    @property
+    def left(self) -> int:
+        """Bytes that are still to come."""
+        return 0 if self._whole else self._declared - self._size
 
     def forget(self) -> None:
         """It is not held any more."""

@@ -88,7 +88,7 @@ def read_recording(data: bytes, most: float) -> Recording:
         seconds = max(frames / rate, frames * channels / RATE)
         if seconds > most:
             raise DataError(f"audio of {seconds:.0f} s, at most {most:g} s are read")
-    samples, rate, _ = open_sound(data, most)
+    samples, rate, _ = open_sound(data, most, int(most * RATE))
     return Recording(resampled(samples, rate, SAMPLE_RATE))
 
 

@@ -4,7 +4,7 @@ import asyncio
 import ipaddress
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 
@@ -71,7 +71,7 @@ class Turns:
 
     def __init__(self, places: int, waiting: int, spare: int = 0) -> None:
         self._places, self._spare, self._waiting = places, spare, Share(waiting)
-        self._running, self._total = Counter[str](), 0
+        self._running, self._resting, self._total = Counter[str](), Counter[str](), 0
         self._queues: OrderedDict[str, deque[Turn]] = OrderedDict()  # whoever was served last is last
         self._seen: OrderedDict[str, float] = OrderedDict()
 
@@ -95,11 +95,15 @@ class Turns:
             self.leave(turn)
 
     @asynccontextmanager
-    async def place(self, client: str) -> AsyncIterator[None]:
-        """Inside, a place. Raises `Busy`."""
-        with self.turn(client) as turn:
+    async def place(self, client: str, rest: Callable[[str, float], float] = lambda client, spent: 0.0) -> AsyncIterator[None]:
+        """Inside, a place; the client's next comes `rest` seconds after it, of (client, seconds that it took). Raises `Busy`."""
+        turn, begun = self.enter(client), None
+        try:
             await turn.come.wait()
+            begun = time.monotonic()
             yield
+        finally:
+            self.leave(turn, 0.0 if begun is None else rest(client, time.monotonic() - begun))
 
     def enter(self, client: str) -> Turn:
         """A place or one in the queue, until `leave`. Raises `Busy`."""
@@ -113,14 +117,25 @@ class Turns:
             raise Busy
         return turn
 
-    def leave(self, turn: Turn) -> None:
-        """Give it back."""
+    def leave(self, turn: Turn, rest: float = 0.0) -> None:
+        """Give it back; its client gets no other for `rest` seconds."""
         if turn.come.is_set():
             self._total -= 1
             self._running[turn.client] -= 1
             self._running += Counter()  # without those that have none
         else:
             self._unqueue(turn)
+        if rest:
+            self._resting[turn.client] += 1
+            asyncio.get_running_loop().call_later(rest, self._rested, turn.client)
+        self._go_on()
+
+    def _rested(self, client: str) -> None:
+        self._resting -= Counter([client])
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Give free places to those who wait."""
         while free := [client for client in self._queues if self._may(client)]:
             client = min(free, key=self._running.__getitem__)
             following = self._queues[client][0]
@@ -144,6 +159,8 @@ class Turns:
     def _may(self, client: str) -> bool:
         """Whether it may have one place more."""
         own = self._running[client]
+        if self._resting[client]:
+            return False
         if not own:
             return self._total < self._places + self._spare
         return self._total < self._places and own < max(1, self._places // len(self._there(client)))
