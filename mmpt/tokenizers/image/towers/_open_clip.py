@@ -73,9 +73,9 @@ def _published(name: str, weights: str, side: int) -> Any:
     known: Any = open_clip.get_model_config(name)
     residual = known is not None and isinstance(known["vision_cfg"].get("layers"), list)
     # open_clip resamples the positions of its transformers, not those with which a residual network pools.
-    forced = {} if residual else {"force_image_size": side}
+    forced: dict[str, Any] = {} if residual else {"force_image_size": side}
     whole: Any = open_clip.create_model(name, pretrained=weights, weights_only=True, **forced)
-    if not residual or side == known["vision_cfg"]["image_size"]:
+    if known is None or not residual or side == known["vision_cfg"]["image_size"]:
         return whole.visual
     visual = _untrained(name, side)
     visual.load_state_dict(resampled(whole.visual.state_dict(), visual.state_dict()))
