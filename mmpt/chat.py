@@ -17,23 +17,24 @@ import pydantic
 from tokenizers import processors
 
 from mmpt.chat_template import NAMED, pinned
-from mmpt.config import Schema, parse_config
+from mmpt.checkpoint_section import CheckpointSection
+from mmpt.config import Schema
 from mmpt.document import Image, Part, Role, Text
-from mmpt.errors import CheckpointError, ConfigError, DataError, VocabularyError
-from mmpt.storage import read_json, write_json
+from mmpt.errors import ConfigError, DataError, VocabularyError
 from mmpt.vocabulary import SPECIAL, Vocabulary
 
 if TYPE_CHECKING:  # transformers takes seconds
     from transformers import PreTrainedTokenizerBase
 
-FILE = "chat.json"
-FORMAT = "mmpt-chat/1"
 _PLACE = "<|mmpt:part|>"
 """Stands for a part that is no text while the rest is encoded: a special token, as the marks of its block are."""
 
 
-class ChatFormat(Schema):
+class ChatFormat(CheckpointSection):
     """How conversations become ids: what token shards and checkpoints keep of it."""
+
+    file = "chat.json"
+    schema_format = "mmpt-chat/1"
 
     template: str
     """The chat template, a Jinja text that depends on nothing but the messages."""
@@ -41,21 +42,6 @@ class ChatFormat(Schema):
     """How a picture stands in a turn."""
     alternate: tuple[pydantic.PositiveInt, pydantic.PositiveInt] | None = None
     """(text, speech): so many tokens and codes in turn wherever the assistant's text is followed by speech."""
-
-    def save(self, folder: Path) -> None:
-        """Write `chat.json` into `folder`."""
-        write_json(Path(folder) / FILE, {"format": FORMAT, **self.model_dump(mode="json")})
-
-    @classmethod
-    def load(cls, folder: Path) -> "ChatFormat | None":
-        """Read `chat.json` from `folder`, None where there is none. Raises `CheckpointError` where it is damaged."""
-        path = Path(folder) / FILE
-        if not path.is_file():
-            return None
-        content = read_json(path, CheckpointError)
-        if content.pop("format", None) != FORMAT:
-            raise CheckpointError(f"{path}: expected the format {FORMAT!r}")
-        return parse_config(content, cls, str(path))
 
 
 class ChatConfig(Schema):

@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 BASE = {"errors", "storage", "document", "codebooks", "vocabulary", "config", "media", "methods", "modality", "html", "chat"}
+BASE |= {"checkpoint_section"}
 # What each room may import of mmpt besides itself.
 MAY_IMPORT = {
     "errors": set(),
@@ -20,9 +21,10 @@ MAY_IMPORT = {
     "modality": {"document"},
     "html": {"document"},
     "codebooks": set(),
+    "checkpoint_section": {"errors", "storage", "config"},
     "vocabulary": {"errors", "storage", "codebooks"},
     "chat_template": {"errors"},
-    "chat": {"errors", "storage", "config", "document", "vocabulary", "chat_template"},
+    "chat": {"errors", "checkpoint_section", "config", "document", "vocabulary", "chat_template"},
     "scripts": {"errors"},
     "progress": set(),
     "pipeline": BASE,

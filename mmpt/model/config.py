@@ -18,7 +18,7 @@ from mmpt.model.linears.dense import Dense
 from mmpt.model.reducers import Reducer
 from mmpt.model.row_init import RowInitialization
 from mmpt.model.row_init.mean import Mean
-from mmpt.tokenizers.image.towers import Tower
+from mmpt.tokenizers.image.towers import PublishedTower
 
 FusedKernel = Literal["auto", "plain", "torch", "triton"]
 
@@ -80,15 +80,8 @@ class PictureFeaturesConfig(Schema):
     side: int
     """Of the square, in pixels."""
 
-    tower: Tower
+    tower: PublishedTower
     """A vision tower with published weights."""
-
-    @pydantic.field_validator("tower")
-    @classmethod
-    def _published(cls, tower: Tower) -> Tower:
-        if not tower.frozen:
-            raise ValueError(f"kind: {tower.kind} has no published weights, expected a tower that has")
-        return tower
 
 
 class WhisperFeaturesConfig(Schema):

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from mmpt.chat import FILE as CHAT
+from mmpt.chat import ChatFormat
 from mmpt.errors import ConfigError
 from mmpt.model.feature_inputs import FOLDER
+from mmpt.model.prompts import Prompts
 from mmpt.storage import link_tree
 from mmpt.vocabulary import FILE as VOCABULARY
 
@@ -28,6 +29,6 @@ def add_tokenizers(checkpoint: Path, folder: Path) -> None:
     for name in PARTS:
         if (checkpoint / name).is_dir():
             link_tree(checkpoint / name, folder / CODES / name)
-    for name in (VOCABULARY, CHAT):
+    for name in (VOCABULARY, ChatFormat.file, Prompts.file):
         if (checkpoint / name).is_file():
             (folder / CODES / name).write_bytes((checkpoint / name).read_bytes())

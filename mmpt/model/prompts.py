@@ -7,19 +7,19 @@ from typing import Any
 
 import pydantic
 
-from mmpt.config import Schema, load_config, parse_config
+from mmpt.checkpoint_section import CheckpointSection
+from mmpt.config import load_config
 from mmpt.document import Part, Text
-from mmpt.errors import CheckpointError
-from mmpt.storage import read_json, write_json
 
-FILE = "prompts.json"
-FORMAT = "mmpt-prompts/1"
 _ORDERS = {("text", "speech"): "speech", ("speech", "text"): "transcription", ("text", "image"): "image"}
 
 
-class Prompts(Schema):
+class Prompts(CheckpointSection):
     """The text before what is asked, a part of its own as the `prompt` of training's arrangements is; those of the recipes unless
     said otherwise. Empty: nothing stands before it."""
+
+    file = "prompts.json"
+    schema_format = "mmpt-prompts/1"
 
     speech: str = "say"
     """Before a text that is to be spoken."""
@@ -37,21 +37,6 @@ class Prompts(Schema):
         """`part` behind the words before it."""
         parts = [Text(prompt), part] if prompt else [part]
         return [replace(one, role="user") for one in parts] if self.chat else parts
-
-    def save(self, folder: Path) -> None:
-        """Write `prompts.json` into `folder`."""
-        write_json(Path(folder) / FILE, {"format": FORMAT, **self.model_dump(mode="json")})
-
-    @classmethod
-    def load(cls, folder: Path) -> "Prompts | None":
-        """Read `prompts.json` from `folder`, None where there is none. Raises `CheckpointError` where it is damaged."""
-        path = Path(folder) / FILE
-        if not path.is_file():
-            return None
-        content = read_json(path, CheckpointError)
-        if content.pop("format", None) != FORMAT:
-            raise CheckpointError(f"{path}: expected the format {FORMAT!r}")
-        return parse_config(content, cls, str(path))
 
 
 def chosen_prompts(path: Path | None, checkpoint: Path) -> Prompts:

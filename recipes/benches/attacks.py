@@ -20,9 +20,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import cycle
 from pathlib import Path
 
+import fuzzing
 import hostile
 import numpy as np
 import PIL.Image
@@ -30,7 +32,7 @@ import serving
 
 from mmpt.results import Figure, report
 
-HONEST, KNOWN, SECONDS, LONG, FUZZED = 4, 24, 8.0, 60.0, 5000
+HONEST, KNOWN, SECONDS, LONG, FUZZED = 4, 24, 6.0, 40.0, 5000
 Seen = Counter[int]
 """Statuses of answers."""
 
@@ -51,6 +53,7 @@ def main() -> None:
 
 
 def measured(port: int, pid: int) -> Iterator[Figure]:
+    made()
     known = {number: answer(port, 0, number)[0] for number in range(KNOWN)}
     before = memory(pid)
     statuses, mixed, failures = Counter(), 0, 0
@@ -116,7 +119,7 @@ def honest(port: int, known: dict[int, list[int]], seconds: float, going: Callab
 
 def under(port: int, known: dict[int, list[int]], names: list[str], statuses: Seen, seconds: float, fuzzed: int = 0) -> Told:
     """What honest clients see for `seconds` under attacks, and until so many fuzzed requests are answered."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")  # they know the bodies that were made before
     ready, stop, found = context.Barrier(len(names) + bool(fuzzed) + 1), context.Event(), context.SimpleQueue()
     given = [(port, place, name, ready, stop, found) for place, name in enumerate(names)]
     attackers = [context.Process(target=attack, args=one, daemon=True) for one in given]
@@ -139,16 +142,20 @@ def answer(port: int, place: int, number: int) -> tuple[list[int], float]:
     """(Ids, seconds) of the answer to a question, asked from an address of its own."""
     body = json.dumps(serving.question(number)).encode()
     begun = time.perf_counter()
-    status, said = exchange(port, f"127.0.1.{place + 1}", body)
+    status, said = exchange(port, f"127.0.1.{place + 1}", CHAT, body)
     if status != 200:
         raise RuntimeError(f"{status}: {said[:200]!r}")
     return json.loads(said)["choices"][0]["token_ids"], time.perf_counter() - begun
 
 
-def exchange(port: int, source: str, body: bytes, kind: str = "application/json", seconds: float = 120) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=seconds, source_address=(source, 0))
+CHAT = ("POST", "/v1/chat/completions")
+
+
+def exchange(port: int, source: str, asked: tuple[str, str], body: bytes, kind: str = "application/json") -> tuple[int, bytes]:
+    """(status, body) of what is answered to `asked`, a method and a path."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120, source_address=(source, 0))
     try:
-        connection.request("POST", "/v1/chat/completions", body, {"Content-Type": kind})
+        connection.request(*asked, body, {"Content-Type": kind})
         response = connection.getresponse()
         return response.status, response.read()
     finally:
@@ -174,9 +181,9 @@ class Attacker:
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=30, source_address=(self.source, 0))
 
-    def send(self, body: bytes, kind: str = "application/json") -> None:
+    def send(self, body: bytes, kind: str = "application/json", asked: tuple[str, str] = CHAT) -> None:
         try:
-            self.seen[exchange(self.port, self.source, body, kind)[0]] += 1
+            self.seen[exchange(self.port, self.source, asked, body, kind)[0]] += 1
         except (OSError, http.client.HTTPException):
             self.seen[0] += 1
 
@@ -212,13 +219,14 @@ def attack(port: int, place: int, name: str, ready, stop, found) -> None:
 
 def fuzz(port: int, place: int, count: int, ready, found) -> None:
     os.nice(10)
-    draw, attacker, numbers = random.Random(0), Attacker(port, place, None), iter(range(count))
-    given = [serving.fuzzed(draw, number) for number in range(count)]
+    attacker, numbers = Attacker(port, place, None), iter(range(count))
+    given = [fuzzing.fuzzed(random.Random(number), number) for number in range(count)]
     ready.wait(900)
 
     def work() -> None:
         for number in numbers:
-            attacker.send(given[number])
+            method, path, body, kind = given[number]
+            attacker.send(body, kind, (method, path))
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
@@ -228,12 +236,18 @@ def fuzz(port: int, place: int, count: int, ready, found) -> None:
     found.put(attacker.seen)
 
 
+@cache
+def made() -> list[bytes]:
+    """Hostile bodies of all sizes; damaged EXIF alone would print a warning each time."""
+    return [body for name, body in hostile.bodies() if "EXIF" not in name]
+
+
 def bombs(attacker: Attacker) -> Callable[[], None]:
-    return attacker.bodies(4, [body for name, body in hostile.bodies() if len(body) < 4_000_000 and "EXIF" not in name])
+    return attacker.bodies(4, [body for body in made() if len(body) < 4_000_000])
 
 
 def heavy(attacker: Attacker) -> Callable[[], None]:
-    return attacker.bodies(4, [body for _, body in hostile.bodies() if len(body) > 4_000_000])
+    return attacker.bodies(4, [body for body in made() if len(body) > 4_000_000])
 
 
 def largest_pictures(attacker: Attacker) -> Callable[[], None]:

@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import random
+import shutil
 import socket
 import subprocess
 import sys
@@ -28,6 +29,8 @@ from mmpt.inference.vllm.following import Followed, Following, parse_argument, t
 from mmpt.inference.vllm.model import connect, tokenizers_folder
 from mmpt.model.checkpoints import find_checkpoint
 from mmpt.model.export import export_hf
+from mmpt.model.export_vllm import add_tokenizers
+from mmpt.model.prompts import Prompts
 from mmpt.storage import check_folder
 from mmpt.vocabulary import Vocabulary
 
@@ -85,6 +88,14 @@ def logits_of(model):
 def prompts(model) -> list[Prompt]:
     begin = model.tokenizer.vocabulary.special("<|begin|>")
     return [Prompt([begin, *range(3, 3 + number)]) for number in range(1, len(ASKED) + 1)]
+
+
+def test_an_export_is_asked_as_its_checkpoint_was_trained_to_be(run, tmp_path):
+    checkpoint = tmp_path / "trained"
+    shutil.copytree(find_checkpoint(run), checkpoint)
+    Prompts(speech="read aloud").save(checkpoint)
+    add_tokenizers(checkpoint, tmp_path / "exported")
+    assert Prompts.load(tokenizers_folder(tmp_path / "exported")) == Prompts(speech="read aloud")
 
 
 def test_an_export_holds_all_that_its_codes_need(exported, run):

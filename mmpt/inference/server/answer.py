@@ -125,12 +125,14 @@ async def asked(
     serving: Serving, stack: AsyncExitStack, prompts: Sequence[tuple[Prompt, Settings]], until: float, stop: Sequence[str] = ()
 ) -> tuple[list[Answer], AsyncGenerator[tuple[Answer, list[Event] | None]]]:
     """An answer to each of `prompts`, and the events of all as they come, None at the end of each. They run as long as `stack` is
-    not left. Raises `Busy` where there is no room."""
+    not left. Raises `Busy` where there is no room for all, and then none of them runs."""
     name, answers, streams = serving.new_name(), [], []
-    for index, (prompt, settings) in enumerate(prompts):
-        written = await stack.enter_async_context(serving.service.writing(prompt, settings))
-        answers.append(Answer(serving, name, prompt, settings, index))
-        streams.append(answering(serving, written, StopWords(stop), until, answers[-1]))
+    async with AsyncExitStack() as entered:
+        for index, (prompt, settings) in enumerate(prompts):
+            written = await entered.enter_async_context(serving.service.writing(prompt, settings))
+            answers.append(Answer(serving, name, prompt, settings, index))
+            streams.append(answering(serving, written, StopWords(stop), until, answers[-1]))
+        stack.push_async_exit(entered.pop_all())
     events = _side_by_side(answers, streams)
     stack.push_async_callback(events.aclose)  # nobody reads on while what writes is left
     return answers, events

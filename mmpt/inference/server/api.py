@@ -22,6 +22,7 @@ from mmpt.inference.server.metrics import Counting
 from mmpt.inference.server.page import page_routes
 from mmpt.inference.server.pictures import picture_routes
 from mmpt.inference.server.realtime import realtime_routes
+from mmpt.inference.server.service import Busy
 from mmpt.inference.server.serving import Serving
 from mmpt.inference.server.speech import speech_routes
 from mmpt.inference.server.transcription import transcription_routes
@@ -76,6 +77,11 @@ def build_app(
     @app.exception_handler(Refused)
     async def refused(_: Request, problem: Refused) -> JSONResponse:
         return error(problem.status, str(problem), problem.code, param=problem.param)
+
+    @app.exception_handler(Busy)
+    async def busy(*_) -> JSONResponse:
+        reason = f"{serving.service.taken} requests wait or run already, try again later"
+        return error(429, reason, "rate_limit_exceeded")
 
     @app.exception_handler(ClientDisconnect)
     async def gone(*_) -> Response:

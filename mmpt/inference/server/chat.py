@@ -20,7 +20,6 @@ from mmpt.inference.server.answer import Answer, Stream, asked, drained, problem
 from mmpt.inference.server.errors import Refused
 from mmpt.inference.server.messages import Deltas, logprobs, message, text_of
 from mmpt.inference.server.request import ChatRequest
-from mmpt.inference.server.service import Busy
 from mmpt.inference.server.serving import Serving
 from mmpt.inference.server.tokens import summed, usage
 from mmpt.inference.settings import Settings
@@ -34,17 +33,10 @@ def chat_routes(serving: Serving) -> APIRouter:
 
     @router.post("/v1/chat/completions")
     async def complete(request: Request) -> Response:
-        serving.allow(request)
-        until = serving.until
-        if serving.service.full:  # before its body is read
-            return serving.busy()
+        until = serving.enter(request)
         given, prompt, settings = await _understood(serving, request)
         stack = AsyncExitStack()
-        try:
-            answers, events = await asked(serving, stack, [(prompt, one) for one in settings], until, given.stop)
-        except Busy:
-            await stack.aclose()
-            return serving.busy()
+        answers, events = await asked(serving, stack, [(prompt, one) for one in settings], until, given.stop)
         told = _Told(serving, given, prompt, answers)
         if given.stream:
             return Stream(told.lines(events), stack, until)

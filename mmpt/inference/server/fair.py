@@ -41,10 +41,6 @@ class FairService:
         """Whether there is no room even to wait for who asks."""
         return self._turns.full(CLIENT.get())
 
-    def room(self, count: int) -> bool:
-        """Whether `count` more of who asks may at least wait."""
-        return not self._turns.full(CLIENT.get(), count)
-
     def rest(self, client: str, spent: float) -> float:
         """Seconds in which others go first, after work for the client that took some."""
         return REST * spent if self._turns.crowded(client) else 0.0

@@ -19,7 +19,6 @@ from mmpt.inference.server.answer import Answer, asked, drained
 from mmpt.inference.server.chat import fitted
 from mmpt.inference.server.errors import Refused
 from mmpt.inference.server.fields import Body
-from mmpt.inference.server.service import Busy
 from mmpt.inference.server.serving import Serving
 from mmpt.inference.server.tokens import summed
 from mmpt.inference.settings import Settings
@@ -87,22 +86,14 @@ def picture_routes(serving: Serving) -> APIRouter:
 
     @router.post("/v1/images/generations")
     async def draw(request: Request) -> Response:
-        serving.allow(request)
-        until = serving.until
-        if serving.service.full:
-            return serving.busy()
-        body = await serving.body(request, "application/json")
-        given = await serving.read(PictureRequest.model_validate_json, body)
-        serving.known(given.model)
+        until = serving.enter(request)
+        given = await serving.given(request, PictureRequest)
         _check(serving, given)
         prompts = [serving.prompts.asked(serving.prompts.image, Text(given.prompt))]
         (prompt,) = await serving.read(serving.model.prompts, prompts)
         settings = fitted(serving, prompt, given.settings(serving.model.tokenizer.vocabulary.codes_per_image))
         async with AsyncExitStack() as stack:
-            try:
-                answers, events = await asked(serving, stack, [(prompt, one) for one in settings], until)
-            except Busy:
-                return serving.busy()
+            answers, events = await asked(serving, stack, [(prompt, one) for one in settings], until)
             problem = await drained(request, events, "picture")
         if problem is not None:
             return problem

@@ -8,17 +8,18 @@ import time
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import pydantic
 from fastapi import Request
-from fastapi.responses import JSONResponse
 
 from mmpt.errors import MmptError
 from mmpt.inference.decoding import Decode
 from mmpt.inference.load import MultimodalModel
 from mmpt.inference.server.closing import Closing
-from mmpt.inference.server.errors import Refused, error, mistaken, mistakes
+from mmpt.inference.server.errors import Refused, mistaken, mistakes
 from mmpt.inference.server.fair import FairService
+from mmpt.inference.server.fields import Body
 from mmpt.inference.server.kept import KeptAnswers
 from mmpt.inference.server.limits import Limits
 from mmpt.inference.server.metrics import Metrics
@@ -26,6 +27,8 @@ from mmpt.inference.server.service import Busy, Service
 from mmpt.inference.server.shares import CLIENT, Turns
 from mmpt.inference.server.writers import Writer
 from mmpt.model.prompts import Prompts
+
+B = TypeVar("B", bound=Body)
 
 
 class Serving:
@@ -95,10 +98,20 @@ class Serving:
         """One that no answer has yet."""
         return uuid.uuid4().hex
 
-    def busy(self) -> JSONResponse:
-        """The answer where too many wait already."""
-        reason = f"{self.service.taken} requests wait or run already, try again later"
-        return error(429, reason, "rate_limit_exceeded", {"Retry-After": "1"})
+    def enter(self, request: Request) -> float:
+        """When the request is cut off, by `time.monotonic`. Raises `Refused` where it has not the token, and `Busy` where there
+        is no room for it, both before its body is read."""
+        self.allow(request)
+        if self.service.full:
+            raise Busy
+        return self.until
+
+    async def given(self, request: Request, kind: type[B]) -> B:
+        """What the request's JSON asks for. Raises `Refused` where it is none of that kind, or another model's."""
+        body = await self.body(request, "application/json")
+        found = await self.read(kind.model_validate_json, body)
+        self.known(found.model)
+        return found
 
     async def read(self, function, *arguments, media: bool = False):
         """Tokenizers work in threads, so that the others' answers go on; what a request has wrong is `Refused`."""

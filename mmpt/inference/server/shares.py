@@ -80,10 +80,9 @@ class Turns:
         """Those that have a place or wait for one."""
         return self._total + sum(map(len, self._queues.values()))
 
-    def full(self, client: str, count: int = 1) -> bool:
-        """Whether there is no room for `count` more of the client's even to wait."""
-        waiting = count - self._may(client)
-        return waiting > 0 and not self._waiting.may(client, waiting)
+    def full(self, client: str) -> bool:
+        """Whether there is no room for one more of the client's even to wait."""
+        return not (self._may(client) or self._waiting.may(client))
 
     @contextmanager
     def turn(self, client: str) -> Iterator[Turn]:

@@ -18,7 +18,6 @@ from mmpt.inference.server.answer import Answer, Stream, asked, problem_said
 from mmpt.inference.server.chat import Events, fitted
 from mmpt.inference.server.errors import Refused
 from mmpt.inference.server.fields import Body
-from mmpt.inference.server.service import Busy
 from mmpt.inference.server.serving import Serving
 from mmpt.inference.server.sounds import MEDIA_TYPES, SoundFormat, check_format, sound_writer
 from mmpt.inference.settings import Settings
@@ -71,20 +70,11 @@ def speech_routes(serving: Serving) -> APIRouter:
 
     @router.post("/v1/audio/speech")
     async def speak(request: Request) -> Response:
-        serving.allow(request)
-        until = serving.until
-        if serving.service.full:
-            return serving.busy()
-        body = await serving.body(request, "application/json")
-        given = await serving.read(SpeechRequest.model_validate_json, body)
-        serving.known(given.model)
+        until = serving.enter(request)
+        given = await serving.given(request, SpeechRequest)
         await serving.read(check_format, given.response_format)
         stack = AsyncExitStack()
-        try:
-            answer, events = await spoken(serving, stack, given.input, until, given.sampler, given.seed)
-        except Busy:
-            await stack.aclose()
-            return serving.busy()
+        answer, events = await spoken(serving, stack, given.input, until, given.sampler, given.seed)
         sound = _encoded(serving, given.response_format, events)
         if given.stream_format == "sse":
             return Stream(_lines(sound, answer), stack, until)

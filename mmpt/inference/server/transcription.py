@@ -60,10 +60,7 @@ def transcription_routes(serving: Serving) -> APIRouter:
 
     @router.post("/v1/audio/transcriptions")
     async def transcribe(request: Request) -> Response:
-        serving.allow(request)
-        until = serving.until
-        if serving.service.full:
-            return serving.busy()
+        until = serving.enter(request)
         check_hears(serving)
         given, data = await _form(serving, request)
         serving.known(given.model)
@@ -75,10 +72,7 @@ def transcription_routes(serving: Serving) -> APIRouter:
             return Stream(_lines(serving, given, recording, segments), stack, until)
         found: list[Segment] = []
         async with stack:
-            try:
-                problem = await drained(request, _kept(segments, found), "transcription")
-            except Busy:
-                return serving.busy()
+            problem = await drained(request, _kept(segments, found), "transcription")
         return problem or _answer(serving, given, recording, found)
 
     return router

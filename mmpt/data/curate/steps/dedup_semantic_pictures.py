@@ -21,7 +21,7 @@ from mmpt.data.lost import Lost
 from mmpt.data.store import Store
 from mmpt.data.unit import Unit
 from mmpt.document import Document, Image
-from mmpt.tokenizers.image.towers import Tower
+from mmpt.tokenizers.image.towers import PublishedTower
 
 Told = dict[str, list[Decision]]
 """Of the documents of a shard of which something goes, by id: what was decided."""
@@ -30,18 +30,11 @@ Told = dict[str, list[Decision]]
 class PictureEmbeddingSettings(Schema):
     """What makes a vector of a picture."""
 
-    tower: Tower
+    tower: PublishedTower
     """A vision tower with published weights; a picture's embedding is the model's own (open_clip), else the mean of its features,
     of length 1."""
     side: int = pydantic.Field(default=224, ge=1)
     """Pixels of the square that a picture is squashed to."""
-
-    @pydantic.field_validator("tower")
-    @classmethod
-    def _published(cls, tower: Tower) -> Tower:
-        if not tower.frozen:
-            raise ValueError(f"kind: {tower.kind} has no published weights, expected a tower that has")
-        return tower
 
 
 class DedupSemanticPictures(Step, ClusterSettings, PictureEmbeddingSettings):

@@ -5,7 +5,9 @@ tower: {kind: open_clip, model: EVA01-g-14, pretrained: laion400m_s11b_b41k}
 """
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import pydantic
 
 from mmpt.methods import Method
 
@@ -29,3 +31,13 @@ class Tower(Method):
     def problems(self, side: int) -> list[str]:
         """What does not fit images of that side, as far as it can be told without building it."""
         return []
+
+
+def _published(tower: Tower) -> Tower:
+    if not tower.frozen:
+        raise ValueError(f"kind: {tower.kind} has no published weights, expected a tower that has")
+    return tower
+
+
+PublishedTower = Annotated[Tower, pydantic.AfterValidator(_published)]
+"""One that has published weights."""
