@@ -206,7 +206,7 @@ def rival(data: Data, folder: Path, system: str, seconds: float, seed: int) -> t
     codes, shown = model.encode(data.known), model.encode(data.shown)
     drawn = model.decode(shown)
     figures = looks(data.judge, data.shown, drawn, data.floors)
-    health = codebook_health(code_counts(torch.from_numpy(shown), config.figures.codes))
+    health = codebook_health(code_counts(torch.from_numpy(shown), len(model.vectors())))
     figures |= {"codes_used": health["used"], "entropy": health["entropy"], "steps": float(steps)}
     figures |= headed(data, model.vectors(), codes, shown, seconds, seed)
     figures["R@1 from codes"] = figures["R@1 from codes, by the same head"]
