@@ -179,7 +179,7 @@ def ours(data: Data, folder: Path, seconds: float, seed: int) -> tuple[dict[str,
     found = evaluate_image_tokenizer(tokenizer, shown, data.names, None, data.spec.gates.judge, known)
     codes = tokenizer.encode([Image.fromarray(one) for one in data.known])
     with torch.inference_mode():
-        book = tokenizer.quantizer.decode(torch.arange(tokenizer.codes)).numpy()
+        book = tokenizer.entries().flatten(0, 1).numpy()
     figures = {**found.figures, **headed(data, book, codes, found.codes, seconds, seed)}
     figures["R@1 from codes"] = figures.get(f"codes, {R1}", figures["R@1 from codes, by the same head"])
     drawing = [tokenizer.tower, tokenizer.qformer, tokenizer.down, tokenizer.quantizer, tokenizer.decoder]
