@@ -8,8 +8,8 @@ WINDOW, LEAST, FACTOR = 100, 20, 8.0
 
 class Spikes:
     """A loss is a spike where it is more than `FACTOR` robust standard deviations (1.4826 times the median absolute deviation)
-    above the median of the last `WINDOW` losses that were none; from the `LEAST`-th loss on. `LEAST` of them in a row are none: the
-    loss has come to stand higher, as where another term joins it, and what follows is compared with them."""
+    above the median of the last `WINDOW` losses that were none; from the `LEAST`-th loss on. `LEAST` of them in a row are none:
+    the loss has come to stand higher, as where another term joins it, and what follows is compared with them."""
 
     def __init__(self) -> None:
         self._losses: deque[float] = deque(maxlen=WINDOW)
