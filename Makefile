@@ -31,6 +31,7 @@ lint: $(READY)
 # The pages of docs/ and the reference of the library: site/index.html.
 docs: $(READY)
 	$(INSTALL) --editable ".[docs]"
+	rm -rf $(VENV)/cache
 	$(BIN)/python docs/reference.py
 	$(BIN)/mkdocs build --strict --quiet
 
@@ -76,14 +77,15 @@ bench-tokenizers: $(READY)
 	$(BIN)/python tokenizers/benches/memory.py runs/memory || short=1; \
 	test -z "$$short"
 
-# The exact set that is tested: constraints.txt. The ranges of pyproject.toml stay open for those who bring their own. torch comes first,
-# so that its 3 GB of wheels are off the disk before the rest is fetched; modules are compiled as they are imported.
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# The exact set that is tested: constraints.txt. The ranges of pyproject.toml stay open for those who bring their own. uv takes half of
+# pip's time for the 10 GB; its cache lies in the environment, so that files are linked and not copied, and modules are compiled as they
+# are imported.
+INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --cache-dir $(VENV)/cache --constraint constraints.txt
 $(READY): pyproject.toml constraints.txt Makefile
 	$(PYTHON) -m venv $(VENV)
-	$(INSTALL) --upgrade pip
-	$(INSTALL) --no-compile --constraint constraints.txt torch torchvision torchaudio
-	$(INSTALL) --no-compile --constraint constraints.txt --editable "$(EXTRAS)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	$(INSTALL) --editable "$(EXTRAS)"
+	rm -rf $(VENV)/cache
 	touch $(READY)
 
 # The newest of everything in an environment of its own, so that the next library that breaks something is found on purpose.
