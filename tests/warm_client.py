@@ -1,7 +1,7 @@
 """Stands for a Python interpreter: runs its arguments in a fork of tests/warm_server.py, whose socket lies beside this file.
 
-Has the open files, the working directory, the environment, the signals and the end of that process, and takes it along where it is
-killed itself. Run by `python -IS`, so that it starts in hundredths of a second.
+Has the open files, the working directory, the environment, the signals and the end of that process, and takes it along where it
+is killed itself. Run by `python -IS`, so that it starts in hundredths of a second.
 """
 
 import json

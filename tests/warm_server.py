@@ -93,8 +93,8 @@ def received(connection: socket.socket) -> dict:
 def run(
     python: str, arguments: list[str], folder: str, environment: dict[str, str], files: list[int], numbers: list[int]
 ) -> None:
-    """As `python *arguments` does: some flags, then a script, -c CODE or -m MODULE. With `WARM_CHILDREN` in the environment what it
-    starts by multiprocessing is a fork, too."""
+    """As `python *arguments` does: some flags, then a script, -c CODE or -m MODULE. With `WARM_CHILDREN` in the environment
+    what it starts by multiprocessing is a fork, too."""
     apart = []
     for file in files:
         apart.append(fcntl.fcntl(file, fcntl.F_DUPFD, APART))
