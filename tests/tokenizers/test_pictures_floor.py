@@ -37,7 +37,7 @@ def test_another_tokenizer_of_as_many_codes_learns_to_draw(bench, name):
     pixels = np.stack([picture_bytes(picture, 16) for picture in shown])
     model.eval()
     before = np.square(model.decode(model.encode(pixels)).astype(float) - pixels).mean()
-    assert rivals.learn(model, batches, 6.0, 3e-3) > 20
+    assert rivals.learn(model, batches, 3.0, 3e-3) > 20
     codes = model.encode(pixels)
     assert codes.shape == (12, asked.figures.codes_per_image) and codes.min() >= 0 and codes.max() < asked.figures.codes
     assert np.square(model.decode(codes).astype(float) - pixels).mean() < 0.5 * before
