@@ -11,17 +11,18 @@ quickstart: $(READY)
 	$(BIN)/python recipes/quickstart.py
 
 # One thread for each process, and one more of them than cores, since tests of ranks and servers wait much of their time.
-# `loadfile`: a file's fixtures, such as a trained tokenizer, are made once.
+# `loadfile`: a file's fixtures, such as a trained tokenizer, are made once. Files are handed out as tests/conftest.py orders them.
+TEST := -m pytest --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder
 test: $(READY)
-	$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile
+	$(BIN)/python $(TEST)
 
 # As `test`, with the slowest tests reported and ten times the examples of each property.
 test-full: $(READY)
-	EXAMPLES=10 $(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile --durations 50
+	EXAMPLES=10 $(BIN)/python $(TEST) --durations 50
 
 # What a developer runs before each commit: lint, imports against the layering, and the tests that take no time.
 check: lint
-	$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile -m "not slow and not ranks"
+	$(BIN)/python $(TEST) -m "not slow and not ranks"
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -94,4 +95,4 @@ newest:
 	$(VENV)-newest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(VENV)-newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable "$(EXTRAS)"
 	$(VENV)-newest/bin/python -m pip list --outdated
-	$(VENV)-newest/bin/python -m pytest --numprocesses $(TESTERS) --dist loadfile
+	$(VENV)-newest/bin/python $(TEST)

@@ -24,6 +24,7 @@ from mmpt.vocabulary import Vocabulary
 
 from ..inference.tiny import write_checkpoint
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 
 

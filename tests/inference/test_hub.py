@@ -20,6 +20,7 @@ from mmpt.storage import check_folder, published_folder
 
 from .tiny import write_checkpoint
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = [[Text("the red circle")]]
 

@@ -23,6 +23,7 @@ def bench(monkeypatch):
     return importlib.import_module
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vector-quantize-pytorch", "TiTok-like"])
 def test_another_tokenizer_of_as_many_codes_learns_to_draw(bench, name):
     from examples_in_memory import image_batches
@@ -45,6 +46,7 @@ def test_another_tokenizer_of_as_many_codes_learns_to_draw(bench, name):
     assert np.array_equal(model.encode(pixels[3:5]), codes[3:5])
 
 
+@pytest.mark.slow
 def test_a_head_finds_what_codes_say_and_nothing_in_codes_that_say_nothing(bench):
     """Each of 12 captions has a code of its own in one place of four; or codes are random."""
     head, draw = bench("code_head"), np.random.default_rng(0)

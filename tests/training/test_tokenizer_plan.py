@@ -86,6 +86,7 @@ def test_a_batch_must_go_into_the_ranks_and_there_must_be_pictures(tmp_path):
     assert counted(spec(tmp_path / "shards")) == 6 and counted(spec(tmp_path / "shards", examples=4)) == 4
 
 
+@pytest.mark.slow
 def test_the_command_says_it_and_leaves_nothing(tmp_path):
     command = [os.environ["WARM_PYTHON"], str(ROOT / "tokenizers" / "train.py"), str(ROOT / "tokenizers" / "image_garments.yaml")]
     done = subprocess.run([*command, str(tmp_path / "out"), "--dry-run", "--pictures", "1000"], capture_output=True, text=True)

@@ -23,6 +23,8 @@ from mmpt.media import encode_png
 from mmpt.model.import_vlm import import_vlm
 from mmpt.tokenizers.multimodal import MultimodalTokenizer
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = {
     "steps": 2, "loader": {"pack_tokens": 64, "packs_per_step": 1}, "optimizer": {"learning_rate": 0.01},
