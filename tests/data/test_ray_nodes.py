@@ -111,7 +111,8 @@ def test_both_nodes_work_in_folders_of_their_own(cluster):
 
 
 def test_they_write_the_bytes_of_local_processes(cluster, tmp_path):
-    """As test_engine.py's processes do; the command's paths are relative, there are files of the same names, with other content, in the nodes' folders."""
+    """As test_engine.py's processes do; the command's paths are relative, and files of the same names, with other content, are in
+    the nodes' folders."""
     address, folder = cluster
     random = np.random.default_rng(0)
     for place, count in ((tmp_path, 30), (folder / "one", 3), (folder / "two", 3)):
