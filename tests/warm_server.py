@@ -113,7 +113,7 @@ def run(
     if environment.get("WARM_CHILDREN"):
         multiprocessing.set_executable(python)
     unbuffered = bool(environment.get("PYTHONUNBUFFERED"))
-    while arguments[0] in ("-u", "-B"):
+    while arguments[0].startswith("-") and arguments[0] not in ("-c", "-m"):
         flag, *arguments = arguments
         unbuffered, sys.dont_write_bytecode = unbuffered or flag == "-u", sys.dont_write_bytecode or flag == "-B"
     sys.stdout.reconfigure(line_buffering=False, write_through=unbuffered)
