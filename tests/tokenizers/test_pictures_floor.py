@@ -11,7 +11,7 @@ import torch
 from mmpt.tokenizers.image.config import CaptionConfig
 from mmpt.tokenizers.image.pixels import picture_bytes
 
-from .tiny_image import Plan, config, pictures
+from .tiny_image import EMA, Plan, config, pictures
 
 BENCHES = Path(__file__).resolve().parents[2] / "tokenizers" / "benches"
 
@@ -23,14 +23,18 @@ def bench(monkeypatch):
     return importlib.import_module
 
 
+RESIDUAL = {"kind": "residual", "stages": 2, "stage": EMA}
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("quantizer", [EMA, RESIDUAL])
 @pytest.mark.parametrize("name", ["vector-quantize-pytorch", "TiTok-like"])
-def test_another_tokenizer_of_as_many_codes_learns_to_draw(bench, name):
+def test_another_tokenizer_of_as_many_bits_learns_to_draw(bench, name, quantizer):
     from examples_in_memory import image_batches
 
     from mmpt.tokenizers.image.batches import ImageExample
 
-    rivals, asked = bench("rivals"), config()
+    rivals, asked = bench("rivals"), config(quantizer)
     torch.manual_seed(0)
     model = rivals.RIVALS[name](asked)
     shown = pictures(12)
@@ -42,7 +46,10 @@ def test_another_tokenizer_of_as_many_codes_learns_to_draw(bench, name):
     codes = model.encode(pixels)
     assert codes.shape == (12, asked.figures.codes_per_image) and codes.min() >= 0 and codes.max() < asked.figures.codes
     assert np.square(model.decode(codes).astype(float) - pixels).mean() < 0.5 * before
-    assert model.vectors().shape == (asked.figures.codes, asked.quantizer.dim)
+    # TiTok has one codebook; a residual one has as many codes of each.
+    books = 1 if name == "TiTok-like" else asked.quantizer.depth
+    assert model.vectors().shape == (16 * books, asked.quantizer.dim)
+    assert all(np.all(part // 16 == book) for book, part in enumerate(np.split(codes, books, axis=1)))
     assert np.array_equal(model.encode(pixels[3:5]), codes[3:5])
 
 

@@ -39,6 +39,15 @@ def test_a_spike_is_what_the_rule_says():
     assert spikes.check(2.1) and not spikes.check(2.0)  # a spike does not move the median
 
 
+def test_a_loss_that_has_come_to_stand_higher_is_told_of_once():
+    spikes = Spikes()
+    for _ in range(WINDOW):
+        spikes.check(1.0)
+    found = [bool(spikes.check(3.0 + 0.01 * (number % 3))) for number in range(2 * LEAST)]
+    assert found == [True] * (LEAST - 1) + [False] * (LEAST + 1)
+    assert spikes.check(9.0) and not spikes.check(3.0)
+
+
 def test_lines_spikes_and_the_board(tmp_path):
     config = TrainerConfig(steps=30, optimizer=OPTIMIZER, run={"log_every": 5, "trackers": ["tensorboard"]})
     with metrics(tmp_path, config, WORLD, 0) as log:

@@ -179,7 +179,7 @@ def ours(data: Data, folder: Path, seconds: float, seed: int) -> tuple[dict[str,
     found = evaluate_image_tokenizer(tokenizer, shown, data.names, None, data.spec.gates.judge, known)
     codes = tokenizer.encode([Image.fromarray(one) for one in data.known])
     with torch.inference_mode():
-        book = tokenizer.quantizer.decode(torch.arange(tokenizer.codes)).numpy()
+        book = tokenizer.entries().flatten(0, 1).numpy()
     figures = {**found.figures, **headed(data, book, codes, found.codes, seconds, seed)}
     figures["R@1 from codes"] = figures.get(f"codes, {R1}", figures["R@1 from codes, by the same head"])
     drawing = [tokenizer.tower, tokenizer.qformer, tokenizer.down, tokenizer.quantizer, tokenizer.decoder]
@@ -206,7 +206,7 @@ def rival(data: Data, folder: Path, system: str, seconds: float, seed: int) -> t
     codes, shown = model.encode(data.known), model.encode(data.shown)
     drawn = model.decode(shown)
     figures = looks(data.judge, data.shown, drawn, data.floors)
-    health = codebook_health(code_counts(torch.from_numpy(shown), config.figures.codes))
+    health = codebook_health(code_counts(torch.from_numpy(shown), len(model.vectors())))
     figures |= {"codes_used": health["used"], "entropy": health["entropy"], "steps": float(steps)}
     figures |= headed(data, model.vectors(), codes, shown, seconds, seed)
     figures["R@1 from codes"] = figures["R@1 from codes, by the same head"]
