@@ -7,9 +7,11 @@ imports mmpt itself. The libraries are imported before the first; all ends with 
 """
 
 import contextlib
+import fcntl
 import gc
 import importlib
 import json
+import multiprocessing
 import os
 import runpy
 import select
@@ -30,6 +32,9 @@ LIBRARIES = (
     "pydantic",
     "rich",
 )
+MOST_FILES = 64
+APART = 512
+"""Beyond the numbers that a process's files have."""
 
 
 def serve(listener: socket.socket) -> dict:
@@ -78,27 +83,39 @@ def attend(connection: socket.socket) -> dict:
 
 
 def received(connection: socket.socket) -> dict:
-    """One line of JSON: `python`, `arguments`, `folder`, `environment`; beside it the standard files."""
-    data, files, *_ = socket.recv_fds(connection, 1 << 16, 3)
+    """One line of JSON: `python`, `arguments`, `folder`, `environment`, `numbers`; beside it the files of those numbers."""
+    data, files, *_ = socket.recv_fds(connection, 1 << 16, MOST_FILES)
     while not data.endswith(b"\n"):
         data += connection.recv(1 << 16)
     return {**json.loads(data), "files": files}
 
 
-def run(python: str, arguments: list[str], folder: str, environment: dict[str, str], files: list[int]) -> None:
-    """As `python *arguments` does: -u, then a script, -c CODE or -m MODULE."""
-    for number, file in enumerate(files):
+def run(
+    python: str, arguments: list[str], folder: str, environment: dict[str, str], files: list[int], numbers: list[int]
+) -> None:
+    """As `python *arguments` does: some flags, then a script, -c CODE or -m MODULE. With `WARM_CHILDREN` in the environment
+    what it starts by multiprocessing is a fork, too."""
+    apart = []
+    for file in files:
+        apart.append(fcntl.fcntl(file, fcntl.F_DUPFD, APART))
+        os.close(file)
+    for file, number in zip(apart, numbers, strict=True):
         os.dup2(file, number)
         os.close(file)
+    read_anew(environment)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    sys.path[1:1] = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path and path not in sys.path]
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.modules["numpy"].random.seed()
     sys.executable = python
+    if environment.get("WARM_CHILDREN"):
+        multiprocessing.set_executable(python)
     unbuffered = bool(environment.get("PYTHONUNBUFFERED"))
-    if arguments[0] == "-u":
-        arguments, unbuffered = arguments[1:], True
+    while arguments[0].startswith("-") and arguments[0] not in ("-c", "-m"):
+        flag, *arguments = arguments
+        unbuffered, sys.dont_write_bytecode = unbuffered or flag == "-u", sys.dont_write_bytecode or flag == "-B"
     sys.stdout.reconfigure(line_buffering=False, write_through=unbuffered)
     first, *rest = arguments
     if first == "-m":
@@ -115,6 +132,14 @@ def run(python: str, arguments: list[str], folder: str, environment: dict[str, s
     if first != "-c":
         main.__file__ = name
     exec(compile(code, name, "exec"), main.__dict__)
+
+
+def read_anew(environment: dict[str, str]) -> None:
+    """huggingface_hub reads its variables as it is imported: where they are others it is imported again."""
+    here, there = ({name: value for name, value in one.items() if name.startswith("HF_")} for one in (os.environ, environment))
+    if here != there:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "huggingface_hub"]:
+            del sys.modules[name]
 
 
 def _some_ended() -> bool:

@@ -84,7 +84,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """What `simple_evaluate` gives for `tasks` (see `mmpt.evaluation.benchmarks.lm_eval`). Raises `ConfigError` where it knows
     none of that name."""
-    manager = TaskManager(include_path=None if include is None else str(include))
+    manager = _tasks(tasks, include)
     unknown = [name for name in tasks if name not in manager.all_tasks]
     if unknown:
         raise ConfigError(f"lm-evaluation-harness has no task {', '.join(unknown)}")
@@ -92,6 +92,15 @@ def evaluate(
         model, tasks=list(tasks), task_manager=manager, num_fewshot=num_fewshot, limit=limit, log_samples=True
     )
     return found
+
+
+def _tasks(names: Sequence[str], include: Path | None) -> TaskManager:
+    # To find its own, the harness reads thousands of files, for seconds: not where `include` has all that are asked for.
+    if include is not None:
+        own = TaskManager(include_path=str(include), include_defaults=False)
+        if set(names) <= set(own.all_subtasks):
+            return own
+    return TaskManager(include_path=None if include is None else str(include))
 
 
 def _until(text: str, stops: Sequence[str]) -> str:

@@ -101,4 +101,4 @@ def test_a_task_of_the_harness_from_its_file_to_its_figure(model, tmp_path):
     assert found.measures[0].high == pytest.approx(np.mean(right) + 1.96 * error, abs=1e-6) and found.measures[0].count == 12
     assert [one.score for one in found.outcomes] == [float(one) for one in right]
     with pytest.raises(ConfigError, match="no task what"):
-        run({"kind": "lm_eval", "tasks": ["what"]}, model)
+        run({"kind": "lm_eval", "tasks": ["hellaswag", "what"], "include": str(tmp_path / "tasks")}, model)

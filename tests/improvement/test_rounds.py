@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +24,7 @@ from mmpt.vocabulary import Vocabulary
 
 from ..inference.tiny import write_checkpoint
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -66,7 +66,7 @@ def improve(folder: Path, **changes) -> subprocess.CompletedProcess:
     path = folder / "improve.yaml"
     path.write_text(yaml.safe_dump(settings(folder, **changes)))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests' / 'helpers'}"}
-    command = [sys.executable, str(ROOT / "recipes" / "improve.py"), str(path)]
+    command = [os.environ["WARM_PYTHON"], str(ROOT / "recipes" / "improve.py"), str(path)]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 

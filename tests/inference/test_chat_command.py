@@ -181,7 +181,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(plain, tmp_path):
     pty = pytest.importorskip("pty")
     terminal, other = pty.openpty()
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(tmp_path), "TERM": "dumb"}
-    command = [sys.executable, "-m", "mmpt.cli", "chat", str(plain), "--out", str(tmp_path)]
+    command = [os.environ["WARM_PYTHON"], "-m", "mmpt.cli", "chat", str(plain), "--out", str(tmp_path)]
     process = subprocess.Popen(
         command, stdin=other, stdout=other, stderr=subprocess.DEVNULL, env=environment, start_new_session=True
     )

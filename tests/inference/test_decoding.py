@@ -17,6 +17,7 @@ from .tiny import write_checkpoint
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forks")
 def test_a_process_of_its_own_gives_the_same_and_is_replaced(tmp_path):
     checkpoint = find_checkpoint(write_checkpoint(tmp_path))
     tokenizer = MultimodalTokenizer.of_checkpoint(checkpoint)
@@ -45,6 +46,7 @@ def test_sounds_decoded_in_one_batch_are_those_of_each_alone(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forks")
 def test_many_ask_a_process_at_once_and_a_mistake_is_told_to_its_own_alone(tmp_path):
     checkpoint = find_checkpoint(write_checkpoint(tmp_path))
     tokenizer = MultimodalTokenizer.of_checkpoint(checkpoint)

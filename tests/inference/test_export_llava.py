@@ -1,6 +1,7 @@
 """A model with a connector of pictures, as transformers' Llava: the same logits without a line of mmpt."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -72,6 +73,7 @@ def with_pictures(parts, name: str, published: str, **changes):
     return folder / name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tower", "connector", "patches_only"),
     [("clip", "mlp", True), ("clip", "linear", False), ("dinov2", "mlp", True)],
@@ -83,7 +85,7 @@ def test_llava_gives_the_logits_of_mmpt(parts, tmp_path, monkeypatch, tower, con
     main()
     drawn = PIL.Image.effect_noise((32, 32), 90).convert("RGB")
     drawn.save(tmp_path / "drawn.png")
-    command = [sys.executable, "-c", ALONE, str(tmp_path / "llava"), str(tmp_path / "drawn.png")]
+    command = [os.environ["WARM_PYTHON"], "-c", ALONE, str(tmp_path / "llava"), str(tmp_path / "drawn.png")]
     found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
     assert found["class"] == "LlavaForConditionalGeneration"
 

@@ -20,6 +20,7 @@ from mmpt.storage import check_folder, published_folder
 
 from .tiny import write_checkpoint
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = [[Text("the red circle")]]
 
@@ -48,14 +49,14 @@ def run(tmp_path_factory):
     return folder
 
 
-def mmpt(*arguments: str, python: str = sys.executable, **environment: str) -> subprocess.CompletedProcess:
+def mmpt(*arguments: str, python: str = os.environ["WARM_PYTHON"], **environment: str) -> subprocess.CompletedProcess:
     command = [python, "-m", "mmpt.cli", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
 def test_a_folder_is_a_checkpoint_of_its_own_with_a_card_of_the_runs_results(run, tmp_path):
-    done = mmpt("push", str(run), str(tmp_path / "shared"), "--license", "apache-2.0", python=os.environ["WARM_PYTHON"])
+    done = mmpt("push", str(run), str(tmp_path / "shared"), "--license", "apache-2.0")
     assert done.returncode == 0 and done.stdout == f"{tmp_path / 'shared'}\n", done.stderr
     found = check_folder(tmp_path / "shared", FORMAT)
     assert found["step"] == 7 and not [name for name in found["files"] if name.startswith("training/") or name == "README.md"]
@@ -76,7 +77,7 @@ def test_a_folder_is_a_checkpoint_of_its_own_with_a_card_of_the_runs_results(run
     ):
         assert said in card.text
     assert f'mmpt.load("{tmp_path / "shared"}")' in card.text
-    again = mmpt("push", str(run), str(tmp_path / "shared"), python=os.environ["WARM_PYTHON"])
+    again = mmpt("push", str(run), str(tmp_path / "shared"))
     assert again.returncode == 2 and "it exists already" in again.stderr
 
 
@@ -84,7 +85,7 @@ def test_to_the_hub_and_back(run, tmp_path):
     """In processes of their own: the client reads the hub's address as it is imported."""
     with hub() as remote:
         there = {"HF_ENDPOINT": remote.endpoint, "HF_TOKEN": "hf_of_a_test", "HF_HOME": str(tmp_path / "home")}
-        done = mmpt("push", str(run), "someone/tiny", "--private", **there)
+        done = mmpt("push", str(run), "someone/tiny", "--private", python=sys.executable, **there)  # as a person starts it
         assert done.returncode == 0 and remote.endpoint in done.stdout, done.stderr[-2000:]
         files = remote.repositories["someone/tiny"]
         assert remote.private["someone/tiny"] and not [name for name in files if name.startswith("training/")]
@@ -94,7 +95,7 @@ def test_to_the_hub_and_back(run, tmp_path):
         asked = ["generate", "hf://someone/tiny", "--text", "the red circle", "--max-tokens", "8", "--to", "text"]
         pulled = mmpt(*asked, **there)
         assert pulled.returncode == 0, pulled.stderr[-2000:]
-        wanted = mmpt(*asked[:1], str(run), *asked[2:], python=os.environ["WARM_PYTHON"])
+        wanted = mmpt(*asked[:1], str(run), *asked[2:])
         assert pulled.stdout == wanted.stdout and wanted.stdout.strip()
         # A file that was changed there is found out; what is not there is told.
         (name,) = [name for name in files if name.endswith("backbone/model.safetensors")]
@@ -110,7 +111,7 @@ def test_to_the_hub_and_back(run, tmp_path):
 def test_an_export_is_pushed_for_transformers(run, tmp_path):
     from transformers import AutoModelForCausalLM
 
-    done = mmpt("push", str(run), str(tmp_path / "plain"), "--export", python=os.environ["WARM_PYTHON"])
+    done = mmpt("push", str(run), str(tmp_path / "plain"), "--export")
     assert done.returncode == 0, done.stderr
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "plain").config.model_type == "qwen3"
     assert f'AutoModelForCausalLM.from_pretrained("{tmp_path / "plain"}")' in (tmp_path / "plain" / "README.md").read_text()

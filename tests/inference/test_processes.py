@@ -19,7 +19,7 @@ from .asking import EVERYTHING, HOT, asked, limits, post
 from .live import serving
 from .tiny import write_checkpoint
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("forks")]
 HELD = asked("a", modalities=["text"], max_tokens=20, logprobs=True, response_format={"type": "json_object"})
 """Held to a grammar, and how likely each token was: both are the engine's."""
 

@@ -66,15 +66,15 @@ def test_figures_are_for_who_has_the_token(model):
 
 
 @pytest.fixture
-def process(tmp_path):
+def process(tmp_path, request):
     """(a server in a process of its own, its address, the id that ends its answers); to its requests 3 seconds are left once it
-    is to stop."""
+    is to stop. Its parameter: the Python that runs it."""
     run = write_checkpoint(tmp_path)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mmpt.cli", "serve", str(run), "--port", str(port), "--grace", "3"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [request.param, "-m", "mmpt.cli", "serve", str(run), "--port", str(port), "--grace", "3"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WARM_CHILDREN": "1"}
     server = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 120
     try:
@@ -92,6 +92,7 @@ def process(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("process", [os.environ["WARM_PYTHON"]], indirect=True, ids=["fork"])
 def test_a_server_that_is_told_to_stop_takes_nothing_new_and_ends_what_runs(process):
     """Endless answers end with a reason once their time is over, and the process with exit code 0."""
     server, address, end = process
@@ -122,6 +123,7 @@ def test_a_server_that_is_told_to_stop_takes_nothing_new_and_ends_what_runs(proc
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("process", [sys.executable], indirect=True, ids=["cold"])  # once as a person starts it
 def test_an_answer_that_ends_in_time_is_whole(process):
     server, address, end = process
     with ThreadPoolExecutor(1) as pool:

@@ -381,6 +381,7 @@ def test_the_server_of_transformers_serves_the_text_of_an_export(exported, tmp_p
     finally:
         server.terminate()
         server.wait(20)
-    done = subprocess.run([sys.executable, "-c", PLAIN, str(exported), prompt, "30"], capture_output=True, text=True, check=True)
+    command = [os.environ["WARM_PYTHON"], "-c", PLAIN, str(exported), prompt, "30"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     text, count = json.loads(done.stdout.splitlines()[-1])
     assert reply["choices"][0]["text"] == text and reply["usage"]["completion_tokens"] == count > 0

@@ -31,6 +31,13 @@ def levels() -> np.ndarray:
     return found / found.max()
 
 
+@pytest.fixture(autouse=True)
+def not_compiled():
+    """On a CPU bitsandbytes has torch compile what it does, which takes far longer than to do it."""
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
 @pytest.mark.parametrize("shape", [(96, 50), (64, 7), (48, 576)])
 def test_a_weight_is_the_nearest_level_times_the_largest_of_its_64(shape):
     plain = nn.Linear(*shape, bias=False)

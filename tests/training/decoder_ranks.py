@@ -167,6 +167,7 @@ SCENARIOS = {
 
 
 def prepare(folder: Path) -> None:
+    torch.compiler.set_stance("force_eager")  # on a CPU bitsandbytes has torch compile what it does, for half a minute
     write_shards(folder / "data")
     import_once(folder)
 

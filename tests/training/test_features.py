@@ -38,7 +38,7 @@ def test_ranks_with_and_without_media_train_alike_and_resume_with_the_same_bits(
         )  # rounding grows to 2.5e-6; connectors that do not learn differ by 2e-4
 
 
-@pytest.mark.parametrize("stage", [1, 2, 3])
+@pytest.mark.parametrize("stage", [*thorough(1), 2, 3])
 def test_encoders_learn_where_they_are_asked_to_and_resume_with_the_same_bits(results, stage):
     run, frozen = results[f"learning-{stage}"], results["mixed-0"]
     assert run["codes"] == [[0, 0], [-9, -9], [0, 0]]

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +23,8 @@ from mmpt.media import encode_png
 from mmpt.model.import_vlm import import_vlm
 from mmpt.tokenizers.multimodal import MultimodalTokenizer
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = {
     "steps": 2, "loader": {"pack_tokens": 64, "packs_per_step": 1}, "optimizer": {"learning_rate": 0.01},
@@ -32,12 +33,12 @@ RECIPE = {
 }  # fmt: skip
 
 
-def train(folder: Path, recipe: dict, python: str = os.environ["WARM_PYTHON"], **environment: str) -> Path:
+def train(folder: Path, recipe: dict, **environment: str) -> Path:
     """The checkpoint of a run of two steps."""
     path = folder / f"{Path(recipe['output']).name}.yaml"
     path.write_text(yaml.safe_dump({**RECIPE, **recipe}))
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment}
-    command = [python, str(ROOT / "recipes" / "train.py"), str(path)]
+    command = [os.environ["WARM_PYTHON"], str(ROOT / "recipes" / "train.py"), str(path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     lines = [json.loads(line) for line in (Path(recipe["output"]) / "metrics.jsonl").read_text().splitlines()]
@@ -99,12 +100,12 @@ def test_a_run_begins_from_a_backbone_on_the_hub(tmp_path, kind):
         remote.repositories["someone/base"], remote.private["someone/base"] = files, False
         # In a process of its own: the client reads the hub's address as it is imported.
         there = {"HF_ENDPOINT": remote.endpoint, "HF_HOME": str(tmp_path / "home")}
-        found = train(tmp_path, {**recipe, "output": str(tmp_path / "there")}, sys.executable, **there)
+        found = train(tmp_path, {**recipe, "output": str(tmp_path / "there")}, **there)
         assert any("model.safetensors" in asked for asked in remote.asked)
     runs = [found]
     if kind == "published":
         offline = {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
-        runs.append(train(tmp_path, {**recipe, "output": str(tmp_path / "cached")}, sys.executable, **offline))
+        runs.append(train(tmp_path, {**recipe, "output": str(tmp_path / "cached")}, **offline))
     for run in runs:
         weights = load_file(run / "backbone/model.safetensors")
         assert weights.keys() == wanted.keys() and all(torch.equal(value, weights[name]) for name, value in wanted.items())
