@@ -137,9 +137,9 @@ class Engine:
         before = {row.writing: len(row.writing.ids) for row in self._rows}
         admitted = self._admitted()
         before |= dict.fromkeys(admitted, 0)
-        self._prefixes.fit(self._spare())
         for writing in admitted:
             self._join(self._begun(writing))
+        self._prefixes.fit(self._spare())
         for row in self._opened:
             self._join(Row(row.writing, row.grammar, self._unprompted, guide=True))
         self._opened = []
@@ -190,9 +190,9 @@ class Engine:
     def _running(self) -> list[Writing]:
         return [row.writing for row in self._rows if not row.guide]
 
-    def _spare(self, *admitted: Writing) -> int:
+    def _spare(self) -> int:
         """Tokens that those that run leave to those that have ended."""
-        return self._room - max(_area([*self._running, *admitted]), self._cache.size)
+        return self._room - max(_area(self._running), self._cache.size)
 
     def _counts(self) -> list[int]:
         """How many tokens of each row the next pass takes."""
