@@ -1,5 +1,5 @@
-"""What users of a server wait for: the first token of a conversation's next turn, and the next token while another's long prompt is
-read.
+"""What users of a server wait for: the first token of a conversation's next turn, and the next token while another's long
+prompt is read.
 
     OMP_NUM_THREADS=1 python recipes/benches/turns.py MODEL
 
