@@ -41,7 +41,8 @@ def main() -> None:
 def opened(folder: Path) -> tuple[PreTrainedModel, Vocabulary, list[int]]:
     """The decoder with rows for the special tokens, and a long text."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    vocabulary = Vocabulary(len(tokenizer), text_fingerprint(tokenizer))
+    none = {"image_codes": 0, "codes_per_image": 0, "speech_codes": 0, "speech_rate": 0.0}
+    vocabulary = Vocabulary(len(tokenizer), text_fingerprint(tokenizer), **none)
     model = build_backbone(BackboneConfig(path=str(folder)), vocabulary.size, seed=0, text_size=len(tokenizer)).eval()
     return model, vocabulary, tokenizer((ROOT / "docs" / "log.md").read_text())["input_ids"]
 
