@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from mmpt.errors import ConfigError
@@ -44,6 +45,13 @@ def add_serve(commands) -> None:
         help="tokens of keys and values kept at most, all sequences together, each counted as long as the longest may become; "
         "requests wait until there is room (default: no bound but --running)",
     )
+    parser.add_argument(
+        "--kept-tokens",
+        type=int,
+        metavar="N",
+        help="tokens of answered requests whose keys and values are kept at most, within --kv-tokens, so that of the next turn "
+        "of a client's conversation only what is new is read; 0: none (default: 8192)",
+    )
     parser.add_argument("--device", help="cpu, cuda, cuda:1, … (default: a GPU where there is one)")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the decoder's weights")
     parser.add_argument("--engine", metavar="URL", help="a vLLM that writes the ids: of what mmpt export --to vllm has written")
@@ -54,8 +62,8 @@ def add_serve(commands) -> None:
 def _serve(arguments: argparse.Namespace) -> None:
     renderer = chosen_renderer(arguments.renderer)
     if arguments.engine:
-        if arguments.kv_tokens or arguments.dtype != "float32":
-            raise ConfigError("--engine: it goes without --kv-tokens and --dtype, which are vLLM's to be told")
+        if arguments.kv_tokens or arguments.kept_tokens is not None or arguments.dtype != "float32":
+            raise ConfigError("--engine: it goes without --kv-tokens, --kept-tokens and --dtype, which are vLLM's to be told")
         from mmpt.inference.vllm.model import tokenizers_folder
 
         checkpoint = tokenizers_folder(arguments.run)
@@ -83,6 +91,8 @@ def _serve(arguments: argparse.Namespace) -> None:
     hosts = LOCAL if local else ("*",) if token else (PRIVATE,)
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
     limits = Limits(running=arguments.running, kv_tokens=arguments.kv_tokens)
+    if arguments.engine or arguments.kept_tokens is not None:
+        limits = replace(limits, kept_tokens=arguments.kept_tokens or 0)
     # Three processes: this one speaks HTTP, one writes, one makes sound and pictures of codes.
     with ExitStack() as stack:
         if arguments.engine:
@@ -90,8 +100,8 @@ def _serve(arguments: argparse.Namespace) -> None:
 
             model, writer = connect(checkpoint, arguments.engine, os.environ.get("MMPT_ENGINE_KEY")), None
         else:
-            options = {"device": device, "dtype": getattr(torch, arguments.dtype), "kv_tokens": arguments.kv_tokens}
-            writer = stack.enter_context(EngineProcess(str(checkpoint), max_rows=limits.running + limits.spare, **options))
+            options = {"device": device, "dtype": getattr(torch, arguments.dtype), **limits.engine}
+            writer = stack.enter_context(EngineProcess(str(checkpoint), **options))
             model = load(checkpoint, device, hollow=True)
         decode = stack.enter_context(DecodingProcess(checkpoint, renderer, device))
         print(f"http://{f'[{arguments.host}]' if ':' in arguments.host else arguments.host}:{arguments.port}/", flush=True)

@@ -1,16 +1,16 @@
 """Many sequences written at once (continuous batching, Yu et al. 2022, "Orca"): each joins and leaves between two tokens.
 
-Each step is one pass of the decoder over one packed row: the prompts that wait, and one token of every running sequence. A
-sequence's tokens depend on its own prompt, settings and seed, not on what else runs.
+Each step is one pass of the decoder over one packed row: prompts that are to be read, as many of their tokens as one pass takes,
+and one token of every sequence that is being written. A sequence's tokens depend on its own prompt, settings and seed, not on
+what else runs. What was computed for one that has ended may be kept for the next that begins as it did.
 """
 
 import sys
 from collections import deque
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from peft import PeftModel
 from torch import Tensor
@@ -19,71 +19,30 @@ from transformers import PreTrainedModel
 
 from mmpt.data.loading.packing import FeatureParts
 from mmpt.errors import ConfigError, DataError
-from mmpt.inference.adjusting import Likely, adjusted, likely
+from mmpt.inference.adjusting import adjusted, likely
 from mmpt.inference.grammar import Grammar, Masks, check_alternate
+from mmpt.inference.prefixes import Prefixes
+from mmpt.inference.reading import Prompt, dealt
+from mmpt.inference.rows import Piece, Row, Writing, remember
 from mmpt.inference.sampling import choose
 from mmpt.inference.settings import Settings
-from mmpt.inference.text_grammar import TextGrammar, TextGrammars
-from mmpt.modality import Medium
-from mmpt.model.entering import Entering, Memory
+from mmpt.inference.text_grammar import TextGrammars
+from mmpt.model.entering import Entering
 from mmpt.model.feature_inputs import FeatureInputs
 from mmpt.model.forward import head_tables, hidden_states
 from mmpt.model.key_values import GROWTH, KeyValues, area
 from mmpt.vocabulary import Vocabulary
 
 MAX_ROWS = 64
-MAX_PROMPT_TOKENS = 8192
-"""Tokens of waiting prompts that are read in one pass; a longer prompt goes alone."""
+READ_TOKENS = 8192
+"""Tokens of prompts that are read in one pass."""
 
 
-@dataclass(frozen=True)
-class Prompt:
-    """`ids`, and of the media that enter as features the (kind, places of the slots, inputs of the encoder view by view) of
-    each. `end`: the id that ends the answer, None: `<|end|>`."""
+class Held(NamedTuple):
+    """Tokens for whose keys and values there is room now (`used`), and those of sequences that have ended (`kept`)."""
 
-    ids: list[int]
-    media: tuple[tuple[Medium, np.ndarray, Tensor], ...] = ()
-    end: int | None = None
-
-
-@dataclass(eq=False)
-class Writing:
-    """A sequence on its way: `ids` written so far, without its end; `finished` once there will be no more. `likely`: of each id,
-    where the settings ask for `logprobs`."""
-
-    prompt: Prompt
-    settings: Settings
-    ids: list[int] = field(default_factory=list)
-    finished: bool = False
-    likely: list[Likely] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.generator = torch.Generator().manual_seed(self.settings.seed)
-
-    @property
-    def rows(self) -> int:
-        """Of the cache at most: its own, and that of its guide."""
-        return 1 if self.settings.guidance == 1.0 else 2
-
-    @property
-    def most(self) -> int:
-        """Tokens that it will be at most."""
-        return len(self.prompt.ids) + self.settings.max_new_tokens
-
-
-@dataclass(eq=False)
-class _Row:
-    """A row of the cache: the sequence itself, or what its pictures would be without the prompt (`guide`). It begins with
-    `prompt`; `pending` is the token that the decoder has not seen yet."""
-
-    writing: Writing
-    grammar: Grammar
-    prompt: Prompt
-    pending: int = -1
-    guide: bool = False
-    text: TextGrammar | None = None
-    kept: dict[str, Memory] = field(default_factory=dict)
-    """What layers inside the decoder go on attending to, by the kind of media."""
+    used: int
+    kept: int
 
 
 class Engine:
@@ -91,7 +50,8 @@ class Engine:
 
     At most `max_rows` run at once, those guided by a prompt-free twin counting twice while they draw, and no more than
     `kv_tokens` of keys and values can come of those that run, each counted as long as the longest may become (so the tables
-    are): the others wait. Not safe for several threads.
+    are): the others wait. A pass reads `read_tokens` of prompts at most, but for a single longer medium, which is not cut.
+    `kept_tokens` of sequences that have ended are kept, as far as those that run leave room. Not safe for several threads.
     """
 
     def __init__(
@@ -102,10 +62,14 @@ class Engine:
         max_rows: int = MAX_ROWS,
         kv_tokens: int | None = None,
         text_grammars: TextGrammars | None = None,
+        read_tokens: int = READ_TOKENS,
+        kept_tokens: int = 0,
     ) -> None:
         if kv_tokens is not None and kv_tokens < GROWTH:
             raise ConfigError(f"kv_tokens: {kv_tokens}, expected {GROWTH} at least")
-        self._room = kv_tokens or sys.maxsize
+        if read_tokens < 1 or kept_tokens < 0:
+            raise ConfigError(f"read_tokens: {read_tokens}, kept_tokens: {kept_tokens}, expected 1 and 0 at least")
+        self._room, self._most_read, self._most_kept = kv_tokens or sys.maxsize, read_tokens, kept_tokens
         self.model, self.vocabulary, self.inputs, self.max_rows = model, vocabulary, inputs, max_rows
         self._text_grammars = text_grammars
         self._masks = Masks(vocabulary, model.device)
@@ -115,16 +79,24 @@ class Engine:
         self._unprompted = Prompt([vocabulary.special("<|begin|>"), self._opening])
 
     def reset(self) -> None:
-        """Forget every sequence."""
+        """Forget every sequence, and what is kept of those that have ended."""
         self._waiting: deque[Writing] = deque()
-        self._rows: list[_Row] = []
-        self._opened: list[_Row] = []  # whose image is to be guided from the next step on
+        self._rows: list[Row] = []
+        self._reading: list[Row] = []  # those of them of whose prompt some is left, the oldest first
+        self._opened: list[Row] = []  # whose image is to be guided from the next step on
         self._cache = KeyValues()
+        configs = {} if self.inputs is None else self.inputs.configs
+        self._prefixes = Prefixes(self._most_kept, [kind for kind, one in configs.items() if one.enters.inside])
 
     @property
     def busy(self) -> bool:
         """Whether a sequence waits or runs."""
         return bool(self._waiting or self._rows)
+
+    @property
+    def held(self) -> Held:
+        """What the keys and values take."""
+        return Held(self._cache.size, self._prefixes.tokens)
 
     def submit(self, prompt: Prompt, settings: Settings) -> Writing:
         """A sequence that will be written from the next step on. Raises `DataError` where the prompt has no id, or leaves no
@@ -145,7 +117,7 @@ class Engine:
             raise DataError(f"the prompt has {len(prompt.ids)} tokens, the model's context with the answer is {self.context}")
         found = settings.model_copy(update={"max_new_tokens": min(room, settings.max_new_tokens)})
         alone = Writing(prompt, found)
-        if area(alone.rows, alone.most) > self._room:
+        if _area([alone]) > self._room:
             raise DataError(f"the prompt and its answer may become {alone.most} tokens, there is room for {self._room} in all")
         return found
 
@@ -165,91 +137,132 @@ class Engine:
         before = {row.writing: len(row.writing.ids) for row in self._rows}
         admitted = self._admitted()
         before |= dict.fromkeys(admitted, 0)
-        new = [self._begun(writing) for writing in admitted]
-        new += [_Row(row.writing, row.grammar, self._unprompted, guide=True) for row in self._opened]
+        for writing in admitted:
+            self._join(self._begun(writing))
+        self._prefixes.fit(self._spare())
+        for row in self._opened:
+            self._join(Row(row.writing, row.grammar, self._unprompted, guide=True))
         self._opened = []
-        if new or self._rows:
-            logits, features = self._pass([row.prompt for row in new], [row.pending for row in self._rows])
-            _keep(new, features)
-            self._rows += new
-            self._write(self._guided(logits))
+        if self._rows:
+            rows, logits = self._pass(self._counts())
+            self._reading = [row for row in self._reading if row not in rows]
+            if rows:
+                self._write(rows, self._guided(rows, logits))
         return [(writing, writing.ids[count:]) for writing, count in before.items()]
 
-    def _begun(self, writing: Writing) -> _Row:
+    @torch.inference_mode()
+    def logits(self, prompts: Sequence[Prompt]) -> Tensor:
+        """Logits [prompts, V] after each of the prompts, read in one pass by an engine that has nothing else to do."""
+        for prompt in prompts:
+            self._join(self._begun(Writing(prompt, Settings())))
+        found = self._pass([len(prompt.ids) for prompt in prompts])[1]
+        self.reset()
+        return found
+
+    def _begun(self, writing: Writing) -> Row:
         grammar, text = Grammar(self.vocabulary, writing.settings, writing.prompt.end), writing.settings.text_grammar
         held = self._text_grammars.start(text) if text is not None and self._text_grammars else None
-        return _Row(writing, grammar, writing.prompt, text=held)
+        return Row(writing, grammar, writing.prompt, text=held)
+
+    def _join(self, row: Row) -> None:
+        """A row more, which begins with what is kept of its prompt."""
+        self._rows.append(row)
+        if not row.guide:
+            self._reading.append(row)
+        found = None if row.guide else self._prefixes.find(row.prompt)
+        if found is None:
+            self._cache.add(len(row.prompt.ids) + 1)
+        else:
+            self._cache.add(len(row.prompt.ids) + 1, found.layers, found.length)
+            row.writing.reused, row.kept = found.length, dict(found.seen)
 
     def _admitted(self) -> list[Writing]:
         """Those that wait and for which there is room."""
         new: list[Writing] = []
-        tokens = 0
-        running = [row.writing for row in self._rows if not row.guide]
-        rows, longest = sum(one.rows for one in running), max((one.most for one in running), default=0)
+        running = self._running
         while self._waiting and len(self._rows) + len(new) < self.max_rows:
-            first = self._waiting[0]
-            tokens += len(first.prompt.ids)
-            rows, longest = rows + first.rows, max(longest, first.most)
-            if (new and tokens > MAX_PROMPT_TOKENS) or area(rows, longest) > self._room:
+            if _area([*running, *new, self._waiting[0]]) > self._room:
                 break
             new.append(self._waiting.popleft())
         return new
 
-    def _pass(self, prompts: Sequence[Prompt], tokens: Sequence[int] = ()) -> tuple[Tensor, Entering | None]:
-        """(Logits [rows + prompts, V] after one more token of each row, and after each of the prompts, which become rows; what
-        the media of the prompts brought into the pass)."""
-        lengths, device = [len(prompt.ids) for prompt in prompts], self.model.device
-        ids = [token for prompt in prompts for token in prompt.ids]
-        positions = [position for length in lengths for position in range(length)]
-        ends, edges = [*accumulate(lengths)], [0, *accumulate([*lengths, *[1] * len(tokens)])]
-        # One packed row: the prompts whole, then one token of each running row, which sees the keys and values kept of its own
-        # past. So nothing is padded, and short prompts do not wait for long ones.
-        append, features = self._cache.append(lengths), self._features(prompts, lengths, torch.tensor(edges))
+    @property
+    def _running(self) -> list[Writing]:
+        return [row.writing for row in self._rows if not row.guide]
+
+    def _spare(self) -> int:
+        """Tokens that those that run leave to those that have ended."""
+        return self._room - max(_area(self._running), self._cache.size)
+
+    def _counts(self) -> list[int]:
+        """How many tokens of each row the next pass takes."""
+        numbers = {row: number for number, row in enumerate(self._rows)}
+        # A guide reads its few tokens as its row writes on: the two go side by side.
+        counts = [max(1, len(row.prompt.ids) - length) for row, length in zip(self._rows, self._cache.lengths, strict=True)]
+        reading = [numbers[row] for row in self._reading]
+        for number, count in zip(reading, dealt([counts[number] for number in reading], self._most_read), strict=True):
+            read = self._cache.lengths[number]
+            counts[number] = self._rows[number].prompt.whole(read, read + count) - read if count else 0
+        return counts
+
+    def _pass(self, counts: Sequence[int]) -> tuple[list[Row], Tensor]:
+        """One pass over so many further tokens of each row: the rows whose next token can be written after it, and their logits
+        [rows, V]."""
+        # One packed row: what begins, then pieces and single tokens of the others, which see the keys and values kept of their
+        # own past. So nothing is padded, and short prompts do not wait for long ones.
+        append, device = self._cache.append(counts), self.model.device
+        places = {number: place for place, number in enumerate(append.order)}
+        pieces = [Piece(self._rows[row], self._cache.lengths[row], counts[row]) for row in append.order]
+        edges = torch.tensor([0, *accumulate(piece.count for piece in pieces)])
+        features = self._features(pieces, edges, len(append.prompts))
         hidden = hidden_states(
             self.model,
-            torch.tensor([[*ids, *tokens]], device=device),
-            torch.tensor([[*positions, *self._cache.lengths]], device=device),
-            torch.tensor(edges),
+            torch.tensor([[token for piece in pieces for token in piece.ids]], device=device),
+            torch.tensor([[position for piece in pieces for position in piece.positions]], device=device),
+            edges,
             features,
             key_values=append,
         )[0]
         append.done()
-        # Running rows first, as `_rows` has them; the prompts become the rows after them.
-        wanted = torch.tensor([*range(len(ids), len(ids) + len(tokens)), *(end - 1 for end in ends)], device=device)
-        return torch.cat([F.linear(hidden[wanted], table) for table in head_tables(self.model)], dim=-1), features
+        if features is not None:
+            remember(pieces, edges, features)
+        done = [n for n in sorted(places) if self._cache.lengths[n] >= len(self._rows[n].prompt.ids)]
+        wanted = torch.tensor([int(edges[places[number] + 1]) - 1 for number in done], dtype=torch.int64, device=device)
+        logits = torch.cat([F.linear(hidden[wanted], table) for table in head_tables(self.model)], dim=-1)
+        return [self._rows[number] for number in done], logits
 
-    def _features(self, prompts: Sequence[Prompt], lengths: Sequence[int], borders: Tensor) -> Entering | None:
+    def _features(self, pieces: Sequence[Piece], borders: Tensor, begun: int) -> Entering | None:
+        """What media bring into a pass over `pieces`, of which the first `begun` see themselves alone."""
         if self.inputs is None:
             return None
-        seen = [{kind for kind, *_ in prompt.media} for prompt in (*prompts, *(row.prompt for row in self._rows))]
+        seen = [{kind for kind, *_ in piece.row.prompt.media} for piece in pieces]
         parts = FeatureParts()
-        edge = 0  # where the prompt begins in the packed row
-        for prompt, length in zip(prompts, lengths, strict=True):
-            for kind, places, value in prompt.media:
-                parts.add(kind, places + edge, value, self.inputs.counted[kind].shares(len(value)))
-            edge += length
+        for piece, edge in zip(pieces, borders.tolist(), strict=False):
+            for kind, places, value in piece.row.prompt.media:
+                if piece.start <= places[0] < piece.start + piece.count:
+                    parts.add(kind, places + (edge - piece.start), value, self.inputs.counted[kind].shares(len(value)))
         features = {kind: one.to(self.model.device) for kind, one in parts.joined().items()}
-        kept = [row.kept for row in self._rows]
+        kept = [piece.row.memories for piece in pieces[begun:]]
         return self.inputs(features, borders, seen, kept)[0] if features else self.inputs.going_on(borders, seen, kept)
 
-    def _guided(self, logits: Tensor) -> Tensor:
+    def _guided(self, rows: Sequence[Row], logits: Tensor) -> Tensor:
         """Logits of the rows, those with a guide moved away from it."""
-        guides = {row.writing: number for number, row in enumerate(self._rows) if row.guide}
-        for number, row in enumerate(self._rows):
+        guides = {row.writing: number for number, row in enumerate(rows) if row.guide}
+        for number, row in enumerate(rows):
             if not row.guide and row.writing in guides:
                 free = logits[guides[row.writing]]
                 logits[number] = free + row.writing.settings.guidance * (logits[number] - free)
         return logits
 
-    def _write(self, logits: Tensor) -> None:
-        """Choose the next token of each sequence."""
-        rows = [(number, row) for number, row in enumerate(self._rows) if not row.guide]
+    def _write(self, read: Sequence[Row], logits: Tensor) -> None:
+        """Choose the next token of each sequence, by the logits of the rows `read`."""
+        rows = [(number, row) for number, row in enumerate(read) if not row.guide]
         forbidden = torch.stack([self._masks.forbidden(row.grammar.allowed(), row.grammar.end) for _, row in rows])
         for place, (_, row) in enumerate(rows):
             if row.text is not None:
                 row.text.forbid(forbidden[place], row.grammar.end)
         samplers = [row.writing.settings.sampler(row.grammar.inside or "text") for _, row in rows]
-        if len(rows) < len(self._rows):
+        if len(rows) < len(read):
             logits = logits[[number for number, _ in rows]]
         writings = [row.writing for _, row in rows]
         moved = adjusted(logits, [one.settings for one in writings], [one.ids for one in writings])
@@ -268,34 +281,37 @@ class Engine:
             if token == self._opening and row.writing.settings.guidance != 1.0:
                 self._opened.append(row)
         # A guide reads what was written with the prompt: the same codes, without what was asked.
-        for row in self._rows:
+        for row in read:
             row.pending = pending[row.writing]
         closed = {row.writing for _, row in rows if row.grammar.inside != "image"}
         self._forget({row.writing for _, row in rows if row.writing.finished}, closed)
 
     def _forget(self, gone: set[Writing], unguided: Collection[Writing] = ()) -> None:
-        """Free the rows of `gone`, and the guides of `unguided`."""
+        """Free the rows of `gone`, of which what was read is kept, and the guides of `unguided`."""
+        self._reading = [row for row in self._reading if row.writing not in gone]
+        ended = []
         for number in reversed(range(len(self._rows))):
             row = self._rows[number]
             if row.writing in gone or (row.guide and row.writing in unguided):
+                length = self._cache.lengths[number]
+                if not row.guide and self._prefixes.wants(length, self._room):
+                    ended.append((row, length, self._cache.copied(number)))
                 # The last row takes the free place, here as in the cache: nothing else moves.
                 self._cache.remove(number)
                 last = self._rows.pop()
                 if number < len(self._rows):
                     self._rows[number] = last
+        for row, length, layers in ended:
+            ids = [*row.prompt.ids, *row.writing.ids][:length]
+            self._prefixes.keep(row.prompt, ids, layers, row.kept, self._spare())
 
 
-def _keep(new: Sequence[_Row], features: Entering | None) -> None:
-    """Give each of the `new` rows its share of what layers inside the decoder have attended to in the pass over their prompts."""
-    memories = {} if features is None else features.memories
-    for kind in memories:
-        counts = [sum(len(value) for own, _, value in row.prompt.media if own == kind) for row in new]
-        for row, count, end in zip(new, counts, accumulate(counts), strict=True):
-            if count:
-                row.kept[kind] = memories[kind][0].memory.part(end - count, end)
+def _area(writings: Sequence[Writing]) -> int:
+    """Tokens for which there must be room so that they can all be written to their end."""
+    return area(sum(one.rows for one in writings), max((one.most for one in writings), default=0))
 
 
-def _tell(logits: Tensor, chosen: Sequence[int], rows: Sequence[_Row]) -> None:
+def _tell(logits: Tensor, chosen: Sequence[int], rows: Sequence[Row]) -> None:
     """Keep how likely the tokens `chosen` were by `logits` [rows, V], of those rows that ask for it."""
     for place, (token, row) in enumerate(zip(chosen, rows, strict=True)):
         most = row.writing.settings.logprobs

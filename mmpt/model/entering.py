@@ -48,6 +48,11 @@ class Memory:
         """The views from `start` to `end`."""
         return Memory(self.rows[start:end], {layer: one[start:end] for layer, one in self.made.items()})
 
+    def with_more(self, other: "Memory") -> "Memory":
+        """The views of both."""
+        made = {layer: torch.cat([one, other.made[layer]]) for layer, one in self.made.items() if layer in other.made}
+        return Memory(torch.cat([self.rows, other.rows]), made)
+
 
 class Remembered(NamedTuple):
     """Each view of `memory` is seen by the tokens of its document from `places` int64 [views] on."""

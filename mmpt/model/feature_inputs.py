@@ -129,7 +129,7 @@ class FeatureInputs(nn.Module):
     ) -> tuple[Entering, Tensor]:
         """(What all media bring, a zero to add to the loss). `borders` int [documents + 1], on the host: document d is the tokens
         borders[d] … borders[d + 1]; `seen`: the kinds of media of each document, None: those of `features`; `kept`: of the last
-        documents, one token each, what is remembered from before.
+        documents, which go on, what is remembered from before.
 
         Every connector runs, also without a medium of its kind, and what follows does not depend on whether there is one: under
         ZeRO 3 all ranks must run the same modules in the same order.
@@ -260,11 +260,11 @@ def _document_numbers(borders: Tensor) -> Tensor:
 
 
 def _reminded(entering: Entering, borders: Tensor, kept: Sequence[Mapping[str, Memory]]) -> Entering:
-    """With what the last documents, each of one token, have `kept`."""
+    """With what the last documents have `kept`, which all of their tokens see."""
     if not any(kept):
         return entering
-    memories, tokens = dict(entering.memories), int(borders[-1]) - len(kept)
-    for place, own in enumerate(kept, start=tokens):
+    memories, begins = dict(entering.memories), borders.tolist()[-1 - len(kept) : -1]
+    for place, own in zip(begins, kept, strict=True):
         for kind, memory in own.items():
             places = torch.full((len(memory.rows),), place, device=memory.rows.device)
             memories[kind] = (*memories.get(kind, ()), Remembered(memory, places))

@@ -117,7 +117,7 @@ def exported(model: MultimodalModel) -> Iterator[Figure]:
     asked = questions(model)
     ours = write_all(model.engine(max_rows=8), asked, [Settings(max_new_tokens=121)] * len(asked))
     with torch.inference_mode():
-        logits = torch.cat([model.engine()._pass([prompt])[0] for prompt in asked])
+        logits = torch.cat([model.engine().logits([prompt]) for prompt in asked])
     with tempfile.TemporaryDirectory() as folder:
         export_hf(find_checkpoint(Path(sys.argv[1] if len(sys.argv) > 1 else "runs/quickstart")), Path(folder) / "hf")
         given, found = Path(folder) / "asked.json", Path(folder) / "found.json"
@@ -147,7 +147,7 @@ def prepacked(model: MultimodalModel) -> Iterator[Figure]:
     decoder = causal_lm(model.model)
 
     def packed() -> torch.Tensor:
-        return model.engine()._pass(prompts)[0]
+        return model.engine().logits(prompts)
 
     def padded() -> torch.Tensor:
         given = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}

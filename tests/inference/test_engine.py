@@ -132,7 +132,7 @@ def test_guided_pictures_are_drawn_away_from_what_comes_without_the_prompt():
 def test_prompts_read_together_give_the_logits_of_each_alone():
     model, given_prompts = build(), prompts(7)
     with torch.inference_mode():
-        found = Engine(model, VOCABULARY)._pass(given_prompts)[0]
+        found = Engine(model, VOCABULARY).logits(given_prompts)
     for row, prompt in zip(found, given_prompts, strict=True):
         assert (row - alone(model, prompt.ids)).abs().max() <= 1e-5
 

@@ -140,3 +140,18 @@ def test_an_answer_that_ends_in_time_is_whole(process):
 def _lines(address: str, body: dict) -> list[str]:
     with httpx.stream("POST", f"{address}/v1/chat/completions", json=body, timeout=60) as answer:
         return [line for line in answer.iter_lines() if line]
+
+
+def test_the_next_turn_of_a_client_reuses_what_was_read_and_it_is_counted(model):
+    turns = [{"role": "user", "content": "the red circle " * 12}]
+    with serving(model, limits()) as (address, _):
+        for _ in range(2):
+            answer = post(address, messages=turns, modalities=["text"], max_tokens=8).json()
+            turns += [{"role": "assistant", "content": answer["choices"][0]["message"]["content"] or "a"}]
+            turns += [{"role": "user", "content": "and the blue one"}]
+            found = figures(address)
+            reused = found["mmpt_prompt_reused_tokens_total",]
+            assert found["mmpt_key_value_kept_tokens",] >= answer["usage"]["prompt_tokens"]
+    assert 32 <= reused < answer["usage"]["prompt_tokens"]
+    assert found["mmpt_key_value_used_tokens",] == 0 and found["mmpt_key_value_kept_limit_tokens",] == limits().kept_tokens
+    assert found["mmpt_key_value_limit_tokens",] == float("inf")

@@ -229,6 +229,48 @@ def test_the_engine_writes_what_one_pass_over_the_whole_would_say(kind):
     assert len(written[1]) == 5 and best[len(prompt.ids) - 1 : -1] == written[1]
 
 
+@pytest.mark.parametrize("kind", CHOICES)
+def test_turns_with_pictures_read_in_pieces_and_taken_up_again_are_as_read_at_once(kind):
+    """Pictures are told apart by what they show: in their slots stands the same id."""
+    model = without_end()
+    inputs = opened(model, kind).eval()
+    with torch.no_grad():
+        for name, parameter in inputs.named_parameters():
+            if "gates" in name:
+                parameter.fill_(0.7)
+    block, filling = VOCABULARY.encode_features("image", inputs.rows["image"]), [5, 9, 3, 8] * 9
+    settings = parse_config({"max_new_tokens": 6, "outputs": ["text"]}, Settings, "test")
+    shown = [inputs.read(one.media[0]) for one in pictures(inputs, 50)[:3]]
+    slot = 1 + block.index(VOCABULARY.special("<|feature|>"))
+
+    def turn(*numbers: int) -> Prompt:
+        """A picture, words, another picture, …"""
+        ids, media = [VOCABULARY.special("<|begin|>")], []
+        for number in numbers:
+            places = len(ids) + np.flatnonzero(np.array(block) == VOCABULARY.special("<|feature|>"))
+            media.append(("image", places, shown[number]))
+            ids += [*block, *filling]
+        return Prompt(ids, tuple(media))
+
+    engine = Engine(model, VOCABULARY, inputs, kept_tokens=1000, read_tokens=5)
+    one = len(turn(0).ids)
+    for asked, reused in (
+        (turn(0), 0),
+        (turn(0, 1), one),
+        (turn(0, 2), one + slot - 1),
+        (turn(1, 1), slot),
+        (turn(0, 1), 2 * one - 2),
+    ):
+        written = engine.submit(asked, settings)
+        while engine.busy:
+            engine.step()
+        assert written.ids == write_all(Engine(model, VOCABULARY, inputs), [asked], [settings])[0]
+        assert written.reused == reused
+    # Words alone after all of them, and a picture where there had been none.
+    for asked in (Prompt([*turn(0).ids[:1], *filling]), Prompt([*turn(0).ids[:1], *filling, *block], ())):
+        assert write_all(engine, [asked], [settings]) == write_all(Engine(model, VOCABULARY, inputs), [asked], [settings])
+
+
 def test_cross_attention_is_flamingos_by_its_definition():
     """In float64, token by token: x + tanh(g) · attention over the views of its document so far, and the same of an MLP."""
     torch.manual_seed(4)

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from mmpt.inference.engine import Prompt
 from mmpt.inference.server.service import Service, Written
@@ -65,11 +66,12 @@ class FairService:
                 held.append((lane, lane.enter(client)))
                 await held[-1][1].come.wait()
             begun = time.monotonic()
-            async with self._service.writing(prompt, settings) as written:
+            async with self._service.writing(replace(prompt, client=client), settings) as written:
                 async for new in written:
                     if held:
-                        self._pace = (time.monotonic() - begun) / len(prompt.ids)
-                        self._leave(held, len(prompt.ids))
+                        read = len(prompt.ids) - new.reused
+                        self._pace = (time.monotonic() - begun) / read
+                        self._leave(held, read)
                     yield new
         finally:
             self._leave(held, 0 if begun is None else len(prompt.ids))

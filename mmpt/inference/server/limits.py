@@ -1,6 +1,7 @@
 """What the server takes on, so that one client cannot take it down."""
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -63,3 +64,13 @@ class Limits:
     """Of a realtime session: responses that are written at once."""
     kv_tokens: int | None = None
     """Of the server: tokens whose keys and values are kept, see `mmpt.inference.engine.Engine`."""
+    read_tokens: int = 256
+    """Of the server: tokens of prompts that are read between two tokens of those who are being answered."""
+    kept_tokens: int = 8192
+    """Of the server: tokens of answered requests whose keys and values are kept for the next of the same client."""
+
+    @property
+    def engine(self) -> dict[str, Any]:
+        """What they mean to an `Engine`."""
+        names = ("kv_tokens", "read_tokens", "kept_tokens")
+        return {"max_rows": self.running + self.spare, **{name: getattr(self, name) for name in names}}

@@ -1,12 +1,16 @@
 """What the server counts of itself, for Prometheus."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mmpt.inference.server.limits import Limits
+from mmpt.inference.server.service import Keys
 from mmpt.inference.server.tokens import Counts
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -15,9 +19,10 @@ _TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 
 
 
 class Metrics:
-    """Of one server. `taken`: requests for the engine that wait or run; `most`: how many run at once."""
+    """Of one server. `taken`: requests for the engine that wait or run; `most`: how many run at once. `keys`: what the keys and
+    values take."""
 
-    def __init__(self, taken: Callable[[], int], most: int) -> None:
+    def __init__(self, taken: Callable[[], int], most: int, keys: Callable[[], Keys], limits: Limits) -> None:
         self.registry = found = CollectorRegistry()
         self._requests = Counter("mmpt_requests", "Requests answered.", ["route", "status"], registry=found)
         self._seconds = Histogram("mmpt_request_seconds", "Until the last byte.", ["route"], buckets=_SECONDS, registry=found)
@@ -25,6 +30,7 @@ class Metrics:
         running.set_function(lambda: min(taken(), most))
         waiting = Gauge("mmpt_sequences_waiting", "Sequences that wait for their turn.", registry=found)
         waiting.set_function(lambda: max(0, taken() - most))
+        found.register(_KeysAndValues(keys, limits))
         self._read = Counter("mmpt_prompt_tokens", "Tokens of prompts.", ["modality"], registry=found)
         self._written = Counter("mmpt_generated_tokens", "Tokens of answers.", ["modality"], registry=found)
         self._first = Histogram(
@@ -53,6 +59,26 @@ class Metrics:
     def watch(self) -> "Watch":
         """The clock of an answer, from now on."""
         return Watch(self._first, self._token, self._sound)
+
+
+class _KeysAndValues(Collector):
+    """Asked of the engine as it last told."""
+
+    def __init__(self, keys: Callable[[], Keys], limits: Limits) -> None:
+        self._keys, self._limits = keys, limits
+
+    def collect(self) -> Iterator[Metric]:
+        """The figures as they are now."""
+        held, reused = self._keys()
+        bound = float("inf") if self._limits.kv_tokens is None else self._limits.kv_tokens
+        for name, meaning, value in (
+            ("used", "Tokens for whose keys and values the sequences that are written have room.", held.used),
+            ("kept", "Tokens of ended sequences whose keys and values are kept.", held.kept),
+            ("limit", "Most tokens of keys and values, used and kept together.", bound),
+            ("kept_limit", "Most tokens of them that are kept.", self._limits.kept_tokens),
+        ):
+            yield GaugeMetricFamily(f"mmpt_key_value_{name}_tokens", meaning, value)
+        yield CounterMetricFamily("mmpt_prompt_reused_tokens", "Tokens of prompts that did not have to be read.", reused)
 
 
 class Watch:

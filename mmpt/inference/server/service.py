@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from mmpt.inference.adjusting import Likely
-from mmpt.inference.engine import Engine, Prompt
+from mmpt.inference.engine import Engine, Held, Prompt
 from mmpt.inference.server.writers import Cancel, EngineThread, News, Submit, Writer
 from mmpt.inference.settings import Settings
 
@@ -18,10 +18,19 @@ class Busy(Exception):
 
 
 class Written(NamedTuple):
-    """What is told of an answer: new `ids`, and how likely each was, where the request asks for that."""
+    """What is told of an answer: new `ids`, and how likely each was, where the request asks for that; with the first of them,
+    how many tokens of the prompt did not have to be read."""
 
     ids: list[int]
     likely: list[Likely]
+    reused: int = 0
+
+
+class Keys(NamedTuple):
+    """What the keys and values take, in tokens, and tokens of all prompts so far that were `reused`."""
+
+    held: Held
+    reused: int
 
 
 @dataclass(eq=False)
@@ -41,6 +50,7 @@ class Service:
         self._writer = writer or EngineThread(engine)
         self._numbers = itertools.count()
         self._requests: dict[int, _Request] = {}
+        self.keys = Keys(Held(0, 0), 0)
 
     @property
     def taken(self) -> int:
@@ -78,10 +88,14 @@ class Service:
             del self._requests[number]
             self._writer.send(Cancel(number))
 
-    def _tell(self, news: Sequence[News]) -> None:
+    def _tell(self, news: Sequence[News | Held]) -> None:
         """Wake each loop once for all that is new."""
         by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Queue[News], News]]] = {}
         for told in news:
+            if isinstance(told, Held):
+                self.keys = self.keys._replace(held=told)
+                continue
+            self.keys = self.keys._replace(reused=self.keys.reused + told.reused)
             if (request := self._requests.get(told.number)) is not None:
                 by_loop.setdefault(request.loop, []).append((request.queue, told))
         for loop, found in by_loop.items():
@@ -97,7 +111,7 @@ async def _ids(queue: "asyncio.Queue[News]") -> AsyncIterator[Written]:
         if news.failure:
             raise RuntimeError(f"the answer could not be written: {news.failure}")
         if news.ids:
-            yield Written(news.ids, news.likely)
+            yield Written(news.ids, news.likely, news.reused)
         if news.finished:
             return
 

@@ -52,13 +52,12 @@ class Serving:
         self.prompts, self.closing = prompts, Closing()
         self.model, self.name, self.limits, self.decode = model, name, limits, decode
         self._token = token
-        rows = limits.running + limits.spare
         self.service = FairService(
-            Service(model.engine(max_rows=rows, kv_tokens=limits.kv_tokens), limits.waiting, writer),
+            Service(model.engine(**limits.engine), limits.waiting, writer),
             Turns(limits.running, limits.waiting, limits.spare),
             limits.waiting,
         )
-        self.metrics = Metrics(lambda: self.service.taken, limits.running)
+        self.metrics = Metrics(lambda: self.service.taken, limits.running, lambda: self.service.keys, limits)
         self.kept = KeptAnswers()
         # Media have threads of their own: whoever sends text alone does not wait for others' pictures.
         self._reading, self._media = (

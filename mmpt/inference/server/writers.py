@@ -15,7 +15,7 @@ import torch
 from mmpt.errors import DataError
 from mmpt.inference.adjusting import Likely
 from mmpt.inference.beside import Beside, Loop, received
-from mmpt.inference.engine import Engine, Prompt, Writing
+from mmpt.inference.engine import Engine, Held, Prompt, Writing
 from mmpt.inference.load import load_engine
 from mmpt.inference.settings import Settings
 
@@ -44,16 +44,17 @@ Command = Submit | Cancel
 
 class News(NamedTuple):
     """Of sequence `number`: new `ids`, how `likely` each was where that is asked for, whether there will be more, and where it
-    has failed, why."""
+    has failed, why. `reused`: tokens of its prompt that did not have to be read, told once."""
 
     number: int
     ids: list[int]
     likely: list[Likely]
     finished: bool
     failure: str = ""
+    reused: int = 0
 
 
-Tell = Callable[[Sequence[News]], None]
+Tell = Callable[[Sequence[News | Held]], None]
 
 
 class Writer(Protocol):
@@ -76,8 +77,9 @@ def write(engine: Engine, commands: Callable[[bool], Sequence[Command] | None], 
     """Obey `commands` and write, until they are None. `commands(True)` waits until there are some."""
     running: dict[int, Writing] = {}
     told: dict[int, tuple[int, float]] = {}  # how many ids, and when
+    held = Held(0, 0)
     while (found := commands(not engine.busy)) is not None:
-        news: list[News] = []
+        news: list[News | Held] = []
         for command in found:
             if isinstance(command, Submit):
                 try:
@@ -101,10 +103,14 @@ def write(engine: Engine, commands: Callable[[bool], Sequence[Command] | None], 
         for number, writing in list(running.items()):
             count, when = told[number]
             if writing.finished or (len(writing.ids) > count and now - when >= TOLD):
-                news.append(News(number, writing.ids[count:], writing.likely[count:], writing.finished))
+                reused = 0 if count else writing.reused
+                news.append(News(number, writing.ids[count:], writing.likely[count:], writing.finished, reused=reused))
                 told[number] = len(writing.ids), now
                 if writing.finished:
                     del running[number], told[number]
+        if (news or not engine.busy) and engine.held != held:
+            held = engine.held
+            news.append(held)
         if news:
             tell(news)
 

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from mmpt.errors import ConfigError, DataError
-from mmpt.inference.engine import MAX_ROWS, Prompt, Writing
+from mmpt.inference.engine import MAX_ROWS, Held, Prompt, Writing
 from mmpt.inference.grammar import check_alternate
 from mmpt.inference.settings import Settings
 from mmpt.inference.vllm.following import KEY, to_argument
@@ -39,6 +39,11 @@ class VllmEngine:
     def busy(self) -> bool:
         """Whether a sequence waits or runs."""
         return bool(self._writing)
+
+    @property
+    def held(self) -> Held:
+        """Nothing here: vLLM has the keys and values."""
+        return Held(0, 0)
 
     def reset(self) -> None:
         """Forget every sequence."""
