@@ -25,6 +25,7 @@ from mmpt.inference.server import fair
 from mmpt.inference.server.fair import FairService
 from mmpt.inference.server.guard import LEFT
 from mmpt.inference.server.limits import Limits
+from mmpt.inference.server.serving import TOLD, Serving
 from mmpt.inference.server.shares import CLIENT, Turns
 from mmpt.inference.settings import Settings
 from mmpt.media import decode_image, decode_speech, picture_size, sized_sound
@@ -214,6 +215,55 @@ def test_who_takes_all_places_does_not_hold_up_others(server):
     while service.taken and time.monotonic() < deadline:
         time.sleep(0.05)
     assert service.taken == 0
+
+
+def test_who_is_turned_away_is_told_later_where_there_are_others(server):
+    address, _ = server
+    body = json.dumps(asked(stream=True, temperature=1.0, max_tokens=2000, modalities=["audio"])).encode()
+
+    def turned_away(connect) -> list[float]:
+        """Seconds after which each of many that ask at once is told so."""
+
+        def ask(_: int) -> tuple[bytes, float]:
+            begun, client = time.monotonic(), connect(head(address, len(body)) + body)
+            client.settimeout(20)
+            return client.recv(100), time.monotonic() - begun
+
+        with ThreadPoolExecutor(30) as pool:
+            return [seconds for found, seconds in pool.map(ask, range(30)) if b" 429 " in found]
+
+    with attacking(address) as connect:
+        alone = turned_away(connect)
+    assert post(address, **asked(max_tokens=2)).status_code == 200
+    with attacking(address) as connect:
+        beside = turned_away(connect)
+    assert alone and beside and min(alone) < TOLD <= min(beside)
+
+
+def test_sounds_of_one_client_do_not_hold_up_those_of_another(model):
+    serving, go, order = Serving(model, "tiny", Limits(spare=1), None, None), threading.Event(), []
+
+    async def decoded(client: str) -> None:
+        CLIENT.set(client)
+
+        def work() -> None:
+            order.append(client)
+            go.wait(20)
+
+        await serving.decoded(work)
+
+    async def scene() -> None:
+        tasks = [asyncio.create_task(decoded(client)) for client in "aaaaabb"]
+        for _ in range(200):
+            await asyncio.sleep(0.01)
+            if len(order) == 3:
+                break
+        assert order == ["a", "a", "b"]  # both places, and the spare one
+        go.set()
+        await asyncio.gather(*tasks)
+        assert "b" in order[3:5]
+
+    asyncio.run(scene())
 
 
 def test_pictures_of_one_client_do_not_hold_up_those_of_another(server, monkeypatch):

@@ -340,6 +340,87 @@ def test_a_session_that_says_nothing_or_too_much_ends(model):
         idle(service)  # its client has gone in the middle of an answer
 
 
+def said(*content: dict, **fields) -> dict:
+    return {"type": "conversation.item.create", "item": {"type": "message", "role": "user", "content": list(content)}, **fields}
+
+
+def test_messages_are_within_the_limits_of_bodies(model):
+    """Each is refused for what it brings, and the session goes on."""
+    text, image = {"type": "input_text", "text": "a"}, {"type": "input_image", "image_url": data_url(50, 50)}
+    sound = {"type": "input_audio", "audio": pcm(silence(1.5))}
+    own = replace(limits(), text=1000, values=60, all_pixels=6000, all_sound=4.0, items=5)
+    answer = {"type": "response.create", "response": {"input": [said(text)["item"]] * 6}}
+    again = {"type": "response.create", "response": {"input": [{"type": "item_reference", "id": "long"}] * 2}}
+    with serving(model, own) as (address, service), websocket(address.replace("http", "ws") + "/v1/realtime") as session:
+        long = said({"type": "input_text", "text": "b" * 600})
+        session.send(json.dumps({**long, "item": {**long["item"], "id": "long"}}))
+        for message, reason in (
+            ({"type": "session.update", "session": {"temperature": 1.0}, "event_id": "a," * 70}, "60 values"),
+            (said(*[text] * 4, event_id="[" * 70), "60 values"),
+            (said({"type": "input_text", "text": "a" * 1000}), "1000 characters"),
+            ({"type": "session.update", "session": {"instructions": "a" * 1000}}, "1000 characters"),
+            ({"type": "input_audio_buffer.clear", "event_id": "a" * 1000}, "1000 characters"),
+            (said(*[image] * 3), "6000 pixels"),
+            (said(*[sound] * 3), "4 s in the sounds"),
+            (answer, "6 items"),
+            (again, "1000 characters"),
+            ({"type": "input_audio_buffer.append", "audio": pcm(silence(2.1))}, "more than 2 s"),
+        ):
+            session.send(json.dumps(message))
+            while (told := json.loads(session.recv(timeout=10)))["type"] != "error":
+                assert told["type"] in (
+                    "session.created",
+                    "conversation.created",
+                    "conversation.item.added",
+                    "conversation.item.done",
+                )
+            assert reason in told["error"]["message"], (message["type"], told)
+        session.send(json.dumps(said(sound)))
+        assert json.loads(session.recv(timeout=10))["type"] == "conversation.item.added" and service.taken == 0
+
+
+def test_one_client_has_half_of_the_sessions_and_of_the_bytes(model):
+    with serving(model, replace(limits(), sessions=4, bodies=600_000)) as (address, _):
+        place = address.replace("http", "ws") + "/v1/realtime"
+        with websocket(place) as first, websocket(place) as second:
+            with pytest.raises(InvalidStatus) as problem, websocket(place):
+                pass
+            assert problem.value.response.status_code == 429
+            with websocket(place, source_address=("127.0.0.2", 0)) as other:
+                hears = {"type": "session.update", "session": {"audio": {"input": {"turn_detection": None}}}}
+                append = {"type": "input_audio_buffer.append", "audio": pcm(silence(1.9))}  # 91,200 bytes in, 121,600 kept
+
+                def told(session) -> str:
+                    for message in (hears, append, {"type": "input_audio_buffer.append", "audio": "####"}):
+                        session.send(json.dumps(message))
+                    while (found := json.loads(session.recv(timeout=10)))["type"] != "error":
+                        pass
+                    return found["error"]["message"]
+
+                assert ["base64" in told(one) for one in (first, second, other)] == [True, False, True]
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:  # what was theirs is free
+            try:
+                with websocket(place) as first, websocket(place):
+                    assert "base64" in told(first)
+                    return
+            except InvalidStatus:
+                time.sleep(0.05)
+        raise AssertionError("their sessions are not free")
+
+
+def test_a_message_of_any_size_ends_the_session_before_it_is_held(model):
+    """Twice the limit is read at most, and what is compressed is not taken."""
+    own = replace(limits(), message=2000)
+    with serving(model, own) as (address, _), websocket(address.replace("http", "ws") + "/v1/realtime") as session:
+        assert session.response is not None and "deflate" not in session.response.headers.get("Sec-WebSocket-Extensions", "")
+        session.send("a" * 5000)
+        with pytest.raises(ConnectionClosed) as problem:
+            while True:
+                session.recv(timeout=10)
+        assert problem.value.rcvd is not None and problem.value.rcvd.code == 1009
+
+
 def test_several_at_once_are_not_mixed(server):
     found: dict[int, list[str]] = {0: [], 1: []}
 

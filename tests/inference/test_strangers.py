@@ -10,6 +10,7 @@ from mmpt.inference.server.api import build_app
 from mmpt.inference.server.guard import Guard
 from mmpt.inference.server.hosts import LOCAL, PRIVATE, stranger
 from mmpt.inference.server.limits import Limits
+from mmpt.inference.server.shares import Share
 
 from .live import serving
 
@@ -67,7 +68,7 @@ def test_a_websocket_of_a_stranger_is_closed_before_it_is_open(host, origin):
 
     scope = {"type": "websocket", "path": "/", "headers": headers, "client": ("127.0.0.1", 1)}
     scope |= {"extensions": {"websocket.http.response": {}}}
-    asyncio.run(Guard(app, Limits(), LOCAL)(scope, None, send))  # pyright: ignore[reportArgumentType]
+    asyncio.run(Guard(app, Limits(), LOCAL, Share(100))(scope, None, send))  # pyright: ignore[reportArgumentType]
     assert [one["type"] for one in sent] == ["websocket.http.response.start", "websocket.http.response.body"]
     assert sent[0]["status"] == (403 if origin else 400)
 
