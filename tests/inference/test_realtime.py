@@ -1,5 +1,6 @@
 """`/v1/realtime` as OpenAI's client speaks it: turns by voice and by hand, answers in text and sound, broken off and cut."""
 
+import asyncio
 import base64
 import json
 import socket
@@ -7,6 +8,7 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +20,8 @@ from mmpt.chat import ChatConfig
 from mmpt.data.synthetic.espeak import Speaker
 from mmpt.data.synthetic.read_aloud import read_aloud
 from mmpt.inference.load import load
+from mmpt.inference.server.limits import Limits
+from mmpt.inference.server.realtime import _tell
 from mmpt.inference.server.realtime_events import Session
 from mmpt.inference.server.realtime_sound import SoundIn, SoundOut
 from mmpt.media import decode_speech
@@ -321,10 +325,10 @@ def test_who_may_connect(model):
 def test_a_session_that_says_nothing_or_too_much_ends(model):
     with serving(model, replace(limits(), idle=0.5, message=2000)) as (address, service):
         place = address.replace("http", "ws") + "/v1/realtime"
-        for said, code in ((None, "session_expired"), ("a" * 2001, "message_too_large")):
+        for told, code in ((None, "session_expired"), ("a" * 2001, "message_too_large")):
             with websocket(place) as session:
-                if said:
-                    session.send(said)
+                if told:
+                    session.send(told)
                 found = []
                 with pytest.raises(ConnectionClosed):
                     while True:
@@ -398,6 +402,9 @@ def test_one_client_has_half_of_the_sessions_and_of_the_bytes(model):
                     return found["error"]["message"]
 
                 assert ["base64" in told(one) for one in (first, second, other)] == [True, False, True]
+                second.send("a" * 500_000)
+                while "too much at once" not in json.loads(second.recv(timeout=10)).get("error", {}).get("message", ""):
+                    pass
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:  # what was theirs is free
             try:
@@ -419,6 +426,48 @@ def test_a_message_of_any_size_ends_the_session_before_it_is_held(model):
             while True:
                 session.recv(timeout=10)
         assert problem.value.rcvd is not None and problem.value.rcvd.code == 1009
+
+
+def test_a_session_has_its_time_and_a_client_that_reads_nothing_too(model):
+    own, found = replace(limits(), session=0.6), []
+    with serving(model, own) as (address, _), websocket(address.replace("http", "ws") + "/v1/realtime") as session:
+        session.send(json.dumps({"type": "input_audio_buffer.clear"}))
+        with pytest.raises(ConnectionClosed):
+            while True:
+                found.append(json.loads(session.recv(timeout=10)))
+    assert "open for 0.6 s" in found[-1]["error"]["message"]
+
+    class Unread:
+        async def send_text(self, text: str) -> None:
+            await asyncio.sleep(60)
+
+    async def tell() -> None:
+        ahead: asyncio.Queue = asyncio.Queue()
+        ahead.put_nowait({"type": "error"})
+        own = SimpleNamespace(limits=Limits(arrival=0.1))
+        await asyncio.wait_for(_tell(own, Unread(), ahead), 30)  # pyright: ignore[reportArgumentType]
+
+    begun = time.monotonic()
+    with pytest.raises(TimeoutError):
+        asyncio.run(tell())
+    assert time.monotonic() - begun < 10
+
+
+def test_so_many_responses_are_written_at_once(model):
+    with serving(model, replace(limits(), responses=2)) as (address, _), talking(address) as talk:
+        talk.by_hand(output_modalities=["text"])
+        for _ in range(3):
+            talk.connection.response.create(
+                response={"conversation": "none", "input": [said({"type": "input_text", "text": "a"})["item"]]}
+            )
+        assert "2 responses" in talk.until("error").error.message
+
+
+def test_websockets_that_were_closed_leave_their_room(model):
+    with serving(model, replace(limits(), connections=8)) as (address, _):
+        for _ in range(20):
+            with websocket(address.replace("http", "ws") + "/v1/realtime") as session:
+                session.recv(timeout=10)
 
 
 def test_several_at_once_are_not_mixed(server):

@@ -41,6 +41,17 @@ def test_one_client_alone_has_all_places_and_the_next_gets_a_spare_one():
     asyncio.run(scene())
 
 
+def test_who_was_there_a_moment_ago_finds_room():
+    async def scene():
+        turns = Turns(4, 20)
+        turns.leave(turns.enter("b"))
+        greedy = [turns.enter("a") for _ in range(4)]
+        assert [turn.come.is_set() for turn in greedy] == [True, True, False, False]
+        assert turns.enter("b").come.is_set() and turns.crowded("a")
+
+    asyncio.run(scene())
+
+
 def test_who_waits_is_bounded_and_leaving_the_queue_frees_it():
     async def scene():
         turns = Turns(1, 4)
