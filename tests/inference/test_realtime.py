@@ -453,6 +453,13 @@ def test_a_session_has_its_time_and_a_client_that_reads_nothing_too(model):
     assert time.monotonic() - begun < 10
 
 
+def test_sound_that_waits_is_bounded(model):
+    with serving(model, limits()) as (address, _), talking(address) as talk:
+        talk.by_hand()
+        talk.say(silence(2.4), piece=0.8)
+        assert talk.until("error").error.code == "input_audio_buffer_full"
+
+
 def test_so_many_responses_are_written_at_once(model):
     with serving(model, replace(limits(), responses=2)) as (address, _), talking(address) as talk:
         talk.by_hand(output_modalities=["text"])
