@@ -25,7 +25,7 @@ from mmpt.inference.server import fair
 from mmpt.inference.server.fair import FairService
 from mmpt.inference.server.guard import LEFT
 from mmpt.inference.server.limits import Limits
-from mmpt.inference.server.serving import TOLD, Serving
+from mmpt.inference.server.serving import TOLD
 from mmpt.inference.server.shares import CLIENT, Turns
 from mmpt.inference.settings import Settings
 from mmpt.media import decode_image, decode_speech, picture_size, sized_sound
@@ -249,32 +249,6 @@ def test_a_refused_body_is_not_read_to_its_end(server, model):
         client = connect(head(address, 2 * LEFT) + b" " * 200_000)  # refused as it comes
         client.settimeout(10)
         assert b" 429 " in (found := client.recv(1000)) and b"connection: close" in found.lower()
-
-
-def test_sounds_of_one_client_do_not_hold_up_those_of_another(model):
-    serving, go, order = Serving(model, "tiny", Limits(spare=1), None, None), threading.Event(), []
-
-    async def decoded(client: str) -> None:
-        CLIENT.set(client)
-
-        def work() -> None:
-            order.append(client)
-            go.wait(20)
-
-        await serving.decoded(work)
-
-    async def scene() -> None:
-        tasks = [asyncio.create_task(decoded(client)) for client in "aaaaabb"]
-        for _ in range(200):
-            await asyncio.sleep(0.01)
-            if len(order) == 3:
-                break
-        assert order == ["a", "a", "b"]  # both places, and the spare one
-        go.set()
-        await asyncio.gather(*tasks)
-        assert "b" in order[3:5]
-
-    asyncio.run(scene())
 
 
 def test_pictures_of_one_client_do_not_hold_up_those_of_another(server, monkeypatch):
