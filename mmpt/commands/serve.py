@@ -79,7 +79,7 @@ def _serve(arguments: argparse.Namespace) -> None:
 
     from mmpt.inference.decoding import DecodingProcess
     from mmpt.inference.load import load
-    from mmpt.inference.server.connections import guarded
+    from mmpt.inference.server.connections import options as connection_options
     from mmpt.inference.server.hosts import LOCAL, PRIVATE
     from mmpt.inference.server.limits import Limits
     from mmpt.inference.server.writers import EngineProcess
@@ -107,4 +107,4 @@ def _serve(arguments: argparse.Namespace) -> None:
         print(f"http://{f'[{arguments.host}]' if ':' in arguments.host else arguments.host}:{arguments.port}/", flush=True)
         created = int((checkpoint / FILE).stat().st_mtime)
         app = build_app(model, name, limits, token, hosts, decode, created, prompts, writer)
-        serve(app, arguments.host, arguments.port, app.state.closing, guarded(limits), arguments.grace)
+        serve(app, arguments.host, arguments.port, app.state.closing, connection_options(limits), arguments.grace)

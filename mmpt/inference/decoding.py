@@ -1,11 +1,16 @@
 """Codes of a block to the picture or the sound they stand for: here, or in a process beside this one."""
 
-from collections.abc import Iterator, Sequence
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Lock, Thread
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -20,8 +25,13 @@ from mmpt.tokenizers.image.renderers import Renderer, chosen_renderer
 from mmpt.tokenizers.interface import AnySpeechTokenizer, SoundStream
 from mmpt.tokenizers.multimodal import MultimodalTokenizer
 
+LOG = logging.getLogger("mmpt.serve")
 TOGETHER = 16
 """Sounds that are decoded in one batch at most: whoever comes first does not wait for more."""
+FEW = 4
+"""Parts that are decoded at once on a CPU: a larger batch gains nothing there, and who comes next would wait for all of it."""
+SHORT = 2.0
+"""Seconds of sound, at most, that waits for no longer one."""
 
 
 class Decoded(NamedTuple):
@@ -32,7 +42,9 @@ class Decoded(NamedTuple):
 
 
 class Decode(Protocol):
-    """Codes to what they stand for."""
+    """Codes to what they stand for. `at_once`: of how many parts, where that is no slower than one after the other."""
+
+    at_once: int
 
     def __call__(self, kind: Medium, codes: np.ndarray) -> Decoded:
         """What the codes int64 [n] of one part stand for."""
@@ -45,6 +57,8 @@ class Decode(Protocol):
 
 class decode_with:  # noqa: N801 (used as a function)
     """By the decoders of `tokenizer`, in this process."""
+
+    at_once = 2
 
     def __init__(self, tokenizer: MultimodalTokenizer, voice: np.ndarray | None = None) -> None:
         self._tokenizer, self._voice = tokenizer, voice
@@ -95,8 +109,9 @@ class _Ask(NamedTuple):
 
 class DecodingProcess:
     """Decodes in a process of its own, with the tokenizers of `checkpoint`: on a CPU, sound takes as long as the decoder LLM
-    itself. Sounds that wait are decoded in one batch. A process that is killed is replaced: parts are asked of its successor,
-    streams end in a `DataError`. Use it in a `with`, from any threads."""
+    itself. Streams and short sounds, long sounds, and pictures wait for their own kind alone; sounds that wait are decoded in one
+    batch. A process that is killed is replaced: parts are asked of its successor, streams end in a `DataError`. Use it in a
+    `with`, from any threads."""
 
     def __init__(self, checkpoint: Path, renderer: Renderer | None = None, device: str = "cpu") -> None:
         """`renderer`: what draws images instead of the image tokenizer's own choice."""
@@ -104,6 +119,8 @@ class DecodingProcess:
         self._beside = Beside(_begin, arguments, self._heard, self._lost, self._lost)
         self._numbers = count()
         self._asked: dict[int, Future] = {}
+        self._closed = False
+        self.at_once = FEW if torch.device(device).type == "cpu" else TOGETHER
 
     def __enter__(self) -> "DecodingProcess":
         self._beside.start()
@@ -111,7 +128,8 @@ class DecodingProcess:
 
     def __exit__(self, *_: object) -> None:
         self._beside.close()
-        self._fail(list(self._asked), "the server stops")
+        self._closed = True
+        self._lost()
 
     @property
     def pid(self) -> int:
@@ -123,7 +141,7 @@ class DecodingProcess:
         try:
             return self._ask(kind, codes=codes)
         except _Lost:
-            return self._ask(kind, codes=codes)
+            return self._ask(kind, codes=codes)  # of its successor; after the end there is none
 
     @contextmanager
     def speaking(self) -> Iterator[SoundStream]:
@@ -139,7 +157,7 @@ class DecodingProcess:
         ask, answer = _Ask(next(self._numbers), what, stream, codes), Future[Any]()
         self._asked[ask.number] = answer
         self._beside.send(ask)
-        if self._beside.gone:
+        if self._beside.gone or self._closed:
             self._lost()
         return answer.result()
 
@@ -152,10 +170,8 @@ class DecodingProcess:
             answer.set_result(found)
 
     def _lost(self) -> None:
-        self._fail(list(self._asked), "the process that decodes has died")
-
-    def _fail(self, numbers: list[int], reason: str) -> None:
-        for number in numbers:
+        reason = "the server stops" if self._closed else "the process that decodes has died"
+        for number in list(self._asked):
             if (found := self._asked.pop(number, None)) is not None:
                 found.set_exception(_Lost(reason))
 
@@ -186,42 +202,91 @@ def _begin(checkpoint: str, renderer: str | None, device: str) -> Loop:
         if module is not None:
             module.to(device)
     decode, streams = decode_with(tokenizer), _Streams(tokenizer)
+    short = SHORT * tokenizer.vocabulary.speech_rate if tokenizer.vocabulary.speech_codes else 0
 
     def loop(connection: Connection) -> None:
-        while True:
-            waiting: list[_Ask] = []
-            while len(waiting) < TOGETHER and connection.poll(0 if waiting else None):
-                waiting.append(received(connection))
-            sounds = [ask for ask in waiting if ask.what == "speech"]
-            # What others wait for in the middle of their sound goes first, then sounds, then pictures.
-            for ask in waiting:
-                if ask.what not in ("speech", "image"):
-                    streams.obey(ask, connection)
-            _answer_sounds(decode, sounds, connection)
-            for ask in waiting:
-                if ask.what == "image":
-                    _answer(connection, ask, lambda ask=ask: decode("image", ask.codes))
+        tell = _Telling(connection)
+
+        def sounds(asks: list[_Ask]) -> None:
+            # What others wait for in the middle of their sound goes first.
+            for ask in asks:
+                if ask.what != "speech":
+                    streams.obey(ask, tell)
+            _answer_sounds(decode, [ask for ask in asks if ask.what == "speech"], tell)
+
+        def pictures(asks: list[_Ask]) -> None:
+            for ask in asks:
+                tell.of(ask, lambda ask=ask: decode("image", ask.codes))
+
+        with _Lane(sounds) as soon, _Lane(sounds, behind=True) as later, _Lane(pictures) as drawn:
+            while True:
+                ask = received(connection)
+                long = ask.what == "speech" and len(ask.codes) > short
+                (drawn if ask.what == "image" else later if long else soon).asked.put(ask)
 
     return loop
 
 
-def _answer(connection: Connection, ask: _Ask, found: Any) -> None:
-    try:
-        result, problem = found(), None
-    except Exception as wrong:  # the mistake is told where the codes came from
-        result, problem = None, wrong if isinstance(wrong, MmptError) else RuntimeError(repr(wrong))
-    connection.send((ask.number, result, problem))
+class _Lane:
+    """A thread that answers what is `asked`, all that waits at once, as long as the `with` lasts. `behind`: it gets a third of a
+    core that another thread wants too."""
+
+    def __init__(self, answer: Callable[[list[_Ask]], None], behind: bool = False) -> None:
+        self._answer, self._behind, self._over = answer, behind, False
+        self.asked: SimpleQueue[_Ask | None] = SimpleQueue()
+        self._thread = Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> "_Lane":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """What still waits is not answered any more."""
+        self._over = True
+        self.asked.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        if self._behind and sys.platform == "linux":  # where it holds for the thread alone
+            os.nice(5)
+        while True:
+            waiting = [self.asked.get()]
+            while len(waiting) < TOGETHER and not self.asked.empty():
+                waiting.append(self.asked.get())
+            if self._over:
+                return
+            try:
+                self._answer([ask for ask in waiting if ask is not None])
+            except BaseException:  # nobody may wait for ever: the process is replaced
+                LOG.exception("what decodes has failed")
+                os._exit(1)
 
 
-def _answer_sounds(decode: decode_with, sounds: list[_Ask], connection: Connection) -> None:
+class _Telling:
+    """Answers to whoever asks, from several threads."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection, self._lock = connection, Lock()
+
+    def of(self, ask: _Ask, found: Callable[[], Any]) -> None:
+        """What is `found`; a mistake is told where the codes came from."""
+        try:
+            result, problem = found(), None
+        except Exception as wrong:
+            result, problem = None, wrong if isinstance(wrong, MmptError) else RuntimeError(repr(wrong))
+        with self._lock, suppress(OSError):  # nobody is there any more: this process is about to end
+            self._connection.send((ask.number, result, problem))
+
+
+def _answer_sounds(decode: decode_with, sounds: list[_Ask], tell: _Telling) -> None:
     found: list[Decoded] = []
     if len(sounds) > 1:
         try:
             found = decode.sounds([ask.codes for ask in sounds])
-        except MmptError:  # of one of them: each then by itself
+        except Exception:  # of one of them: each then by itself
             found = []
     for number, ask in enumerate(sounds):
-        _answer(connection, ask, lambda ask=ask, number=number: found[number] if found else decode("speech", ask.codes))
+        tell.of(ask, lambda ask=ask, number=number: found[number] if found else decode("speech", ask.codes))
 
 
 class _Streams:
@@ -230,12 +295,12 @@ class _Streams:
     def __init__(self, tokenizer: MultimodalTokenizer) -> None:
         self._decode, self._open = decode_with(tokenizer), dict[int, tuple[ExitStack, SoundStream]]()
 
-    def obey(self, ask: _Ask, connection: Connection) -> None:
+    def obey(self, ask: _Ask, tell: _Telling) -> None:
         if ask.what == "leave":
             if ask.stream in self._open:  # else it went with the process before this one
                 self._open.pop(ask.stream)[0].close()
             return
-        _answer(connection, ask, lambda: self._step(ask))
+        tell.of(ask, lambda: self._step(ask))
 
     def _step(self, ask: _Ask) -> np.ndarray | None:
         if ask.what == "speaking":

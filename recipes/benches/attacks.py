@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python recipes/benches/attacks.py [RUN]
 
 RUN: a finished quickstart (default runs/quickstart). Four honest clients ask one question after the other, each from an address
-of its own; beside them one attack after the other, from other addresses and by processes that yield the cores to the server.
-Writes recipes/results/attacks.json.
+of its own; beside them one attack after the other, from other addresses and by processes that yield the cores to the server, and
+in the end all of them and fuzzed requests at once. Takes six to eight minutes. Writes recipes/results/attacks.json.
 """
 
 import http.client
@@ -21,7 +21,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
-from itertools import cycle
+from itertools import count, cycle
 from pathlib import Path
 
 import fuzzing
@@ -32,7 +32,11 @@ import serving
 
 from mmpt.results import Figure, report
 
-HONEST, KNOWN, SECONDS, LONG, FUZZED = 4, 24, 6.0, 40.0, 5000
+HONEST, KNOWN, SECONDS, LONG, TOGETHER = 4, 24, 6.0, 30.0, 60.0
+FUZZERS, FUZZED = 8, "fuzzed requests"
+"""Those who send what fuzzing.py sends, each from an address of its own."""
+PATIENCE = 60.0
+"""Seconds until an honest client gives an answer up."""
 Seen = Counter[int]
 """Statuses of answers."""
 
@@ -40,7 +44,7 @@ Seen = Counter[int]
 def main() -> None:
     run = sys.argv[1] if len(sys.argv) > 1 else "runs/quickstart"
     port = random.randrange(20_000, 32_000)
-    command = [sys.executable, "-m", "mmpt.cli", "serve", run, "--port", str(port)]
+    command = [sys.executable, "-m", "mmpt.cli", "serve", run, "--port", str(port), "--grace", "5"]
     server = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
     try:
         serving.wait(f"http://127.0.0.1:{port}", server)
@@ -48,7 +52,8 @@ def main() -> None:
         serving.wait(f"http://127.0.0.1:{port}", server)
     finally:
         server.terminate()
-        server.wait(20)
+        code = server.wait(60)
+    figures.append(Figure("exit code of the server behind them", code, 0, at_most=True))
     sys.exit(0 if report(figures, serving.ROOT / "recipes" / "results" / "attacks.json", ["fastapi", "uvicorn", "h11"]) else 1)
 
 
@@ -57,31 +62,39 @@ def measured(port: int, pid: int) -> Iterator[Figure]:
     known = {number: answer(port, 0, number)[0] for number in range(KNOWN)}
     before = memory(pid)
     statuses, mixed, failures = Counter(), 0, 0
+
+    def ratio(names: list[str], seconds: float) -> float:
+        nonlocal mixed, failures
+        settled(port)
+        alone, beside = honest(port, known, SECONDS), under(port, known, names, statuses, seconds)
+        mixed, failures = mixed + alone.mixed + beside.mixed, failures + alone.failed + beside.failed
+        medians = [statistics.median(told.seconds) for told in (alone, beside)]
+        print(f"{', '.join(names)}: {medians[0]:.3f} s, {medians[1]:.3f} s", flush=True)
+        return medians[1] / medians[0]
+
     for name in ATTACKS:
-        seconds = LONG if "prompts" in name else SECONDS  # an attack of several rounds
-        alone = honest(port, known, SECONDS)
-        with_it = under(port, known, [name], statuses, seconds)
-        mixed, failures = mixed + with_it.mixed, failures + with_it.failed
-        ratio = statistics.median(with_it.seconds) / statistics.median(alone.seconds)
-        print(f"{name}: {statistics.median(alone.seconds):.2f} s, {statistics.median(with_it.seconds):.2f} s", flush=True)
-        yield Figure(f"{name}: median answer of others over that without", ratio, 2.0, at_most=True)
+        if name != FUZZED:
+            seconds = LONG if "prompts" in name else SECONDS  # an attack of several rounds
+            yield Figure(f"{name}: median answer of others over that without", ratio([name], seconds), 2.0, at_most=True)
     yield Figure("memory after each attack over that before", memory(pid) / before)
-    alone = honest(port, known, SECONDS)
-    together = under(port, known, list(ATTACKS), statuses, LONG, FUZZED)
-    mixed, failures = mixed + together.mixed, failures + together.failed
-    ratio = statistics.median(together.seconds) / statistics.median(alone.seconds)
-    yield Figure(f"all of them and {FUZZED} fuzzed requests at once: median answer of others over that without", ratio)
+    together = ratio(list(ATTACKS), TOGETHER)
+    yield Figure("all of them and fuzzed requests at once: median answer of others over that without", together)
     print("statuses:", dict(statuses))
-    yield Figure("requests of attackers that were answered", statuses.total())
+    yield Figure("requests of attackers that were answered", statuses.total() - statuses[0])
     yield Figure("of them with 5xx", sum(count for status, count in statuses.items() if status >= 500), 0, at_most=True)
     yield Figure("answers of others that differ from those given alone", mixed, 0, at_most=True)
     yield Figure("requests of others that failed", failures, 0, at_most=True)
-    deadline = time.monotonic() + 60
-    while (held := serving.get(f"http://127.0.0.1:{port}", "/health")["requests"]) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    yield Figure("requests still held at the end", held, 0, at_most=True)
+    yield Figure("requests still held at the end", settled(port), 0, at_most=True)
     yield Figure("memory at the end, GB", memory(pid) / 1e6)
     yield Figure("memory at the end over that before", memory(pid) / before)
+
+
+def settled(port: int) -> int:
+    """Requests that are held once nobody asks any more."""
+    deadline = time.monotonic() + 30
+    while (held := serving.get(f"http://127.0.0.1:{port}", "/health")["requests"]) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return held
 
 
 class Told:
@@ -92,13 +105,13 @@ class Told:
         self.mixed = self.failed = 0
 
 
-def honest(port: int, known: dict[int, list[int]], seconds: float, going: Callable[[], bool] = lambda: False) -> Told:
-    """What they see for `seconds`, and as long as something is `going`."""
+def honest(port: int, known: dict[int, list[int]], seconds: float) -> Told:
+    """What they see for `seconds`."""
     told, until = Told(), time.perf_counter() + seconds
 
     def client(place: int) -> None:
         draw = random.Random(place)
-        while time.perf_counter() < until or going():
+        while time.perf_counter() < until:
             number = draw.randrange(KNOWN)
             try:
                 ids, spent = answer(port, place + 1, number)
@@ -117,19 +130,17 @@ def honest(port: int, known: dict[int, list[int]], seconds: float, going: Callab
     return told
 
 
-def under(port: int, known: dict[int, list[int]], names: list[str], statuses: Seen, seconds: float, fuzzed: int = 0) -> Told:
-    """What honest clients see for `seconds` under attacks, and until so many fuzzed requests are answered."""
+def under(port: int, known: dict[int, list[int]], names: list[str], statuses: Seen, seconds: float) -> Told:
+    """What honest clients see for `seconds` under attacks."""
     context = multiprocessing.get_context("fork")  # they know the bodies that were made before
-    ready, stop, found = context.Barrier(len(names) + bool(fuzzed) + 1), context.Event(), context.SimpleQueue()
+    ready, stop, found = context.Barrier(len(names) + 1), context.Event(), context.SimpleQueue()
     given = [(port, place, name, ready, stop, found) for place, name in enumerate(names)]
     attackers = [context.Process(target=attack, args=one, daemon=True) for one in given]
-    if fuzzed:
-        attackers.append(context.Process(target=fuzz, args=(port, len(names), fuzzed, ready, found), daemon=True))
     for one in attackers:
         one.start()
     ready.wait(900)
     time.sleep(2.0)  # it is on its way
-    told = honest(port, known, seconds, attackers[-1].is_alive if fuzzed else lambda: False)
+    told = honest(port, known, seconds)
     stop.set()
     for _ in attackers:
         statuses.update(found.get())
@@ -153,7 +164,7 @@ CHAT = ("POST", "/v1/chat/completions")
 
 def exchange(port: int, source: str, asked: tuple[str, str], body: bytes, kind: str = "application/json") -> tuple[int, bytes]:
     """(status, body) of what is answered to `asked`, a method and a path."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120, source_address=(source, 0))
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE, source_address=(source, 0))
     try:
         connection.request(*asked, body, {"Content-Type": kind})
         response = connection.getresponse()
@@ -175,8 +186,8 @@ def memory(pid: int) -> float:
 class Attacker:
     """Somebody at an address of its own; what it is answered is counted."""
 
-    def __init__(self, port: int, place: int, stop) -> None:
-        self.port, self.source, self.stop, self.seen = port, f"127.0.2.{place + 1}", stop, Counter()
+    def __init__(self, port: int, source: str, stop) -> None:
+        self.port, self.source, self.stop, self.seen = port, source, stop, Counter()
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=30, source_address=(self.source, 0))
@@ -207,33 +218,14 @@ class Attacker:
 
 
 def attack(port: int, place: int, name: str, ready, stop, found) -> None:
-    os.nice(19)
-    attacker = Attacker(port, place, stop)
+    os.nice(10 if name == FUZZED else 19)
+    attacker = Attacker(port, f"127.0.2.{place + 1}", stop)
     begin = ATTACKS[name](attacker)
     ready.wait(900)
     begin()
     stop.wait()
     found.put(attacker.seen)
     os._exit(0)  # threads may be waiting for an answer
-
-
-def fuzz(port: int, place: int, count: int, ready, found) -> None:
-    os.nice(10)
-    attacker, numbers = Attacker(port, place, None), iter(range(count))
-    given = [fuzzing.fuzzed(random.Random(number), number) for number in range(count)]
-    ready.wait(900)
-
-    def work() -> None:
-        for number in numbers:
-            method, path, body, kind = given[number]
-            attacker.send(body, kind, (method, path))
-
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    found.put(attacker.seen)
 
 
 @cache
@@ -290,14 +282,14 @@ def head(port: int, length: int) -> bytes:
     return f"POST /v1/chat/completions HTTP/1.1\r\n{where}".encode()
 
 
-def trickled(begin: Callable[[int], bytes], count: int) -> Callable[[Attacker], Callable[[], None]]:
+def trickled(begin: Callable[[int], bytes], most: int) -> Callable[[Attacker], Callable[[], None]]:
     """Many connections that send a byte now and then."""
 
     def prepared(attacker: Attacker) -> Callable[[], None]:
         def one(_: int) -> None:
             clients: list[socket.socket] = []
             while not attacker.stop.is_set():
-                while len(clients) < count and not attacker.stop.is_set():
+                while len(clients) < most and not attacker.stop.is_set():
                     clients.append(attacker.connect())
                     clients[-1].sendall(begin(attacker.port))
                 for client in [*clients]:
@@ -344,6 +336,21 @@ def other_origin(attacker: Attacker) -> Callable[[], None]:
     return lambda: attacker.at_once(2, lambda _: attacker.send(body, "text/plain"))
 
 
+def fuzzed(attacker: Attacker) -> Callable[[], None]:
+    """Random requests to all routes, by several at once."""
+    others = [Attacker(attacker.port, f"127.0.3.{place + 1}", attacker.stop) for place in range(FUZZERS)]
+    numbers = count()
+    for one in others:
+        one.seen = attacker.seen
+
+    def work(place: int) -> None:
+        number = next(numbers)
+        method, path, body, kind = fuzzing.fuzzed(random.Random(number), number)
+        others[place].send(body, kind, (method, path))
+
+    return lambda: attacker.at_once(FUZZERS, work)
+
+
 ATTACKS: dict[str, Callable[[Attacker], Callable[[], None]]] = {
     "bombs and lies": bombs,
     "the heaviest bodies": heavy,
@@ -359,6 +366,7 @@ ATTACKS: dict[str, Callable[[Attacker], Callable[[], None]]] = {
     "asking and leaving": storm,
     "what is no HTTP": no_http,
     "other origins": other_origin,
+    FUZZED: fuzzed,
 }
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import uvicorn
 
 from mmpt.inference.load import MultimodalModel
 from mmpt.inference.server.api import build_app
-from mmpt.inference.server.connections import guarded
+from mmpt.inference.server.connections import options
 from mmpt.inference.server.limits import Limits
 from mmpt.model.prompts import Prompts
 
@@ -28,7 +28,7 @@ def serving(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", http=guarded(limits)))
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", **options(limits)))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:

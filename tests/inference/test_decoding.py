@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -79,3 +80,24 @@ def test_many_ask_a_process_at_once_and_a_mistake_is_told_to_its_own_alone(tmp_p
             os.kill(decode.pid, signal.SIGKILL)
             with pytest.raises(DataError, match="has died"):
                 stream.finish()
+
+
+@pytest.mark.slow
+def test_what_is_short_does_not_wait_for_what_is_long_and_the_end_for_neither(tmp_path):
+    checkpoint = find_checkpoint(write_checkpoint(tmp_path))
+    codes = np.arange(20_000) % 5
+    with ThreadPoolExecutor(4) as pool:
+        with DecodingProcess(checkpoint) as decode:
+            long = pool.submit(decode, "speech", codes)
+            time.sleep(0.3)
+            short = pool.submit(decode, "speech", codes[:10])
+            assert decode("image", np.arange(5)).samples is None and len(short.result(20).samples) > 0
+            with decode.speaking() as stream:
+                assert len(stream.push(codes[:20])) + len(stream.finish()) > 0
+            assert not long.done()
+            begun = time.monotonic()
+        with pytest.raises(DataError, match="server stops"):
+            long.result(1)
+        with pytest.raises(DataError, match="server stops"):
+            decode("speech", codes[:10])
+        assert time.monotonic() - begun < 10

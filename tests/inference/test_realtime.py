@@ -1,18 +1,12 @@
 """`/v1/realtime` as OpenAI's client speaks it: turns by voice and by hand, answers in text and sound, broken off and cut."""
 
 import base64
-import json
-import socket
 import threading
-import time
-from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import soxr
-from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import connect as websocket
 
 from mmpt.chat import ChatConfig
 from mmpt.data.synthetic.espeak import Speaker
@@ -24,11 +18,8 @@ from mmpt.media import decode_speech
 
 from .asking import data_url, limits
 from .live import serving
+from .talking import HOT, RATE, idle, pcm, silence, talking
 from .tiny import write_checkpoint
-
-openai = pytest.importorskip("openai", reason="the openai client is not installed")
-RATE = 24_000
-HOT = {"temperature": 1.3, "max_output_tokens": 60, "alternate": [3, 8]}  # in turn: so it is sure to speak
 
 
 @pytest.fixture(scope="module")
@@ -49,62 +40,6 @@ def speech() -> np.ndarray:
     with Speaker() as speaker:
         said = read_aloud(speaker, "a large blue circle on the left", "en-us")
     return soxr.resample(decode_speech(said.data), 16_000, RATE).astype(np.float32)
-
-
-def pcm(samples: np.ndarray) -> str:
-    return base64.b64encode((samples * 32767).astype("<i2").tobytes()).decode()
-
-
-def silence(seconds: float) -> np.ndarray:
-    return np.zeros(int(seconds * RATE), dtype=np.float32)
-
-
-class Talk:
-    """A session by the official client; `until` reads events up to one of a type."""
-
-    def __init__(self, connection) -> None:
-        self.connection, self.events = connection, []
-
-    def until(self, kind: str, seconds: float = 30.0):
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            event = self.connection.recv()
-            self.events.append(event)
-            if event.type == kind:
-                return event
-            assert event.type != "error" or kind == "error", event.error.message
-        raise AssertionError(f"no {kind} among {self.kinds}")
-
-    @property
-    def kinds(self) -> list[str]:
-        return [event.type for event in self.events]
-
-    def say(self, samples: np.ndarray, piece: float = 0.1) -> None:
-        size = int(piece * RATE)
-        for start in range(0, len(samples), size):
-            self.connection.input_audio_buffer.append(audio=pcm(samples[start : start + size]))
-
-    def by_hand(self, **more) -> None:
-        self.connection.session.update(session={"type": "realtime", "audio": {"input": {"turn_detection": None}}, **HOT, **more})
-        self.until("session.updated")
-
-
-@contextmanager
-def talking(address: str, **options):
-    client = openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0, timeout=60)
-    with client.realtime.connect(model="tiny", **options) as connection:
-        talk = Talk(connection)
-        assert talk.until("session.created").session.model == "tiny"
-        talk.until("conversation.created")
-        yield talk
-
-
-def idle(service) -> None:
-    for _ in range(200):
-        if not service.taken:
-            return
-        time.sleep(0.02)
-    raise AssertionError("its place in the engine is not free")
 
 
 def test_a_turn_by_hand_is_answered_in_sound_and_text(server, speech):
@@ -291,53 +226,6 @@ def test_sound_that_comes_in_pieces_is_that_of_the_whole(speech):
     assert np.abs(found - whole_sound).max() < 1e-6
     # soxr of the whole as it was, to the step of 16 bits.
     assert np.abs(found - soxr.resample(speech, RATE, 16_000)[: len(found)]).max() < 1e-3
-
-
-def test_who_may_connect(model):
-    with serving(model, replace(limits(), sessions=1), token="hush") as (address, _):
-        place = address.replace("http", "ws") + "/v1/realtime"
-        key = "openai-insecure-api-key."
-
-        def refused(**options) -> dict:
-            with pytest.raises(InvalidStatus) as problem, websocket(options.pop("place", place), **options):
-                pass
-            answer = problem.value.response
-            return {"status": answer.status_code, **json.loads(answer.body)["error"]}
-
-        assert refused()["status"] == 401 and refused(subprotocols=["realtime", key + "wrong"])["status"] == 401
-        own = {"additional_headers": {"Authorization": "Bearer hush"}}
-        evil = refused(additional_headers={**own["additional_headers"], "Origin": "https://evil.example"})
-        assert evil["status"] == 403 and "evil.example" in evil["message"]
-        assert refused(place=place + "?model=other", **own)["code"] == "model_not_found"
-        port = int(address.rpartition(":")[2])  # a name of another site that points here
-        elsewhere = socket.create_connection(("127.0.0.1", port))
-        assert refused(place=f"ws://evil.example:{port}/v1/realtime", sock=elsewhere, **own)["status"] == 400
-        # A page of this server says its token among the subprotocols.
-        with websocket(place, origin=address, subprotocols=["realtime", key + "hush"]) as page:
-            assert page.subprotocol == "realtime" and json.loads(page.recv())["type"] == "session.created"
-            assert refused(**own)["status"] == 429
-
-
-def test_a_session_that_says_nothing_or_too_much_ends(model):
-    with serving(model, replace(limits(), idle=0.5, message=2000)) as (address, service):
-        place = address.replace("http", "ws") + "/v1/realtime"
-        for said, code in ((None, "session_expired"), ("a" * 2001, "message_too_large")):
-            with websocket(place) as session:
-                if said:
-                    session.send(said)
-                found = []
-                with pytest.raises(ConnectionClosed):
-                    while True:
-                        found.append(json.loads(session.recv(timeout=10)))
-                assert found[-1]["error"]["code"] == code
-        with websocket(place) as session:
-            session.send(json.dumps({"type": "session.update", "session": {"temperature": 1.3, "output_modalities": ["text"]}}))
-            item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "a"}]}
-            session.send(json.dumps({"type": "conversation.item.create", "item": item}))
-            session.send(json.dumps({"type": "response.create"}))
-            while json.loads(session.recv(timeout=10))["type"] != "response.output_text.delta":
-                pass
-        idle(service)  # its client has gone in the middle of an answer
 
 
 def test_several_at_once_are_not_mixed(server):

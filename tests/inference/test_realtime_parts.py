@@ -1,10 +1,13 @@
 """What a realtime session is made of: its conversation and its settings."""
 
 import numpy as np
+import pytest
 
 from mmpt.document import Text
+from mmpt.inference.server.limits import Limits
 from mmpt.inference.server.realtime_conversation import Conversation, Item, prompt, whole
-from mmpt.inference.server.realtime_events import Session, asked_by
+from mmpt.inference.server.realtime_events import EVENT, Session, asked_by, media
+from mmpt.inference.server.shares import Held, Share
 
 
 def test_broken_off_answers_are_read_as_far_as_they_go(model):
@@ -20,7 +23,7 @@ def test_broken_off_answers_are_read_as_far_as_they_go(model):
 
 
 def test_items_stand_where_they_were_put_and_the_oldest_go():
-    conversation = Conversation(3, 1000)
+    conversation = Conversation(Limits(items=3, conversation=1000, text=50))
     for name in "abc":
         conversation.add(Item(name, "user"))
     oldest = conversation.find("a")
@@ -31,6 +34,42 @@ def test_items_stand_where_they_were_put_and_the_oldest_go():
     for name in "fgh":
         conversation.add(Item(name, "user", sound=np.zeros(100, dtype=np.float32)))
     assert [item.id for item in conversation] == ["g", "h"]
+    # Nor texts: all of them are read for the next answer.
+    for name in "ijk":
+        conversation.add(Item(name, "user", said=[Text("a" * 20)]))
+    assert [item.id for item in conversation] == ["j", "k"]
+
+
+def test_what_is_kept_counts_for_its_client():
+    share = Share(1000)
+    held = [Held(share, client) for client in "aab"]
+    assert held[0].be(300) and held[1].be(200) and not held[1].be(201)  # half is left free
+    assert held[2].be(250) and not held[2].be(251) and held[0].be(0) and held[2].be(400)
+    conversation = Conversation(Limits(), held[0].be)
+    for name in "cdef":
+        conversation.add(Item(name, "user", sound=np.zeros(30, dtype=np.float32)))
+    assert [item.id for item in conversation] == ["f"] and conversation.held == 120 and share.holds("a") == 320
+
+
+CONTENT = [
+    {"type": "input_audio", "audio": "A" * 7},
+    {"type": "input_image", "image_url": "B" * 8},
+    {"type": "input_text", "text": "c"},
+]
+ANSWER = {"input": [{"content": [{"audio": "A" * 5}]}], "metadata": {"audio": "A" * 9}}
+
+
+@pytest.mark.parametrize(
+    ("event", "characters"),
+    [
+        ({"type": "input_audio_buffer.append", "audio": "A" * 40}, 40),
+        ({"type": "conversation.item.create", "item": {"type": "message", "role": "user", "content": CONTENT}}, 15),
+        ({"type": "response.create", "response": ANSWER}, 5),
+        ({"type": "session.update", "session": {"instructions": "a", "audio": {"input": {"format": None}}}}, 0),
+    ],
+)
+def test_media_of_a_message(event, characters):
+    assert media(EVENT.validate_python(event)) == characters
 
 
 def test_a_model_without_turns_reads_what_came_since_its_last_answer(model):

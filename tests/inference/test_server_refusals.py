@@ -1,9 +1,11 @@
 """What the server refuses, cuts off or survives: bad requests, bodies that never end, failures of the engine, any JSON at all."""
 
+import asyncio
 import json
 import socket
 import threading
 import time
+from contextlib import AsyncExitStack
 from urllib.parse import urlsplit
 
 import httpx
@@ -11,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mmpt.inference.server import answer
 from mmpt.inference.server.limits import Limits
 
 from .asking import EVERYTHING, asked, bilevel, data_url, post, user, wav
@@ -24,6 +27,7 @@ from .live import serving
         (b"[" * 100_000, 400, ""),
         (b"\xff\xfe", 400, ""),
         (b"{}", 400, "messages: Field required"),
+        (b'{"messages":[' + b"1," * 40_001 + b"1]}", 400, "more than 40000 values"),
         ({"messages": []}, 400, "messages"),
         ({"messages": user({"type": "image_url", "image_url": {"url": "http://127.0.0.1/x.png"}})}, 400, "nothing is fetched"),
         ({"messages": user({"type": "image_url", "image_url": {"url": "file:///etc/passwd"}})}, 400, "nothing is fetched"),
@@ -111,6 +115,11 @@ def test_a_body_that_does_not_come_and_one_that_never_ends(server):
         client.sendall(f"{head}Content-Length: 1000\r\n\r\n{{".encode())
         client.settimeout(10)
         assert b" 408 " in client.recv(1000)
+    for more in ("Content-Length: 400001", "Content-Length: 5\r\nContent-Encoding: gzip"):  # told before it comes
+        with socket.create_connection((where.hostname, where.port)) as client:
+            client.sendall(f"{head}{more}\r\n\r\n".encode())
+            client.settimeout(10)
+            assert (b" 413 " if "400001" in more else b" 415 ") in client.recv(1000)
     with socket.create_connection((where.hostname, where.port)) as client:
         client.sendall(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
         client.settimeout(10)
@@ -132,11 +141,14 @@ def test_a_token_where_one_is_asked_for(model):
         assert httpx.get(f"{address}/v1/models", headers={"Authorization": "Bearer secreT"}).status_code == 401
 
 
-def test_an_answer_that_takes_too_long_is_cut_off(model):
-    with serving(model, Limits(request=0.3)) as (address, service):
-        body = asked(max_tokens=4000, modalities=["audio"], temperature=1.0, return_token_ids=True)
-        found = post(address, **body).json()["choices"][0]
-        assert found["finish_reason"] == "length" and found["token_ids"] and service.taken == 0
+@pytest.mark.parametrize("kind", ["audio", "text"])
+def test_an_answer_that_takes_too_long_is_cut_off(model, kind, monkeypatch):
+    with serving(model, Limits(request=3.0)) as (address, service):
+        step = service._engine.step
+        monkeypatch.setattr(service._engine, "step", lambda: time.sleep(0.1) or step())
+        body = asked(max_tokens=4000, modalities=[kind], temperature=1.0, return_token_ids=True)
+        begun, found = time.monotonic(), post(address, **body).json()["choices"][0]
+        assert time.monotonic() - begun < 15 and found["finish_reason"] == "length" and found["token_ids"] and service.taken == 0
 
 
 def test_a_failure_of_the_engine_is_a_500_and_the_next_request_is_served(model, monkeypatch):
@@ -154,6 +166,29 @@ def test_a_failure_of_the_engine_is_a_500_and_the_next_request_is_served(model, 
         response = post(address, messages=EVERYTHING)
         assert response.status_code == 500 and "secret" not in response.text
         assert post(address, messages=EVERYTHING, max_tokens=5).status_code == 200 and service.taken == 0
+
+
+def test_a_stream_that_is_read_too_slowly_ends_and_frees_its_room(monkeypatch):
+    monkeypatch.setattr(answer, "GRACE", 0.1)
+    left = []
+
+    async def lines():
+        while True:
+            yield "data: a\n\n"
+
+    async def send(message) -> None:
+        await asyncio.sleep(0.05)
+
+    async def scene() -> None:
+        stack = AsyncExitStack()
+        stack.callback(left.append, 1)
+        stream = answer.Stream(lines(), stack, time.monotonic() + 0.1)
+        scope = {"type": "http", "asgi": {"spec_version": "2.4"}}
+        await asyncio.wait_for(stream(scope, None, send), 20)
+
+    begun = time.monotonic()
+    asyncio.run(scene())
+    assert left == [1] and time.monotonic() - begun < 10
 
 
 JSON = st.recursive(

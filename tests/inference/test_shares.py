@@ -1,12 +1,15 @@
 """How what there is becomes several clients', and whose turn it is."""
 
 import asyncio
+import threading
 import time
 
 import pytest
 
+from mmpt.inference.server.limits import Limits
 from mmpt.inference.server.service import Busy
-from mmpt.inference.server.shares import Share, Turns, client_of
+from mmpt.inference.server.serving import Serving
+from mmpt.inference.server.shares import CLIENT, Share, Turns, client_of
 
 
 @pytest.mark.parametrize(("clients", "most"), [(1, 50), (2, 33), (4, 20), (9, 10)])
@@ -37,6 +40,17 @@ def test_one_client_alone_has_all_places_and_the_next_gets_a_spare_one():
         for turn in (*greedy[2:], first, second):
             turns.leave(turn)
         assert turns.taken == 0 and not turns.full("a")
+
+    asyncio.run(scene())
+
+
+def test_who_was_there_a_moment_ago_finds_room():
+    async def scene():
+        turns = Turns(4, 20)
+        turns.leave(turns.enter("b"))
+        greedy = [turns.enter("a") for _ in range(4)]
+        assert [turn.come.is_set() for turn in greedy] == [True, True, False, False]
+        assert turns.enter("b").come.is_set() and turns.crowded("a")
 
     asyncio.run(scene())
 
@@ -83,6 +97,32 @@ def test_who_rests_holds_up_nobody():
         await asyncio.gather(work("a"), work("a"), work("b"), work("c"))
         assert [client for client, _ in order] == ["a", "b", "c", "a"]
         assert order[2][1] < 0.1 <= order[3][1] and turns.taken == 0
+
+    asyncio.run(scene())
+
+
+def test_sounds_of_one_client_do_not_hold_up_those_of_another(model):
+    serving, go, order = Serving(model, "tiny", Limits(spare=1), None, None), threading.Event(), []
+
+    async def decoded(client: str) -> None:
+        CLIENT.set(client)
+
+        def work() -> None:
+            order.append(client)
+            go.wait(20)
+
+        await serving.decoded(work)
+
+    async def scene() -> None:
+        tasks = [asyncio.create_task(decoded(client)) for client in "aaaaabb"]
+        for _ in range(200):
+            await asyncio.sleep(0.01)
+            if len(order) == 3:
+                break
+        assert order == ["a", "a", "b"]  # both places, and the spare one
+        go.set()
+        await asyncio.gather(*tasks)
+        assert "b" in order[3:5]
 
     asyncio.run(scene())
 

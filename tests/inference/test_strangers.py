@@ -10,6 +10,7 @@ from mmpt.inference.server.api import build_app
 from mmpt.inference.server.guard import Guard
 from mmpt.inference.server.hosts import LOCAL, PRIVATE, stranger
 from mmpt.inference.server.limits import Limits
+from mmpt.inference.server.shares import Share
 
 from .live import serving
 
@@ -67,7 +68,7 @@ def test_a_websocket_of_a_stranger_is_closed_before_it_is_open(host, origin):
 
     scope = {"type": "websocket", "path": "/", "headers": headers, "client": ("127.0.0.1", 1)}
     scope |= {"extensions": {"websocket.http.response": {}}}
-    asyncio.run(Guard(app, Limits(), LOCAL)(scope, None, send))  # pyright: ignore[reportArgumentType]
+    asyncio.run(Guard(app, Limits(), LOCAL, Share(100))(scope, None, send))  # pyright: ignore[reportArgumentType]
     assert [one["type"] for one in sent] == ["websocket.http.response.start", "websocket.http.response.body"]
     assert sent[0]["status"] == (403 if origin else 400)
 
@@ -76,13 +77,14 @@ def test_every_route_but_the_page_and_its_health_wants_the_token(model):
     app = build_app(model, "tiny", Limits(), "secret")
     found = {(path, method.upper()) for path, methods in app.openapi()["paths"].items() for method in methods}
     assert ("/v1/chat/completions", "POST") in found
+    wrong = ("Bearer secreT", "Bearer secre", "Bearer", "Bearer secret1", "secret", "Basic secret")
     with serving(model, Limits(), "secret") as (address, _):
         for path, method in sorted(found):
             if path in ("/", "/favicon.ico", "/health", "/metrics", "/static/{name}"):
                 continue
             path = path.replace("{number}", "tiny")
             twice = [("Authorization", "Bearer secret"), ("authorization", "Bearer x")]
-            for headers in ([], twice, *[[("Authorization", f"{one}")] for one in ("Bearer secreT", "secret", "Basic secret")]):
+            for headers in ([], twice, *[[("Authorization", one)] for one in wrong]):
                 answer = httpx.request(method, f"{address}{path}", headers=headers, params={"token": "secret"})
                 assert answer.status_code == 401, (path, method, headers)
                 assert "secret" not in answer.text

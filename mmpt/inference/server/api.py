@@ -59,7 +59,7 @@ def build_app(
         serving.close()
 
     app = FastAPI(title="mmpt", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(Guard, limits=limits, hosts=tuple(hosts))
+    app.add_middleware(Guard, limits=limits, hosts=tuple(hosts), held=serving.held)
     app.add_middleware(Door, closing=serving.closing)
     app.add_middleware(Counting, metrics=serving.metrics)  # the outermost: what is turned away counts too
     app.state.service, app.state.closing = serving.service, serving.closing
@@ -76,11 +76,14 @@ def build_app(
 
     @app.exception_handler(Refused)
     async def refused(_: Request, problem: Refused) -> JSONResponse:
+        if problem.status == 429:
+            await serving.busy()
         return error(problem.status, str(problem), problem.code, param=problem.param)
 
     @app.exception_handler(Busy)
     async def busy(*_) -> JSONResponse:
         reason = f"{serving.service.taken} requests wait or run already, try again later"
+        await serving.busy()
         return error(429, reason, "rate_limit_exceeded")
 
     @app.exception_handler(ClientDisconnect)

@@ -107,8 +107,8 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter) or self._closing.over
 
 
-def serve(app: ASGIApp, host: str, port: int, closing: Closing, http: Any, grace: float = GRACE) -> None:
-    """Serve until SIGTERM or SIGINT, and to the end of what runs then, at most `grace` seconds. `http`: uvicorn's protocol."""
-    config = uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_keep_alive=20, http=http)
+def serve(app: ASGIApp, host: str, port: int, closing: Closing, options: dict[str, Any], grace: float = GRACE) -> None:
+    """Serve until SIGTERM or SIGINT, and to the end of what runs then, at most `grace` seconds. `options`: of uvicorn."""
+    config = uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_keep_alive=20, **options)
     config.timeout_graceful_shutdown = round(_LAST_WORDS)
     Server(config, closing, grace).run()

@@ -8,6 +8,7 @@ import asyncio
 import socket
 import struct
 import sys
+from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -19,6 +20,12 @@ OTHERS = 256
 """Files that the process may need beside its connections."""
 SLOWEST = 64 << 10
 """Bytes a second with which a client reads what is sent to it, beyond `Limits.stalled`."""
+
+
+def options(limits: Limits) -> dict[str, Any]:
+    """Of uvicorn: its connections, and what of a websocket waits to be read. What is compressed may be many times its size."""
+    most = 2 * limits.message  # beyond `message` the session is told so; beyond this its connection ends
+    return {"http": guarded(limits), "ws_max_size": most, "ws_max_queue": 2, "ws_per_message_deflate": False}
 
 
 def guarded(limits: Limits) -> type[H11Protocol]:

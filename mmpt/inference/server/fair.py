@@ -42,6 +42,11 @@ class FairService:
         """Whether there is no room even to wait for who asks."""
         return self._turns.full(CLIENT.get())
 
+    @property
+    def crowded(self) -> bool:
+        """Whether there are others than who asks."""
+        return self._turns.crowded(CLIENT.get())
+
     def rest(self, client: str, spent: float) -> float:
         """Seconds in which others go first, after work for the client that took some."""
         return REST * spent if self._turns.crowded(client) else 0.0

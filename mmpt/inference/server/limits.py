@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from mmpt.errors import DataError
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -45,19 +47,19 @@ class Limits:
     waiting: int = 128
     """Of the server: sequences that wait for their turn; each client as many as are left free."""
     bodies: int = 256 << 20
-    """Of the server: bytes of all bodies; each client as many as are left free."""
+    """Of the server: bytes of all bodies, and of what realtime sessions hold; each client as many as are left free."""
     connections: int = 2048
     """Of the server: connections; each client as many as are left free."""
     sessions: int = 32
-    """Of the server: realtime sessions that are open at once."""
+    """Of the server: realtime sessions that are open at once; each client as many as are left free."""
     session: float = 3600.0
     """Seconds that a realtime session may last."""
     idle: float = 300.0
     """Seconds in which a realtime session is told nothing before it ends."""
     message: int = 8 << 20
-    """Characters of one message in it."""
+    """Bytes of one message in it; `values`, `text`, `media`, `all_pixels` and `all_sound` hold for a message as for a body."""
     items: int = 200
-    """Of its conversation: items that are kept."""
+    """Of its conversation: items that are kept, with `text` characters in all."""
     conversation: int = 64 << 20
     """Bytes of media that are kept of it."""
     responses: int = 4
@@ -74,3 +76,34 @@ class Limits:
         """What they mean to an `Engine`."""
         names = ("kv_tokens", "read_tokens", "kept_tokens")
         return {"max_rows": self.running + self.spare, **{name: getattr(self, name) for name in names}}
+
+
+class Budget:
+    """What one request brings, part by part. Raises `DataError` once that is more than `limits` allow."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits, self._text, self._media, self._pixels, self._seconds = limits, 0, 0, 0, 0.0
+
+    def text(self, characters: int) -> None:
+        """So many characters of text."""
+        self._text += characters
+        if self._text > self._limits.text:
+            raise DataError(f"more than {self._limits.text} characters in the texts of one request")
+
+    def medium(self) -> None:
+        """A picture or a sound, before it is looked at."""
+        self._media += 1
+        if self._media > self._limits.media:
+            raise DataError(f"more than {self._limits.media} pictures and sounds in one request")
+
+    def pixels(self, count: int) -> None:
+        """Of a picture."""
+        self._pixels += count
+        if self._pixels > self._limits.all_pixels:
+            raise DataError(f"more than {self._limits.all_pixels} pixels in the pictures of one request")
+
+    def seconds(self, duration: float) -> None:
+        """Of a sound."""
+        self._seconds += duration
+        if self._seconds > self._limits.all_sound:
+            raise DataError(f"more than {self._limits.all_sound:g} s in the sounds of one request")

@@ -13,6 +13,7 @@ from starlette.websockets import WebSocketState
 from mmpt.inference.server.errors import Refused, error
 from mmpt.inference.server.realtime_session import RealtimeSession, name
 from mmpt.inference.server.serving import Serving
+from mmpt.inference.server.shares import CLIENT
 
 LOG = logging.getLogger("mmpt.serve")
 KEY = "openai-insecure-api-key."
@@ -26,7 +27,6 @@ GOING, BAD = 1001, 1008
 def realtime_routes(serving: Serving) -> APIRouter:
     """The websocket."""
     router = APIRouter()
-    open_sessions: set[WebSocket] = set()
 
     @router.websocket("/v1/realtime")
     async def realtime(websocket: WebSocket) -> None:
@@ -34,17 +34,17 @@ def realtime_routes(serving: Serving) -> APIRouter:
         try:
             serving.admit(_tokens(websocket, offered))
             serving.known(websocket.query_params.get("model"))
-            if len(open_sessions) >= serving.limits.sessions:
-                raise Refused(429, f"{len(open_sessions)} sessions are open already", "rate_limit_exceeded")
+            client = CLIENT.get()
+            if not serving.sessions.take(client):
+                raise Refused(429, "too many sessions are open already", "rate_limit_exceeded")
         except Refused as problem:
             await websocket.send_denial_response(error(problem.status, str(problem), problem.code))
             return
-        open_sessions.add(websocket)
         try:
             await websocket.accept("realtime" if "realtime" in offered else None)
             await _served(serving, websocket)
         finally:
-            open_sessions.discard(websocket)
+            serving.sessions.give(client)
 
     return router
 
@@ -90,11 +90,11 @@ async def _read(serving: Serving, websocket: WebSocket, session: RealtimeSession
             reason = f"nothing was said for {limits.idle:g} s" if left > limits.idle else f"open for {limits.session:g} s"
             await session.error(f"the session ends: {reason}", "session_expired")
             return
-        if len(message) > limits.message:
-            await session.error(
-                f"a message of {len(message)} characters, at most {limits.message} are taken", "message_too_large"
-            )
-            return
+        except Refused as problem:
+            await session.error(str(problem), problem.code)
+            if problem.status == 413:
+                return
+            continue
         await session.take(message)
 
 

@@ -1,6 +1,6 @@
 """The conversation of a realtime session: its items by their ids, and what of them the model reads."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ from mmpt.chat import Coded, Said
 from mmpt.codebooks import FrameReader, in_order
 from mmpt.document import Image, Role, Speech, Text
 from mmpt.errors import DataError
+from mmpt.inference.server.limits import Limits
 from mmpt.vocabulary import Vocabulary
 
 
@@ -35,17 +36,28 @@ class Item:
         return sum(map(len, media)) + (0 if self.sound is None else self.sound.nbytes)
 
     @property
+    def media(self) -> int:
+        """How many pictures and sounds are read anew each time."""
+        return sum(isinstance(one, Image | Speech) for one in self.said)
+
+    @property
+    def characters(self) -> int:
+        """Of its texts."""
+        return sum(len(one.text) for one in self.said if isinstance(one, Text))
+
+    @property
     def shown(self) -> dict[str, Any]:
         base = {"id": self.id, "object": "realtime.item", "type": "message", "status": self.status, "role": self.role}
         return {**base, "content": self.content}
 
 
 class Conversation:
-    """Items in their order, `most` and `most_held` bytes of media at most: where there would be more, the oldest go."""
+    """Items in their order, within `limits` and of so many bytes of media as there is `room` for: where there would be more, the
+    oldest go."""
 
-    def __init__(self, most: int, most_held: int) -> None:
+    def __init__(self, limits: Limits, room: Callable[[int], bool] = lambda held: True) -> None:
         self._items: list[Item] = []
-        self._most, self._most_held = most, most_held
+        self._limits, self._room = limits, room
 
     def __iter__(self) -> Iterator[Item]:
         return iter(self._items)
@@ -74,9 +86,20 @@ class Conversation:
         before = self._items[place - 1].id if place else None
         self._items.insert(place, item)
         gone = []
-        while len(self._items) > self._most or (len(self._items) > 1 and sum(one.held for one in self._items) > self._most_held):
+        while self._full and len(self._items) > 1:
             gone.append(self._items.pop(0))
         return before, gone
+
+    @property
+    def held(self) -> int:
+        """Bytes of media that are kept."""
+        return sum(one.held for one in self._items)
+
+    @property
+    def _full(self) -> bool:
+        limits, characters = self._limits, sum(one.characters for one in self._items)
+        too_much = len(self._items) > limits.items or characters > limits.text or self.held > limits.conversation
+        return too_much or not self._room(self.held)
 
     def delete(self, name: str) -> None:
         """Raises `DataError` where there is none of that id."""

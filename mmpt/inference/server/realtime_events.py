@@ -275,6 +275,25 @@ ClientEvent = Annotated[
     | ResponseCancel,
     pydantic.Field(discriminator="type"),
 ]
+
+
+def media(event: Any) -> int:
+    """Characters of the sounds and pictures in an event."""
+    if isinstance(event, Append):
+        return len(event.audio)
+    if isinstance(event, ItemCreate):
+        return _media(event.item.model_dump())
+    return _media((event.response or {}).get("input")) if isinstance(event, ResponseCreate) else 0
+
+
+def _media(given: Any) -> int:
+    if isinstance(given, dict):
+        return sum(
+            len(one) if key in ("audio", "image_url") and isinstance(one, str) else _media(one) for key, one in given.items()
+        )
+    return sum(map(_media, given)) if isinstance(given, list) else 0
+
+
 EVENT: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(ClientEvent)
 
 

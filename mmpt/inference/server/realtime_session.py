@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,13 @@ from mmpt.errors import DataError, MmptError
 from mmpt.inference.decoding import spoken
 from mmpt.inference.server import realtime_events as events
 from mmpt.inference.server.errors import Refused, mistakes
+from mmpt.inference.server.limits import Budget
 from mmpt.inference.server.realtime_conversation import Conversation, Item, whole
 from mmpt.inference.server.realtime_response import Reason, Response, Send, reads
 from mmpt.inference.server.realtime_sound import Kept, Listener, SoundIn, encoded
 from mmpt.inference.server.request import ImagePart, ImageUrl, picture
 from mmpt.inference.server.serving import Serving
+from mmpt.inference.server.shares import CLIENT, Held
 from mmpt.media import resampled
 from mmpt.modality import SAMPLE_RATE
 
@@ -47,7 +49,8 @@ class RealtimeSession:
         self.id, self._conversation_id = name("sess"), name("conv")
         can_speak = serving.model.tokenizer.speech is not None
         self._session = events.Session(model=serving.name, output_modalities=["audio" if can_speak else "text"])
-        self._conversation = Conversation(serving.limits.items, serving.limits.conversation)
+        self._held = Held(serving.held, CLIENT.get())
+        self._conversation = Conversation(serving.limits, lambda held: self._held.be(held + self._kept.bytes))
         self._kept, self._in = Kept(), SoundIn(self._session.audio.input.format)
         self._listener: Listener | None = None
         self._turn: str | None = None  # the id of the item that is being spoken
@@ -78,6 +81,7 @@ class RealtimeSession:
         try:
             event = await self._serving.read(events.EVENT.validate_json, message)
             told = event.event_id
+            Budget(self._serving.limits).text(len(message) - events.media(event))
             await self._handlers[type(event)](event)
         except Refused as problem:
             await self.error(str(problem), problem.code, told)
@@ -95,6 +99,7 @@ class RealtimeSession:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, *(one.cancel(None) for one in self._responses), return_exceptions=True)
+        self._held.be(0)
 
     @property
     def _shown(self) -> dict[str, Any]:
@@ -129,16 +134,22 @@ class RealtimeSession:
         if self._vad is None:
             if self._kept.seconds + len(samples) / SAMPLE_RATE > limit:
                 raise Refused(400, f"more than {limit:g} s of sound wait to be committed", "input_audio_buffer_full")
-            self._kept.push(samples)
+            self._keep(samples)
             return
         await self._listen(samples, self._vad, limit)
+
+    def _keep(self, samples: np.ndarray) -> None:
+        """Raises `Refused` where the client holds too much here already."""
+        if not self._held.be(self._conversation.held + self._kept.bytes + samples.nbytes):
+            raise Refused(429, "too much sound and too many pictures are kept for you", "rate_limit_exceeded")
+        self._kept.push(samples)
 
     async def _listen(self, samples: np.ndarray, vad: events.ServerVad, limit: float) -> None:
         """Take the turns that the sound tells of."""
         listener = self._listener or await self._serving.read(Listener, vad, self._kept.total)
         self._listener = listener
         padding = vad.prefix_padding_ms * SAMPLE_RATE // 1000
-        self._kept.push(samples)
+        self._keep(samples)
         for turn in await self._serving.read(listener.push, samples):
             if turn.begins:
                 self._kept.take(turn.at - padding)
@@ -169,7 +180,7 @@ class RealtimeSession:
     async def _commit(self, _: events.Commit) -> None:
         rest = await self._serving.read(self._in.push, "", True)
         self._in = SoundIn(self._session.audio.input.format)
-        self._kept.push(rest)
+        self._keep(rest)
         if self._kept.seconds < SHORTEST:
             code = "input_audio_buffer_commit_empty"
             raise Refused(400, f"{self._kept.seconds * 1000:.0f} ms of sound, expected {SHORTEST * 1000:.0f} at least", code)
@@ -220,7 +231,7 @@ class RealtimeSession:
 
     # ---- the conversation
     async def _create(self, event: events.ItemCreate) -> None:
-        item = await self._item(event.item)
+        item = await self._item(event.item, Budget(self._serving.limits))
         await self._add(item, event.previous_item_id)
 
     async def _add(self, item: Item, after: str | None) -> None:
@@ -230,24 +241,29 @@ class RealtimeSession:
         for one in gone:
             await self._send("conversation.item.deleted", item_id=one.id)
 
-    async def _item(self, message: Any) -> Item:
+    async def _item(self, message: Any, budget: Budget) -> Item:
         """A message of the client's as an item."""
         item, limits = Item(message.id or name("item"), message.role), self._serving.limits
         if len(message.content) > limits.media:
             raise DataError(f"item.content: {len(message.content)} parts, at most {limits.media}")
         for part in message.content:
+            if isinstance(part, events.InputAudio | events.InputImage):
+                budget.medium()
             if isinstance(part, events.InputAudio):
                 sound = await self._serving.read(SoundIn(self._session.audio.input.format).push, part.audio, True)
                 if not SHORTEST <= len(sound) / SAMPLE_RATE <= limits.sound:
                     seconds = f"{SHORTEST:g} to {limits.sound:g} s"
                     raise DataError(f"item.content: audio of {len(sound) / SAMPLE_RATE:.2f} s, expected {seconds}")
+                budget.seconds(len(sound) / SAMPLE_RATE)
                 item.sound = sound
                 item.said.append(await self._serving.read(self._coded, spoken(sound, SAMPLE_RATE), media=True))
             elif isinstance(part, events.InputImage):
                 given = ImagePart(type="image_url", image_url=ImageUrl(url=part.image_url))
                 shown = await self._serving.read(picture, given, limits)
+                budget.pixels(shown.width * shown.height)
                 item.said.append(await self._serving.read(self._coded, shown, media=True))
             else:
+                budget.text(len(part.text))
                 item.said.append(Text(part.text))
             item.content.append(part.model_dump(mode="json", exclude={"audio", "image_url"}))
         return item
@@ -299,10 +315,7 @@ class RealtimeSession:
         if asked.input is None:
             items = list(self._conversation)
         else:
-            items = [
-                self._conversation.find(one.id) if isinstance(one, events.Reference) else await self._item(one)
-                for one in asked.input
-            ]
+            items = await self._given(asked.input)
         place = (self._conversation_id, self._conversation) if own else None
         shorten = self._session.truncation == "auto"
         response = Response(name, self._serving, self._send, asked, items, place, shorten)
@@ -311,6 +324,21 @@ class RealtimeSession:
         if own:
             self._response = response
         await asyncio.sleep(0)  # it has begun: from now on it can be broken off
+
+    async def _given(self, asked: Sequence[Any]) -> list[Item]:
+        """Messages and references to items, together within what one request may bring."""
+        budget, found = Budget(self._serving.limits), list[Item]()
+        if len(asked) > self._serving.limits.items:
+            raise DataError(f"response.input: {len(asked)} items, at most {self._serving.limits.items}")
+        for one in asked:
+            if isinstance(one, events.Reference):
+                found.append(self._conversation.find(one.id))
+                budget.text(found[-1].characters)
+                for _ in range(found[-1].media):
+                    budget.medium()
+            else:
+                found.append(await self._item(one, budget))
+        return found
 
     async def _cancel(self, event: events.ResponseCancel) -> None:
         if event.response_id is None:

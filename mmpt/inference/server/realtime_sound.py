@@ -121,6 +121,10 @@ class Kept:
     def seconds(self) -> float:
         return len(self._samples) / SAMPLE_RATE
 
+    @property
+    def bytes(self) -> int:
+        return self._samples.nbytes
+
     def push(self, samples: np.ndarray) -> None:
         self._samples = np.concatenate([self._samples, samples])
 

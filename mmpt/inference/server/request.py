@@ -21,7 +21,7 @@ from mmpt.inference.samplers import Sampler
 from mmpt.inference.samplers.top_p import TopP
 from mmpt.inference.server.fields import Asked, Body
 from mmpt.inference.server.kept import KeptAnswers
-from mmpt.inference.server.limits import Limits
+from mmpt.inference.server.limits import Budget, Limits
 from mmpt.inference.server.sounds import SoundFormat, check_format
 from mmpt.inference.settings import Settings
 from mmpt.media import decode_image, decode_speech, picture_size, sized_sound
@@ -273,7 +273,7 @@ class ChatRequest(Body):
         """
         found: list[Said] = []
         self._used = []
-        media, pixels, seconds, characters = 0, 0, 0.0, 0
+        budget = Budget(limits)
         in_more_than_text = [any(not isinstance(one, TextPart) for one in message.said(kept)) for message in self.messages]
         for place in self._places(kept):
             self._used.append(place)
@@ -294,28 +294,20 @@ class ChatRequest(Body):
                 except DataError as problem:
                     raise DataError(f"{name}: {problem}") from None
                 continue
-            if isinstance(part, TextPart):
-                characters += len(part.text)
-                if characters > limits.text:
-                    raise DataError(f"{name}: more than {limits.text} characters in the texts of one request")
-                found.append(Text(part.text, 1.0, role, turn))
-                continue
-            media += 1
-            if media > limits.media:
-                raise DataError(f"{name}: more than {limits.media} pictures and sounds in one request")
             try:
+                if isinstance(part, TextPart):
+                    budget.text(len(part.text))
+                    found.append(Text(part.text, 1.0, role, turn))
+                    continue
+                budget.medium()
                 medium = picture(part, limits) if isinstance(part, ImagePart) else _sound(part, limits)
+                if isinstance(medium, Image):
+                    budget.pixels(medium.width * medium.height)
+                else:
+                    budget.seconds(medium.duration)
             except DataError as problem:
                 raise DataError(f"{name}: {problem}") from None
             found.append(replace(medium, role=role, turn=turn))
-            if isinstance(medium, Image):
-                pixels += medium.width * medium.height
-            else:
-                seconds += medium.duration
-            if pixels > limits.all_pixels:
-                raise DataError(f"{name}: more than {limits.all_pixels} pixels in the pictures of one request")
-            if seconds > limits.all_sound:
-                raise DataError(f"{name}: more than {limits.all_sound:g} s in the sounds of one request")
         return found
 
     def damaged(self, parts: Sequence[Said]) -> str:

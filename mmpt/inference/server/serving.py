@@ -24,11 +24,14 @@ from mmpt.inference.server.kept import KeptAnswers
 from mmpt.inference.server.limits import Limits
 from mmpt.inference.server.metrics import Metrics
 from mmpt.inference.server.service import Busy, Service
-from mmpt.inference.server.shares import CLIENT, Turns
+from mmpt.inference.server.shares import CLIENT, Share, Turns
 from mmpt.inference.server.writers import Writer
 from mmpt.model.prompts import Prompts
 
 B = TypeVar("B", bound=Body)
+TOLD = 2.0
+"""Seconds until who is turned away is told so, where there are others: they do not pay for questions that are put again and
+again."""
 
 
 class Serving:
@@ -59,13 +62,16 @@ class Serving:
         )
         self.metrics = Metrics(lambda: self.service.taken, limits.running, lambda: self.service.keys, limits)
         self.kept = KeptAnswers()
+        self.held, self.sessions = Share(limits.bodies), Share(limits.sessions)
         # Media have threads of their own: whoever sends text alone does not wait for others' pictures.
         self._reading, self._media = (
             (ThreadPoolExecutor(2, thread_name_prefix=name, initializer=first), Turns(2, limits.waiting))
             for name, first in (("reading", None), ("media", _behind))
         )
-        # Where another process decodes, these threads only wait for it.
-        self._decoding = ThreadPoolExecutor(2 if decode is None else limits.running, thread_name_prefix="decoding")
+        # Where another process decodes, these threads only wait for it. Nobody is turned away in the middle of an answer.
+        at_once = 2 if decode is None else decode.at_once
+        self._decoding = ThreadPoolExecutor(at_once + limits.spare, thread_name_prefix="decoding")
+        self._decoders = Turns(at_once, sys.maxsize, limits.spare)
 
     def start(self) -> None:
         self.service.start()
@@ -127,7 +133,12 @@ class Serving:
 
     async def decoded(self, function):
         """The result of a `function` that decodes pictures or sounds."""
-        return await asyncio.get_running_loop().run_in_executor(self._decoding, function)
+        async with self._decoders.place(CLIENT.get()):
+            return await asyncio.get_running_loop().run_in_executor(self._decoding, function)
+
+    async def busy(self) -> None:
+        """Before who asks is told that there is no room."""
+        await asyncio.sleep(TOLD if self.service.crowded else 0.0)
 
     async def body(self, request: Request, kind: str) -> bytes:
         """The body of content type `kind`. Raises `Refused` on another type, and as `Guard` says."""

@@ -58,6 +58,22 @@ class Share:
         return self._held[client]
 
 
+class Held:
+    """What one holder has of a client's share of bytes, as it grows and shrinks."""
+
+    def __init__(self, share: Share, client: str) -> None:
+        self._share, self._client, self._amount = share, client, 0
+
+    def be(self, amount: int) -> bool:
+        """Whether it may be so much; else it stays as it was."""
+        if amount > self._amount and not self._share.take(self._client, amount - self._amount):
+            return False
+        if amount < self._amount:
+            self._share.give(self._client, self._amount - amount)
+        self._amount = amount
+        return True
+
+
 class Turn:
     """A place for one piece of a client's work, once it has `come`."""
 
