@@ -146,7 +146,7 @@ class ChatMarker:
 
     def __init__(self, chat: ChatFormat, tokenizer: "PreTrainedTokenizerBase", vocabulary: Vocabulary) -> None:
         """Raises `ConfigError` where the template takes no conversation, or ends answers by no special token."""
-        self.format, self._vocabulary = chat, vocabulary
+        self.format, self.vocabulary = chat, vocabulary
         if not tokenizer.is_fast:
             raise ConfigError("chat: the text tokenizer is none of the library `tokenizers`, which says where a token begins")
         # The template may write `<|begin|>` and `<|end|>`: after export they are tokens of the text tokenizer too.
@@ -196,7 +196,7 @@ class ChatMarker:
         Raises `DataError` where no answer could be written so: they break the grammar of blocks, or hold the end of a turn.
         """
         try:
-            self._vocabulary.split(list(ids))
+            self.vocabulary.split(list(ids))
         except VocabularyError as problem:
             raise DataError(f"ids: {problem}") from None
         if self.end in ids:

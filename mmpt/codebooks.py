@@ -94,13 +94,14 @@ def by_frame(sequence: np.ndarray, codebooks: int, size: int, layout: Layout) ->
 
 
 class FrameReader:
-    """Frames out of a sequence of codes that is still coming in. `count`: frames that are whole and not taken yet."""
+    """Frames out of a sequence of codes that is still coming in, and of any that follow where it ends. `count`: frames that are
+    whole and not taken yet."""
 
     def __init__(self, codebooks: int, size: int, layout: Layout) -> None:
-        self._codebooks, self._size = codebooks, size
+        self._codebooks, self._size, self._layout = codebooks, size, layout
         self._turns = Turns(codebooks, layout)
         self._begun = np.zeros((0, codebooks), dtype=np.int64)  # frames that were not taken
-        self._taken = 0
+        self._taken = 0  # of the sequence as it stands
 
     @property
     def count(self) -> int:
@@ -111,6 +112,9 @@ class FrameReader:
         for code in np.asarray(codes).tolist():
             if not 0 <= code < self._codebooks * self._size:
                 raise ValueError(f"code {code}, expected 0 … {self._codebooks * self._size - 1}")
+            if self._turns.whole and not self._turns.allowed():  # it is over: the next one begins
+                self._taken -= self._turns.frames
+                self._turns = Turns(self._codebooks, self._layout)
             frame = self._turns.advance(code // self._size) - self._taken
             if frame == len(self._begun):
                 self._begun = np.concatenate([self._begun, np.zeros((1, self._codebooks), dtype=np.int64)])

@@ -110,8 +110,9 @@ class MultimodalModel:
     def answer(self, prompts: Sequence[Sequence[Said]], voice: np.ndarray | None = None, **settings: Any) -> list[Answer]:
         """Continue each prompt (a sequence of parts), all of them side by side. `settings`: of `Settings`; sequence i is sampled
         from `seed` + i. Raises `ConfigError` on settings that make no sense."""
+        alternate = parse_config(settings, Settings, "settings").alternate
         written = self.generate(self.prompts(prompts), **settings)
-        return [Answer(ids, self.tokenizer.decode(ids, voice)) for ids in written]
+        return [Answer(ids, self.tokenizer.decode(ids, voice, alternate)) for ids in written]
 
     def generate(self, prompts: Sequence[Prompt | list[int]], **settings: Any) -> list[list[int]]:
         """Ids that follow each prompt, up to and without their end; always well-formed (see `mmpt.inference.grammar`)."""
@@ -125,9 +126,10 @@ class MultimodalModel:
     ) -> Iterator[Event]:
         """Continue one prompt: text, sound and pictures as they come. Whoever stops reading stops the writing. `settings`, or
         each of its fields `given` by name. Raises `ConfigError` on settings that make no sense."""
-        engine, assembler = self.engine(), Assembler(self.tokenizer, voice)
+        settings = settings or parse_config(given, Settings, "settings")
+        engine, assembler = self.engine(), Assembler(self.tokenizer, voice, alternate=settings.alternate)
         (asked,) = self.prompts([prompt])
-        writing = engine.submit(asked, settings or parse_config(given, Settings, "settings"))
+        writing = engine.submit(asked, settings)
         while not writing.finished:
             for _, ids in engine.step():
                 yield from assembler.push(ids)

@@ -23,11 +23,11 @@ SAMPLING = ("temperature", "top_p", "top_k")
 
 
 class _Turn(NamedTuple):
-    """What was said, and of what the model said the ids of each part."""
+    """What was said, and of what the model said its ids."""
 
     role: Role
     parts: list[Part]
-    ids: list[list[int]]
+    ids: list[int]
 
 
 @dataclass
@@ -53,12 +53,10 @@ class Talk:
         found: list[Said] = []
         chat = self.model.tokenizer.chat
         for number, turn in enumerate(self.turns):
-            by_ids = chat is not None and any(not isinstance(part, Text) for part in turn.parts)
-            for place, part in enumerate(turn.parts):
-                if chat is not None and by_ids and turn.ids:
-                    found.append(chat.coded(turn.ids[place], number))
-                else:
-                    found.append(replace(part, role=turn.role, turn=number))
+            if chat is not None and turn.ids and any(not isinstance(part, Text) for part in turn.parts):
+                found.append(chat.coded(turn.ids, number))
+            else:
+                found += [replace(part, role=turn.role, turn=number) for part in turn.parts]
         return found
 
     def ask(self, parts: Sequence[Part]) -> Generator[Event]:
@@ -123,12 +121,11 @@ def _settings(given: dict[str, Any]) -> Settings:
 
 def _answer(events: Sequence[Event]) -> _Turn:
     """The parts that came to their end, and of a text that was broken off what was there."""
-    ids: dict[int, list[int]] = {}
     texts: dict[int, str] = {}
     for event in events:
-        ids.setdefault(event.part, []).extend(event.ids)
         if isinstance(event, TextDelta):
             texts[event.part] = texts.get(event.part, "") + event.text
     parts: dict[int, Part] = {event.part: event.content for event in events if isinstance(event, PartDone)}
     parts = {**{number: Text(text) for number, text in texts.items()}, **parts}
-    return _Turn("assistant", [parts[number] for number in sorted(parts)], [ids[number] for number in sorted(parts)])
+    ids = [token for event in events if event.part in parts for token in event.ids]
+    return _Turn("assistant", [parts[number] for number in sorted(parts)], ids)

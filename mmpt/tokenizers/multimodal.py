@@ -13,6 +13,7 @@ from mmpt.errors import ConfigError, DataError
 from mmpt.media import decode_image, decode_speech, encode_png, encode_wav
 from mmpt.tokenizers.figures import NO_IMAGES, NO_SPEECH
 from mmpt.tokenizers.image.renderers import Renderer
+from mmpt.tokenizers.in_turn import Alternate, spoken_in_turn
 from mmpt.tokenizers.interface import AnyImageTokenizer, AnySpeechTokenizer
 from mmpt.tokenizers.load import load_image, load_speech
 from mmpt.tokenizers.text import decode_text, encode_text, load_text_tokenizer, text_fingerprint
@@ -89,13 +90,19 @@ class MultimodalTokenizer:
 
         return [[ids(part) for part in sequence] for sequence in sequences]
 
-    def decode(self, ids: Sequence[int], voice: np.ndarray | None = None) -> tuple[Part, ...]:
-        """Parts that a sequence of ids stands for: text, PNG images and WAV utterances, in order.
+    def alternate(self, asked: Alternate | None = None) -> Alternate | None:
+        """How many tokens of text and codes of speech come in turn: as `asked`, else as conversations were learned."""
+        return asked or (self.chat.format.alternate if self.chat else None)
+
+    def decode(self, ids: Sequence[int], voice: np.ndarray | None = None, alternate: Alternate | None = None) -> tuple[Part, ...]:
+        """Parts that a sequence of ids stands for: text, PNG images and WAV utterances, in order; text and speech in turn are
+        one text and one utterance (`alternate`: as it was asked for, if it was).
 
         Raises `VocabularyError` where the ids break the grammar of blocks.
         """
         parts: list[Part] = []
-        for modality, values in self.vocabulary.split(list(ids)):
+        blocks = self.vocabulary.split(list(ids))
+        for modality, values in spoken_in_turn(blocks, self.vocabulary, self.alternate(alternate)):
             if modality == "text":
                 parts.append(Text(decode_text(self.text, values.tolist())))
             elif modality == "image":

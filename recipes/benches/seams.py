@@ -5,6 +5,9 @@
 TOKENIZER: a trained speech tokenizer whose decoder speaks in blocks, through VOCODER, the folder of one by
 tokenizers/vocoder.yaml (`own`: through its own); SPEECH: a folder of recordings. Writes recipes/results/seams.json. The worst
 utterance counts. Beside them those of pieces that do not overlap: what the bars would not let pass.
+
+The same of answers in which 13 tokens of text and 26 codes of speech come in turn, as they are heard, at the joints of their
+blocks of codes.
 """
 
 import sys
@@ -15,16 +18,27 @@ from statistics import median
 import numpy as np
 import soxr
 import torch
+from transformers import PreTrainedTokenizerBase
 
+from mmpt.data.token_documents import Piece
+from mmpt.data.token_documents import in_turn as cut_in_turn
+from mmpt.document import Speech, Text
+from mmpt.inference.events import Assembler, AudioDelta
 from mmpt.media import decode_speech
 from mmpt.results import Figure, gather
 from mmpt.scripts import main_guard, script_parser
+from mmpt.tokenizers.figures import NO_IMAGES
+from mmpt.tokenizers.multimodal import MultimodalTokenizer
 from mmpt.tokenizers.speech.tokenizer import SpeechTokenizer
 from mmpt.tokenizers.speech.vocoder import load_vocoder
+from mmpt.tokenizers.text import text_fingerprint, train_text_tokenizer
+from mmpt.vocabulary import Vocabulary
 
 ROOT = Path(__file__).resolve().parents[2]
 COUNT, SECONDS, PIECE = 40, 8.0, 4
 """Utterances, the most of each, and codes that come at once."""
+IN_TURN = (13, 26)
+"""Tokens of text, and frames of speech."""
 AROUND = 0.005
 """Seconds to either side of a seam."""
 STEP = 0.0025
@@ -45,7 +59,8 @@ def main() -> None:
     chosen = files[:: max(1, len(files) // COUNT)][:COUNT]
     sounds = [decode_speech(file.read_bytes())[: int(SECONDS * 16_000)] for file in chosen]
     path = ROOT / "recipes" / "results" / "seams.json"
-    sys.exit(0 if gather(measured(tokenizer, sounds), path) else 1)
+    text = train_text_tokenizer(["the words of an answer"], 300)
+    sys.exit(0 if gather([*measured(tokenizer, sounds), *in_turn(tokenizer, text, sounds)], path) else 1)
 
 
 def measured(tokenizer: SpeechTokenizer, sounds: Sequence[np.ndarray]) -> Iterator[Figure]:
@@ -66,6 +81,35 @@ def measured(tokenizer: SpeechTokenizer, sounds: Sequence[np.ndarray]) -> Iterat
     heard = [list(resampled(pieces, rate)) for pieces in streamed]
     yield from compared("and at 24 kHz", 24_000, [soxr.resample(one, rate, 24_000) for one in wholes], heard, bars=True)
     yield from compared("without overlap", rate, wholes, cut, bars=False)
+
+
+def in_turn(tokenizer: SpeechTokenizer, text: PreTrainedTokenizerBase, sounds: Sequence[np.ndarray]) -> Iterator[Figure]:
+    """Answers that say `sounds`, by what every answer is put together by."""
+    figures, fingerprint = tokenizer.figures.in_vocabulary(), text_fingerprint(text)
+    vocabulary = Vocabulary(text_size=len(text), text_fingerprint=fingerprint, **NO_IMAGES, **figures)
+    whole_tokenizer = MultimodalTokenizer(vocabulary, text, tokenizer, None)
+    tokens, codes = IN_TURN[0], IN_TURN[1] * vocabulary.speech_codebooks
+    draw, rate = np.random.default_rng(0), tokenizer.sound_rate
+    wholes, streamed, apart = [], [], []
+    for own in tokenizer.encode(sounds):
+        written = draw.integers(0, len(text), len(own)).tolist()
+        said = Piece(Speech(b"", "wav", rate, 1.0), 1.0, vocabulary.encode_speech(own))
+        pieces = list(cut_in_turn([Piece(Text(""), 1.0, written), said], tokens, codes, vocabulary))
+        blocks = [np.array(one.ids[1:-1]) - vocabulary.speech_offset for one in pieces if isinstance(one.part, Speech)]
+        assembler = Assembler(whole_tokenizer, alternate=(tokens, codes))
+        ids = [token for one in pieces for token in one.ids]
+        events = [event for token in ids for event in assembler.push([token])] + list(assembler.finish())
+        spoken = [event.samples for event in events if isinstance(event, AudioDelta)]
+        (whole,) = tokenizer.decode([own])
+        found = tokenizer.decode(blocks)
+        if len(blocks) > 1:
+            wholes.append(whole)
+            streamed.append(np.split(np.concatenate(spoken), np.cumsum([len(one) for one in found])[:-1]))
+            apart.append(found)
+    yield Figure("answers in turn", len(wholes))
+    yield Figure("joints in them", sum(len(found) - 1 for found in streamed), 60)
+    yield from compared("in turn", rate, wholes, streamed, bars=True)
+    yield from compared("in turn, each block by itself", rate, wholes, apart, bars=False)
 
 
 def resampled(pieces: Sequence[np.ndarray], rate: int) -> Iterator[np.ndarray]:

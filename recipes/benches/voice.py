@@ -2,9 +2,24 @@
 
     OMP_NUM_THREADS=1 python recipes/benches/voice.py RUN SAID.jsonl RECOGNISER
 
-RUN: a model that repeats what it hears (recipes/voice.yaml); SAID.jsonl: rows {said: sentence} that it has not learned;
+RUN: a model that repeats what it hears, text and speech in turn; SAID.jsonl: rows {said: sentence} that it has not learned;
 RECOGNISER: a speech recogniser of transformers. Each sentence is read aloud by espeak-ng, comes as from a microphone between two
 silences, in pieces of 100 ms at the speed of speech, and is found by the server's detector. Writes recipes/results/voice.json.
+
+The model, of a finished quickstart, with its data (about 10 minutes on a core):
+
+    python tokenizers/train.py tokenizers/vocoder.yaml runs/vocoder 'data=[runs/quickstart/shards/train]'
+    python tokenizers/train.py tokenizers/speaking_blocks.yaml runs/speaking_blocks
+    python recipes/spoken_repeats.py data/said
+    python datasets/build.py datasets/specs/spoken_repeats.yaml shards/repeats
+    python datasets/to_tokens.py datasets/specs/to_tokens.yaml shards/repeats tokens/repeats \\
+        text=runs/quickstart/text_tokenizer speech=runs/speaking_blocks/tokenizer \\
+        image=runs/quickstart/image_tokenizer/tokenizer 'arrangements=[]' 'chat={template: plain, alternate: [4, 8]}'
+    python recipes/train.py recipes/voice.yaml
+    python recipes/benches/voice.py runs/voice data/said/test.jsonl openai/whisper-base
+
+The time of a block is that of its codes at the model's own speed, in the sound as it comes: pieces before which text was written
+do not count.
 """
 
 import base64
@@ -40,7 +55,7 @@ VOICES = ("en-us", "en-us+f3", "en-us+m3", "en-gb-scotland")
 class Turn(NamedTuple):
     """One sentence, `asked` float32 at 16 kHz: what the server heard, the answer in text and in sound, float32 at 24 kHz;
     seconds from the end of what was said to its answer's first sound, of those the silence that the detector waits for, from the
-    response's begin and from the end of its text to that sound, between two pieces of it, and how long one lasts."""
+    response's begin to that sound, then of each piece of it for how long it was waited and how long it lasts."""
 
     asked: np.ndarray
     heard: str
@@ -49,9 +64,7 @@ class Turn(NamedTuple):
     waited: float
     silence: float
     first: float
-    after_text: float
-    between: list[float]
-    piece: float
+    pieces: list[tuple[float, float]]
 
 
 @main_guard
@@ -136,9 +149,11 @@ def turn(connection: Any, samples: np.ndarray) -> Turn:
         first - end,
         at["input_audio_buffer.speech_stopped"] - end,
         first - at["response.created"],
-        first - max((time for time in written if time <= first), default=at["response.created"]),
-        np.diff(times).tolist(),
-        median(len(piece) / RATE for piece in pieces) if pieces else 0.0,
+        [
+            (now - before, len(piece) / RATE)
+            for before, now, piece in zip(times, times[1:], pieces[1:], strict=False)
+            if not any(before <= time <= now for time in written)
+        ],
     )
 
 
@@ -149,15 +164,22 @@ def measured(said: Sequence[str], turns: Sequence[Turn], run: Path, recogniser: 
     )
     yield Figure("of the answer's text against what was said", wer(said, [one.written for one in turns]), 0.1, at_most=True)
     sounds = [resampled(one.sound, RATE, 16_000) for one in turns]
-    own = load(run).tokenizer.speech
+    tokenizer = load(run).tokenizer
+    own = tokenizer.speech
     yield Figure("of the answer's sound, as the model's own codes read it", wer(said, own.recognize(sounds)), 0.25, at_most=True)
-    block = median(gap for one in turns for gap in one.between if gap > 1e-3)
-    yield Figure("milliseconds between two pieces of an answer's sound, median", 1000 * block)
-    after = median(one.after_text for one in turns) / block
-    yield Figure("from the answer's text to its first sound, over that", after, 3, at_most=True)
-    yield Figure("from the response's begin to its first sound, over that", median(one.first for one in turns) / block)
-    lasts = median(one.piece for one in turns)
-    yield Figure("and over the time that a piece of sound lasts", median(one.first for one in turns) / lasts, 3, at_most=True)
+    tokens, codes = tokenizer.alternate()
+    yield Figure("tokens of text, in turn with codes of speech", tokens)
+    yield Figure("codes of speech in a block of these", codes)
+    pieces = [piece for one in turns for piece in one.pieces if piece[0] > 1e-3]
+    code = median(waited / (lasts * own.figures.rate) for waited, lasts in pieces)
+    first = median(one.first for one in turns)
+    yield Figure("milliseconds of a block, written and decoded", 1000 * codes * code)
+    yield Figure("from the response's begin to its first sound, over that", first / (codes * code), 3, at_most=True)
+    step = median(waited for waited, _ in pieces)
+    yield Figure("milliseconds between two pieces of sound, what the decoder speaks at once, median", 1000 * step)
+    yield Figure("from the response's begin to its first sound, over that of a piece", first / step)
+    lasts = median(lasts for _, lasts in pieces)
+    yield Figure("and over the time that a piece of sound lasts", first / lasts, 3, at_most=True)
     yield Figure("milliseconds from the end of speech to the answer's first sound", 1000 * median(one.waited for one in turns))
     yield Figure("of those, what the detector waits", 1000 * median(one.silence for one in turns))
     listener = ListenerConfig(model=recogniser, language="english")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmpt.codebooks import by_frame
+from mmpt.codebooks import by_frame, in_order
 from mmpt.data.curate.job import curate
 from mmpt.data.curate.steps.to_tokens import ToTokens
 from mmpt.data.loading.loader import Loader
@@ -81,3 +81,22 @@ def test_a_model_writes_whole_frames_and_they_are_sound_as_they_come(parts, tmp_
     pieces = [event.samples for event in model.stream(prompt, **settings) if isinstance(event, AudioDelta)]
     (whole,) = model.tokenizer.speech.decode([codes])
     assert sum(map(len, pieces)) == len(whole) == 12 * 640
+
+
+def test_blocks_in_turn_are_one_sound_whatever_the_layout(parts, tmp_path):
+    """In `delay` each block is a sequence of its own; their frames together are what is decoded."""
+    folder, layout = parts
+    model = untrained(folder, tmp_path)
+    settings = {"alternate": (2, 8 * BOOKS), "max_new_tokens": 20 * BOOKS + 20, "speech": DRAWN, "text": DRAWN}
+    prompt = [Text("say"), spoken(1, 0.5)]
+    (answer,) = model.answer([prompt], **settings)
+    blocks = [codes for kind, codes in model.tokenizer.vocabulary.split(answer.ids) if kind == "speech"]
+    frames = np.concatenate([by_frame(codes, BOOKS, SIZE, layout) for codes in blocks])
+    (whole,) = model.tokenizer.speech.decode([in_order(frames, SIZE, layout)])
+    assert len(blocks) > 1 and [type(part) for part in answer.parts] == [Text, Speech]
+    assert answer.parts[1].duration == pytest.approx(len(frames) / 25)
+    pieces = [event.samples for event in model.stream(prompt, **settings) if isinstance(event, AudioDelta)]
+    heard = np.concatenate(pieces)
+    assert len(heard) == len(whole) and np.square(heard - whole).mean() < 1e-4 * np.square(whole).mean()
+    stored = decode_speech(answer.parts[1].data, 16_000)
+    assert np.square(stored - whole.clip(-1, 1)).mean() < 1e-4 * np.square(whole).mean()

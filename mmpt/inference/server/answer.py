@@ -39,6 +39,7 @@ class Answer:
         self.prompt = counted(serving.model.tokenizer.vocabulary, prompt.ids)
         self._vocabulary, self._most = serving.model.tokenizer.vocabulary, settings.max_new_tokens
         self._cut = self._stopped = False
+        self.alternate = serving.model.tokenizer.alternate(settings.alternate)
         self.ids: list[int] = []
         self.likely: list[Likely] = []
         self.events: list[Event] = []
@@ -63,6 +64,12 @@ class Answer:
         """Whether anything but text is in it."""
         return any(isinstance(event, PartDone) and not isinstance(event.content, Text) for event in self.events)
 
+    def blocks(self, ids: Sequence[int]) -> tuple[list[int], int]:
+        """Of the ids of a sound its whole blocks, since it may have been broken off in one, and how many these are."""
+        closing = self._vocabulary.special("<|/speech|>")
+        ends = [place + 1 for place, token in enumerate(ids) if token == closing]
+        return list(ids[: ends[-1] if ends else 0]), len(ends)
+
     @property
     def written(self) -> Counts:
         """How many tokens of which modality."""
@@ -74,7 +81,7 @@ async def answering(
 ) -> AsyncIterator[list[Event]]:
     """The events of each step, up to a stop word; after `until` the answer is cut off where it stands. One with more than text
     that comes to its end is kept. Raises `Stopping` where the server does before that."""
-    assembler = Assembler(serving.model.tokenizer, decode=serving.decode)
+    assembler = Assembler(serving.model.tokenizer, decode=serving.decode, alternate=answer.alternate)
     watch = serving.metrics.watch()
     try:
         while True:
@@ -91,8 +98,10 @@ async def answering(
             else:
                 found = list(assembler.push(new.ids))
             found = stop(found)
-            if any(isinstance(event, AudioDelta) for event in found):
+            if any(isinstance(event, AudioDelta) and len(event.samples) for event in found):
                 watch.sounded()
+            if stop.found:
+                found += [event for event in assembler.broken_off() if not isinstance(event.content, Text)]
             answer.events += found
             if stop.found:
                 answer.stop()
@@ -107,6 +116,9 @@ async def answering(
         if serving.closing.begun and time.monotonic() < until:
             raise Stopping from None
         answer.cut()
+        found = stop(list(assembler.broken_off()))
+        answer.events += found
+        yield found
         return
     if stop.found:
         answer.stop()

@@ -58,6 +58,10 @@ def message(answer: Answer, with_ids: bool, form: SoundFormat = "wav", transcrip
     text = text_of(answer.events)
     found: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None, "id": f"msg-{answer.name}"}
     found["parts"] = [answer_part(one, ids[one.part] if with_ids else None) for one in done]
+    for part in found["parts"] if with_ids else []:
+        if part["type"] == "input_audio":
+            part["ids"], blocks = answer.blocks(part["ids"])
+            part |= {"alternate": answer.alternate} if blocks > 1 else {}
     if (sound := sound_of(answer.events)) is not None:
         data = base64.b64encode(encoded(*sound, form)).decode()
         said = text if text is not None else transcript or ""

@@ -26,6 +26,7 @@ from mmpt.inference.server.sounds import SoundFormat, check_format
 from mmpt.inference.settings import Settings
 from mmpt.media import decode_image, decode_speech, picture_size, sized_sound
 from mmpt.modality import MODALITIES, Modality
+from mmpt.tokenizers.in_turn import written_in_turn
 
 _DATA_URL = re.compile(r"data:image/(png|jpeg|jpg|webp|gif);base64,", re.ASCII)
 OpenAIModality = Literal["text", "image", "audio"]
@@ -66,6 +67,8 @@ class AudioPart(_OfAnswer):
     type: Literal["input_audio"]
     input_audio: InputAudio
     duration: float = 0.0
+    alternate: tuple[pydantic.PositiveInt, pydantic.PositiveInt] | None = None
+    """How the text before it and it came in turn; where that is not told, as the model has learned it."""
 
 
 class AnsweredText(_OfAnswer, TextPart):
@@ -290,9 +293,16 @@ class ChatRequest(Body):
                 continue
             if chat and role == "assistant" and in_more_than_text[turn] and isinstance(part, _OfAnswer) and part.ids:
                 try:
-                    found.append(chat.coded(part.ids, turn))
+                    coded = chat.coded(part.ids, turn)
                 except DataError as problem:
                     raise DataError(f"{name}: {problem}") from None
+                before = found[-1] if found else None
+                alternate = (part.alternate or chat.format.alternate) if isinstance(part, AudioPart) else None
+                if alternate and isinstance(before, Coded) and before.turn == turn:
+                    self._used.pop()
+                    found[-1] = before._replace(ids=tuple(written_in_turn(before.ids, coded.ids, chat.vocabulary, alternate)))
+                else:
+                    found.append(coded)
                 continue
             try:
                 if isinstance(part, TextPart):

@@ -12,7 +12,7 @@ class StopWords:
 
     def __init__(self, words: Sequence[str]) -> None:
         self._words, self.found = tuple(words), False
-        self._text, self._shown, self._ids = "", 0, ()
+        self._part, self._text, self._shown, self._ids = 0, "", 0, ()
 
     def __call__(self, events: Sequence[Event]) -> list[Event]:
         return list(self._passed(events)) if self._words else list(events)
@@ -20,6 +20,7 @@ class StopWords:
     def _passed(self, events: Sequence[Event]) -> Iterator[Event]:
         for event in events:
             if isinstance(event, TextDelta):
+                self._part = event.part
                 self._text += event.text
                 self._ids += event.ids
                 places = [place for word in self._words if (place := self._text.find(word)) >= 0]
@@ -34,6 +35,9 @@ class StopWords:
                 yield event
                 self._text, self._shown, self._ids = "", 0, ()
             else:
+                if self._ids:  # every id is told in the order in which it was written
+                    yield TextDelta(self._part, "", self._ids)
+                    self._ids = ()
                 yield event
 
     def _until(self, part: int, end: int) -> Iterator[TextDelta]:
