@@ -9,7 +9,7 @@ from pathlib import Path
 from mmpt.errors import ConfigError
 from mmpt.model.checkpoints import find_checkpoint
 from mmpt.model.prompts import chosen_prompts
-from mmpt.scripts import HelpFormatter, run_argument
+from mmpt.scripts import HelpFormatter, quantization_argument, run_argument
 from mmpt.tokenizers.image.renderers import RENDERER_HELP, chosen_renderer
 from mmpt.vocabulary import FILE
 
@@ -46,6 +46,7 @@ def add_serve(commands) -> None:
     )
     parser.add_argument("--device", help="cpu, cuda, cuda:1, … (default: a GPU where there is one)")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the decoder's weights")
+    quantization_argument(parser)
     parser.add_argument("--engine", metavar="URL", help="a vLLM that writes the ids: of what mmpt export --to vllm has written")
     parser.add_argument("--renderer", metavar="YAML", help=RENDERER_HELP)
     parser.set_defaults(action=_serve)
@@ -54,8 +55,8 @@ def add_serve(commands) -> None:
 def _serve(arguments: argparse.Namespace) -> None:
     renderer = chosen_renderer(arguments.renderer)
     if arguments.engine:
-        if arguments.kv_tokens or arguments.dtype != "float32":
-            raise ConfigError("--engine: it goes without --kv-tokens and --dtype, which are vLLM's to be told")
+        if arguments.kv_tokens or arguments.dtype != "float32" or arguments.quantization:
+            raise ConfigError("--engine: it goes without --kv-tokens, --dtype and --quantization, which are vLLM's to be told")
         from mmpt.inference.vllm.model import tokenizers_folder
 
         checkpoint = tokenizers_folder(arguments.run)
@@ -91,6 +92,7 @@ def _serve(arguments: argparse.Namespace) -> None:
             model, writer = connect(checkpoint, arguments.engine, os.environ.get("MMPT_ENGINE_KEY")), None
         else:
             options = {"device": device, "dtype": getattr(torch, arguments.dtype), "kv_tokens": arguments.kv_tokens}
+            options["quantization"] = arguments.quantization
             writer = stack.enter_context(EngineProcess(str(checkpoint), max_rows=limits.running + limits.spare, **options))
             model = load(checkpoint, device, hollow=True)
         decode = stack.enter_context(DecodingProcess(checkpoint, renderer, device))
