@@ -37,6 +37,12 @@ def run_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", type=Path, help=where)
 
 
+def quantization_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the argument that `mmpt.model.quantization.quantize` takes."""
+    what = "int8: the matrices of the decoder's layers in a byte a value, by torchao (pip install mmpt[int8])"
+    parser.add_argument("--quantization", choices=("int8",), help=what)
+
+
 def main_guard(main: Callable[[], None]) -> Callable[[], None]:
     """Wrap a `main()`: an `MmptError` is printed without traceback and exits with 2; `--debug` in argv keeps the traceback."""
 

@@ -13,7 +13,7 @@ import yaml
 from mmpt.document import Image, Speech, Text
 from mmpt.errors import ConfigError, MmptError
 from mmpt.model.checkpoints import find_checkpoint
-from mmpt.scripts import HelpFormatter, run_argument
+from mmpt.scripts import HelpFormatter, quantization_argument, run_argument
 from mmpt.tokenizers.image.renderers import RENDERER_HELP, chosen_renderer
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def add_chat(commands) -> None:
     parser.add_argument("--out", type=Path, default=Path("."), help="folder of the .wav and .png files")
     parser.add_argument("--media-first", action="store_true", help="what is attached before the text of a turn, not behind it")
     parser.add_argument("--renderer", metavar="YAML", help=RENDERER_HELP)
+    quantization_argument(parser)
     parser.set_defaults(action=_chat)
 
 
@@ -54,7 +55,7 @@ def _chat(arguments: argparse.Namespace) -> None:
     from mmpt.inference.talk import Talk
 
     arguments.out.mkdir(parents=True, exist_ok=True)
-    model = load(checkpoint, renderer=renderer)
+    model = load(checkpoint, renderer=renderer, quantization=arguments.quantization)
     if model.tokenizer.chat is None:
         print(f"{checkpoint}: no chat template, so the turns are read as one text without roles", file=sys.stderr)
     talk = Talk(model)

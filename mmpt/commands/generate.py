@@ -14,7 +14,7 @@ from mmpt.errors import ConfigError
 from mmpt.modality import MEDIA, MODALITIES, Modality
 from mmpt.model.checkpoints import find_checkpoint
 from mmpt.progress import progress_bars
-from mmpt.scripts import HelpFormatter, run_argument
+from mmpt.scripts import HelpFormatter, quantization_argument, run_argument
 from mmpt.storage import MANIFEST, sha256, write_bytes
 from mmpt.tokenizers.image.renderers import RENDERER_HELP, chosen_renderer
 
@@ -55,6 +55,7 @@ def add_generate(commands) -> None:
     parser.add_argument("--alternate", nargs=2, type=int, metavar=("TEXT", "SPEECH"), help="this many tokens of each in turn")
     parser.add_argument("--seed", type=int, default=0, help="of the sampling")
     parser.add_argument("--renderer", metavar="YAML", help=RENDERER_HELP)
+    quantization_argument(parser)
     parser.set_defaults(action=_generate)
 
 
@@ -82,7 +83,7 @@ def _generate(arguments: argparse.Namespace) -> None:
 
     arguments.out.mkdir(parents=True, exist_ok=True)
     answer: list[tuple[Part, Path | None]] = []
-    model = load(checkpoint, renderer=renderer)
+    model = load(checkpoint, renderer=renderer, quantization=arguments.quantization)
     if arguments.messages and model.tokenizer.chat is None:
         print(f"{checkpoint}: no chat template, so the messages are read as one text without roles", file=sys.stderr)
     for event in model.stream(prompt, settings=settings):
@@ -137,11 +138,12 @@ def _batch(arguments: argparse.Namespace) -> None:
     # The same name as `mmpt serve` has for it, so that the same requests go to either.
     name = f"{arguments.run.resolve().name}/{checkpoint.name}"
     of = {"format": "mmpt-batch/1", "batch": sha256(arguments.batch), "checkpoint": _identity(checkpoint)}
-    identity = of | {"model": name, "inline": arguments.inline, "renderer": arguments.renderer}
+    options = {"renderer": arguments.renderer, "quantization": arguments.quantization}
+    identity = of | {"model": name, "inline": arguments.inline, **options}
     with answers(arguments.out, identity, arguments.inline) as found, progress_bars() as bars:
         task = bars.add_task("answers", total=count, completed=len(found.done))
         if len(found.done) < count:
-            model = load(checkpoint)
+            model = load(checkpoint, quantization=arguments.quantization)
             with DecodingProcess(checkpoint, renderer) as decode:
                 limits = Limits(running=arguments.running)
                 asyncio.run(run_batch(arguments.batch, found, model, name, limits, decode, lambda: bars.advance(task)))

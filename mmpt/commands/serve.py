@@ -10,7 +10,7 @@ from pathlib import Path
 from mmpt.errors import ConfigError
 from mmpt.model.checkpoints import find_checkpoint
 from mmpt.model.prompts import chosen_prompts
-from mmpt.scripts import HelpFormatter, run_argument
+from mmpt.scripts import HelpFormatter, quantization_argument, run_argument
 from mmpt.tokenizers.image.renderers import RENDERER_HELP, chosen_renderer
 from mmpt.vocabulary import FILE
 
@@ -54,6 +54,7 @@ def add_serve(commands) -> None:
     )
     parser.add_argument("--device", help="cpu, cuda, cuda:1, … (default: a GPU where there is one)")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the decoder's weights")
+    quantization_argument(parser)
     parser.add_argument("--engine", metavar="URL", help="a vLLM that writes the ids: of what mmpt export --to vllm has written")
     parser.add_argument("--renderer", metavar="YAML", help=RENDERER_HELP)
     parser.set_defaults(action=_serve)
@@ -62,8 +63,10 @@ def add_serve(commands) -> None:
 def _serve(arguments: argparse.Namespace) -> None:
     renderer = chosen_renderer(arguments.renderer)
     if arguments.engine:
-        if arguments.kv_tokens or arguments.kept_tokens is not None or arguments.dtype != "float32":
-            raise ConfigError("--engine: it goes without --kv-tokens, --kept-tokens and --dtype, which are vLLM's to be told")
+        told = ("kv_tokens", "kept_tokens", "quantization")
+        if arguments.dtype != "float32" or any(getattr(arguments, name) is not None for name in told):
+            options = "--kv-tokens, --kept-tokens, --dtype and --quantization"
+            raise ConfigError(f"--engine: it goes without {options}, which are vLLM's to be told")
         from mmpt.inference.vllm.model import tokenizers_folder
 
         checkpoint = tokenizers_folder(arguments.run)
@@ -101,7 +104,7 @@ def _serve(arguments: argparse.Namespace) -> None:
             model, writer = connect(checkpoint, arguments.engine, os.environ.get("MMPT_ENGINE_KEY")), None
         else:
             options = {"device": device, "dtype": getattr(torch, arguments.dtype), **limits.engine}
-            writer = stack.enter_context(EngineProcess(str(checkpoint), **options))
+            writer = stack.enter_context(EngineProcess(str(checkpoint), quantization=arguments.quantization, **options))
             model = load(checkpoint, device, hollow=True)
         decode = stack.enter_context(DecodingProcess(checkpoint, renderer, device))
         print(f"http://{f'[{arguments.host}]' if ':' in arguments.host else arguments.host}:{arguments.port}/", flush=True)

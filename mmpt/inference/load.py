@@ -28,6 +28,7 @@ from mmpt.model.checkpoints import find_checkpoint
 from mmpt.model.feature_inputs import FOLDER, FeatureInputs
 from mmpt.model.forward import causal_lm
 from mmpt.model.loading import FORMAT, load_parts
+from mmpt.model.quantization import Quantization, quantize
 from mmpt.storage import check_folder
 from mmpt.tokenizers.image.renderers import Renderer
 from mmpt.tokenizers.multimodal import MultimodalTokenizer
@@ -142,15 +143,17 @@ def load(
     dtype: torch.dtype = torch.float32,
     renderer: Renderer | None = None,
     hollow: bool = False,
+    quantization: Quantization | None = None,
 ) -> MultimodalModel:
     """Load a checkpoint folder, or the newest checkpoint of a run folder, onto `device` (a GPU where there is one); its adapters
     are merged. `renderer`: what draws images instead of the image tokenizer's own choice. `hollow`: without the decoder's
     weights, for whoever makes prompts and reads answers that another process writes (with them where media enter as features).
+    `quantization`: see `mmpt.model.quantization`.
 
     Raises `CheckpointError` where something is missing or damaged, `VocabularyError` where the parts do not fit together.
     """
     checkpoint, device = find_checkpoint(Path(path)), _device(device)
-    model, vocabulary, inputs = _decoder(checkpoint, device, dtype, hollow and not (checkpoint / FOLDER).is_dir())
+    model, vocabulary, inputs = _decoder(checkpoint, device, dtype, quantization, hollow and not (checkpoint / FOLDER).is_dir())
     tokenizer = MultimodalTokenizer.of_checkpoint(checkpoint)
     check_same(vocabulary, f"{checkpoint}/vocabulary.json", tokenizer.vocabulary, f"the tokenizers in {checkpoint}")
     for module in (tokenizer.speech, tokenizer.image):
@@ -161,17 +164,21 @@ def load(
 
 
 def load_engine(
-    path: Path | str, device: str | torch.device | None = None, dtype: torch.dtype = torch.float32, **options: Any
+    path: Path | str,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
+    quantization: Quantization | None = None,
+    **options: Any,
 ) -> Engine:
     """The engine of a checkpoint alone, of its tokenizers only that of text; else as `load`. `options`: of `Engine`."""
     checkpoint = find_checkpoint(Path(path))
-    model, vocabulary, inputs = _decoder(checkpoint, _device(device), dtype)
+    model, vocabulary, inputs = _decoder(checkpoint, _device(device), dtype, quantization)
     names = TokenNames(load_text_tokenizer(checkpoint / "text_tokenizer"), vocabulary)
     return Engine(model, vocabulary, inputs, text_grammars=TextGrammars(names), **options)
 
 
 def _decoder(
-    checkpoint: Path, device: torch.device, dtype: torch.dtype, hollow: bool = False
+    checkpoint: Path, device: torch.device, dtype: torch.dtype, quantization: Quantization | None, hollow: bool = False
 ) -> tuple[PreTrainedModel, Vocabulary, FeatureInputs | None]:
     check_folder(checkpoint, FORMAT)
     model, vocabulary = load_parts(checkpoint, dtype=dtype, hollow=hollow)
@@ -182,6 +189,10 @@ def _decoder(
     if (checkpoint / FOLDER).is_dir():
         inputs = FeatureInputs.load(checkpoint / FOLDER, model).to(device).eval()
     if not hollow:
+        if (
+            quantization is not None
+        ):  # adapters are in the weights by now; before the weights are moved, which are fewer bytes then
+            quantize(model, quantization)
         model.to(device)  # pyright: ignore[reportArgumentType] (transformers wraps `to` in a decorator without types)
     return model.eval(), vocabulary, inputs
 

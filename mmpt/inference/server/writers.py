@@ -24,6 +24,10 @@ TOLD = 0.025
 """Seconds between two news of one sequence, its first token and its end excepted: what is told of each token is work for the
 server and for its client, and nobody sees the difference."""
 
+YIELDING = 5
+"""How far the engine's process stands back on a CPU. What decodes and tells answers then ends them sooner, whose clients come back
+sooner, and each step of the engine, which costs little more for many than for one, is for more of them."""
+
 
 class Submit(NamedTuple):
     """Write what follows `prompt`; news of it bear `number`."""
@@ -191,6 +195,8 @@ class EngineProcess:
 
 def _begin(checkpoint: str, options: dict[str, Any]) -> Loop:
     engine = load_engine(checkpoint, **options)
+    if engine.model.device.type == "cpu":
+        os.nice(YIELDING)
 
     def loop(connection: Connection) -> None:
         def commands(wait: bool) -> list[Command]:
