@@ -14,6 +14,7 @@ from pathlib import Path
 from mmpt.errors import ConfigError
 from mmpt.scripts import main_guard, script_parser
 from mmpt.storage import MANIFEST, sha256
+from mmpt.tokenizers.image.renderers import RENDERER_HELP, chosen_renderer
 
 
 @main_guard
@@ -22,7 +23,9 @@ def main() -> None:
     parser.add_argument("paths", nargs="+", type=Path, metavar="RUN SUITE.yaml", help="or with --report: folders of results")
     parser.add_argument("--out", type=Path, help="where the results go (default: RUN/benchmarks)")
     parser.add_argument("--report", type=Path, metavar="PAGE.html", help="write one page on the results in the folders given")
+    parser.add_argument("--renderer", metavar="YAML", help=RENDERER_HELP)
     arguments = parser.parse_args()
+    renderer = chosen_renderer(arguments.renderer)
     if arguments.report:
         from mmpt.evaluation.pages.suite import write_page
 
@@ -42,7 +45,9 @@ def main() -> None:
     checkpoint = find_checkpoint(run)
     manifest = checkpoint / MANIFEST
     digest = sha256(manifest) if manifest.is_file() else ""
-    failed = run_suite(config, load(checkpoint), str(run), out, f"{checkpoint} {digest}".strip())
+    # What was done before by another renderer is another model's.
+    identity = " ".join(part for part in (str(checkpoint), digest, arguments.renderer) if part)
+    failed = run_suite(config, load(checkpoint, renderer=renderer), str(run), out, identity)
     print(write_page([out], out / "report.html"))
     sys.exit(1 if failed else 0)
 

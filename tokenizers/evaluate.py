@@ -5,7 +5,8 @@ evaluation.html in RUN) shows, of speech, spectrograms, audio before and after, 
 what is drawn from ever more of their codes, and which others share them. Decoded sound is read by --listener, a recogniser of
 transformers, or by --recognizer, another speech tokenizer, or else by the tokenizer itself, which says little; --judges adds
 DNSMOS, speaker similarity and PESQ (`pip install mmpt[judges]`). Of pictures, --trained-on says what it learned from: doing
-without a tokenizer, by the nearest of those pictures, is a floor. Gates say whether it is of use: exit code 1 where one is short.
+without a tokenizer, by the nearest of those pictures, is a floor;
+--renderer draws by another than the decoder. Gates say whether it is of use: exit code 1 where one is short.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from mmpt.config import load_config
 from mmpt.results import lines
 from mmpt.scripts import main_guard, script_parser
 from mmpt.tokenizers.image.gates import Gates
+from mmpt.tokenizers.image.renderers import RENDERER_HELP, chosen_renderer
 from mmpt.tokenizers.kind import tokenizer_kind
 from mmpt.tokenizers.speech.config import SoundGates
 
@@ -38,6 +40,7 @@ def main() -> None:
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, help=f"{what} {name} of decoded sound")
     parser.add_argument("--trained-on", type=Path, nargs="+", default=[], help="of pictures: shards it learned from, for floors")
     parser.add_argument("--gates", type=Path, metavar="YAML", help="of pictures: bars as `gates` in a specification has them")
+    parser.add_argument("--renderer", metavar="YAML", help=RENDERER_HELP.replace("the tokenizer's)", "the decoder)"))
     parser.add_argument("--used", type=float, help="least share of codes in use")
     parser.add_argument("--entropy", type=float, help="least entropy of the codes")
     parser.add_argument("--gap", type=float, help="most points of R@mean below embeddings")
@@ -72,7 +75,9 @@ def of_pictures(arguments: argparse.Namespace, page: Path) -> bool:
     bars = load_config(arguments.gates, Gates) if arguments.gates else Gates()
     told = {name: value for name in ("used", "entropy", "gap") if (value := getattr(arguments, name)) is not None}
     bars = bars.model_copy(update=told)
-    found = evaluate_image_run(arguments.run, arguments.shards, page, bars, arguments.limit, arguments.trained_on)
+    drawn_by = chosen_renderer(arguments.renderer)
+    asked = {"limit": arguments.limit, "trained_on": arguments.trained_on, "renderer": drawn_by}
+    found = evaluate_image_run(arguments.run, arguments.shards, page, bars, **asked)
     print(json.dumps({**found.figures, "judge": found.judge}, indent=2))
     gates = gate_figures(found.figures, bars, found.judge)
     print("\n".join(lines(gates)), file=sys.stderr)

@@ -102,7 +102,7 @@ class _Eyes:
     def encode(self, pictures):
         return np.array([[0, 1] if number == 0 else [1, 1] for number in range(len(pictures))])
 
-    def decode(self, codes):
+    def render(self, codes):
         return [decode_image(drawn(CAPTIONS[0]).data) for _ in codes]
 
     def embed(self, pictures):

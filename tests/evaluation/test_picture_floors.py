@@ -4,7 +4,10 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import torch
+import torchvision
 from PIL import Image
+from safetensors.torch import save_file
 from scipy.linalg import sqrtm
 
 from mmpt.data.shards.write import ShardWriter
@@ -19,6 +22,9 @@ from mmpt.evaluation.metrics.retrieval import picture_text_recalls
 from mmpt.evaluation.training_pictures import training_pictures
 from mmpt.media import encode_png
 from mmpt.tokenizers.image.gates import Gates, JudgeConfig
+from mmpt.tokenizers.image.perceptual._lpips import load_lpips
+from mmpt.tokenizers.image.perceptual.lpips import Lpips
+from mmpt.tokenizers.image.pixels import to_pixels
 
 
 def moments(rows: np.ndarray, pieces: int = 1) -> Moments:
@@ -119,6 +125,19 @@ def test_the_judge_sees_a_published_tower_at_its_own_side():
     assert judge.vectors(shown).shape == (2, 192) and "vit_tiny_patch16_224" in judge.name and "224 pixels" in judge.name
     with pytest.raises(ConfigError, match="expected a published one"):
         PictureJudge(JudgeConfig(tower={"patch": 8, "width": 8, "depth": 0, "heads": 1}), 32)
+
+
+def test_the_judge_tells_lpips_where_that_is_asked_for(tmp_path):
+    pytest.importorskip("lpips")
+    torch.manual_seed(0)
+    save_file(torchvision.models.alexnet(weights=None).state_dict(), tmp_path / "alexnet.safetensors")
+    config = Lpips(net="alex", weights=tmp_path / "alexnet.safetensors")
+    judge = PictureJudge(JudgeConfig(lpips=config, side=64), 64)
+    one, other = pictures(2, 64), pictures(2, 64, 1)
+    wanted = load_lpips("alex", config.weights)(to_pixels(one), to_pixels(other))
+    assert judge.distance(one, other) == pytest.approx(wanted.numpy(), rel=1e-5) and judge.distance(one, one).max() == 0
+    assert judge.name.startswith("LPIPS of alex at 64 pixels, sets by random convolutions")
+    assert np.array_equal(judge.vectors(one), PictureJudge(JudgeConfig(side=64), 64).vectors(one))
 
 
 def test_training_pictures_are_taken_evenly_from_all_shards(tmp_path):

@@ -12,9 +12,14 @@ import torch
 from PIL import Image
 
 from mmpt.config import parse_config
+from mmpt.data.shards.write import ShardWriter
+from mmpt.document import Document
+from mmpt.document import Image as ImagePart
 from mmpt.errors import ConfigError, DataError
+from mmpt.evaluation.metrics.image_tokenizer import evaluate_image_tokenizer
+from mmpt.evaluation.metrics.picture_judge import psnr
 from mmpt.inference.decoding import decode_with
-from mmpt.media import decode_image
+from mmpt.media import decode_image, encode_png
 from mmpt.tokenizers.image.config import ImageTokenizerConfig
 from mmpt.tokenizers.image.renderers import chosen_renderer
 from mmpt.tokenizers.image.renderers._unclip import UnclipDecoder
@@ -164,6 +169,43 @@ def test_what_generates_and_what_decodes_draw_by_the_renderer(folder, tmp_path, 
     monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, words)])
     runpy.run_path(str(SCRIPT), run_name="__main__")
     assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "one.png")), expected)
+
+
+def test_what_is_evaluated_is_what_the_renderer_draws(folder):
+    model, chosen = tokenizer(), Unclip(model=str(folder), steps=2)
+    shown = [Image.fromarray(np.random.default_rng(i).integers(0, 256, (16, 16, 3), dtype=np.uint8)) for i in range(3)]
+    own = evaluate_image_tokenizer(model, shown, ["a", "b", "c"])
+    found = evaluate_image_tokenizer(model, shown, ["a", "b", "c"], renderer=chosen)
+    pictures = UnclipDecoder(chosen).draw(model.predicted_embedding(model.encode(shown)))
+    expected = values([picture.resize((16, 16), Image.Resampling.BICUBIC) for picture in pictures])
+    assert found.rendered is not None and np.array_equal(values(found.rendered), expected) and own.rendered is None
+    assert found.figures["PSNR"] == pytest.approx(float(psnr(values(shown), expected).mean())) != own.figures["PSNR"]
+    assert found.figures["pFID"] != own.figures["pFID"]
+    assert {name for name in own.figures if own.figures[name] != found.figures[name]} == {
+        "PSNR",
+        "feature distance",
+        "rFID",
+        "pFID",
+    }
+
+
+def test_the_command_evaluates_by_a_renderer_and_fails_what_is_no_better_than_its_floors(folder, tmp_path, monkeypatch, capsys):
+    tokenizer().save(tmp_path / "tokenizer")
+    with ShardWriter(tmp_path / "shards", built={}) as writer:
+        for number in range(6):
+            data = encode_png(Image.new("RGB", (16, 16), (40 * number, 200, 90)))
+            writer.write(Document(f"d/{number}", "d", (ImagePart(data, "png", 16, 16, alt=f"number {number}"),)))
+    words = [tmp_path / "tokenizer", tmp_path / "shards", "--trained-on", tmp_path / "shards", "--page", tmp_path / "page.html"]
+    script = SCRIPT.with_name("evaluate.py")
+    monkeypatch.setattr(
+        sys, "argv", [str(script), *map(str, words), "--renderer", f"{{kind: unclip, model: {folder}, steps: 2}}"]
+    )
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(script), run_name="__main__")
+    said = capsys.readouterr().err
+    assert ended.value.code == 1 and "by the renderer" in (tmp_path / "page.html").read_text()
+    short = "\n".join(line for line in said.splitlines() if "short" in line)
+    assert "PSNR above the mean picture, dB" in short and "PSNR above the nearest training picture, dB" in short
 
 
 def test_what_does_not_fit_is_refused(folder, tmp_path):

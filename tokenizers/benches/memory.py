@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "tokenizers" / "results"
 COUNT, MORE, CACHE_MIB = 300, 10, 16
 BAR = 1.1
-FIT = {"steps": 20, "batch_size": 8, "learning_rate": 0.001, "log_every": 10}
+FIT = {"steps": 20, "batch_size": 8, "optimizer": {"learning_rate": 0.001}, "run": {"log_every": 10}}
 SPECS = {
     "image": {
         "tokenizer": {

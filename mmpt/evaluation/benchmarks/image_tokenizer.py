@@ -36,7 +36,7 @@ class ImageTokenizerAlone(Benchmark):
         tokenizer = image_tokenizer(model)
         found = captioned_of(self.source, self.limit)
         codes = tokenizer.encode([decode_image(one.image.data) for one in found.items])
-        pictures, read = tokenizer.decode(codes), self.reader.build()
+        pictures, read = tokenizer.render(codes), self.reader.build()
         outcomes = []
         for one, picture in zip(found.items, pictures, strict=True):
             again, seen = Image(encode_png(picture), "png", picture.width, picture.height), read(picture)

@@ -1,6 +1,6 @@
 """What an image tokenizer keeps: its codebook, the meaning of its codes, and what is drawn from them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from mmpt.tokenizers.codebook_health import code_counts, codebook_health
 from mmpt.tokenizers.image.gates import JudgeConfig
 from mmpt.tokenizers.image.perturbing import perturbed
 from mmpt.tokenizers.image.pixels import picture_bytes
+from mmpt.tokenizers.image.renderers import Renderer
 from mmpt.tokenizers.image.stage_config import PerturbConfig
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
 
@@ -25,16 +26,20 @@ WRONG = (0.1, 0.2, 0.3)
 """Shares of the codes that pFID is the mean over."""
 
 
+Draw = Callable[[np.ndarray], Sequence[Image.Image]]
+
+
 @dataclass(frozen=True)
 class ImageEvaluation:
     """`figures` by name; `codes` [n, codes_per_image]; `counts` [codebook]; pictures `drawn` from the first 1, 2, 4, … codes; the
-    name of the network that judged them."""
+    name of the network that judged them; what another `renderer` drew of all codes."""
 
     figures: dict[str, float]
     codes: np.ndarray
     counts: list[int]
     drawn: dict[int, list[Image.Image]]
     judge: str
+    rendered: list[Image.Image] | None = None
 
 
 def evaluate_image_tokenizer(
@@ -44,15 +49,16 @@ def evaluate_image_tokenizer(
     reader: Read | None = None,
     judged_by: JudgeConfig | None = None,
     trained_on: Iterable[tuple[np.ndarray, str]] = (),
+    renderer: Renderer | None = None,
 ) -> ImageEvaluation:
     """Figures over held-out pictures and their captions.
 
     R@k of embeddings; that of codes needs a tokenizer with `branches`, and `gap` is the difference of their R@mean in points.
     `distance of the first K` is the mean squared difference, in −1 … 1, of a picture drawn without guidance from its first K
-    codes; `… of others` from the first K of another picture. PSNR, the distance of features and rFID are of what `decode` draws
-    of all codes, pFID of codes that are perturbed; the same figures of floors are of the mean picture and of the nearest of
-    `trained_on`, whose text is also what raw pixels retrieve by. `read`: share of pictures drawn from all codes in which `reader`
-    finds the caption.
+    codes; `… of others` from the first K of another picture. PSNR, the distance of features and rFID are of what `renderer` draws
+    of all codes (by default `decode`), pFID of codes that are perturbed; the same figures of floors are of the mean picture and
+    of the nearest of `trained_on`, whose text is also what raw pixels retrieve by. `read`: share of pictures drawn from all codes
+    in which `reader` finds the caption.
     """
     side, aspect = tokenizer.config.side, tokenizer.config.aspect
     codes = tokenizer.encode(pictures)
@@ -71,21 +77,32 @@ def evaluate_image_tokenizer(
     floor = floors(originals, trained_on)
     figures |= _retrieval(tokenizer, pictures, captions, codes, floor)
     others = np.roll(codes, 1, axis=0)
+    draw = _drawing(tokenizer, renderer)
     drawn = {}
     for count in prefixes(tokenizer.codes_per_image):
         drawn[count] = tokenizer.decode(codes, first=count, guidance=0.0)
         wrong = tokenizer.decode(others, first=count, guidance=0.0)
         figures[f"distance of the first {count}"] = _distance(originals, stacked(drawn[count]))
         figures[f"distance of the first {count} of others"] = _distance(originals, stacked(wrong))
-    judge, final = PictureJudge(judged_by or JudgeConfig(), side), tokenizer.decode(codes)
+    judge, final = PictureJudge(judged_by or JudgeConfig(), side), draw(codes)
     figures |= looks(judge, originals, stacked(final), floor)
-    figures |= _as_sets(judge, tokenizer, originals, stacked(final), codes)
+    figures |= _as_sets(judge, tokenizer, originals, stacked(final), codes, draw)
     if reader:
         figures["read"] = float(np.mean([reader(one) == caption for one, caption in zip(final, captions, strict=True)]))
         figures["read in originals"] = float(
             np.mean([reader(one) == caption for one, caption in zip(pictures, captions, strict=True)])
         )
-    return ImageEvaluation(figures, codes, [int(count) for count in counts.tolist()], drawn, judge.name)
+    return ImageEvaluation(
+        figures, codes, [int(count) for count in counts.tolist()], drawn, judge.name, list(final) if renderer else None
+    )
+
+
+def _drawing(tokenizer: ImageTokenizer, renderer: Renderer | None) -> Draw:
+    """codes → pictures of the tokenizer's side, to be compared with the originals."""
+    if renderer is None:
+        return tokenizer.decode
+    renders, side = renderer.build(tokenizer), tokenizer.config.side
+    return lambda codes: [Image.fromarray(picture_bytes(picture, side)) for picture in renders.render(codes)]
 
 
 def looks(judge: PictureJudge, originals: np.ndarray, drawn: np.ndarray, floor: Floors) -> dict[str, float]:
@@ -117,7 +134,7 @@ def _retrieval(
 
 
 def _as_sets(
-    judge: PictureJudge, tokenizer: ImageTokenizer, originals: np.ndarray, drawn: np.ndarray, codes: np.ndarray
+    judge: PictureJudge, tokenizer: ImageTokenizer, originals: np.ndarray, drawn: np.ndarray, codes: np.ndarray, draw: Draw
 ) -> dict[str, float]:
     """rFID, and pFID: the mean over `WRONG` shares of the codes, each replaced by one of its nearest entries (after RobusTok, Qiu
     et al. 2025, arXiv:2509.12474, whose shares and neighbours are others)."""
@@ -132,7 +149,7 @@ def _as_sets(
             torch.manual_seed(number)
             asked = PerturbConfig(pictures=1.0, codes=share, neighbours=neighbours)
             spoiled = perturbed(torch.from_numpy(codes), entries, asked).numpy()
-        found.append(frechet_distance(real, _moments(judge, stacked(tokenizer.decode(spoiled)))))
+        found.append(frechet_distance(real, _moments(judge, stacked(draw(spoiled)))))
     return figures | {"pFID": float(np.mean(found)), "pFID neighbours": float(neighbours)}
 
 

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from mmpt.errors import ConfigError
 from mmpt.tokenizers.image.gates import JudgeConfig
+from mmpt.tokenizers.image.perceptual._lpips import load_lpips
 from mmpt.tokenizers.image.pixels import to_pixels
 
 if TYPE_CHECKING:
@@ -36,10 +37,19 @@ class PictureJudge:
             self.name = f"{told} at {self.side} pixels"
             self._tower = config.tower.build(self.side)
         self._tower.eval().requires_grad_(False)
+        self._lpips = load_lpips(config.lpips.net, config.lpips.weights) if config.lpips else None
+        if config.lpips:
+            self.name = f"LPIPS of {config.lpips.net} at {self.side} pixels, sets by {self.name}"
 
+    @torch.inference_mode()
     def distance(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
         """Float [n]: squared distance of the features at each place, each of length 1, the mean over places and layers (LPIPS
-        without its learned weights, Zhang et al. 2018, arXiv:1801.03924, equation 1). 0 of equal pictures, 4 at most."""
+        without its learned weights, Zhang et al. 2018, arXiv:1801.03924, equation 1), or LPIPS itself. 0 of equal pictures."""
+        if self._lpips:
+            apart = (
+                self._lpips(self._pixels(one[i : i + TOGETHER]), self._pixels(other[i : i + TOGETHER])) for i in _starts(one)
+            )
+            return np.concatenate([np.zeros(0), *(rows.double().numpy() for rows in apart)])
         found = [_apart(self._layers(one[i : i + TOGETHER]), self._layers(other[i : i + TOGETHER])) for i in _starts(one)]
         return np.concatenate([np.zeros(0), *found])
 
@@ -50,12 +60,16 @@ class PictureJudge:
     @torch.inference_mode()
     def _layers(self, pictures: np.ndarray) -> list[torch.Tensor]:
         """[n, places, channels] of each layer that is compared."""
+        found = self._tower(self._pixels(pictures))
+        return [one.float() for one in (found if isinstance(found, list) else [found])]
+
+    def _pixels(self, pictures: np.ndarray) -> torch.Tensor:
+        """float32 [n, 3, self.side, self.side]."""
         pixels = to_pixels(pictures)
         if pixels.shape[-1] != self.side:
             size = (self.side, self.side)
             pixels = F.interpolate(pixels, size, mode="bicubic", antialias=True, align_corners=False).clamp(-1, 1)
-        found = self._tower(pixels)
-        return [one.float() for one in (found if isinstance(found, list) else [found])]
+        return pixels
 
 
 class RandomConvolutions(nn.Module):

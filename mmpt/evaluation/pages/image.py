@@ -17,6 +17,7 @@ from mmpt.evaluation.training_pictures import training_pictures
 from mmpt.media import decode_image, encode_png
 from mmpt.storage import write_bytes
 from mmpt.tokenizers.image.gates import Gates
+from mmpt.tokenizers.image.renderers import Renderer
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
 
 SHOWN, NEIGHBOURS = 12, 4
@@ -41,11 +42,12 @@ def evaluate_image_run(
     limit: int | None = None,
     trained_on: Sequence[Path] = (),
     examples: int | None = None,
+    renderer: Renderer | None = None,
 ) -> ImageEvaluation:
     """Measure `run`/tokenizer, or the tokenizer in `run` itself, on the pictures of document shards, and write the page.
 
-    `trained_on`: the shards whose first `examples` pictures it learned from, for the floors. Raises `DataError` where the shards
-    hold no picture.
+    `trained_on`: the shards whose first `examples` pictures it learned from, for the floors. `renderer`: what draws
+    instead of the decoder. Raises `DataError` where the shards hold no picture, `ConfigError` where the renderer does not fit.
     """
     tokenizer = ImageTokenizer.load(run / "tokenizer" if (run / "tokenizer").is_dir() else run)
     stream = (part for document in DocumentShards(shards) for part in document.parts if isinstance(part, ImagePart))
@@ -56,7 +58,7 @@ def evaluate_image_run(
     known, config, gates = iter(()), tokenizer.config, gates or Gates()
     if gates.floors and trained_on:
         known = training_pictures(trained_on, gates.floors.sample, config.side, config.aspect, examples)
-    found = evaluate_image_tokenizer(tokenizer, pictures, captions, judged_by=gates.judge, trained_on=known)
+    found = evaluate_image_tokenizer(tokenizer, pictures, captions, None, gates.judge, known, renderer)
     write_image_page(page, run.name, pictures, captions, found, [run / stage / "metrics.jsonl" for stage in STAGES])
     return found
 
@@ -73,10 +75,11 @@ def write_image_page(
     plots = [codebook_plot(found.counts, "codes, most used first")]
     plots += [training_plot(file, file.parent.name) for file in metrics if file.exists()]
     chosen = range(0, len(pictures), max(1, len(pictures) // SHOWN))[:SHOWN]
-    columns = ["original", *(f"{k} code{'s' * (k > 1)}" for k in found.drawn), "caption"]
-    drawn = [
-        [_image(pictures[number]), *(_image(own[number]) for own in found.drawn.values()), captions[number]] for number in chosen
-    ]
+    shown = {f"{k} code{'s' * (k > 1)}": own for k, own in found.drawn.items()}
+    if found.rendered:
+        shown["by the renderer"] = found.rendered
+    columns = ["original", *shown, "caption"]
+    drawn = [[_image(pictures[number]), *(_image(own[number]) for own in shown.values()), captions[number]] for number in chosen]
     body = [
         html.figure_tiles(found.figures, _MEANING),
         html.heading("Codebook and training"),

@@ -7,6 +7,7 @@ import pydantic
 from mmpt.config import Schema
 from mmpt.tokenizers.figures import ImageFigures
 from mmpt.tokenizers.image.augment_config import Aspect, AugmentConfig
+from mmpt.tokenizers.image.latents import Latents
 from mmpt.tokenizers.image.renderers import Renderer
 from mmpt.tokenizers.image.renderers.own import Own
 from mmpt.tokenizers.image.text_encoders import TextEncoder
@@ -83,6 +84,13 @@ class DecoderConfig(Schema):
     section 3.2), which does not grow."""
     flow: PixelFlowConfig | None = None
     """What draws a finer image from that one; by default nothing does."""
+    latents: Latents | None = None
+    """A published autoencoder whose latents are learned and drawn in place of pixels (`patch` and `flow.patch` are then
+    counted in latents); by default none."""
+
+    def canvas(self, side: int) -> tuple[int, int]:
+        """Channels and side of what is drawn for images of `side` pixels."""
+        return (self.latents.channels, side // self.latents.factor) if self.latents else (3, side)
 
 
 class CaptionConfig(Schema):
@@ -147,12 +155,17 @@ class ImageTokenizerConfig(Schema):
         for name, section in sections.items():
             if section.width % section.heads:
                 problems.append(f"{name}.width {section.width} is no multiple of {name}.heads {section.heads}")
+        side, what = self.decoder.canvas(self.side)[1], "side"
+        if latents := self.decoder.latents:
+            what = "the side of the latents,"
+            if self.side % latents.factor:
+                problems.append(f"decoder.latents.factor {latents.factor} does not divide side {self.side}")
         patches = {"decoder": self.decoder.patch}
         if self.decoder.flow:
             patches["decoder.flow"] = self.decoder.flow.patch
         for name, patch in patches.items():
-            if patch < 1 or self.side % patch:
-                problems.append(f"{name}.patch {patch} does not divide side {self.side}")
+            if patch < 1 or side % patch:
+                problems.append(f"{name}.patch {patch} does not divide {what} {side}")
         if self.decoder.join == "attention" and not self.decoder.depth:
             problems.append("decoder.join attention needs decoder.depth of 1 at least")
         if not self.quantizer.codes:

@@ -1,4 +1,4 @@
-"""From the vectors of the codes back to pixels: a coarse image, and what a flow draws from it."""
+"""From the vectors of the codes back to pixels: a coarse image, and what a flow draws from it, both perhaps of latents."""
 
 import math
 
@@ -9,16 +9,22 @@ from mmpt.layers.attention import blocks
 from mmpt.layers.positions import table
 from mmpt.tokenizers.image.config import DecoderConfig
 from mmpt.tokenizers.image.flow import PixelFlow
+from mmpt.tokenizers.image.latents import Autoencoder, Latents
 
 
 class ImageDecoder(nn.Module):
-    """Also of a beginning of the codes: those that are not given are replaced by learned vectors that stand for nothing."""
+    """Also of a beginning of the codes: those that are not given are replaced by learned vectors that stand for nothing.
+
+    What it learns and draws is a canvas: pixels, or the latents of a published autoencoder."""
 
     def __init__(self, side: int, queries: int, code_dim: int, config: DecoderConfig):
         super().__init__()
         self.nothing = table(queries, code_dim)
-        self.coarse = PixelDecoder(side, queries, code_dim, config)
-        self.flow = PixelFlow(config.flow, side, queries, code_dim) if config.flow else None
+        self.latents = config.latents
+        self._autoencoder: Autoencoder | None = None
+        channels, side = config.canvas(side)
+        self.coarse = PixelDecoder(side, queries, code_dim, config, channels)
+        self.flow = PixelFlow(config.flow, side, queries, code_dim, channels) if config.flow else None
 
     def first(self, vectors: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
         """`vectors` [B, queries, D] of which only the first `counts` [B] are given."""
@@ -29,9 +35,24 @@ class ImageDecoder(nn.Module):
         """Images [B, 3, side, side], about −1 … 1, of `vectors` [B, queries, D], from the noise of `seed`."""
         coarse = self.coarse(vectors)
         if self.flow is None:
-            return coarse
+            return self.shown(coarse)
         nothing = self.nothing.to(vectors.dtype).expand_as(vectors)
-        return self.flow.sample((coarse, vectors), (self.coarse(nothing[:1]).expand_as(coarse), nothing), seed, guidance)
+        conditions = (coarse, vectors), (self.coarse(nothing[:1]).expand_as(coarse), nothing)
+        return self.shown(self.flow.sample(*conditions, seed, guidance))
+
+    def canvas(self, pixels: torch.Tensor) -> torch.Tensor:
+        """What is to be drawn of `pixels` [B, 3, side, side]."""
+        return pixels if self.latents is None else self._loaded(self.latents).encode(pixels)
+
+    def shown(self, canvas: torch.Tensor) -> torch.Tensor:
+        """The pixels [B, 3, side, side] of a canvas, with its gradient."""
+        return canvas if self.latents is None else self._loaded(self.latents).decode(canvas)
+
+    def _loaded(self, latents: Latents) -> Autoencoder:
+        # Where it is first asked for, and as no module: a published network does not belong into checkpoints.
+        if self._autoencoder is None:
+            self._autoencoder = latents.load()
+        return self._autoencoder
 
 
 class PixelDecoder(nn.Module):
@@ -39,7 +60,7 @@ class PixelDecoder(nn.Module):
     joins the codes for its one image embedding), or stand beside the patches in the blocks (as in TiTok); blocks, and
     convolutions that grow the side by a factor each, refine it to pixels."""
 
-    def __init__(self, side: int, queries: int, code_dim: int, config: DecoderConfig):
+    def __init__(self, side: int, queries: int, code_dim: int, config: DecoderConfig, channels: int = 3):
         super().__init__()
         self.grid, self.width = side // config.patch, config.width
         joined = config.join == "linear"
@@ -49,14 +70,14 @@ class PixelDecoder(nn.Module):
         self.blocks = blocks(config.depth, config.width, config.heads)
         factors = prime_factors(config.patch) or [1]
         grown = [math.prod(factors[: i + 1]) for i in range(len(factors))]
-        channels = [config.width, *(max(32, config.width // factor) for factor in grown[:-1]), 3]
+        widths = [config.width, *(max(32, config.width // factor) for factor in grown[:-1]), channels]
         layers: list[nn.Module] = []
-        for before, after, factor in zip(channels[:-1], channels[1:], factors, strict=True):
+        for before, after, factor in zip(widths[:-1], widths[1:], factors, strict=True):
             layers += [nn.GELU(), nn.Conv2d(before, factor**2 * after, 3, 1, 1), nn.PixelShuffle(factor)]
         self.upsampling = nn.Sequential(*layers)
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
-        """Pixels [B, 3, side, side], −1 … 1 where training went well, of `vectors` [B, queries, code_dim]."""
+        """A canvas [B, channels, side, side], pixels of −1 … 1 where training went well, of `vectors` [B, queries, code_dim]."""
         if self.places is None:
             x = self.first(vectors.flatten(1)).unflatten(1, (self.grid**2, self.width)) + self.positions
         else:

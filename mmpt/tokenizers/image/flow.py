@@ -31,26 +31,26 @@ class PixelBlock(nn.Module):
 
 
 class PixelFlow(nn.Module):
-    """A velocity field over images [B, 3, side, side]."""
+    """A velocity field over images [B, channels, side, side]: pixels, or latents."""
 
-    def __init__(self, config: PixelFlowConfig, side: int, queries: int, code_dim: int):
+    def __init__(self, config: PixelFlowConfig, side: int, queries: int, code_dim: int, channels: int = 3):
         super().__init__()
-        self.config, self.side = config, side
+        self.config, self.shape = config, (channels, side, side)
         dim, patch = config.dim, config.patch
-        self.embed = nn.Conv2d(6, dim, patch, stride=patch)
+        self.embed = nn.Conv2d(2 * channels, dim, patch, stride=patch)
         self.positions = nn.Parameter(0.02 * torch.randn(dim, side // patch, side // patch))
         self.codes = nn.Linear(queries * code_dim, dim)
         self.time = nn.Linear(dim, dim)
         known = nn.Linear(dim, 2 * dim * config.blocks)
         self.condition = nn.Sequential(nn.SiLU(), known)
         self.blocks = nn.ModuleList(PixelBlock(dim) for _ in range(config.blocks))
-        self.out = nn.Sequential(nn.GroupNorm(1, dim), nn.Conv2d(dim, 3 * patch**2, 3, padding=1), nn.PixelShuffle(patch))
+        self.out = nn.Sequential(nn.GroupNorm(1, dim), nn.Conv2d(dim, channels * patch**2, 3, padding=1), nn.PixelShuffle(patch))
         # The condition starts without effect, so that the blocks learn to pass the image on before they learn to change it.
         nn.init.zeros_(known.weight)
         nn.init.zeros_(known.bias)
 
     def velocity(self, x: torch.Tensor, time: torch.Tensor, coarse: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
-        """[B, 3, side, side] at `x` and `time` [B] in 0 … 1, given `coarse` [B, 3, side, side] and `vectors` [B, queries, D]."""
+        """[B, channels, side, side] at `x` and `time` [B] in 0 … 1, given `coarse`, of that shape, and `vectors`."""
         known = self.codes(vectors.flatten(1)) + self.time(sinusoids(1000 * time, self.config.dim).to(vectors.dtype))
         conditions = self.condition(known).chunk(len(self.blocks), dim=-1)
         y = self.embed(torch.cat([x, coarse], dim=1)) + self.positions
@@ -62,7 +62,7 @@ class PixelFlow(nn.Module):
         return (self.out(y) - x) / left
 
     def loss(self, pixels: torch.Tensor, coarse: torch.Tensor, vectors: torch.Tensor) -> Term:
-        """Squared distance from the velocity of the straight path to `pixels` [B, 3, side, side], for each value."""
+        """Squared distance from the velocity of the straight path to `pixels` [B, channels, side, side], for each value."""
         time = torch.sigmoid(torch.randn(len(pixels), device=pixels.device))  # denser in the middle (Esser et al. 2024)
         noise = torch.randn_like(pixels)
         along = time[:, None, None, None]
@@ -77,13 +77,13 @@ class PixelFlow(nn.Module):
         seed: int,
         guidance: float | None = None,
     ) -> torch.Tensor:
-        """Images [B, 3, side, side] for `conditions` (coarse, vectors), `nothing` being those without any code; by Euler steps.
+        """Images [B, channels, side, side] for `conditions` (coarse, vectors), `nothing` being without any code; by Euler steps.
 
         The noise is the same for every image, a function of `seed`: what is drawn does not depend on the batch.
         """
         coarse, vectors = conditions
         guidance = self.config.guidance if guidance is None else guidance
-        x = torch.randn(3, self.side, self.side, generator=torch.Generator().manual_seed(seed)).to(coarse).expand_as(coarse)
+        x = torch.randn(self.shape, generator=torch.Generator().manual_seed(seed)).to(coarse).expand_as(coarse)
         times = torch.linspace(0, 1, self.config.steps + 1).tolist()
         for now, later in zip(times[:-1], times[1:], strict=True):
             time = x.new_full((len(x),), now)

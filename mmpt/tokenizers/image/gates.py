@@ -3,6 +3,7 @@
 import pydantic
 
 from mmpt.config import Schema
+from mmpt.tokenizers.image.perceptual.lpips import Lpips
 from mmpt.tokenizers.image.towers import Tower
 
 
@@ -14,6 +15,8 @@ class JudgeConfig(Schema):
     fixed seed (as Naeem et al. 2020, arXiv:2002.09797, compare sets of pictures by a random VGG16), which need no download."""
     side: int | None = pydantic.Field(default=None, ge=8)
     """Side in pixels at which it looks; by default the tokenizer's."""
+    lpips: Lpips | None = None
+    """What tells the distance of two pictures instead of it, such as `{net: alex}`; sets of pictures stay its own."""
 
 
 class FloorsConfig(Schema):

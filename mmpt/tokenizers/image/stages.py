@@ -58,9 +58,12 @@ class Stage(Trainable):
         if config.adversary:
             self.adversary = Adversary(config.adversary)
 
-    def looked(self, drawn: torch.Tensor, pixels: torch.Tensor, own: Term, progress: float) -> dict[str, Term]:
-        """The terms of that comparison; `own`: that of the pixels."""
+    def looked(self, canvas: torch.Tensor, pixels: torch.Tensor, own: Term, progress: float) -> dict[str, Term]:
+        """The terms of that comparison of what is drawn; `own`: that of the pixels."""
         found: dict[str, Term] = {}
+        if not self._perceptual and not self.adversary:
+            return found
+        drawn = self.tokenizer.decoder.shown(canvas)
         rest = own.weight * own.total / own.count
         if self._perceptual:
             settings, module = self._perceptual
@@ -104,7 +107,7 @@ class AlignStage(Stage):
             # Of some images only the first states: what says most is then put first.
             known = tokenizer.decoder.first(states, _given(states, self.config.beginnings))
             drawn = tokenizer.decoder.coarse(known).float()
-            found["pixels"] = Term.mean(pixel_loss(drawn, batch.pixels, 0), count, self.config.pixels)
+            found["pixels"] = Term.mean(pixel_loss(drawn, tokenizer.decoder.canvas(batch.pixels), 0), count, self.config.pixels)
         return found
 
 
@@ -172,11 +175,11 @@ class DrawStage(Stage):
             given = _given(codes, config.beginnings, config.empty)
             vectors = tokenizer.vectors(codes, given)
         vectors = tokenizer.decoder.first(vectors, given)
-        coarse = tokenizer.decoder.coarse(vectors).float()
-        found = {"pixels": Term.mean(pixel_loss(coarse, batch.pixels, config.tolerance), count, config.pixels)}
+        coarse, canvas = tokenizer.decoder.coarse(vectors).float(), tokenizer.decoder.canvas(batch.pixels)
+        found = {"pixels": Term.mean(pixel_loss(coarse, canvas, config.tolerance), count, config.pixels)}
         found |= self.looked(coarse, batch.pixels, found["pixels"], progress)
         if tokenizer.decoder.flow is not None:
-            found["flow"] = tokenizer.decoder.flow.loss(batch.pixels, coarse.detach(), vectors)._replace(weight=config.flow)
+            found["flow"] = tokenizer.decoder.flow.loss(canvas, coarse.detach(), vectors)._replace(weight=config.flow)
         return found
 
 
@@ -206,7 +209,7 @@ class JointStage(CodebookStage):
         summary, predicted = tokenizer.text(batch.captions)
         drawn = tokenizer.decoder.coarse(drawn_of).float()
         terms = {
-            "pixels": pixel_loss(drawn, batch.pixels, config.tolerance),
+            "pixels": pixel_loss(drawn, tokenizer.decoder.canvas(batch.pixels), config.tolerance),
             "contrast": contrastive_loss(tokenizer.image_embedding(hidden), summary, batch.captions, tokenizer.scale),
             "predict": prediction_loss(states, predicted, (batch.captions != 0).any(dim=1)),
             "describe": tokenizer.describer(vectors, batch.captions),
