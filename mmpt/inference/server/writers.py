@@ -25,7 +25,7 @@ TOLD = 0.025
 server and for its client, and nobody sees the difference."""
 
 YIELDING = 5
-"""How far the engine's process stands back on a CPU. What decodes and tells answers then ends them sooner, their clients come back
+"""How far the engine's process stands back on a CPU. What decodes and tells answers then ends them sooner, their clients are back
 sooner, and each step of the engine, which costs little more for many than for one, is for more of them."""
 
 
