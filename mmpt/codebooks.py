@@ -98,7 +98,8 @@ class FrameReader:
     whole and not taken yet."""
 
     def __init__(self, codebooks: int, size: int, layout: Layout) -> None:
-        self._codebooks, self._size, self._layout = codebooks, size, layout
+        self._codebooks, self._size = codebooks, size
+        self._layout: Layout = layout
         self._turns = Turns(codebooks, layout)
         self._begun = np.zeros((0, codebooks), dtype=np.int64)  # frames that were not taken
         self._taken = 0  # of the sequence as it stands

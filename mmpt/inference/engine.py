@@ -213,7 +213,7 @@ class Engine:
         append, device = self._cache.append(counts), self.model.device
         places = {number: place for place, number in enumerate(append.order)}
         pieces = [Piece(self._rows[row], self._cache.lengths[row], counts[row]) for row in append.order]
-        edges = torch.tensor([0, *accumulate(piece.count for piece in pieces)])
+        edges = torch.tensor([0, *accumulate(piece.length for piece in pieces)])
         features = self._features(pieces, edges, len(append.prompts))
         hidden = hidden_states(
             self.model,
@@ -239,7 +239,7 @@ class Engine:
         parts = FeatureParts()
         for piece, edge in zip(pieces, borders.tolist(), strict=False):
             for kind, places, value in piece.row.prompt.media:
-                if piece.start <= places[0] < piece.start + piece.count:
+                if piece.start <= places[0] < piece.start + piece.length:
                     parts.add(kind, places + (edge - piece.start), value, self.inputs.counted[kind].shares(len(value)))
         features = {kind: one.to(self.model.device) for kind, one in parts.joined().items()}
         kept = [piece.row.memories for piece in pieces[begun:]]

@@ -136,8 +136,8 @@ class Assembler:
 
     def _opens(self, kind: Medium) -> Iterator[Event]:
         """A block begins: of the sound that goes on, or of a new part."""
-        in_turn = kind == "speech" and self._alternate is not None
-        if in_turn and (self._medium is not None or self._count == self._alternate[0]):
+        alternate = self._alternate if kind == "speech" else None
+        if alternate and (self._medium is not None or self._count == alternate[0]):
             yield from self._shown()  # whether this was all of the text is seen where the block ends
             yield from self._untold(self._text)
         else:

@@ -62,19 +62,19 @@ class Row:
 
 
 class Piece(NamedTuple):
-    """`count` tokens of a row from `start` on, in one pass."""
+    """`length` tokens of a row from `start` on, in one pass."""
 
     row: Row
     start: int
-    count: int
+    length: int
 
     @property
     def ids(self) -> list[int]:
-        return self.row.prompt.ids[self.start : self.start + self.count] or [self.row.pending]
+        return self.row.prompt.ids[self.start : self.start + self.length] or [self.row.pending]
 
     @property
     def positions(self) -> range:
-        return range(self.start, self.start + self.count)
+        return range(self.start, self.start + self.length)
 
 
 def remember(pieces: Sequence[Piece], edges: Tensor, features: Entering) -> None:
@@ -89,7 +89,7 @@ def remember(pieces: Sequence[Piece], edges: Tensor, features: Entering) -> None
 def _share(kind: str, new: Remembered, pieces: Sequence[Piece], edges: Sequence[int]) -> None:
     places = new.places.tolist()
     for piece, edge in zip(pieces, edges, strict=False):
-        first, last = bisect_left(places, edge), bisect_left(places, edge + piece.count)
+        first, last = bisect_left(places, edge), bisect_left(places, edge + piece.length)
         if first == last:
             continue
         found = Remembered(new.memory.part(first, last), new.places[first:last] - (edge - piece.start))
