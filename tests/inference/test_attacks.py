@@ -25,6 +25,7 @@ from mmpt.inference.server import fair
 from mmpt.inference.server.fair import FairService
 from mmpt.inference.server.guard import LEFT
 from mmpt.inference.server.limits import Limits
+from mmpt.inference.server.service import Written
 from mmpt.inference.server.serving import TOLD
 from mmpt.inference.server.shares import CLIENT, Turns
 from mmpt.inference.settings import Settings
@@ -216,12 +217,11 @@ def test_who_takes_all_places_does_not_hold_up_others(server):
     assert service.taken == 0
 
 
-def test_who_is_turned_away_is_told_before_its_body_and_later_where_there_are_others(server):
-    address, service = server
-    turns = []
-    while not service._turns.full(OTHER):
-        turns.append(service._turns.enter(OTHER))
-    with attacking(address) as connect:
+def test_who_is_turned_away_is_told_before_its_body_and_later_where_there_are_others(model):
+    with serving(model, Limits()) as (address, service), attacking(address) as connect:
+        turns = []
+        while not service._turns.full(OTHER):
+            turns.append(service._turns.enter(OTHER))
 
         def told() -> float:
             """Seconds until one whose body does not come is turned away."""
@@ -233,9 +233,9 @@ def test_who_is_turned_away_is_told_before_its_body_and_later_where_there_are_ot
         assert told() < TOLD
         assert post(address, **asked(max_tokens=2)).status_code == 200  # there is room for others
         assert told() >= TOLD
-    for turn in turns:
-        service._turns.leave(turn)
-    assert service.taken == 0
+        for turn in turns:
+            service._turns.leave(turn)
+        assert service.taken == 0
 
 
 def test_a_refused_body_is_not_read_to_its_end(server, model):
@@ -266,7 +266,8 @@ def test_pictures_of_one_client_do_not_hold_up_those_of_another(server, monkeypa
     with attacking(address) as connect, ThreadPoolExecutor(1) as pool:
         for _ in range(8):
             connect(head(address, len(body)) + body)
-        while len(seen) < 2:
+        deadline = time.monotonic() + 20
+        while len(seen) < 2 and time.monotonic() < deadline:
             time.sleep(0.01)
         mine = pool.submit(post, address, messages=own, max_tokens=2)
         time.sleep(0.5)
@@ -306,7 +307,7 @@ class _Reading:
             async def ids():
                 self.begun.append(time.monotonic())
                 await asyncio.sleep(len(prompt.ids) / 10_000)
-                yield [1]
+                yield Written([1], [])
 
             yield ids()
 

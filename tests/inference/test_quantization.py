@@ -47,7 +47,7 @@ def _rounded(layer: nn.Module, whole: torch.Tensor) -> bool:
 
 def _logits(model, ids) -> torch.Tensor:
     with torch.inference_mode():
-        return model.engine()._pass([Prompt(ids)])[0][0]
+        return model.engine().logits([Prompt(ids)])[0]
 
 
 def test_matrices_are_those_of_a_byte_and_tables_stay(run):

@@ -95,7 +95,7 @@ def test_sound_comes_before_the_end_and_what_cannot_come_next_is_refused(folder,
     with codec.speaking() as stream:
         assert len(stream.push(codes[:10])) == 0  # the fifth frame's second code comes next
         assert len(stream.push(codes[10:11])) == 5 * 64
-        with pytest.raises(DataError, match="code 12 is of codebook 1, expected none, the sequence is whole"):
+        with pytest.raises(DataError, match="code 0 is of codebook 1, expected 0"):
             stream.push(np.array([17, 17]))
     with codec.speaking() as stream, pytest.raises(DataError, match="code 32, expected 0 … 31"):
         stream.push(np.array([32]))
