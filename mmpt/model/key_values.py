@@ -150,7 +150,8 @@ class Append:
             for table, part in zip(tables, (key, value), strict=True):
                 table[row, :, past:end] = part[0, :, own]
             keys, values = (table[row : row + 1, :, :end] for table in tables)
-            mask = self._once((row, window), lambda past=past, end=end: _seen(torch.arange(past, end), end, window), query)
+            places = torch.arange(past, end)
+            mask = self._once(("piece", row, window), lambda places=places, end=end: _seen(places, end, window), query)
             parts.append(F.scaled_dot_product_attention(query[:, :, own], keys, values, mask, scale=scale, enable_gqa=grouped))
         if self._single:
             query, key, value = (part[0, :, start:].transpose(0, 1) for part in (query, key, value))
@@ -169,7 +170,7 @@ class Append:
         if not whole:  # rows between them that are still being read come along, since a choice of rows would copy the tables
             query = query.new_zeros(count, *query.shape[1:]).index_copy(0, rows, query)
             lengths = lengths.new_zeros(count).index_copy(0, rows, lengths)
-        mask = self._once((longest, window), lambda: _seen(lengths, longest, window)[:, None, None], query)
+        mask = self._once(("single", window), lambda: _seen(lengths, longest, window)[:, None, None], query)
         keys, values = (table[:count, :, :longest] for table in tables)
         found = F.scaled_dot_product_attention(query.unsqueeze(2), keys, values, mask, scale=scale, enable_gqa=grouped).squeeze(2)
         return (found if whole else found[rows]).transpose(0, 1).unsqueeze(0)
