@@ -189,10 +189,8 @@ def _decoder(
     if (checkpoint / FOLDER).is_dir():
         inputs = FeatureInputs.load(checkpoint / FOLDER, model).to(device).eval()
     if not hollow:
-        if (
-            quantization is not None
-        ):  # adapters are in the weights by now; before the weights are moved, which are fewer bytes then
-            quantize(model, quantization)
+        if quantization is not None:
+            quantize(model, quantization)  # adapters are in the weights by now; what is moved are fewer bytes
         model.to(device)  # pyright: ignore[reportArgumentType] (transformers wraps `to` in a decorator without types)
     return model.eval(), vocabulary, inputs
 

@@ -7,7 +7,7 @@ import pytest
 from mmpt.inference.reading import Prompt
 from mmpt.inference.rows import Writing
 from mmpt.inference.server import writers
-from mmpt.inference.server.writers import Held, News, Submit, write
+from mmpt.inference.server.writers import TOLD, Held, News, Submit, write
 from mmpt.inference.settings import Settings
 
 STEP, TOKENS = 0.005, 400
@@ -37,8 +37,8 @@ class Stepping:
             one.finished = len(one.ids) == TOKENS
 
 
-@pytest.mark.parametrize(("sequences", "apart"), [(1, 0.025), (5, 0.025), (16, 0.08), (64, 0.32)])
-def test_news_of_one_come_every_25_ms_and_of_all_200_times_a_second_at_most(monkeypatch, sequences, apart):
+@pytest.mark.parametrize("sequences", [1, 16])
+def test_every_id_is_told_once_and_of_a_sequence_every_25_ms_at_most(monkeypatch, sequences):
     engine = Stepping()
     monkeypatch.setattr(writers.time, "monotonic", lambda: engine.now)
     waiting = [[Submit(number, Prompt([1]), Settings()) for number in range(sequences)]]
@@ -60,4 +60,4 @@ def test_news_of_one_come_every_25_ms_and_of_all_200_times_a_second_at_most(monk
         assert len(news[0][1].ids) == 1  # the first token waits for nothing
         times = [when for when, _ in news]
         gaps = [after - before for before, after in zip(times[:-1], times[1:-1], strict=False)]
-        assert all(apart - 1e-9 <= gap <= apart + 2 * STEP for gap in gaps)
+        assert all(TOLD - 1e-9 <= gap <= TOLD + 2 * STEP for gap in gaps)

@@ -117,12 +117,8 @@ class Titok(Rival):
 
     def __init__(self, config: ImageTokenizerConfig) -> None:
         super().__init__(config)
-        width, heads, dim, queries = (
-            config.qformer.width,
-            config.qformer.heads,
-            config.quantizer.dim,
-            config.figures.codes_per_image,
-        )
+        width, heads = config.qformer.width, config.qformer.heads
+        dim, queries = config.quantizer.dim, config.figures.codes_per_image
         self.quantizer = VectorQuantize(dim, self.size, use_cosine_sim=True, **self.options)
         self.patch = getattr(config.tower, "patch", config.decoder.patch)
         self.grid = config.side // self.patch

@@ -23,9 +23,6 @@ LOG = logging.getLogger("mmpt.serve")
 TOLD = 0.025
 """Seconds at least between two news of one sequence, its first token and its end excepted: what is told of each token is work for
 the server and for its client, and nobody sees the difference."""
-NEWS = 200
-"""Of all sequences together, news a second at most: of many each is told of more rarely (of 16, 12 times), so that this work does
-not grow with them and take the time in which they are written."""
 YIELDING = 5
 """How far the engine's process stands back on a CPU. What decodes and tells answers then ends them sooner, their clients are back
 sooner, and each step of the engine, which costs little more for many than for one, is for more of them."""
@@ -105,10 +102,10 @@ def write(engine: Engine, commands: Callable[[bool], Sequence[Command] | None], 
             running.clear()
             told.clear()
             engine.reset()
-        now, apart = time.monotonic(), max(TOLD, len(running) / NEWS)
+        now = time.monotonic()
         for number, writing in list(running.items()):
             count, when = told[number]
-            if writing.finished or (len(writing.ids) > count and now - when >= apart):
+            if writing.finished or (len(writing.ids) > count and now - when >= TOLD):
                 reused = 0 if count else writing.reused
                 news.append(News(number, writing.ids[count:], writing.likely[count:], writing.finished, reused=reused))
                 told[number] = len(writing.ids), now
