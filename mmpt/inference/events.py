@@ -106,9 +106,17 @@ class Assembler:
             yield from self._shown()
 
     def heavy(self, ids: Sequence[int]) -> bool:
-        """Whether `push` of these would decode sound or pictures, which takes long."""
-        speaking = self._inside is not None and self._stream is not None
-        return speaking or any(token in self._opening or token in self._closing for token in ids)
+        """Whether `push` of these might decode sound or pictures, or begin to, which takes long."""
+        if self._inside is not None and self._stream is not None:
+            return True
+        speech = self._tokenizer.speech
+        begins = self._medium is not None or (speech is not None and speech.speaks_in_blocks)
+        return any(token in self._closing or (begins and token in self._opening) for token in ids)
+
+    @property
+    def ends_heavily(self) -> bool:
+        """Whether `finish` would decode."""
+        return self._medium is not None
 
     def finish(self) -> Iterator[Event]:
         """Events of what is still open."""

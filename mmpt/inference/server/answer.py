@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
 from fastapi import Request
@@ -78,7 +78,7 @@ class Answer:
 
 async def answering(
     serving: Serving, written: AsyncIterator[Written], stop: StopWords, until: float, answer: Answer
-) -> AsyncIterator[list[Event]]:
+) -> AsyncGenerator[list[Event]]:
     """The events of each step, up to a stop word; after `until` the answer is cut off where it stands. One with more than text
     that comes to its end is kept. Raises `Stopping` where the server does before that."""
     assembler = Assembler(serving.model.tokenizer, decode=serving.decode, alternate=answer.alternate)
@@ -109,8 +109,11 @@ async def answering(
                 yield found
                 return
             yield found
-        async with serving.closing.clock(until):
-            found = stop(await serving.decoded(lambda: list(assembler.finish())))
+        if assembler.ends_heavily:
+            async with serving.closing.clock(until):
+                found = stop(await serving.decoded(lambda: list(assembler.finish())))
+        else:
+            found = stop(list(assembler.finish()))
     except TimeoutError:
         serving.metrics.tokens(answer.prompt, answer.written)
         if serving.closing.begun and time.monotonic() < until:
@@ -145,9 +148,16 @@ async def asked(
             answers.append(Answer(serving, name, prompt, settings, index))
             streams.append(answering(serving, written, StopWords(stop), until, answers[-1]))
         stack.push_async_exit(entered.pop_all())
-    events = _side_by_side(answers, streams)
+    events = _side_by_side(answers, streams) if len(streams) > 1 else _alone(*answers, *streams)
     stack.push_async_callback(events.aclose)  # nobody reads on while what writes is left
     return answers, events
+
+
+async def _alone(answer: Answer, stream: AsyncGenerator[list[Event]]) -> AsyncGenerator[tuple[Answer, list[Event] | None]]:
+    async with aclosing(stream):
+        async for events in stream:
+            yield answer, events
+    yield answer, None
 
 
 async def _side_by_side(

@@ -25,6 +25,8 @@ from mmpt.inference.server.tokens import summed, usage
 from mmpt.inference.settings import Settings
 
 Events = AsyncIterator[tuple[Answer, list[Event] | None]]
+LIGHT = 100_000
+"""Bytes of a body; text alone is seldom as long."""
 
 
 def chat_routes(serving: Serving) -> APIRouter:
@@ -78,24 +80,26 @@ class _Told:
             choice = {"index": answer.index, "delta": delta, "finish_reason": reason} | self._of_tokens(answer, ids)
             return _line(self._json("chat.completion.chunk", [choice]) | empty)
 
+        told = ""  # what is known at once is sent at once: each piece costs as much as what is in it
         try:
             for number, answer in enumerate(self._answers):
                 first = line(answer, {"role": "assistant", "content": ""})
                 if not number and self._given.return_token_ids:
                     first = _line(json.loads(first.removeprefix("data: ")) | {"prompt_token_ids": self._prompt.ids})
-                yield first
+                told += first
             async for answer, found in events:
-                for delta, ids in deltas[answer](found or ()):
-                    yield line(answer, delta, ids)
+                told += "".join(line(answer, delta, ids) for delta, ids in deltas[answer](found or ()))
                 if found is None:
-                    for delta in deltas[answer].last():
-                        yield line(answer, delta)
-                    yield line(answer, {}, reason=answer.reason)
+                    told += "".join(line(answer, delta) for delta in deltas[answer].last())
+                    told += line(answer, {}, reason=answer.reason)
+                elif told:
+                    yield told
+                    told = ""
             if with_usage:
-                yield _line(self._json("chat.completion.chunk", []) | {"usage": self._usage()})
+                told += _line(self._json("chat.completion.chunk", []) | {"usage": self._usage()})
         except Exception as problem:
-            yield _line(problem_said(problem))
-        yield "data: [DONE]\n\n"
+            told += _line(problem_said(problem))
+        yield told + "data: [DONE]\n\n"
 
     def _json(self, kind: str, choices: list[dict]) -> dict:
         return {
@@ -136,16 +140,32 @@ def _transcript(model: MultimodalModel, answer: Answer) -> str | None:
 
 async def _understood(serving: Serving, request: Request) -> tuple[ChatRequest, Prompt, list[Settings]]:
     """The request as the engine takes it. Raises `Refused`."""
-    model, limits = serving.model, serving.limits
     body = await serving.body(request, "application/json")
-    given = await serving.read(ChatRequest.model_validate_json, body)
-    serving.known(given.model)
-    settings = await serving.read(given.settings, limits, model)
-    heavy = len(body) > 100_000  # text alone is seldom as long
-    parts = await serving.read(given.parts, limits, model.tokenizer.chat, serving.kept, media=heavy)
-    spoken = any(not isinstance(part, Text) for part in parts)
-    prompt = await serving.read(_prompt, given, parts, model, media=spoken)
+    given, settings, parts, prompt = await serving.read(_light, serving, body)
+    if parts is None:
+        parts = await serving.read(_parts, serving, given, media=True)
+    if prompt is None:
+        prompt = await serving.read(_prompt, serving, given, parts, media=not _text_alone(parts))
     return given, prompt, fitted(serving, prompt, settings)
+
+
+def _light(serving: Serving, body: bytes) -> tuple[ChatRequest, list[Settings], list[Said] | None, Prompt | None]:
+    """What is soon read of a request, at once: each turn of a thread costs as much as a short text. None for what is not."""
+    given = ChatRequest.model_validate_json(body)
+    serving.known(given.model)
+    settings = given.settings(serving.limits, serving.model)
+    if len(body) > LIGHT:
+        return given, settings, None, None
+    parts = _parts(serving, given)
+    return given, settings, parts, _prompt(serving, given, parts) if _text_alone(parts) else None
+
+
+def _parts(serving: Serving, given: ChatRequest) -> list[Said]:
+    return given.parts(serving.limits, serving.model.tokenizer.chat, serving.kept)
+
+
+def _text_alone(parts: Sequence[Said]) -> bool:
+    return all(isinstance(part, Text) for part in parts)
 
 
 def fitted(serving: Serving, prompt: Prompt, settings: Sequence[Settings]) -> list[Settings]:
@@ -160,9 +180,9 @@ def fitted(serving: Serving, prompt: Prompt, settings: Sequence[Settings]) -> li
         raise Refused(400, str(problem), "context_length_exceeded") from None
 
 
-def _prompt(given: ChatRequest, parts: list[Said], model: MultimodalModel) -> Prompt:
+def _prompt(serving: Serving, given: ChatRequest, parts: list[Said]) -> Prompt:
     try:
-        (prompt,) = model.prompts([parts])
+        (prompt,) = serving.model.prompts([parts])
     except MmptError as problem:
         raise DataError(given.damaged(parts) or str(problem)) from None
     return prompt

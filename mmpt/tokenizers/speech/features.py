@@ -77,15 +77,15 @@ def expand(log: torch.Tensor) -> torch.Tensor:
     return 10 ** (log * 2 - 2)
 
 
-def linear_power(log: torch.Tensor) -> torch.Tensor:
+def linear_power(log: torch.Tensor, updates: int = 30) -> torch.Tensor:
     """Power at each frequency [frames, WINDOW // 2 + 1] that has the log-mel `log` [frames, mels]: non-negative least squares by
-    the multiplicative updates of Lee and Seung (2001)."""
+    so many multiplicative `updates` of Lee and Seung (2001)."""
     filters, inverse = (part.to(log.device) for part in (mel_filters(log.shape[1]), _inverse_filters(log.shape[1])))
     power = expand(log)
     spectrum = (power @ inverse).clamp_min(1e-8)
     target, gram = power @ filters.t(), filters @ filters.t()
     # Each step keeps power non-negative and lowers the squared error; far quicker than an exact solver for every frame.
-    for _ in range(30):
+    for _ in range(updates):
         spectrum = spectrum * target / (spectrum @ gram).clamp_min(1e-12)
     return spectrum
 
@@ -110,13 +110,14 @@ def magnitudes(log: torch.Tensor, rate: int, window: int, hop: int) -> torch.Ten
     return torch.where(bins <= WINDOW // 2, fine, 0.0).clamp_min(0.0).sqrt()
 
 
-def waveform(log: torch.Tensor, iterations: int = 32) -> torch.Tensor:
+def waveform(log: torch.Tensor, iterations: int = 36) -> torch.Tensor:
     """A waveform [frames · HOP] in −1 … 1 whose log-mel is near `log` [frames, mels].
 
     Magnitudes by `linear_power`, phases by Griffin-Lim with momentum (Perraudin et al. 2013) from zero phase: the same input
     gives the same samples.
     """
-    spectrum = linear_power(log)
+    # Ten updates and four iterations more than 32 are as near as thirty updates and 32, in 0.7 of their time.
+    spectrum = linear_power(log, 10)
     magnitude = torch.cat([spectrum, spectrum[-1:]])
     samples = griffin_lim(magnitude.sqrt(), _window().to(log.device), HOP, iterations)
     return samples.clamp(-1, 1)
