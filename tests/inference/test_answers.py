@@ -1,23 +1,27 @@
 """A checkpoint answers: as a whole and in a stream, with every id accounted for and sound that has no seams."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import PIL.Image
 import pytest
 import soundfile
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import mmpt
 from mmpt.document import Image, Speech, Text
 from mmpt.errors import ConfigError, DataError
+from mmpt.inference.decoding import decode_with
 from mmpt.inference.engine import Engine
 from mmpt.inference.events import Assembler, AudioDelta, PartDone, TextDelta
 from mmpt.inference.load import load
 from mmpt.media import encode_png, encode_wav
 from mmpt.tokenizers.text import encode_text
 
-from .tiny import write_checkpoint
+from .tiny import speech_tokenizer, write_checkpoint
 
 HOT = {name: {"temperature": 1.3} for name in ("text", "image", "speech")}
 
@@ -60,6 +64,55 @@ def test_a_stream_is_the_answer_piece_by_piece(model, seed):
             assert len(heard) == len(whole) and 10 * np.log10(noise / signal + 1e-20) < -40
             kept, _ = soundfile.read(io.BytesIO(event.content.data), dtype="float32")
             assert np.abs(kept - heard.clip(-1, 1)).max() <= 1e-4
+
+
+class Seen:
+    """Decodes, and counts how often it was asked to."""
+
+    def __init__(self, tokenizer) -> None:
+        self._decode, self.at_once, self.count = decode_with(tokenizer), 1, 0
+
+    def __call__(self, kind, codes):
+        self.count += 1
+        return self._decode(kind, codes)
+
+    def speaking(self):
+        self.count += 1
+        return self._decode.speaking()
+
+
+@pytest.mark.parametrize("block", [5, None])
+@given(data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_what_is_not_heavy_decodes_nothing(model, block, data):
+    """A server writes such ids down where others wait: text, marks and codes in any pieces, of a tokenizer that speaks in blocks
+    and of one that does not."""
+    tokenizer = replace(model.tokenizer, speech=speech_tokenizer(block))
+    vocabulary = tokenizer.vocabulary
+    alternate = data.draw(st.sampled_from([None, (2, 3)]))
+    text = st.lists(st.integers(5, vocabulary.text_size - 1), min_size=1, max_size=3)
+    draw = np.random.default_rng(0)
+    said, pictures = st.integers(1, 4), st.just(None)
+    ids: list[int] = []
+    for part in data.draw(st.lists(st.one_of(text, said, pictures), min_size=1, max_size=6)):
+        if isinstance(part, list):
+            ids += part
+        elif part is None:
+            ids += vocabulary.encode_image(draw.integers(0, vocabulary.image_codes, vocabulary.codes_per_image))
+        else:
+            ids += vocabulary.encode_speech(draw.integers(0, vocabulary.speech_codes, part))
+    decode = Seen(tokenizer)
+    assembler = Assembler(tokenizer, decode=decode, alternate=alternate)
+    while ids:
+        size = data.draw(st.integers(1, len(ids)))
+        new, ids, before = ids[:size], ids[size:], decode.count
+        heavy = assembler.heavy(new)
+        list(assembler.push(new))
+        assert heavy or decode.count == before
+        assert not heavy or any(token >= vocabulary.special_offset for token in new)  # text never is
+    before, heavy = decode.count, assembler.ends_heavily
+    list(assembler.finish())
+    assert heavy or decode.count == before
 
 
 def _codes(model, ids, events, part) -> np.ndarray:
@@ -108,8 +161,8 @@ def test_whoever_stops_reading_stops_the_writing(model, monkeypatch):
 def test_many_prompts_at_once_each_with_its_own_seed(model):
     asked = {"max_new_tokens": 40, **HOT}
     together = model.answer([prompt(), prompt()[:1], prompt()[1:]], seed=5, **asked)
-    for number, given in enumerate([prompt(), prompt()[:1], prompt()[1:]]):
-        assert model.answer([given], seed=5 + number, **asked)[0] == together[number]
+    for number, one in enumerate([prompt(), prompt()[:1], prompt()[1:]]):
+        assert model.answer([one], seed=5 + number, **asked)[0] == together[number]
 
 
 def test_bad_input_is_named(model, run, tmp_path):

@@ -110,13 +110,13 @@ def magnitudes(log: torch.Tensor, rate: int, window: int, hop: int) -> torch.Ten
     return torch.where(bins <= WINDOW // 2, fine, 0.0).clamp_min(0.0).sqrt()
 
 
-def waveform(log: torch.Tensor, iterations: int = 36) -> torch.Tensor:
+def waveform(log: torch.Tensor, iterations: int = 32) -> torch.Tensor:
     """A waveform [frames · HOP] in −1 … 1 whose log-mel is near `log` [frames, mels].
 
     Magnitudes by `linear_power`, phases by Griffin-Lim with momentum (Perraudin et al. 2013) from zero phase: the same input
     gives the same samples.
     """
-    # Ten updates and four iterations more than 32 are as near as thirty updates and 32, in 0.7 of their time.
+    # Three times as many change the sound by 0.02 dB, and take half as long again as all of this.
     spectrum = linear_power(log, 10)
     magnitude = torch.cat([spectrum, spectrum[-1:]])
     samples = griffin_lim(magnitude.sqrt(), _window().to(log.device), HOP, iterations)
