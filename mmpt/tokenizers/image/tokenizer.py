@@ -1,8 +1,7 @@
 """The image tokenizer: an image in, a short causal sequence of codes out, and the way back."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -18,6 +17,7 @@ from mmpt.config import parse_config
 from mmpt.errors import CheckpointError, DataError
 from mmpt.layers.qformer import Branch, Qformer, ReverseQformer
 from mmpt.storage import check_folder, published_folder, read_json, write_json
+from mmpt.tokenizers.evaluating import evaluating
 from mmpt.tokenizers.figures import ImageFigures
 from mmpt.tokenizers.image.captions import CaptionDecoder, TextTower
 from mmpt.tokenizers.image.config import FORMAT, ImageTokenizerConfig
@@ -260,15 +260,3 @@ class ImageTokenizer(nn.Module):
             for rows in torch.from_numpy(codes.astype(np.int64)).split(CHUNK):
                 found.append(function(rows.to(self.scale.device)).cpu().numpy())
         return np.concatenate(found)
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside and no gradient, whatever the mode was outside afterwards."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        model.train(training)

@@ -14,6 +14,7 @@ from mmpt.codebooks import FrameWriter
 from mmpt.config import parse_config
 from mmpt.errors import CheckpointError, DataError
 from mmpt.storage import check_folder, read_json
+from mmpt.tokenizers.evaluating import evaluating
 from mmpt.tokenizers.figures import SpeechFigures
 from mmpt.tokenizers.quantized import Quantized
 from mmpt.tokenizers.speech.batches import code_count
@@ -125,18 +126,16 @@ class SpeechCoder(nn.Module):
 
     def _batched(self, items: list, lengths: list[int], function: Callable[[list, torch.Tensor], list]) -> list:
         """`function` of the items in batches of like length, in eval mode; results in the items' order."""
-        training, device = self.training, next(self.encoder.parameters()).device
-        self.eval()
+        device = next(self.encoder.parameters()).device
         results: list = [None] * len(items)
         order = sorted(range(len(items)), key=lambda i: lengths[i])
-        with torch.inference_mode():
+        with evaluating(self):
             for start in range(0, len(order), _BATCH):
                 chosen = order[start : start + _BATCH]
                 sizes = torch.tensor([lengths[i] for i in chosen], device=device)
                 found = function([items[i] for i in chosen], sizes)
                 for i, result in zip(chosen, found, strict=True):
                     results[i] = result
-        self.train(training)
         return results
 
 

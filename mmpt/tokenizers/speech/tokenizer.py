@@ -1,6 +1,5 @@
 """Speech ↔ codes at 12.5 Hz: recognition-supervised, so a code says what is spoken rather than by whom."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -72,9 +71,10 @@ class SpeechTokenizer(SpeechCoder, Trainable):
             with torch.inference_mode():
                 return self.speaker.waveform(mel).cpu().numpy()
 
-        if len(mels) < 2 or mels[0].is_cuda:
+        threads = torch.get_num_threads()
+        if min(len(mels), threads) < 2 or mels[0].is_cuda:
             return [spoken(mel) for mel in mels]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # the operations of one are too small to share out
+        with ThreadPoolExecutor(threads) as pool:  # the operations of one are too small to share out
             return list(pool.map(spoken, mels))
 
     @property
@@ -270,7 +270,7 @@ class SpeechTokenizer(SpeechCoder, Trainable):
 
         found = self._batched(cuts, [one.end - one.start for _, one in cuts], speak)
         owners = [number for number, _ in cuts]
-        return [torch.from_numpy(joined(found, owners, len(rows))[number]).flatten(0, 1) for number in range(len(rows))]
+        return [torch.from_numpy(row).flatten(0, 1) for row in joined(found, owners, len(rows))]
 
     def _continued(self, rows: list[np.ndarray], prompt: np.ndarray) -> list[torch.Tensor]:
         """The same for what is said after `prompt`, in its voice."""
