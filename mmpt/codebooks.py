@@ -103,13 +103,19 @@ class FrameReader:
         self._turns = Turns(codebooks, layout)
         self._begun = np.zeros((0, codebooks), dtype=np.int64)  # frames that were not taken
         self._taken = 0  # of the sequence as it stands
+        self._open = 0  # codes of frames that are not whole
 
     @property
     def count(self) -> int:
         return self._turns.done - self._taken
 
+    def needed(self, count: int) -> int:
+        """How many codes more there must be, at least, until so many frames are whole and not taken."""
+        return max(0, (count - self.count) * self._codebooks - self._open)
+
     def push(self, codes: np.ndarray) -> None:
         """More codes, int [any number]. Raises `ValueError` on one that cannot come next."""
+        whole = self.count
         for code in np.asarray(codes).tolist():
             if not 0 <= code < self._codebooks * self._size:
                 raise ValueError(f"code {code}, expected 0 … {self._codebooks * self._size - 1}")
@@ -120,6 +126,7 @@ class FrameReader:
             if frame == len(self._begun):
                 self._begun = np.concatenate([self._begun, np.zeros((1, self._codebooks), dtype=np.int64)])
             self._begun[frame, code // self._size] = code % self._size
+        self._open += len(codes) - (self.count - whole) * self._codebooks
 
     def take(self, count: int) -> np.ndarray:
         """The next `count` whole frames, int64 [count, K], each code 0 … size − 1."""

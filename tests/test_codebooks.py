@@ -29,6 +29,24 @@ def test_frames_come_back_and_are_whole_no_sooner_than_their_codes(count, codebo
         assert turns.missing == seen.any(axis=1).sum() * codebooks - number - 1
 
 
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=3), st.integers(1, 4), st.sampled_from(["flatten", "delay"]), st.data())
+@settings(deadline=None)
+def test_frames_are_whole_no_sooner_than_the_reader_says(counts, codebooks, layout, data):
+    """Of several sequences, one after the other, read in any pieces, of which some frames are taken."""
+    draw = np.random.default_rng(0)
+    codes = np.concatenate([in_order(draw.integers(0, 7, (count, codebooks)), 7, layout) for count in counts])
+    reader = FrameReader(codebooks, 7, layout)
+    for code in codes:
+        reader.take(data.draw(st.integers(0, reader.count)))
+        told = {more: reader.needed(reader.count + more) for more in (1, 2)}
+        before = reader.count
+        reader.push(np.array([code]))
+        assert reader.count == before or told[1] <= 1
+        assert reader.needed(before + 2) in (told[2] - 1, 0)
+        if layout == "flatten":  # nothing of later frames comes before
+            assert (reader.count > before) == (told[1] == 1)
+
+
 @given(st.integers(0, 9), st.integers(1, 5), st.sampled_from(["flatten", "delay"]), st.integers(0, 10**6))
 @settings(deadline=None)
 def test_pieces_of_frames_are_written_and_read_as_the_whole_is(count, codebooks, layout, seed):

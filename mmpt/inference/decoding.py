@@ -147,9 +147,9 @@ class DecodingProcess:
     def speaking(self) -> Iterator[SoundStream]:
         """See `Decode`."""
         stream = next(self._numbers)
-        self._ask("speaking", stream)
+        silent = self._ask("speaking", stream)
         try:
-            yield _Stream(self, stream)
+            yield _Stream(self, stream, silent)
         finally:
             self._beside.send(_Ask(-1, "leave", stream))
 
@@ -183,11 +183,12 @@ class _Lost(DataError):
 class _Stream:
     """A stream of codes to sound in a decoding process."""
 
-    def __init__(self, process: DecodingProcess, number: int) -> None:
-        self._process, self._number = process, number
+    def __init__(self, process: DecodingProcess, number: int, silent: int) -> None:
+        self._process, self._number, self.silent = process, number, silent
 
     def push(self, codes: np.ndarray) -> np.ndarray:
-        return self._process._ask("push", self._number, codes)
+        samples, self.silent = self._process._ask("push", self._number, codes)
+        return samples
 
     def finish(self) -> np.ndarray:
         return self._process._ask("finish", self._number)
@@ -302,12 +303,13 @@ class _Streams:
             return
         tell.of(ask, lambda: self._step(ask))
 
-    def _step(self, ask: _Ask) -> np.ndarray | None:
+    def _step(self, ask: _Ask) -> int | np.ndarray | tuple[np.ndarray, int]:
+        """What is heard, and how many codes are silent then."""
         if ask.what == "speaking":
             stack = ExitStack()
-            self._open[ask.stream] = stack, stack.enter_context(self._decode.speaking())
-            return None
+            self._open[ask.stream] = stack, (begun := stack.enter_context(self._decode.speaking()))
+            return begun.silent
         if ask.stream not in self._open:
             raise DataError("the process that was speaking has died")
         stream = self._open[ask.stream][1]
-        return stream.finish() if ask.what == "finish" else stream.push(ask.codes)
+        return stream.finish() if ask.what == "finish" else (stream.push(ask.codes), stream.silent)

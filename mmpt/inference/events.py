@@ -107,7 +107,7 @@ class Assembler:
 
     def heavy(self, ids: Sequence[int]) -> bool:
         """Whether `push` of these might decode sound or pictures, or begin to, which takes long."""
-        if self._inside is not None and self._stream is not None:
+        if self._inside is not None and self._stream is not None and self._waiting + len(ids) > self._stream.silent:
             return True
         speech = self._tokenizer.speech
         begins = self._medium is not None or (speech is not None and speech.speaks_in_blocks)
@@ -130,6 +130,11 @@ class Assembler:
             yield PartDone(text.part, Text(text.shown), ())
             yield PartDone(sound.part, spoken(np.concatenate(sound.sounds), self._speech.sound_rate), ())
         self._stack.close()
+
+    @property
+    def _waiting(self) -> int:
+        """Codes of the sound that are not decoded yet."""
+        return sum(map(len, self._medium.ids)) if self._medium else 0
 
     def _opened(self) -> _Open:
         self._parts += 1
@@ -200,6 +205,8 @@ class Assembler:
         sound, speech = self._medium, self._speech
         assert sound is not None
         found: list[np.ndarray] = []
+        if self._stream is not None and not whole and self._waiting <= self._stream.silent:
+            return  # each turn of what decodes costs as much as a code
         if self._stream is not None:
             codes = np.array(sum(sound.ids, []), dtype=np.int64) - self._vocabulary.speech_offset
             sound.ids = [[]]

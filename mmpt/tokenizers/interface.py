@@ -14,6 +14,11 @@ from mmpt.tokenizers.image.renderers import Renderer
 class SoundStream(Protocol):
     """Codes in, sound out; all samples together are the sound of all codes."""
 
+    @property
+    def silent(self) -> int:
+        """So many codes more, or a few above that, give no sound yet."""
+        ...
+
     def push(self, codes: np.ndarray) -> np.ndarray:
         """Samples float32 [n] (n may be 0) that have become final with `codes`, int64 [any number]."""
         ...

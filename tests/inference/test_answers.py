@@ -1,6 +1,7 @@
 """A checkpoint answers: as a whole and in a stream, with every id accounted for and sound that has no seams."""
 
 import io
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -76,9 +77,33 @@ class Seen:
         self.count += 1
         return self._decode(kind, codes)
 
+    @contextmanager
     def speaking(self):
         self.count += 1
-        return self._decode.speaking()
+        with self._decode.speaking() as stream:
+            yield Heard(self, stream)
+
+
+class Heard:
+    """A stream whose turns are counted, and that has nothing to say of codes that it calls silent."""
+
+    def __init__(self, seen: Seen, stream) -> None:
+        self._seen, self._stream = seen, stream
+
+    @property
+    def silent(self) -> int:
+        return self._stream.silent
+
+    def push(self, codes):
+        self._seen.count += 1
+        silent = len(codes) <= self.silent
+        samples = self._stream.push(codes)
+        assert not (silent and len(samples))
+        return samples
+
+    def finish(self):
+        self._seen.count += 1
+        return self._stream.finish()
 
 
 @pytest.mark.parametrize("block", [5, None])
@@ -113,6 +138,18 @@ def test_what_is_not_heavy_decodes_nothing(model, block, data):
     before, heavy = decode.count, assembler.ends_heavily
     list(assembler.finish())
     assert heavy or decode.count == before
+
+
+def test_a_stream_of_sound_is_decoded_once_a_block(model):
+    """Not once a code: each time is a turn of another process."""
+    vocabulary, decode = model.tokenizer.vocabulary, Seen(model.tokenizer)
+    ids = vocabulary.encode_speech(np.random.default_rng(0).integers(0, vocabulary.speech_codes, 40))
+    assembler = Assembler(model.tokenizer, decode=decode)
+    events = [event for token in ids for event in assembler.push([token])] + list(assembler.finish())
+    (whole,) = model.tokenizer.speech.decode([np.array(ids[1:-1]) - vocabulary.speech_offset])
+    heard = np.concatenate([event.samples for event in events if isinstance(event, AudioDelta)])
+    assert len(heard) == len(whole) and np.abs(heard - whole).max() < 1e-4
+    assert decode.count <= 40 // 5 + 3  # it is opened, and at the end pushed and finished
 
 
 def _codes(model, ids, events, part) -> np.ndarray:

@@ -81,7 +81,11 @@ def test_mimi_in_a_stream_is_mimi_as_a_whole(said, pieces, layout):
     codec, codes, whole = said[layout]
     edges = [*np.cumsum(pieces)[np.cumsum(pieces) < len(codes)], len(codes)]
     with codec.speaking() as stream:
-        given = [stream.push(part) for part in np.split(codes, edges[:-1])]
+        given = []
+        for part in np.split(codes, edges[:-1]):
+            silent = stream.silent
+            given.append(stream.push(part))
+            assert not len(given[-1]) or len(part) > silent
         heard = np.concatenate([*given, stream.finish()])
     # 250 times finer than what a sample of 16 bits resolves, beside the loudest.
     np.testing.assert_allclose(heard, whole, atol=1e-6 * np.abs(whole).max())
@@ -93,6 +97,7 @@ def test_sound_comes_before_the_end_and_what_cannot_come_next_is_refused(folder,
     codec = Mimi(codebooks=2, layout="delay").load(folder / "mimi")
     codes = codec.encode([noise(64 * 20)])[0]
     with codec.speaking() as stream:
+        assert stream.silent == 9
         assert len(stream.push(codes[:10])) == 0  # the fifth frame's second code comes next
         assert len(stream.push(codes[10:11])) == 5 * 64
         with pytest.raises(DataError, match="code 0 is of codebook 1, expected 0"):

@@ -126,8 +126,9 @@ def test_pieces_are_the_whole(block, shape, count, data):
     given, at = [], 0
     with model.speaking() as stream:
         while at < count:
-            step = data.draw(st.integers(1, 12))
+            step, silent = data.draw(st.integers(1, 12)), stream.silent
             given.append(stream.push(codes[at : at + step]))
+            assert not len(given[-1]) or len(codes[at : at + step]) > silent
             at += step
         given.append(stream.finish())
         with pytest.raises(DataError, match="finished"):

@@ -159,6 +159,11 @@ class CodecStream:
         self._frames = FrameReader(figures.codebooks, figures.codes // figures.codebooks, figures.layout)
         self._finished = False
 
+    @property
+    def silent(self) -> int:
+        """So many codes more, or a few above that, give no sound yet."""
+        return max(0, self._frames.needed(self._block) - 1)
+
     def push(self, codes: np.ndarray) -> np.ndarray:
         """Samples that have become final with `codes` (int [any number]). Raises `DataError` on a code that cannot come next."""
         if self._finished:

@@ -100,6 +100,11 @@ class WaveStream:
         self._spoken = 0  # frames whose samples were given
         self._finished = False
 
+    @property
+    def silent(self) -> int:
+        """So many codes more, or a few above that, give no sound yet."""
+        return max(0, self._read.needed(self._made + self._block + self._reach[1] - self._total()) - 1)
+
     def push(self, codes: np.ndarray) -> np.ndarray:
         """Samples float32 [n] (n may be 0) that have become final with `codes` (int [any number])."""
         if self._finished:
