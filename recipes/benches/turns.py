@@ -3,8 +3,8 @@ prompt is read.
 
     OMP_NUM_THREADS=1 python recipes/benches/turns.py MODEL
 
-MODEL: a folder of a decoder of transformers with 8,192 tokens of context, for instance SmolLM2-135M. Writes
-recipes/results/turns.json.
+MODEL: a folder of a decoder of transformers with 8,192 tokens of context, for instance SmolLM2-135M; four minutes of a
+processor. Writes recipes/results/turns.json.
 """
 
 import sys
@@ -26,8 +26,8 @@ from mmpt.tokenizers.text import text_fingerprint
 from mmpt.vocabulary import Vocabulary
 
 ROOT = Path(__file__).resolve().parents[2]
-PAIRS = 5
-PAST, ANSWER, QUESTION, LONG = 1000, 50, 50, 8000
+PAIRS = 3
+PAST, ANSWER, QUESTION, LONG = 1000, 50, 50, 4000
 """Tokens of a conversation's first turn, of the answer to it, of the next turn, and of a long prompt."""
 
 
