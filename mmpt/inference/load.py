@@ -123,17 +123,30 @@ class MultimodalModel:
         return write_all(self.engine(), given, each)
 
     def stream(
-        self, prompt: Sequence[Said], voice: np.ndarray | None = None, settings: Settings | None = None, **given: Any
+        self,
+        prompt: Sequence[Said],
+        voice: np.ndarray | None = None,
+        settings: Settings | None = None,
+        engine: Engine | None = None,
+        **given: Any,
     ) -> Iterator[Event]:
         """Continue one prompt: text, sound and pictures as they come. Whoever stops reading stops the writing. `settings`, or
-        each of its fields `given` by name. Raises `ConfigError` on settings that make no sense."""
+        each of its fields `given` by name. `engine`: one of this model that writes nothing else meanwhile, in place of a new one.
+        Raises `ConfigError` on settings that make no sense."""
         settings = settings or parse_config(given, Settings, "settings")
-        engine, assembler = self.engine(), Assembler(self.tokenizer, voice, alternate=settings.alternate)
+        engine, assembler = engine or self.engine(), Assembler(self.tokenizer, voice, alternate=settings.alternate)
         (asked,) = self.prompts([prompt])
         writing = engine.submit(asked, settings)
-        while not writing.finished:
-            for _, ids in engine.step():
-                yield from assembler.push(ids)
+        try:
+            while not writing.finished:
+                for _, ids in engine.step():
+                    yield from assembler.push(ids)
+        except GeneratorExit:
+            engine.cancel(writing)
+            raise
+        except BaseException:  # Ctrl-C in the midst of a pass: who knows what is whole
+            engine.reset()
+            raise
         yield from assembler.finish()
 
 

@@ -12,6 +12,7 @@ from mmpt.config import parse_config
 from mmpt.document import Image, Part, Role, Text
 from mmpt.errors import ConfigError
 from mmpt.inference.document_page import keep
+from mmpt.inference.engine import Engine
 from mmpt.inference.events import Event, PartDone, TextDelta
 from mmpt.inference.load import MultimodalModel
 from mmpt.inference.settings import Settings
@@ -20,6 +21,8 @@ from mmpt.storage import write_bytes
 
 SAMPLING = ("temperature", "top_p", "top_k")
 """What may be set for all modalities together, as `sampler` may."""
+KEPT_TOKENS = 8192
+"""Of the conversation, whose keys and values are kept from turn to turn."""
 
 
 class _Turn(NamedTuple):
@@ -32,11 +35,16 @@ class _Turn(NamedTuple):
 
 @dataclass
 class Talk:
-    """A conversation with `model`. `given`: what is set, fields of `Settings`, `SAMPLING`, or `sampler`."""
+    """A conversation with `model`, each turn of which reads what is new in it alone. `given`: what is set, fields of `Settings`,
+    `SAMPLING`, or `sampler`."""
 
     model: MultimodalModel
     given: dict[str, Any] = field(default_factory=dict)
     turns: list[_Turn] = field(default_factory=list)
+    engine: Engine = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.engine = self.model.engine(kept_tokens=KEPT_TOKENS)
 
     def system(self, text: str) -> None:
         """What the system says before all."""
@@ -65,7 +73,7 @@ class Talk:
         self.turns.append(_Turn("user", [*parts], []))
         events: list[Event] = []
         try:
-            for event in self.model.stream(self.prompt(), settings=_settings(self.given)):
+            for event in self.model.stream(self.prompt(), settings=_settings(self.given), engine=self.engine):
                 events.append(event)
                 yield event
         finally:

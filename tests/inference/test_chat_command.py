@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from mmpt.cli import main
 from mmpt.document import Speech, Text
 from mmpt.errors import ConfigError
 from mmpt.inference.conversation import read_messages
+from mmpt.inference.engine import write_all
 from mmpt.inference.events import TextDelta
 from mmpt.inference.load import load
 from mmpt.inference.server.limits import Limits
@@ -106,6 +108,50 @@ def test_a_stopped_answer_is_what_was_there(marked):
     nothing = Talk(marked, {"outputs": ["image"]})
     list(nothing.ask([Text("a")]))
     assert nothing.undo() and not nothing.turns and not nothing.undo()
+
+
+def test_a_turn_reads_what_is_new_in_it_alone(marked, monkeypatch):
+    talk, submitted = Talk(marked, {**HOT, "outputs": ["text"], "seed": 1}), []
+    submit = talk.engine.submit
+
+    def watched(prompt, settings):
+        submitted.append(submit(prompt, settings))
+        return submitted[-1]
+
+    monkeypatch.setattr(talk.engine, "submit", watched)
+    for question in ("the red circle is on the left of the green one", "and the blue one?", "and all of them?"):
+        list(talk.ask([Text(question)]))
+    assert submitted[0].reused == 0
+    for before, now in pairwise(submitted):
+        # The last token of an answer is written, not read.
+        read, asked = [*before.prompt.ids, *before.ids[:-1]], now.prompt.ids
+        same = next((n for n, (one, other) in enumerate(zip(read, asked, strict=False)) if one != other), len(read))
+        assert now.reused == same >= len(before.prompt.ids)
+    for one in submitted:
+        assert one.ids == write_all(marked.engine(), [one.prompt], [one.settings])[0]
+
+
+@pytest.mark.parametrize("stopped", ["between", "within"])
+def test_after_a_stopped_answer_the_next_is_that_of_a_fresh_engine(marked, monkeypatch, stopped):
+    given = {**HOT, "outputs": ["text"], "seed": 1}
+    talk = Talk(marked, given)
+    answer = talk.ask([Text("the red circle is on the left of the green one")])
+    for _ in range(4):
+        next(answer)
+    if stopped == "between":
+        answer.close()
+    else:
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr("mmpt.inference.engine.choose", interrupted)
+            list(answer)
+    assert not talk.engine.busy
+    other = Talk(marked, given, [*talk.turns])
+    asked = [Text("and the blue one?")]
+    assert [one.ids for one in talk.ask(asked)] == [one.ids for one in other.ask(asked)]
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
 
 
 def test_what_is_said_is_saved_and_read_again(plain, tmp_path, monkeypatch, capsys):
