@@ -1,11 +1,15 @@
 """What a realtime session is made of: its conversation and its settings."""
 
+import asyncio
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mmpt.document import Text
 from mmpt.inference.server.limits import Limits
-from mmpt.inference.server.realtime_conversation import Conversation, Item, prompt, whole
+from mmpt.inference.server.realtime_conversation import Conversation, Item, beginnings, longest, prompt, whole
 from mmpt.inference.server.realtime_events import EVENT, Session, asked_by, media
 from mmpt.inference.server.shares import Held, Share
 
@@ -38,6 +42,34 @@ def test_items_stand_where_they_were_put_and_the_oldest_go():
     for name in "ijk":
         conversation.add(Item(name, "user", said=[Text("a" * 20)]))
     assert [item.id for item in conversation] == ["j", "k"]
+
+
+@given(st.lists(st.tuples(st.sampled_from(("user", "assistant", "system")), st.integers(0, 9)), max_size=40), st.integers(0, 150))
+def test_the_oldest_are_left_out_as_one_by_one_but_read_a_few_times(said, most):
+    items, tried = [Item(str(n), role, said=[Text("a")]) for n, (role, _) in enumerate(said)], []
+
+    def size(start: int) -> int:
+        return sum(length for _, length in said[start:])
+
+    async def attempt(start: int):
+        tried.append(start)
+        return start if size(start) <= most else ValueError(start)
+
+    start = 0
+    while size(start) > most and len(items) - start > 1:
+        start += 1
+        while len(items) - start > 1 and items[start].role == "assistant":
+            start += 1
+    found = asyncio.run(longest(beginnings(items), attempt))
+    if size(start) <= most:
+        assert found == start
+    else:
+        assert isinstance(found, ValueError) and found.args == (start,)
+    assert len(tried) <= 1 + len(items).bit_length()
+    # Of what was broken off before a word there is nothing to answer.
+    assert beginnings([*items, Item("b", "user"), Item("c", "assistant")])[1:] == [
+        n for n, item in enumerate(items) if n and item.role != "assistant"
+    ]
 
 
 def test_what_is_kept_counts_for_its_client():

@@ -1,8 +1,8 @@
 """The conversation of a realtime session: its items by their ids, and what of them the model reads."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from mmpt.document import Image, Role, Speech, Text
 from mmpt.errors import DataError
 from mmpt.inference.server.limits import Limits
 from mmpt.vocabulary import Vocabulary
+
+T = TypeVar("T")
 
 
 @dataclass(eq=False)
@@ -128,6 +130,30 @@ def prompt(items: Sequence[Item], instructions: str, turns: bool) -> list[Said]:
                 found.append(replace(one, role=item.role, turn=turn))
     if not found:
         raise DataError("there is nothing to answer: the conversation is empty")
+    return found
+
+
+def beginnings(items: Sequence[Item]) -> list[int]:
+    """Where what is read may begin when the oldest items are left out: with no answer, if that is not all there is, and with
+    something said from there on."""
+    end, said = len(items) - 1, max((n for n, item in enumerate(items) if item.said), default=0)
+    return [0, *(n for n in range(1, said + 1) if n == end or items[n].role != "assistant")]
+
+
+async def longest(starts: Sequence[int], attempt: Callable[[int], Awaitable[T | Exception]]) -> T | Exception:
+    """What `attempt` gives for the first of `starts` for which that is no exception (then it is none for later ones either); the
+    exception of the last where there is none. All is tried first, as it mostly fits; then halves: each attempt reads a prompt."""
+    found, low, high = await attempt(starts[0]), 1, len(starts)
+    if not isinstance(found, Exception):
+        return found
+    while low < high:
+        middle = (low + high) // 2
+        tried = await attempt(starts[middle])
+        if isinstance(tried, Exception):
+            low = middle + 1
+            found = tried if isinstance(found, Exception) else found
+        else:
+            found, high = tried, middle
     return found
 
 

@@ -14,7 +14,7 @@ from mmpt.inference.engine import Prompt
 from mmpt.inference.events import AudioDelta, Event, TextDelta
 from mmpt.inference.server.answer import Answer, answering
 from mmpt.inference.server.errors import Refused
-from mmpt.inference.server.realtime_conversation import Conversation, Item, prompt, whole
+from mmpt.inference.server.realtime_conversation import Conversation, Item, beginnings, longest, prompt, whole
 from mmpt.inference.server.realtime_events import Asked
 from mmpt.inference.server.realtime_sound import SoundOut
 from mmpt.inference.server.service import Busy
@@ -118,21 +118,21 @@ class Response:
         asked = self._asked.settings(limits, alternate)
         if self._asked.spoken and self._out is None:
             raise Refused(400, "output_modalities: this model does not speak")
-        items = self._items
-        while True:
-            said = prompt(items, self._asked.instructions, chat is not None)
+
+        async def read_from(start: int) -> tuple[Prompt, Settings] | Refused | MmptError:
+            said = prompt(self._items[start:], self._asked.instructions, chat is not None)
             (found,) = await self._serving.read(model.prompts, [said], media=not all(map(_light, said)))
+            if len(found.ids) > limits.prompt_tokens:
+                return Refused(400, f"{len(found.ids)} tokens of conversation, at most {limits.prompt_tokens} are read")
             try:
-                if len(found.ids) > limits.prompt_tokens:
-                    raise Refused(400, f"{len(found.ids)} tokens of conversation, at most {limits.prompt_tokens} are read")
                 return found, self._serving.service.fitted(found, asked)
-            except (Refused, MmptError):
-                # Too long: then without the oldest turn.
-                if not self._shorten or len(items) < 2:
-                    raise
-                items = items[1:]
-                while len(items) > 1 and items[0].role == "assistant":
-                    items = items[1:]
+            except (Refused, MmptError) as problem:
+                return problem
+
+        found = await longest(beginnings(self._items) if self._shorten else [0], read_from)
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     async def _pass(self, events: Sequence[Event]) -> None:
         """Tell what has come."""
