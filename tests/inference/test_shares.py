@@ -3,13 +3,19 @@
 import asyncio
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 
+from mmpt.inference.server import chat
 from mmpt.inference.server.limits import Limits
 from mmpt.inference.server.service import Busy
 from mmpt.inference.server.serving import Serving
 from mmpt.inference.server.shares import CLIENT, Share, Turns, client_of
+
+from .asking import data_url, user
+from .live import serving as live
 
 
 @pytest.mark.parametrize(("clients", "most"), [(1, 50), (2, 33), (4, 20), (9, 10)])
@@ -144,6 +150,35 @@ def test_a_place_that_nobody_waits_for_any_more_is_not_lost():
         assert turns.taken == 0 and turns.enter("c").come.is_set()
 
     asyncio.run(scene())
+
+
+def test_media_of_who_has_gone_are_not_read(model, monkeypatch):
+    go, read = threading.Event(), []
+    understood = chat._prompt
+
+    def watched(serving, given, parts):
+        read.append(given.messages[0].content[0].text)
+        go.wait(20)
+        return understood(serving, given, parts)
+
+    monkeypatch.setattr(chat, "_prompt", watched)
+    image = {"type": "image_url", "image_url": {"url": data_url()}}
+    with live(model) as (address, _), ThreadPoolExecutor(3) as clients:
+
+        def ask(name: str, seconds: float) -> int:
+            body = {"messages": user({"type": "text", "text": name}, image), "max_tokens": 2}
+            return httpx.post(f"{address}/v1/chat/completions", json=body, timeout=seconds).status_code
+
+        stay = [clients.submit(ask, name, 60) for name in ("a", "b")]
+        while len(read) < 2:  # both places
+            time.sleep(0.01)
+        with pytest.raises(httpx.ReadTimeout):
+            ask("gone", 0.3)
+        stay.append(clients.submit(ask, "c", 60))
+        time.sleep(0.3)
+        go.set()
+        assert [one.result() for one in stay] == [200] * 3
+    assert sorted(read) == ["a", "b", "c"]
 
 
 def test_whose_an_address_is():

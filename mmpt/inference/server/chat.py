@@ -143,9 +143,9 @@ async def _understood(serving: Serving, request: Request) -> tuple[ChatRequest, 
     body = await serving.body(request, "application/json")
     given, settings, parts, prompt = await serving.read(_light, serving, body)
     if parts is None:
-        parts = await serving.read(_parts, serving, given, media=True)
+        parts = await serving.read(_parts, serving, given, media=True, asker=request)
     if prompt is None:
-        prompt = await serving.read(_prompt, serving, given, parts, media=not _text_alone(parts))
+        prompt = await serving.read(_prompt, serving, given, parts, media=not _text_alone(parts), asker=request)
     return given, prompt, fitted(serving, prompt, settings)
 
 

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import pydantic
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from mmpt.errors import MmptError
 from mmpt.inference.decoding import Decode
@@ -118,11 +119,14 @@ class Serving:
         self.known(found.model)
         return found
 
-    async def read(self, function, *arguments, media: bool = False):
-        """Tokenizers work in threads, so that the others' answers go on; what a request has wrong is `Refused`."""
+    async def read(self, function, *arguments, media: bool = False, asker: Request | None = None):
+        """Tokenizers work in threads, so that the others' answers go on; what a request has wrong is `Refused`. Where its `asker`
+        has gone by the time that its turn comes, nothing is read: raises `ClientDisconnect`."""
         threads, turns = self._media if media else self._reading
         try:
             async with turns.place(CLIENT.get(), self.service.rest):
+                if asker is not None and await asker.is_disconnected():
+                    raise ClientDisconnect
                 return await asyncio.get_running_loop().run_in_executor(threads, function, *arguments)
         except Busy:
             raise Refused(429, "too much waits to be read, try again later", "rate_limit_exceeded") from None

@@ -64,7 +64,7 @@ def transcription_routes(serving: Serving) -> APIRouter:
         check_hears(serving)
         given, data = await _form(serving, request)
         serving.known(given.model)
-        recording = await serving.read(read_recording, data, serving.limits.recording, media=True)
+        recording = await serving.read(read_recording, data, serving.limits.recording, media=True, asker=request)
         sampler = TopP(temperature=given.temperature)
         stack = AsyncExitStack()
         segments = transcribed(serving, stack, recording, until, sampler, given.seed, live=given.stream)
