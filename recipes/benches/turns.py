@@ -53,7 +53,8 @@ def first(engine: Engine, prompt: Prompt, settings: Settings) -> tuple[float, li
     writing = engine.submit(prompt, settings)
     while not writing.finished:
         engine.step()
-        seconds = seconds or time.perf_counter() - begun
+        if writing.ids or writing.finished:  # before, pieces of the prompt are read
+            seconds = seconds or time.perf_counter() - begun
     return seconds, writing.ids
 
 
