@@ -200,6 +200,9 @@ def _train_image(spec: ImageSpec, folder: Path, world: World) -> int:
     model = ImageTokenizer(spec.tokenizer) if spec.tokenizer else ImageTokenizer.load(cast(Path, spec.start))
     if spec.stages.quantize and not model.config.branches:
         raise ConfigError(f"{spec.start}: configured without `branches`, which stages.quantize trains")
+    for name, stage in spec.stages.given.items():
+        if getattr(stage, "detail", False) and not model.config.detail:
+            raise ConfigError(f"{spec.start}: configured without `detail`, which stages.{name}.detail trains")
     examples = pictures(spec.data, model.config, spec.examples, folder, world, spec.cache_mib)
     words = int(examples.sizes.max())
     for name, stage in spec.stages.given.items():
