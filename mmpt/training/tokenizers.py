@@ -206,8 +206,12 @@ def _train_image(spec: ImageSpec, folder: Path, world: World) -> int:
     examples = pictures(spec.data, model.config, spec.examples, folder, world, spec.cache_mib)
     words = int(examples.sizes.max())
     for name, stage in spec.stages.given.items():
-        chosen = with_codes(examples, getattr(stage, "generated_codes", None), model.config)
-        with ahead(picture_batches(chosen, words, model.config, stage.fit)) as batches:
+        config, known = model.config, examples
+        if augment := getattr(stage, "augment", None):
+            config = config.model_copy(update={"augment": augment})
+            known = pictures(spec.data, config, spec.examples, folder, world, spec.cache_mib)  # what is kept may be larger
+        chosen = with_codes(known, getattr(stage, "generated_codes", None), config)
+        with ahead(picture_batches(chosen, words, config, stage.fit)) as batches:
             stopped = fit(KINDS[name](model, stage), batches, stage.fit, folder / name, world)
         if stopped:
             return stopped

@@ -1,6 +1,8 @@
 """A second set of states for the look alone: few codes mean, many codes look."""
 
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,12 +10,16 @@ import torch
 
 from mmpt.config import parse_config
 from mmpt.errors import ConfigError, DataError
+from mmpt.tokenizers.image.augment_config import AugmentConfig
 from mmpt.tokenizers.image.stages import DrawConfig, DrawStage, JointConfig, JointStage
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
+from mmpt.training import tokenizers as training
+from mmpt.training.distributed import World
 from mmpt.training.specs import ImageSpec
 
 from .tiny_image import config, loss_of, pictures
-from .tiny_stages import batch as batch_of, tokenizer
+from .tiny_stages import batch as batch_of
+from .tiny_stages import tokenizer
 
 RESIDUAL = {"kind": "residual", "stages": 3, "stage": {"kind": "ema", "codes": 8, "dim": 6}}
 
@@ -140,3 +146,24 @@ def test_it_needs_several_codebooks_and_the_stage_needs_it():
     }
     with pytest.raises(ConfigError, match="stages.draw.detail trains tokenizer.detail"):
         parse_config(content, ImageSpec, "test")
+
+
+def test_a_stage_of_drawing_varies_its_pictures_in_its_own_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    seen = []
+    examples = SimpleNamespace(sizes=np.array([3]))
+    monkeypatch.setattr(training, "pictures", lambda data, config, *rest: seen.append(("kept", config.augment)) or examples)
+    monkeypatch.setattr(training, "picture_batches", lambda found, words, config, fit: seen.append(("made", config.augment)))
+    monkeypatch.setattr(training, "ahead", nullcontext)
+    monkeypatch.setattr(training, "fit", lambda *rest: 0)
+    fit = {"steps": 1, "batch_size": 1, "optimizer": {"kind": "adamw", "learning_rate": 0.1}, "schedule": {"warmup_steps": 0}}
+    own = {"flip": True, "crop": {"least": 0.5}}
+    content = {
+        "kind": "image",
+        "data": ["x"],
+        "tokenizer": config(augment={"shift": 1}).model_dump(mode="json"),
+        "stages": {"joint": {"fit": fit}, "draw": {"augment": own, "fit": fit}, "harden": {"fit": fit}},
+    }
+    training.train_tokenizer(parse_config(content, ImageSpec, "test"), tmp_path, World(0, 1, torch.device("cpu")))
+    common, varied = AugmentConfig(shift=1), parse_config(own, AugmentConfig, "test")
+    assert seen == [("kept", common), ("made", common), ("kept", varied), ("made", varied), ("made", common)]
+    assert ImageTokenizer.load(tmp_path / "tokenizer").config.augment == common

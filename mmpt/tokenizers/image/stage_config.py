@@ -3,6 +3,7 @@
 import pydantic
 
 from mmpt.config import Schema
+from mmpt.tokenizers.image.augment_config import AugmentConfig
 from mmpt.tokenizers.image.perceptual import Perceptual
 
 
@@ -94,6 +95,8 @@ class DrawConfig(Schema):
     et al. 2025)."""
     perturb: PerturbConfig | None = None
     """Some codes are replaced by neighbours; by default none."""
+    augment: AugmentConfig | None = None
+    """How this stage's pictures are varied: no caption must fit them. By default as in all stages."""
     perceptual: Perceptual | None = None
     """How the drawn picture is compared beside its pixels; by default not."""
     adversary: AdversaryConfig | None = None
