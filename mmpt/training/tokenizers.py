@@ -200,11 +200,18 @@ def _train_image(spec: ImageSpec, folder: Path, world: World) -> int:
     model = ImageTokenizer(spec.tokenizer) if spec.tokenizer else ImageTokenizer.load(cast(Path, spec.start))
     if spec.stages.quantize and not model.config.branches:
         raise ConfigError(f"{spec.start}: configured without `branches`, which stages.quantize trains")
+    for name, stage in spec.stages.given.items():
+        if getattr(stage, "detail", False) and not model.config.detail:
+            raise ConfigError(f"{spec.start}: configured without `detail`, which stages.{name}.detail trains")
     examples = pictures(spec.data, model.config, spec.examples, folder, world, spec.cache_mib)
     words = int(examples.sizes.max())
     for name, stage in spec.stages.given.items():
-        chosen = with_codes(examples, getattr(stage, "generated_codes", None), model.config)
-        with ahead(picture_batches(chosen, words, model.config, stage.fit)) as batches:
+        config, known = model.config, examples
+        if augment := getattr(stage, "augment", None):
+            config = config.model_copy(update={"augment": augment})
+            known = pictures(spec.data, config, spec.examples, folder, world, spec.cache_mib)  # what is kept may be larger
+        chosen = with_codes(known, getattr(stage, "generated_codes", None), config)
+        with ahead(picture_batches(chosen, words, config, stage.fit)) as batches:
             stopped = fit(KINDS[name](model, stage), batches, stage.fit, folder / name, world)
         if stopped:
             return stopped

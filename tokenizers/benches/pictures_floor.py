@@ -183,6 +183,7 @@ def ours(data: Data, folder: Path, seconds: float, seed: int) -> tuple[dict[str,
     figures = {**found.figures, **headed(data, book, codes, found.codes, seconds, seed)}
     figures["R@1 from codes"] = figures.get(f"codes, {R1}", figures["R@1 from codes, by the same head"])
     drawing = [tokenizer.tower, tokenizer.qformer, tokenizer.down, tokenizer.quantizer, tokenizer.decoder]
+    drawing += [tokenizer.detail] if tokenizer.detail else []
     return {**figures, "parameters, M": parameters(drawing) / 1e6}, stacked(tokenizer.decode(found.codes))
 
 

@@ -128,6 +128,10 @@ class ImageTokenizerConfig(Schema):
     """What makes codes of that sequence: one for each query, or, of `residual`, one of each of its stages: then all queries'
     codes of the first stage come first, which captions are compared with, and those of the others, which only the image needs,
     after them (several codes of a place: RQ-VAE, Lee et al. 2022, arXiv:2203.01941; UniTok, Ma et al. 2025, arXiv:2502.20321)."""
+    detail: bool = False
+    """The codebooks of `residual` after the first code what that leaves of other states than its own: those of a second tower,
+    Q-Former and map, which captions never reach (a semantic codebook beside acoustic ones: Mimi, Défossez et al. 2024,
+    arXiv:2410.00037). They begin from a copy of the first where `draw.detail` trains them by pixels alone."""
     decoder: DecoderConfig
     """What makes pixels of codes."""
     branches: BranchConfig | None = None
@@ -170,6 +174,8 @@ class ImageTokenizerConfig(Schema):
             problems.append("decoder.join attention needs decoder.depth of 1 at least")
         if not self.quantizer.codes:
             problems.append(f"quantizer.kind {self.quantizer.kind} gives no codes")
+        if self.detail and self.quantizer.depth < 2:
+            problems.append("detail needs a quantizer of several codebooks, such as kind residual with stages of 2 at least")
         problems += self.renderer.problems(self.branches is not None)
         if problems:
             raise ValueError("; ".join(problems))

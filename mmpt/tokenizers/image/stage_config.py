@@ -3,6 +3,7 @@
 import pydantic
 
 from mmpt.config import Schema
+from mmpt.tokenizers.image.augment_config import AugmentConfig
 from mmpt.tokenizers.image.perceptual import Perceptual
 
 
@@ -75,6 +76,10 @@ class QuantizeConfig(Schema):
 class DrawConfig(Schema):
     """The decoder alone learns to draw."""
 
+    detail: bool = False
+    """With it all that only the look needs, of a tokenizer with `detail`: what makes its states, and the codebooks after the
+    first. What captions are compared with stays as it is."""
+
     pixels: float = pydantic.Field(default=10.0, ge=0)
     """Weight of the coarse image."""
     tolerance: int = pydantic.Field(default=0, ge=0)
@@ -90,6 +95,8 @@ class DrawConfig(Schema):
     et al. 2025)."""
     perturb: PerturbConfig | None = None
     """Some codes are replaced by neighbours; by default none."""
+    augment: AugmentConfig | None = None
+    """How this stage's pictures are varied: no caption must fit them. By default as in all stages."""
     perceptual: Perceptual | None = None
     """How the drawn picture is compared beside its pixels; by default not."""
     adversary: AdversaryConfig | None = None
