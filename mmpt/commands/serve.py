@@ -80,6 +80,7 @@ def _serve(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"mmpt serve needs {problem.name} (pip install mmpt[serve])") from None
     import torch
 
+    from mmpt.inference.beside import settled
     from mmpt.inference.decoding import DecodingProcess
     from mmpt.inference.load import load
     from mmpt.inference.server.connections import options as connection_options
@@ -110,4 +111,5 @@ def _serve(arguments: argparse.Namespace) -> None:
         print(f"http://{f'[{arguments.host}]' if ':' in arguments.host else arguments.host}:{arguments.port}/", flush=True)
         created = int((checkpoint / FILE).stat().st_mtime)
         app = build_app(model, name, limits, token, hosts, decode, created, prompts, writer)
+        settled()
         serve(app, arguments.host, arguments.port, app.state.closing, connection_options(limits), arguments.grace)

@@ -1,5 +1,6 @@
 """A process beside this one, spoken to over a pipe: what it does takes no turn of this one's Python."""
 
+import gc
 import logging
 import multiprocessing
 import signal
@@ -117,6 +118,12 @@ class Beside:
             self._ready.set()
 
 
+def settled() -> None:
+    """What is here now stays: the garbage collector need not look at it again, which takes 0.3 s each time."""
+    gc.collect()
+    gc.freeze()
+
+
 def received(connection: Connection) -> Any:
     """The next message. Raises `EOFError` where there will be none."""
     message = connection.recv()
@@ -134,6 +141,7 @@ def _run(connection: Connection, begin: Callable[..., Loop], arguments: tuple) -
     except MmptError as problem:
         connection.send((type(problem).__name__, str(problem)))
         return
+    settled()
     connection.send(None)
     with suppress(EOFError, OSError):  # the server is gone, or wants this to end
         loop(connection)

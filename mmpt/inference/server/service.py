@@ -35,10 +35,11 @@ class Keys(NamedTuple):
 
 @dataclass(eq=False)
 class _Request:
-    """Where its news go."""
+    """Where its news go; `finished`: whether the last of them has come."""
 
     loop: asyncio.AbstractEventLoop
     queue: "asyncio.Queue[News]"
+    finished: bool = False
 
 
 class Service:
@@ -79,14 +80,15 @@ class Service:
         if self.full:
             raise Busy
         number, queue = next(self._numbers), asyncio.Queue[News]()
-        self._requests[number] = _Request(asyncio.get_running_loop(), queue)
+        self._requests[number] = request = _Request(asyncio.get_running_loop(), queue)
         try:
             self._writer.send(Submit(number, prompt, settings))
             yield _ids(queue)
         finally:
             # Commands are obeyed in their order: a client that goes at once is submitted first, then cancelled.
             del self._requests[number]
-            self._writer.send(Cancel(number))
+            if not request.finished:
+                self._writer.send(Cancel(number))
 
     def _tell(self, news: Sequence[News | Held]) -> None:
         """Wake each loop once for all that is new."""
@@ -97,6 +99,7 @@ class Service:
                 continue
             self.keys = self.keys._replace(reused=self.keys.reused + told.reused)
             if (request := self._requests.get(told.number)) is not None:
+                request.finished |= told.finished
                 by_loop.setdefault(request.loop, []).append((request.queue, told))
         for loop, found in by_loop.items():
             loop.call_soon_threadsafe(_put, found)
