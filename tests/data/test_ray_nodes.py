@@ -79,8 +79,8 @@ def _wait_for_both(address: str) -> None:
     ray.shutdown()
 
 
-def where_am_i(number: int) -> tuple[str, str]:
-    time.sleep(0.5)
+def where_am_i(seconds: float) -> tuple[str, str]:
+    time.sleep(seconds)
     return os.getcwd(), tempfile.gettempdir()
 
 
@@ -101,8 +101,8 @@ def everything(folder: Path) -> dict[str, bytes]:
 
 def test_both_nodes_work_in_folders_of_their_own(cluster):
     address, folder = cluster
-    for _ in range(20):  # one may be done before the other has begun
-        found = {place for _, place in run_all(where_am_i, list(range(8)), 1, address)}
+    for attempt in range(1, 11):  # one may be done before the other has begun
+        found = {place for _, place in run_all(where_am_i, [0.5 * attempt] * 8, 1, address)}
         if len(found) == 2:
             break
     temporary = {place for _, place in found}
