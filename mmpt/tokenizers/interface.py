@@ -16,7 +16,7 @@ class SoundStream(Protocol):
 
     @property
     def silent(self) -> int:
-        """So many codes more, or a few above that, give no sound yet."""
+        """How many codes more, at least, give no sound yet."""
         ...
 
     def push(self, codes: np.ndarray) -> np.ndarray:

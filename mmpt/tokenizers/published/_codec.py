@@ -161,7 +161,7 @@ class CodecStream:
 
     @property
     def silent(self) -> int:
-        """So many codes more, or a few above that, give no sound yet."""
+        """How many codes more, at least, give no sound yet."""
         return max(0, self._frames.needed(self._block) - 1)
 
     def push(self, codes: np.ndarray) -> np.ndarray:

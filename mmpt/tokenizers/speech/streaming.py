@@ -102,7 +102,7 @@ class WaveStream:
 
     @property
     def silent(self) -> int:
-        """So many codes more, or a few above that, give no sound yet."""
+        """How many codes more, at least, give no sound yet."""
         return max(0, self._read.needed(self._made + self._block + self._reach[1] - self._total()) - 1)
 
     def push(self, codes: np.ndarray) -> np.ndarray:
