@@ -70,13 +70,17 @@ def _wait(address: str) -> None:
 
 
 def _wait_for_both(address: str) -> None:
+    """A head listens before it knows that it is a node itself."""
     import ray
 
-    ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    until = time.monotonic() + 60
-    while sum(node["Alive"] for node in ray.nodes()) < 2 and time.monotonic() < until:
+    until, alive = time.monotonic() + 120, 0
+    while alive < 2 and time.monotonic() < until:
+        with contextlib.suppress(ConnectionError):
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+            alive = sum(node["Alive"] for node in ray.nodes())
+        ray.shutdown()
         time.sleep(0.1)
-    ray.shutdown()
+    assert alive == 2, f"{alive} nodes after 120 s"
 
 
 def where_am_i(seconds: float) -> tuple[str, str]:
