@@ -48,8 +48,7 @@ def cluster() -> Iterator[tuple[str, Path]]:
             environment = {**os.environ, "TMPDIR": str(folder / name / "tmp"), "PYTHONPATH": str(ROOT)}
             quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
             nodes.append(subprocess.Popen(command, cwd=folder / name, env=environment, **quiet))
-            _wait(address)
-        _wait_for_both(address)
+            _wait_for(len(nodes), address)
         yield address, folder
     finally:
         for node in reversed(nodes):
@@ -60,27 +59,18 @@ def cluster() -> Iterator[tuple[str, Path]]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _wait(address: str) -> None:
-    host, port = address.split(":")
-    for _ in range(120):
-        with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=1):
-            return
-        time.sleep(0.5)
-    raise AssertionError(f"no node listens at {address}")
-
-
-def _wait_for_both(address: str) -> None:
-    """A head listens before it knows that it is a node itself."""
+def _wait_for(count: int, address: str) -> None:
+    """Until so many nodes are there. A head listens before it is one itself, and a node that asks it by then gives up."""
     import ray
 
     until, alive = time.monotonic() + 120, 0
-    while alive < 2 and time.monotonic() < until:
+    while alive < count and time.monotonic() < until:
         with contextlib.suppress(ConnectionError):
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
             alive = sum(node["Alive"] for node in ray.nodes())
         ray.shutdown()
         time.sleep(0.1)
-    assert alive == 2, f"{alive} nodes after 120 s"
+    assert alive == count, f"{alive} nodes after 120 s, expected {count}"
 
 
 def where_am_i(seconds: float) -> tuple[str, str]:
