@@ -126,14 +126,11 @@ class ImageSpec(Schema):
     """Bars for its figures."""
 
     @pydantic.model_validator(mode="after")
-    def _parts_are_there(self) -> "ImageSpec":
+    def _branches(self) -> "ImageSpec":
         if (self.tokenizer is None) == (self.start is None):
             raise ValueError("expected either tokenizer or start")
         if self.stages.quantize and self.tokenizer and not self.tokenizer.branches:
             raise ValueError("stages.quantize trains tokenizer.branches, which are missing")
-        for name, stage in self.stages.given.items():
-            if getattr(stage, "detail", False) and self.tokenizer and not self.tokenizer.detail:
-                raise ValueError(f"stages.{name}.detail trains tokenizer.detail, which is missing")
         return self
 
 

@@ -4,6 +4,7 @@ What takes transformers' modelling code along, which is seconds, is imported whe
 """
 
 import copy
+import math
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
@@ -39,6 +40,8 @@ SILENCE_FROM = 100
 """Utterances, the first, behind which silence is heard."""
 MEASURED = 500
 """Utterances, the first, by which the loudness of codes is measured."""
+REFINED_BY = 1024
+"""Pictures by which the search for better codes is led."""
 E = TypeVar("E")
 ENCODED_TOGETHER = 3600 * SAMPLE_RATE
 """Samples of speech, an hour, that are decoded and encoded at once, those of like length together: more means less padding."""
@@ -200,9 +203,6 @@ def _train_image(spec: ImageSpec, folder: Path, world: World) -> int:
     model = ImageTokenizer(spec.tokenizer) if spec.tokenizer else ImageTokenizer.load(cast(Path, spec.start))
     if spec.stages.quantize and not model.config.branches:
         raise ConfigError(f"{spec.start}: configured without `branches`, which stages.quantize trains")
-    for name, stage in spec.stages.given.items():
-        if getattr(stage, "detail", False) and not model.config.detail:
-            raise ConfigError(f"{spec.start}: configured without `detail`, which stages.{name}.detail trains")
     examples = pictures(spec.data, model.config, spec.examples, folder, world, spec.cache_mib)
     words = int(examples.sizes.max())
     for name, stage in spec.stages.given.items():
@@ -211,10 +211,12 @@ def _train_image(spec: ImageSpec, folder: Path, world: World) -> int:
             config = config.model_copy(update={"augment": augment})
             known = pictures(spec.data, config, spec.examples, folder, world, spec.cache_mib)  # what is kept may be larger
         chosen = with_codes(known, getattr(stage, "generated_codes", None), config)
-        with ahead(picture_batches(chosen, words, config, stage.fit)) as batches:
+        made = picture_batches(chosen, words, config, stage.fit)
+        with ahead(made) as batches:
             stopped = fit(KINDS[name](model, stage), batches, stage.fit, folder / name, world)
         if stopped:
             return stopped
     if world.rank == 0:
+        model.measure_refining(made(step, 0, 1).pixels for step in range(math.ceil(REFINED_BY / stage.fit.batch_size)))
         model.save(folder / "tokenizer")
     return 0

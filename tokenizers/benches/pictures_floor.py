@@ -42,10 +42,10 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "tokenizers" / "results" / "pictures_floor.json"
 OURS, RIVALS = "ours", ("vector-quantize-pytorch", "TiTok-like")
 RATE, MINUTES, SHOWN, SHOWN_SIDE = 1e-3, 40, 14, 96
-R1 = "picture to text R@1"
+R1, ENCODING = "picture to text R@1", "CPU ms to encode a picture"
 TOLD = (
     "R@1 from codes", "R@1 from codes, by the same head", "R@mean from codes, by the same head", f"embeddings, {R1}", "PSNR",
-    "feature distance", "rFID", "pFID", "codes_used", "entropy", "bits a picture", "parameters, M", "CPU minutes",
+    "feature distance", "rFID", "pFID", "codes_used", "entropy", "bits a picture", "parameters, M", "CPU minutes", ENCODING,
 )  # fmt: skip
 """Figures of each system."""
 
@@ -177,13 +177,14 @@ def ours(data: Data, folder: Path, seconds: float, seed: int) -> tuple[dict[str,
     shown = [Image.fromarray(one) for one in data.shown]
     known = zip(data.known, data.known_names, strict=True)
     found = evaluate_image_tokenizer(tokenizer, shown, data.names, None, data.spec.gates.judge, known)
+    begin = time.process_time()
     codes = tokenizer.encode([Image.fromarray(one) for one in data.known])
+    each = (time.process_time() - begin) / len(codes)
     with torch.inference_mode():
         book = tokenizer.entries().flatten(0, 1).numpy()
-    figures = {**found.figures, **headed(data, book, codes, found.codes, seconds, seed)}
+    figures = {**found.figures, **headed(data, book, codes, found.codes, seconds, seed), ENCODING: 1000 * each}
     figures["R@1 from codes"] = figures.get(f"codes, {R1}", figures["R@1 from codes, by the same head"])
     drawing = [tokenizer.tower, tokenizer.qformer, tokenizer.down, tokenizer.quantizer, tokenizer.decoder]
-    drawing += [tokenizer.detail] if tokenizer.detail else []
     return {**figures, "parameters, M": parameters(drawing) / 1e6}, stacked(tokenizer.decode(found.codes))
 
 
@@ -204,11 +205,14 @@ def rival(data: Data, folder: Path, system: str, seconds: float, seed: int) -> t
     examples = pictures(spec.data, config, spec.examples, folder / system, World(0, 1, torch.device("cpu")), spec.cache_mib)
     with ahead(picture_batches(examples, int(examples.sizes.max()), config, fit)) as batches:
         steps = learn(model, batches, seconds, RATE)
-    codes, shown = model.encode(data.known), model.encode(data.shown)
+    begin = time.process_time()
+    codes = model.encode(data.known)
+    each = (time.process_time() - begin) / len(codes)
+    shown = model.encode(data.shown)
     drawn = model.decode(shown)
     figures = looks(data.judge, data.shown, drawn, data.floors)
     health = codebook_health(code_counts(torch.from_numpy(shown), len(model.vectors())))
-    figures |= {"codes_used": health["used"], "entropy": health["entropy"], "steps": float(steps)}
+    figures |= {"codes_used": health["used"], "entropy": health["entropy"], "steps": float(steps), ENCODING: 1000 * each}
     figures |= headed(data, model.vectors(), codes, shown, seconds, seed)
     figures["R@1 from codes"] = figures["R@1 from codes, by the same head"]
     return {**figures, "parameters, M": parameters([model]) / 1e6}, drawn

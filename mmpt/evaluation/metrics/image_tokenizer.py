@@ -68,7 +68,7 @@ def evaluate_image_tokenizer(
         "pictures": float(len(pictures)),
         "codes": float(tokenizer.codes),
         "codes_per_image": float(tokenizer.codes_per_image),
-        "bits_per_image": float(np.log2(tokenizer.codes)) * tokenizer.codes_per_image,
+        "bits_per_image": tokenizer.figures.bits,
         "codes_used": health["used"],
         "perplexity": health["perplexity"],
         "entropy": health["entropy"],

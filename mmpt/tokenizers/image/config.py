@@ -17,6 +17,8 @@ from mmpt.tokenizers.image.towers.open_clip import OpenClip
 from mmpt.tokenizers.quantizers import Quantizer
 
 FORMAT = "mmpt-image-tokenizer/3"
+MOST = 8192
+"""Values of an image's vectors up to which codes are refined: the square of that is held, 256 MiB."""
 
 
 class QformerConfig(Schema):
@@ -128,12 +130,11 @@ class ImageTokenizerConfig(Schema):
     """What makes codes of that sequence: one for each query, or, of `residual`, one of each of its stages: then all queries'
     codes of the first stage come first, which captions are compared with, and those of the others, which only the image needs,
     after them (several codes of a place: RQ-VAE, Lee et al. 2022, arXiv:2203.01941; UniTok, Ma et al. 2025, arXiv:2502.20321)."""
-    detail: bool = False
-    """The codebooks of `residual` after the first code what that leaves of other states than its own: those of a second tower,
-    Q-Former and map, which captions never reach (a semantic codebook beside acoustic ones: Mimi, Défossez et al. 2024,
-    arXiv:2410.00037). They begin from a copy of the first where `draw.detail` trains them by pixels alone."""
     decoder: DecoderConfig
     """What makes pixels of codes."""
+    refine: int = pydantic.Field(default=0, ge=0)
+    """Rounds of a search, where images are encoded, for codes after the first codebook's of which the decoder draws the image
+    more exactly (`refine.Refiner`); each costs about three times the drawing of an image. 0: the codes nearest the states."""
     branches: BranchConfig | None = None
     """What stage II of SEED trains beside the codebook, and a renderer of embeddings needs."""
     captions: CaptionConfig = CaptionConfig()
@@ -174,8 +175,10 @@ class ImageTokenizerConfig(Schema):
             problems.append("decoder.join attention needs decoder.depth of 1 at least")
         if not self.quantizer.codes:
             problems.append(f"quantizer.kind {self.quantizer.kind} gives no codes")
-        if self.detail and self.quantizer.depth < 2:
-            problems.append("detail needs a quantizer of several codebooks, such as kind residual with stages of 2 at least")
+        if self.refine and self.quantizer.depth < 2:
+            problems.append("refine needs a quantizer of several codebooks, such as kind residual with stages of 2 at least")
+        if self.refine and self.qformer.queries * self.quantizer.dim > MOST:
+            problems.append(f"refine needs qformer.queries × quantizer.dim of {MOST} at most")
         problems += self.renderer.problems(self.branches is not None)
         if problems:
             raise ValueError("; ".join(problems))

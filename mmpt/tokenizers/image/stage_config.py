@@ -76,10 +76,6 @@ class QuantizeConfig(Schema):
 class DrawConfig(Schema):
     """The decoder alone learns to draw."""
 
-    detail: bool = False
-    """With it all that only the look needs, of a tokenizer with `detail`: what makes its states, and the codebooks after the
-    first. What captions are compared with stays as it is."""
-
     pixels: float = pydantic.Field(default=10.0, ge=0)
     """Weight of the coarse image."""
     tolerance: int = pydantic.Field(default=0, ge=0)

@@ -3,8 +3,6 @@
 Each stage is a module for `fit`: its parameters that ask for a gradient learn, the tokenizer's others are frozen.
 """
 
-from typing import TYPE_CHECKING, cast
-
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -20,9 +18,6 @@ from mmpt.tokenizers.image.stage_config import AlignConfig, DrawConfig, JointCon
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
 from mmpt.tokenizers.quantized import Quantized
 from mmpt.tokenizers.terms import Term, Trainable, codebook_terms
-
-if TYPE_CHECKING:
-    from mmpt.tokenizers.quantizers._residual import ResidualQuantizer
 
 
 class Stage(Trainable):
@@ -160,24 +155,18 @@ class QuantizeStage(CodebookStage):
 
 
 class DrawStage(Stage):
-    """The decoder alone, or with all that only the look needs; with `perturb`, also of codes that are not quite right."""
+    """The decoder alone; with `perturb`, also of codes that are not quite right."""
 
     def __init__(self, tokenizer: ImageTokenizer, config: DrawConfig):
-        super().__init__(tokenizer, tokenizer.decoder, *([tokenizer.begun_detail()] if config.detail else []))
+        super().__init__(tokenizer, tokenizer.decoder)
         self.config = config
         self.look(config)
 
     def terms(self, batch: ImageBatch, progress: float) -> dict[str, Term]:
         tokenizer, config, count = self.tokenizer, self.config, len(batch.pixels)
-        tokenizer.quantizer.eval()  # `train` of the stage has set it to learn
-        if config.detail:
-            cast("ResidualQuantizer", tokenizer.quantizer).learn_after_first()
         with torch.no_grad():
-            states = tokenizer.states(batch.pixels)[1]
-        with torch.set_grad_enabled(config.detail and torch.is_grad_enabled()):
-            looks = tokenizer.looks(batch.pixels)
-            quantized = tokenizer.quantize(states, looks)
-        with torch.no_grad():
+            tokenizer.quantizer.eval()  # `train` of the stage has set it to learn
+            quantized = tokenizer.quantize(tokenizer.states(batch.pixels)[1])
             codes = tokenizer.in_order(quantized.codes)
             if config.perturb:
                 codes = perturbed(codes, tokenizer.entries(), config.perturb)
@@ -185,21 +174,12 @@ class DrawStage(Stage):
             codes = torch.where(other, batch.generated, codes)
             given = _given(codes, config.beginnings, config.empty)
             vectors = tokenizer.vectors(codes, given)
-        if config.detail and looks is not None:
-            # Not where the first codebook alone is given, nor where other codes are: neither tells of these states.
-            queries = looks.shape[1]
-            second = torch.arange(queries, 2 * queries, device=codes.device) < given[:, None]
-            told = (second & ~other[:, :queries])[..., None]
-            vectors = torch.where(told, _through(looks, vectors), vectors)
         vectors = tokenizer.decoder.first(vectors, given)
         coarse, canvas = tokenizer.decoder.coarse(vectors).float(), tokenizer.decoder.canvas(batch.pixels)
         found = {"pixels": Term.mean(pixel_loss(coarse, canvas, config.tolerance), count, config.pixels)}
         found |= self.looked(coarse, batch.pixels, found["pixels"], progress)
         if tokenizer.decoder.flow is not None:
             found["flow"] = tokenizer.decoder.flow.loss(canvas, coarse.detach(), vectors)._replace(weight=config.flow)
-        if config.detail:
-            found["quantizer"] = Term(quantized.loss, quantized.count)
-            found |= self.used(quantized)
         return found
 
 

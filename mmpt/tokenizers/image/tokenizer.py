@@ -1,7 +1,7 @@
 """The image tokenizer: an image in, a short causal sequence of codes out, and the way back."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -22,8 +22,8 @@ from mmpt.tokenizers.figures import ImageFigures
 from mmpt.tokenizers.image.captions import CaptionDecoder, TextTower
 from mmpt.tokenizers.image.config import FORMAT, ImageTokenizerConfig
 from mmpt.tokenizers.image.decoder import ImageDecoder
-from mmpt.tokenizers.image.detail import Detail, down
 from mmpt.tokenizers.image.pixels import picture_bytes, to_pixels
+from mmpt.tokenizers.image.refine import Refiner
 from mmpt.tokenizers.image.renderers import ImageRenderer, Renderer
 from mmpt.tokenizers.quantized import Quantized
 
@@ -45,7 +45,7 @@ class ImageTokenizer(nn.Module):
         asked = config.qformer
         shape = (asked.queries, asked.width, asked.depth, asked.heads)
         self.qformer = Qformer(*shape, self.tower.width, asked.sharpness, asked.causal)
-        self.down = down(width, dim)
+        self.down = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, dim))
         self.quantizer = config.quantizer.build()
         self.decoder = ImageDecoder(config.side, queries, dim, config.decoder)
         self.text = TextTower(config.captions, queries, dim)
@@ -55,7 +55,6 @@ class ImageTokenizer(nn.Module):
         self.summary = nn.Linear(width, config.captions.dim)
         self.scale = nn.Parameter(torch.tensor([math.log(1 / 0.07)]))  # of one dimension: DeepSpeed takes none without
         self.target: OpenClipTower | None = None
-        self.detail: Detail | None = None
         self.restoring: Branch | None = None
         self.embedding: ReverseQformer | None = None
         self._renderer: ImageRenderer | None = None
@@ -67,8 +66,7 @@ class ImageTokenizer(nn.Module):
             queries, width, _, heads = shape
             self.restoring = Branch(queries, width, branches.depth, heads, dim)
             self.embedding = ReverseQformer(queries, width, branches.depth, heads, dim, branches.reverse_depth, out)
-        if config.detail:
-            self.detail = Detail(config, self.tower.width)
+        self.refiner = Refiner(queries, dim, config.refine) if config.refine else None
 
     @property
     def codes(self) -> int:
@@ -107,20 +105,26 @@ class ImageTokenizer(nn.Module):
         states = self.down(hidden).float()
         return hidden, self.quantizer.bounded(states)
 
-    def looks(self, pixels: torch.Tensor) -> torch.Tensor | None:
-        """What the codebooks after the first code the rest of, [B, queries, dim], where those are not the first states."""
-        return self.detail(pixels, self.tower) if self.detail is not None and self.detail.begun else None
-
-    def quantize(self, states: torch.Tensor, looks: torch.Tensor | None = None) -> Quantized:
-        """Of `states` and `looks` [B, queries, dim], in float32."""
+    def quantize(self, states: torch.Tensor) -> Quantized:
+        """Of `states` [B, queries, dim], in float32."""
         with torch.autocast(states.device.type, enabled=False):
-            if looks is None:
-                return self.quantizer(states)
-            return cast("ResidualQuantizer", self.quantizer)(states, rest_of=looks)
+            return self.quantizer(states)
 
     def chosen(self, pixels: torch.Tensor) -> torch.Tensor:
         """The codes [B, codes_per_image] of pixels [B, 3, side, side]."""
-        return self.in_order(self.quantize(self.states(pixels)[1], self.looks(pixels)).codes)
+        codes = self.quantize(self.states(pixels)[1]).codes
+        if self.refiner is not None:
+            first = torch.arange(self.books, device=codes.device) * (self.codes // self.books)  # of each codebook
+            codes = first + self.refiner(codes - first, self.entries(), self.decoder.coarse, self.decoder.canvas(pixels))
+        return self.in_order(codes)
+
+    @torch.no_grad()
+    def measure_refining(self, batches: Iterable[torch.Tensor]) -> None:
+        """What the search of `refine` is led by, of batches of pixels [B, 3, side, side]: once all else has learned."""
+        if self.refiner is not None:
+            with evaluating(self):
+                codes = [self.quantize(self.states(pixels.to(self.device))[1]).codes for pixels in batches]
+            self.refiner.measure(self.decoder.coarse, (self.quantizer.decode(some) for some in codes))
 
     def in_order(self, codes: torch.Tensor) -> torch.Tensor:
         """What the quantiser gives, [B, queries] or [B, queries, books], as a picture's codes [B, codes_per_image]: all queries'
@@ -246,14 +250,6 @@ class ImageTokenizer(nn.Module):
         if self.restoring is None or self.embedding is None:
             raise DataError("this tokenizer was configured without `branches`, which stage II trains")
         return self.restoring, self.embedding
-
-    def begun_detail(self) -> Detail:
-        """What makes the states for the look alone, begun where it has not. Raises `DataError` where the tokenizer was configured
-        without."""
-        if self.detail is None:
-            raise DataError("this tokenizer was configured without `detail`, which stages.draw.detail trains")
-        self.detail.begin(self.tower, self.qformer, self.down)
-        return self.detail
 
     def _restored(self, codes: torch.Tensor) -> torch.Tensor:
         return self.branches()[0](self.meaning(codes))

@@ -1,6 +1,6 @@
 """The module of `Residual`."""
 
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from torch import nn
@@ -19,18 +19,6 @@ class ResidualQuantizer(QuantizerModule):
         self.config = config
         self.stages = nn.ModuleList(EmaQuantizer(config.stage) for _ in range(config.stages))
 
-    if TYPE_CHECKING:
-
-        def __call__(
-            self, x: torch.Tensor, mask: torch.Tensor | None = None, rest_of: torch.Tensor | None = None
-        ) -> Quantized: ...
-
-    def learn_after_first(self) -> None:
-        """All stages but the first follow what they quantise."""
-        self.eval()
-        for stage in self._stages()[1:]:
-            stage.train()
-
     def _stages(self) -> list[EmaQuantizer]:
         return cast(list[EmaQuantizer], list(self.stages))  # a ModuleList is of nn.Module to the type checker
 
@@ -43,8 +31,7 @@ class ResidualQuantizer(QuantizerModule):
     def restart_count(self) -> int:
         return sum(stage.restart_count() for stage in self._stages())
 
-    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None, rest_of: torch.Tensor | None = None) -> Quantized:
-        """The stages after the first quantise what it leaves of `rest_of` [..., D] (default: of `x`)."""
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> Quantized:
         # Each stage learns of what is left by itself; the loss is the mean over the stages.
         residual, total = x, torch.zeros_like(x)
         codes: list[torch.Tensor] = []
@@ -53,14 +40,11 @@ class ResidualQuantizer(QuantizerModule):
         for number, stage in enumerate(self._stages()):
             found = stage(residual, mask)
             vectors = stage.decode(found.codes).to(x.dtype)
-            if number == 0 and rest_of is not None:
-                residual = rest_of
             residual, total = residual - vectors, total + vectors
             codes.append(found.codes + number * self.config.stage.codes)
             losses.append(found.loss)
             count = found.count
-        whole = x if rest_of is None else rest_of
-        states = whole + (total - whole).detach()
+        states = x + (total - x).detach()
         return Quantized(states, torch.stack(codes, dim=-1), torch.stack(losses).mean(), count)
 
     def parts(self, codes: torch.Tensor) -> torch.Tensor:
