@@ -46,7 +46,7 @@ def linear(seed: int):
     torch.manual_seed(seed)
     weight = torch.randn(QUERIES * DIM, 12)
     entries, codes = torch.randn(BOOKS, SIZE, DIM), torch.randint(0, SIZE, (5, QUERIES, BOOKS))
-    refiner = Refiner(QUERIES, DIM, 20)
+    refiner = Refiner(QUERIES, DIM, 35)
     refiner.curvature.copy_(weight @ weight.T)
     refiner.measured.fill_(True)
 

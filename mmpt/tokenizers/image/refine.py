@@ -11,6 +11,8 @@ Draw = Callable[[torch.Tensor], torch.Tensor]
 
 START, BETTER, WORSE = 2.0, 0.7, 1.6
 """What the curvature is multiplied by in the first round, and by how much more after one that helped and one that did not."""
+LEG, SHAKEN = 10, 1 / 16
+"""Rounds after which the search begins anew, and the share of the best codes so far that are then replaced by any."""
 
 
 class Refiner(nn.Module):
@@ -25,6 +27,8 @@ class Refiner(nn.Module):
     Jacobian, over images (Gauss–Newton). That is lowered by one code after the other, each the best while all others stay
     (iterated conditional modes, as for additive quantisation: Babenko and Lempitsky 2014), and what is found is taken where it
     draws the image more exactly; else the curvature is taken as larger, and the changes become smaller (Levenberg–Marquardt).
+    Every ten rounds it begins anew from the best codes so far, a few of them replaced (iterated local search, as in LSQ:
+    Martinez et al. 2016).
     """
 
     curvature: torch.Tensor
@@ -57,18 +61,31 @@ class Refiner(nn.Module):
         to `canvas` [B, channels, side, side] than by `codes`. As they are before the curvature was measured."""
         if not self.measured:
             return codes
+        random = torch.Generator().manual_seed(0)
         with _gradients(canvas.device):
             entries, canvas, best = entries.clone(), canvas.clone().float(), codes.clone()
-            error, slope = _error(best, entries, draw, canvas)
-            scale = torch.full_like(error, START)
-            for _ in range(self.rounds):
-                found = self._sweep(best, entries, slope / scale[:, None])
-                its_error, its_slope = _error(found, entries, draw, canvas)
+            best, error = self._descend(best, entries, draw, canvas, min(LEG, self.rounds))
+            for done in range(LEG, self.rounds, LEG):
+                begin = _shaken(best, entries.shape[1], random)
+                found, its_error = self._descend(begin, entries, draw, canvas, min(LEG, self.rounds - done))
                 closer = its_error < error
-                best = torch.where(closer[:, None, None], found, best)
-                error, slope = torch.where(closer, its_error, error), torch.where(closer[:, None], its_slope, slope)
-                scale = scale * torch.where(closer, BETTER, WORSE)
+                best, error = torch.where(closer[:, None, None], found, best), torch.where(closer, its_error, error)
         return best
+
+    def _descend(
+        self, codes: torch.Tensor, entries: torch.Tensor, draw: Draw, canvas: torch.Tensor, rounds: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The best codes of so many rounds from `codes`, and half their squared error [B]."""
+        error, slope = _error(codes, entries, draw, canvas)
+        scale = torch.full_like(error, START)
+        for _ in range(rounds):
+            found = self._sweep(codes, entries, slope / scale[:, None])
+            its_error, its_slope = _error(found, entries, draw, canvas)
+            closer = its_error < error
+            codes = torch.where(closer[:, None, None], found, codes)
+            error, slope = torch.where(closer, its_error, error), torch.where(closer[:, None], its_slope, slope)
+            scale = scale * torch.where(closer, BETTER, WORSE)
+        return codes, error
 
     @torch.no_grad()
     def _sweep(self, codes: torch.Tensor, entries: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
@@ -90,6 +107,14 @@ def _error(codes: torch.Tensor, entries: torch.Tensor, draw: Draw, canvas: torch
     vectors = sum_of(codes, entries).requires_grad_()
     error = (draw(vectors).float() - canvas).square().flatten(1).sum(dim=1) / 2
     return error.detach(), torch.autograd.grad(error.sum(), vectors)[0].flatten(1)
+
+
+def _shaken(codes: torch.Tensor, size: int, random: torch.Generator) -> torch.Tensor:
+    """`codes` [B, queries, books], some after the first book replaced: the same places of every image, whoever it is beside."""
+    shape = codes.shape[1:]
+    hit, other = torch.rand(shape, generator=random) < SHAKEN, torch.randint(0, size, shape, generator=random)
+    hit[:, 0] = False
+    return torch.where(hit.to(codes.device), other.to(codes.device), codes)
 
 
 def sum_of(codes: torch.Tensor, entries: torch.Tensor) -> torch.Tensor:
