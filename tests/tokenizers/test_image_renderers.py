@@ -208,6 +208,27 @@ def test_the_command_evaluates_by_a_renderer_and_fails_what_is_no_better_than_it
     assert "PSNR above the mean picture, dB" in short and "PSNR above the nearest training picture, dB" in short
 
 
+def test_a_suite_draws_by_the_renderer_and_takes_what_another_drew_for_another_models(folder, tmp_path, monkeypatch):
+    loaded, identities = [], []
+    monkeypatch.setattr("mmpt.inference.load.load", lambda path, renderer=None: loaded.append(renderer))
+    monkeypatch.setattr(
+        "mmpt.evaluation.suite.run_suite", lambda config, model, name, out, checkpoint: identities.append(checkpoint) or []
+    )
+    monkeypatch.setattr("mmpt.evaluation.pages.suite.write_page", lambda folders, page: page)
+    checkpoint = tmp_path / "run"
+    checkpoint.mkdir()
+    (checkpoint / "manifest.json").write_text('{"format": "mmpt-checkpoint/1"}')
+    (tmp_path / "suite.yaml").write_text("benchmarks: [{name: loss, kind: loss, folder: tokens}]")
+    script = SCRIPT.parent.parent / "recipes" / "evaluate.py"
+    for option in ([], ["--renderer", f"{{kind: unclip, model: {folder}, steps: 2}}"]):
+        monkeypatch.setattr(sys, "argv", [str(script), str(checkpoint), str(tmp_path / "suite.yaml"), *option])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(script), run_name="__main__")
+        assert ended.value.code == 0
+    assert loaded == [None, Unclip(model=str(folder), steps=2)]
+    assert identities[0] != identities[1]
+
+
 def test_what_does_not_fit_is_refused(folder, tmp_path):
     with pytest.raises(DataError, match=r"expected finite \[images, 32\]"):
         UnclipDecoder(Unclip(model=str(folder))).draw(np.zeros((1, 7)))
