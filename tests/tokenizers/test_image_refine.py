@@ -90,6 +90,24 @@ def test_of_a_matrix_it_goes_most_of_the_way_to_the_best_of_all_codes():
     assert left < 0.2 * gone
 
 
+def test_a_sweep_sets_one_code_after_the_other_to_the_best_of_the_quadratic():
+    _, refiner, entries, _, _ = linear(3)
+    codes, slope = torch.randint(0, SIZE, (40, QUERIES, BOOKS)), 10 * torch.randn(40, QUERIES * DIM)
+
+    def value(row: int, tried: torch.Tensor) -> float:
+        moved = (sum_of(tried[None], entries) - sum_of(codes[row : row + 1], entries)).flatten()
+        return float(slope[row] @ moved + moved @ refiner.curvature @ moved / 2)
+
+    expected = codes.clone()
+    for row in range(len(codes)):
+        for book, query in itertools.product(range(1, BOOKS), range(QUERIES)):
+            each = [expected[row].clone() for _ in range(SIZE)]
+            for code, one in enumerate(each):
+                one[query, book] = code
+            expected[row] = min(each, key=lambda one, row=row: value(row, one))
+    assert torch.equal(refiner._sweep(codes, entries, slope), expected) and not torch.equal(expected, codes)
+
+
 def test_the_curvature_is_the_mean_of_the_squared_jacobians():
     torch.manual_seed(0)
     layers = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Tanh(), torch.nn.Linear(8, 12))
@@ -119,7 +137,7 @@ def test_pictures_are_drawn_more_exactly_by_the_codes_found():
 
 
 def test_a_picture_has_the_same_codes_alone_and_among_others_and_of_one_that_was_saved(tmp_path: Path):
-    model = started()
+    model = started(refine=32)
     shown = pictures(5)
     codes = model.encode(shown)
     assert np.array_equal(np.concatenate([model.encode([one]) for one in shown]), codes)
@@ -137,6 +155,24 @@ def test_encoding_leaves_weights_and_their_gradients_alone():
 
 def test_before_it_is_measured_codes_are_those_nearest_the_states():
     assert np.array_equal(started(measured=False).encode(pictures(6)), started(refine=0).encode(pictures(6)))
+
+
+def test_a_training_measures_by_varied_pictures_at_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    examples = SimpleNamespace(sizes=np.array([3]))
+    monkeypatch.setattr(training, "pictures", lambda *rest: examples)
+    monkeypatch.setattr(training, "picture_batches", lambda *rest: lambda step, rank, ranks: batch_of(seed=step))
+    monkeypatch.setattr(training, "ahead", nullcontext)
+    monkeypatch.setattr(training, "REFINED_BY", 8)
+    monkeypatch.setattr(training, "fit", lambda stage, *rest: [stage.loss(batch_of(seed=step), 0.5) for step in range(3)] and 0)
+    content = {
+        "kind": "image",
+        "data": ["x"],
+        "tokenizer": config(RESIDUAL, refine=3).model_dump(mode="json"),
+        "stages": {"joint": {"fit": FIT}},
+    }
+    training.train_tokenizer(parse_config(content, ImageSpec, "test"), tmp_path, World(0, 1, torch.device("cpu")))
+    found = ImageTokenizer.load(tmp_path / "tokenizer").refiner
+    assert found is not None and found.measured and found.curvature.trace() > 0
 
 
 def test_it_needs_several_codebooks_and_few_values():

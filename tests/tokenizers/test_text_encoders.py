@@ -10,7 +10,18 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch.nn import functional as F
-from transformers import AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerFast, T5Config, T5Model
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BertConfig,
+    BertModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlamaModel,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5Model,
+)
 
 from mmpt.errors import ConfigError
 from mmpt.tokenizers.image.batches import ImageBatch
@@ -28,7 +39,7 @@ TEXTS = ["a red cat", "the blue dog sits", "", "a red cat", "cat"]
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """A BERT and a T5 with a tokenizer of words; the first token is 0, as some tokenizers have it."""
+    """A BERT, a T5 and a LLaMA with a tokenizer of words; the first token is 0, as some tokenizers have it."""
     words = ["a", "the", "red", "blue", "cat", "dog", "sits", "[UNK]", "[CLS]", "[SEP]", "[PAD]"]
     inner = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
     inner.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -40,8 +51,9 @@ def folders(tmp_path_factory):
     sizes = {"vocab_size": 11, "hidden_size": 12, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 24}
     bert = BertModel(BertConfig(max_position_embeddings=16, pad_token_id=10, **sizes))
     t5 = T5Model(T5Config(vocab_size=11, d_model=12, d_kv=6, d_ff=24, num_layers=2, num_heads=2, pad_token_id=10))
+    llama = LlamaForCausalLM(LlamaConfig(num_key_value_heads=1, initializer_range=0.5, **sizes))
     found = {}
-    for name, model in (("bert", bert), ("t5", t5)):
+    for name, model in (("bert", bert), ("t5", t5), ("llama", llama)):
         found[name] = tmp_path_factory.mktemp(name)
         model.save_pretrained(found[name])
         own.save_pretrained(found[name])
@@ -54,13 +66,15 @@ def batch_of(encoder, texts):
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), captions
 
 
-@pytest.mark.parametrize("name, layer", [("bert", -1), ("bert", -2), ("t5", -1)])
-def test_states_are_those_of_the_library_for_each_caption_alone(folders, name, layer):
-    encoder = Transformers(model=str(folders[name]), layer=layer)
+@pytest.mark.parametrize(
+    "name, layer, writes", [("bert", -1, 0), ("bert", -2, 0), ("t5", -1, 0), ("llama", -1, 0), ("llama", 1, 1)]
+)
+def test_states_are_those_of_the_library_for_each_caption_alone(folders, name, layer, writes):
+    encoder = Transformers(model=str(folders[name]), layer=layer, writes=bool(writes))
     ids, captions = batch_of(encoder, TEXTS)
     module = encoder.build(captions)
     found = module(ids)
-    kind = {"bert": BertModel, "t5": T5Model}[name]
+    kind = {"bert": BertModel, "t5": T5Model, "llama": LlamaModel}[name]
     model = kind.from_pretrained(folders[name]).eval()
     model = model.get_encoder() if name == "t5" else model
     reader = AutoTokenizer.from_pretrained(folders[name])
@@ -114,6 +128,59 @@ def test_a_tokenizer_trained_with_a_published_encoder_is_read_without_it(folders
     assert np.array_equal(without.embed(pictures(2)), model.embed(pictures(2)))
     with pytest.raises(ConfigError, match="captions.encoder"):
         without.embed_texts(["another cat"])
+
+
+def writing(folder) -> tuple[ImageTokenizer, torch.Tensor]:
+    """A tokenizer whose captions a published LLM writes, and ids of two captions."""
+    torch.manual_seed(0)
+    encoder = {"kind": "transformers", "model": str(folder), "writes": True}
+    model = ImageTokenizer(config(captions={**CAPTIONS, "encoder": encoder}))
+    rows = [torch.tensor(model.config.captions.encoder.ids(text, model.config.captions)) for text in TEXTS[:2]]
+    return model, torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+
+
+def test_a_published_llm_writes_captions_behind_the_codes(folders):
+    model, ids = writing(folders["llama"])
+    vectors = torch.randn(2, 5, 6, requires_grad=True)
+    loss = model.describer(vectors, ids)
+    llm = AutoModelForCausalLM.from_pretrained(folders["llama"])
+    # One caption after the other, token by token, by the library.
+    expected, count = 0.0, 0
+    for row, one in zip(vectors, ids, strict=True):
+        tokens = one[one != 0] - 1
+        inputs = torch.cat([row @ model.describer.project.weight, llm.get_input_embeddings()(tokens)])[None]
+        chances = llm(inputs_embeds=inputs).logits[0].log_softmax(dim=-1)
+        expected -= sum(float(chances[len(row) - 1 + place, token]) for place, token in enumerate(tokens))
+        count += len(tokens)
+    assert count == 11 and loss.item() == pytest.approx(expected / count, rel=1e-4)
+    loss.backward()
+    assert vectors.grad is not None and (vectors.grad.abs().sum(dim=(1, 2)) > 0).all()
+    assert model.describer.project.weight.grad is not None and len(list(model.describer.parameters())) == 1
+
+
+def test_what_a_published_llm_writes_teaches_the_states_and_it_is_no_part_of_what_is_saved(folders, tmp_path):
+    model, ids = writing(folders["llama"])
+    batch = ImageBatch(torch.rand(2, 3, 16, 16) * 2 - 1, ids, torch.full((2, model.codes_per_image), -1))
+    stage = AlignStage(model, AlignConfig(describe=1.0))
+    optimizer = torch.optim.AdamW([one for one in stage.parameters() if one.requires_grad], 0.01)
+    told = []
+    for _ in range(30):
+        terms = stage.loss(batch, 0.0)
+        told.append(float(terms["describe"].total / terms["describe"].count))
+        optimizer.zero_grad()
+        loss_of(terms).backward()
+        optimizer.step()
+    assert told[-1] < 0.9 * told[0]
+    assert [key for key in model.state_dict() if key.startswith("describer.")] == ["describer.project.weight"]
+    model.eval().save(tmp_path / "saved")
+    again = ImageTokenizer.load(tmp_path / "saved")
+    assert torch.equal(again.describer(torch.ones(2, 5, 6), ids), model.describer(torch.ones(2, 5, 6), ids))
+
+
+@pytest.mark.parametrize("name, said", [("bert", "its tokens see those behind them"), ("t5", "cannot be used")])
+def test_what_is_no_decoder_llm_does_not_write(folders, name, said):
+    with pytest.raises(ConfigError, match=said):
+        writing(folders[name])
 
 
 def test_the_text_side_of_open_clip_gives_its_own_embedding(tmp_path):

@@ -8,6 +8,7 @@ from mmpt.layers.attention import blocks
 from mmpt.layers.positions import table
 from mmpt.tokenizers.image.config import CaptionConfig
 from mmpt.tokenizers.image.text_encoders._published import PublishedText
+from mmpt.tokenizers.image.text_encoders._writer import PublishedWriter
 
 
 class TextTower(nn.Module):
@@ -74,3 +75,14 @@ class CaptionDecoder(nn.Module):
         targets = ids.masked_fill(ids == 0, -100)
         total = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-100, reduction="sum")
         return total / (ids != 0).sum().clamp_min(1)
+
+
+def caption_writer(config: CaptionConfig, queries: int, code_dim: int, prepared: bool) -> CaptionDecoder | PublishedWriter:
+    """What writes captions from code vectors [B, queries, code_dim]; a published LLM is loaded where it is to be `prepared`.
+    Raises `ConfigError` where it cannot be."""
+    writer = config.encoder.writer(code_dim)
+    if writer is None:
+        return CaptionDecoder(config, queries, code_dim)
+    if prepared:
+        writer.prepare()
+    return writer

@@ -19,7 +19,7 @@ from mmpt.layers.qformer import Branch, Qformer, ReverseQformer
 from mmpt.storage import check_folder, published_folder, read_json, write_json
 from mmpt.tokenizers.evaluating import evaluating
 from mmpt.tokenizers.figures import ImageFigures
-from mmpt.tokenizers.image.captions import CaptionDecoder, TextTower
+from mmpt.tokenizers.image.captions import TextTower, caption_writer
 from mmpt.tokenizers.image.config import FORMAT, ImageTokenizerConfig
 from mmpt.tokenizers.image.decoder import ImageDecoder
 from mmpt.tokenizers.image.pixels import picture_bytes, to_pixels
@@ -51,7 +51,7 @@ class ImageTokenizer(nn.Module):
         self.text = TextTower(config.captions, queries, dim)
         if pretrained:
             self.text.prepare()
-        self.describer = CaptionDecoder(config.captions, queries, dim)
+        self.describer = caption_writer(config.captions, queries, dim, pretrained)
         self.summary = nn.Linear(width, config.captions.dim)
         self.scale = nn.Parameter(torch.tensor([math.log(1 / 0.07)]))  # of one dimension: DeepSpeed takes none without
         self.target: OpenClipTower | None = None

@@ -2,6 +2,7 @@
 
 captions: {encoder: words}
 captions: {encoder: {kind: transformers, model: sentence-transformers/all-MiniLM-L6-v2}}
+captions: {encoder: {kind: transformers, model: HuggingFaceTB/SmolLM2-135M-Instruct, writes: true}}
 """
 
 from abc import abstractmethod
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from mmpt.tokenizers.image.config import CaptionConfig
+    from mmpt.tokenizers.image.text_encoders._writer import PublishedWriter
 
 
 class TextEncoder(Method):
@@ -30,3 +32,8 @@ class TextEncoder(Method):
     def build(self, captions: "CaptionConfig") -> "nn.Module":
         """A module: ids int64 [B, L] → states float32 [B, N, captions.width]; where N is L, of what is 0 in `ids` they mean
         nothing."""
+
+    def writer(self, code_dim: int) -> "PublishedWriter | None":
+        """A published module that writes captions: vectors [B, queries, code_dim] and ids [B, L] → the mean cross-entropy; None
+        where one learns along."""
+        return None

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from mmpt.tokenizers.image.config import CaptionConfig
     from mmpt.tokenizers.image.text_encoders._published import PublishedText
+    from mmpt.tokenizers.image.text_encoders._writer import PublishedWriter
 
 
 class Transformers(TextEncoder):
@@ -27,6 +28,9 @@ class Transformers(TextEncoder):
     """Which of its hidden states are taken, counted as in the library: −1 is after the last layer."""
     cache_mib: int = pydantic.Field(default=512, ge=0)
     """Of states of captions that were read already: epoch after epoch they are the same."""
+    writes: bool = False
+    """The model, a decoder LLM, also writes captions from codes where a stage has `describe` (the captioning loss of BLIP-2, Li
+    et al. 2023, arXiv:2301.12597); by default a small decoder that learns along does."""
 
     def ids(self, text: str, captions: "CaptionConfig") -> list[int]:
         if not text.strip():
@@ -39,15 +43,17 @@ class Transformers(TextEncoder):
 
         return PublishedText(self._load, captions.width, self.cache_mib)
 
+    def writer(self, code_dim: int) -> "PublishedWriter | None":
+        from mmpt.tokenizers.image.text_encoders._writer import PublishedWriter
+
+        return PublishedWriter(lambda: _language_model(self.model), code_dim) if self.writes else None
+
     def _load(self):
         """The model, and what makes states [B, L, W] of ids that are 0 where there are none."""
         import torch
         from transformers import AutoModel
 
-        try:
-            model: Any = AutoModel.from_pretrained(_source(self.model), use_safetensors=True)
-        except Exception as problem:  # transformers raises whatever its models and the hub raise
-            raise ConfigError(f"captions.encoder: {self.model!r} cannot be used: {problem}") from None
+        model: Any = _language_model(self.model).base_model if self.writes else _loaded(AutoModel, self.model)
         if model.config.is_encoder_decoder:
             model = model.get_encoder()
         model = getattr(model, "text_model", model)  # of a model that reads images too
@@ -58,6 +64,27 @@ class Transformers(TextEncoder):
             return model(input_ids=shown, attention_mask=told.long(), output_hidden_states=True).hidden_states[self.layer]
 
         return model, states
+
+
+def _loaded(kind: Any, name: str) -> Any:
+    try:
+        return kind.from_pretrained(_source(name), use_safetensors=True)
+    except Exception as problem:  # transformers raises whatever its models and the hub raise
+        raise ConfigError(f"captions.encoder: {name!r} cannot be used: {problem}") from None
+
+
+@lru_cache(maxsize=1)  # one for what reads and what writes
+def _language_model(name: str) -> Any:
+    """Frozen. Raises `ConfigError` also where a token's state depends on later ones: it would copy what it is to write."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = _loaded(AutoModelForCausalLM, name).eval().requires_grad_(False)
+    with torch.no_grad():
+        one, other = (model(input_ids=torch.tensor([[1, 2, last]]), use_cache=False).logits[0, :2] for last in (1, 3))
+    if not torch.allclose(one, other, atol=1e-4):
+        raise ConfigError(f"captions.encoder.writes: {name!r} is no decoder LLM: its tokens see those behind them")
+    return model
 
 
 def _source(name: str) -> Path | str:
