@@ -55,25 +55,25 @@ class SpeechSpec(_Spec):
         return self
 
 
-class _Fitted(Schema):
+class FittedStage(Schema):
     fit: FitConfig
     """The training of the stage."""
 
 
-class _Align(AlignConfig, _Fitted):
+class _Align(AlignConfig, FittedStage):
     pass
 
 
-class _Quantize(QuantizeConfig, _Fitted):
+class _Quantize(QuantizeConfig, FittedStage):
     pass
 
 
-class _Draw(DrawConfig, _Fitted):
+class _Draw(DrawConfig, FittedStage):
     generated_codes: Path | None = None
     """A file of codes such as tokenizers/encode.py writes of `data`, by a language model."""
 
 
-class _Joint(JointConfig, _Fitted):
+class _Joint(JointConfig, FittedStage):
     pass
 
 
@@ -98,7 +98,7 @@ class ImageStages(Schema):
         return self
 
     @property
-    def given(self) -> dict[str, _Fitted]:
+    def given(self) -> dict[str, FittedStage]:
         return {name: stage for name in type(self).model_fields if (stage := getattr(self, name)) is not None}
 
 

@@ -5,7 +5,7 @@ What takes transformers' modelling code along, which is seconds, is imported whe
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import TypeVar, cast
@@ -16,7 +16,7 @@ import torch
 from mmpt.document import Text
 from mmpt.errors import ConfigError, DataError
 from mmpt.modality import SAMPLE_RATE
-from mmpt.tokenizers.image.batches import picture_batches
+from mmpt.tokenizers.image.batches import ImageBatch, picture_batches
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
 from mmpt.tokenizers.interface import AnySpeechTokenizer
 from mmpt.tokenizers.load import load_speech_coder
@@ -31,7 +31,7 @@ from mmpt.training.ahead import ahead
 from mmpt.training.distributed import World
 from mmpt.training.examples import Examples, features, known_codes, parts, pictures, recordings, spoken, utterances, with_codes
 from mmpt.training.fit import fit
-from mmpt.training.specs import ImageSpec, SpeakingSpec, SpeechSpec, TextSpec, TextToCodesSpec, VocoderSpec
+from mmpt.training.specs import FittedStage, ImageSpec, SpeakingSpec, SpeechSpec, TextSpec, TextToCodesSpec, VocoderSpec
 from mmpt.training.stage_kinds import KINDS
 
 BEGIN_FROM = 2000
@@ -205,18 +205,24 @@ def _train_image(spec: ImageSpec, folder: Path, world: World) -> int:
         raise ConfigError(f"{spec.start}: configured without `branches`, which stages.quantize trains")
     examples = pictures(spec.data, model.config, spec.examples, folder, world, spec.cache_mib)
     words = int(examples.sizes.max())
-    for name, stage in spec.stages.given.items():
+
+    def batches_of(stage: FittedStage) -> Callable[[int, int, int], ImageBatch]:
         config, known = model.config, examples
         if augment := getattr(stage, "augment", None):
             config = config.model_copy(update={"augment": augment})
             known = pictures(spec.data, config, spec.examples, folder, world, spec.cache_mib)  # what is kept may be larger
-        chosen = with_codes(known, getattr(stage, "generated_codes", None), config)
-        made = picture_batches(chosen, words, config, stage.fit)
-        with ahead(made) as batches:
+        return picture_batches(with_codes(known, getattr(stage, "generated_codes", None), config), words, config, stage.fit)
+
+    stages = spec.stages.given
+    for name, stage in stages.items():
+        with ahead(batches_of(stage)) as batches:
             stopped = fit(KINDS[name](model, stage), batches, stage.fit, folder / name, world)
         if stopped:
             return stopped
     if world.rank == 0:
-        model.measure_refining(made(step, 0, 1).pixels for step in range(math.ceil(REFINED_BY / stage.fit.batch_size)))
+        if model.refiner is not None:
+            last = list(stages.values())[-1]
+            batch, count = batches_of(last), math.ceil(REFINED_BY / last.fit.batch_size)
+            model.measure_refining(batch(step, 0, 1).pixels for step in range(count))
         model.save(folder / "tokenizer")
     return 0
