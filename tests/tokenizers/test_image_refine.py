@@ -15,7 +15,7 @@ from mmpt.config import parse_config
 from mmpt.errors import ConfigError
 from mmpt.evaluation.metrics.image_tokenizer import evaluate_image_tokenizer
 from mmpt.tokenizers.image.augment_config import AugmentConfig
-from mmpt.tokenizers.image.refine import Refiner, sum_of
+from mmpt.tokenizers.image.refine import Refiner, _shaken, sum_of
 from mmpt.tokenizers.image.stages import JointConfig, JointStage
 from mmpt.tokenizers.image.tokenizer import ImageTokenizer
 from mmpt.training import tokenizers as training
@@ -106,6 +106,13 @@ def test_a_sweep_sets_one_code_after_the_other_to_the_best_of_the_quadratic():
                 one[query, book] = code
             expected[row] = min(each, key=lambda one, row=row: value(row, one))
     assert torch.equal(refiner._sweep(codes, entries, slope), expected) and not torch.equal(expected, codes)
+
+
+def test_the_same_places_of_every_image_are_shaken_and_none_of_the_first_book():
+    codes = torch.zeros(6, 32, 4, dtype=torch.int64)
+    found = _shaken(codes, 1000, torch.Generator().manual_seed(1))
+    assert torch.equal(found, found[:1].expand_as(found)) and not found[:, :, 0].any()
+    assert 0.02 < (found[0, :, 1:] != 0).float().mean() < 0.12  # a sixteenth
 
 
 def test_the_curvature_is_the_mean_of_the_squared_jacobians():
